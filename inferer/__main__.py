@@ -1,0 +1,97 @@
+"""`python -m inferer BUNDLE "some text"`: the answer for a person, or with --json for a program."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+from tqdm import tqdm
+
+from inferer.errors import InfererError, TextError
+from inferer.model import ModelInferer
+from inferer.scoring import Prediction
+
+_BAR_WIDTH = 24
+_SHOWN_LABELS = 5
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m inferer", description="Classify a text, or every line of standard input."
+    )
+    parser.add_argument("bundle", help="a bundle's folder, or a PyTorch checkpoint to convert first")
+    parser.add_argument("text", nargs="*", help="texts; without any, the lines of standard input")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, as POST /predict answers")
+    parser.add_argument("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
+    parser.add_argument("--top-k", type=int, help="how many scores (default: all; 5 for a person)")
+    parser.add_argument("--truncation", help='"head" or "error" (default: the bundle\'s)')
+    parser.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
+    parser.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
+    parser.add_argument("--threads", type=int, help="onnxruntime threads (default: the CPU quota)")
+    return parser
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines of standard input; bytes that are not UTF-8 become surrogates, refused one by one."""
+    for line in sys.stdin.buffer:
+        yield line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+def _for_person(text: str, prediction: Prediction) -> str:
+    width = max(len(label) for label in prediction.scores)
+    best_first = sorted(prediction.scores.items(), key=lambda pair: -pair[1])[:_SHOWN_LABELS]
+    lines = [text if len(text) <= 100 else text[:99] + "…"]
+    for label, score in best_first:
+        mark = "*" if label in prediction.labels else " "
+        lines.append(f" {mark} {label:<{width}}  {score:7.2%}  {'█' * round(score * _BAR_WIDTH)}")
+    if len(prediction.scores) > _SHOWN_LABELS:
+        lines.append(f"   … and {len(prediction.scores) - _SHOWN_LABELS} more labels (--json shows all)")
+    if not prediction.labels:
+        lines.append("   no label reaches its threshold")
+    if prediction.truncated:
+        lines.append(f"   note: the text has {prediction.num_tokens} tokens; only the first ones were read")
+    return "\n".join(lines)
+
+
+def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
+    """Print an answer or an error for each text as it comes; return how many failed."""
+    failed = 0
+    # A bar only when neither the answers nor the typing would run through it.
+    watched = sys.stderr.isatty() and not (args.text or sys.stdin.isatty() or sys.stdout.isatty())
+    for number, text in enumerate(tqdm(texts, unit="text", disable=not watched), start=1):
+        try:
+            prediction = model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
+        except TextError as error:
+            failed += 1
+            if args.json:
+                print(json.dumps({"error": str(error), "line": number}), flush=True)
+            else:
+                print(f"line {number}: {error}", file=sys.stderr)
+            continue
+        if args.json:
+            print(json.dumps(prediction.as_dict(), ensure_ascii=False), flush=True)
+        else:
+            print(_for_person(text, prediction), flush=True)
+    return failed
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 1 when a text failed, 2 for a wrong call or bundle."""
+    args = _parser().parse_args(argv)
+    try:
+        model = ModelInferer(args.bundle, args.config, not args.fp32, intra_op_threads=args.threads)
+        return 1 if _answer(model, args.text or _lines(), args) else 0
+    except InfererError as error:
+        print(f"inferer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

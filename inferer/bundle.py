@@ -1,0 +1,211 @@
+"""The model bundle on disk: its file names, its manifest, and what is checked on reading.
+
+Owns the layout that export writes and everything after reads. Knows nothing of torch, of a session or
+of HTTP, and never unpickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inferer.errors import BundleError, shown
+
+FORMAT_VERSION = 1
+MANIFEST = "inferer.json"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+INT8_MODEL = "model_quantized.onnx"
+FP32_MODEL = "model.onnx"
+MODEL_CARD = "README.md"
+
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
+TRUNCATIONS = ("head", "error")
+SCHEMES = ("int8-tensor", "fp32")
+
+DEFAULT_THRESHOLD = 0.5
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The facts of one model, as read and checked.
+
+    labels: names in the order of the logits. max_length: tokens read of a text, special tokens
+    included; max_positions: the most that the architecture could read. thresholds: one per label for
+    multi-label, None for single-label. manifest: inferer.json whole, for those who report it.
+    """
+
+    path: Path
+    labels: tuple[str, ...]
+    problem_type: str
+    max_length: int
+    max_positions: int
+    truncation: str
+    thresholds: Mapping[str, float] | None
+    temperature: float
+    scheme: str
+    manifest: Mapping[str, Any]
+
+    def model_path(self, *, quantize: bool) -> Path:
+        """Return the ONNX file to run: the bundle's own, or with `quantize=False` the fp32 one.
+
+        Raises BundleError when fp32 is asked of a bundle that was exported without it.
+        """
+        if quantize and self.scheme != "fp32":
+            return self.path / INT8_MODEL
+        if FP32_MODEL not in self.manifest["files"]:
+            raise BundleError(
+                self.path, f"has no fp32 model ({FP32_MODEL}); export it again with --keep-fp32 to run fp32"
+            )
+        return self.path / FP32_MODEL
+
+
+def is_bundle(path: Path) -> bool:
+    """Return whether `path` is a folder with a manifest, whatever its state."""
+    return (path / MANIFEST).is_file()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read the bundle in folder `path` and check it whole.
+
+    Checked: the manifest's version and values, the SHA-256 of every file, and that config.json and the
+    manifest agree. Raises BundleError, naming the file or field, for whatever does not hold.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise BundleError(folder, what)
+    manifest = _read_json(folder, MANIFEST)
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            folder,
+            f"{MANIFEST} has format_version {shown(version)}, this version reads {FORMAT_VERSION}; export it again",
+        )
+    _check_files(folder, manifest)
+    config = _read_json(folder, CONFIG)
+    labels = labels_of(config.get("id2label"), folder)
+    problem_type = _field(folder, manifest, "problem_type", str, PROBLEM_TYPES)
+    if config.get("problem_type") != problem_type:
+        raise BundleError(
+            folder,
+            f"problem_type is {shown(config.get('problem_type'))} in {CONFIG} but '{problem_type}' in {MANIFEST}",
+        )
+    max_positions = _field(folder, manifest, "max_positions", int)
+    max_length = _field(folder, manifest, "max_length", int)
+    if not 3 <= max_length <= max_positions:
+        raise BundleError(folder, f"max_length is {max_length}, expected 3 to max_positions ({max_positions})")
+    temperature = float(_field(folder, manifest, "temperature", (int, float)))
+    if not temperature > 0:
+        raise BundleError(folder, f"temperature is {temperature}, expected a number above 0")
+    bundle = Bundle(
+        path=folder,
+        labels=labels,
+        problem_type=problem_type,
+        max_length=max_length,
+        max_positions=max_positions,
+        truncation=_field(folder, manifest, "truncation", str, TRUNCATIONS),
+        thresholds=_thresholds(folder, manifest, labels, problem_type),
+        temperature=temperature,
+        scheme=_scheme(folder, manifest),
+        manifest=manifest,
+    )
+    if bundle.model_path(quantize=True).name not in manifest["files"]:
+        raise BundleError(folder, f"{MANIFEST} lists no model file for scheme '{bundle.scheme}'")
+    return bundle
+
+
+def labels_of(id2label: object, folder: Path) -> tuple[str, ...]:
+    """Return the label names in the order of the logits from a Hugging Face `id2label` mapping."""
+    if not isinstance(id2label, dict) or not id2label:
+        raise BundleError(folder, f"id2label is {shown(id2label)}, expected a mapping from 0, 1, … to names")
+    labels = [id2label.get(str(i), id2label.get(i)) for i in range(len(id2label))]
+    names = [label for label in labels if isinstance(label, str) and label]
+    if len(names) != len(labels):
+        raise BundleError(
+            folder, f"id2label has the keys {sorted(map(str, id2label))}, expected 0 to {len(id2label) - 1}"
+        )
+    if len(set(names)) != len(names):
+        raise BundleError(folder, f"id2label names a label twice: {shown(labels)}")
+    return tuple(names)
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    files = _field(folder, manifest, "files", dict)
+    for name in (CONFIG, TOKENIZER):
+        if name not in files:
+            raise BundleError(folder, f"{MANIFEST} does not list {name}")
+    for name, expected in files.items():
+        if Path(name).name != name:
+            raise BundleError(folder, f"{MANIFEST} lists {shown(name)}, which is not a plain file name")
+        if not (folder / name).is_file():
+            raise BundleError(folder, f"{name} is missing")
+        found = sha256_of(folder / name)
+        if found != expected:
+            raise BundleError(
+                folder,
+                f"{name} is damaged: its SHA-256 is {found[:12]}…, {MANIFEST} says {shown(expected)[1:13]}…",
+            )
+
+
+def _scheme(folder: Path, manifest: Mapping[str, Any]) -> str:
+    quantization = _field(folder, manifest, "quantization", dict)
+    return _field(folder, quantization, "scheme", str, SCHEMES)
+
+
+def _thresholds(
+    folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
+) -> dict[str, float] | None:
+    if problem_type == SINGLE_LABEL:
+        return None
+    given = manifest.get("thresholds") or {}
+    unknown = sorted(set(given) - set(labels))
+    if unknown:
+        raise BundleError(folder, f"thresholds name unknown labels {unknown}; the labels are {list(labels)}")
+    for label, threshold in given.items():
+        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+            raise BundleError(folder, f"thresholds: {shown(threshold)} for '{label}', expected a number 0 to 1")
+    return {label: float(given.get(label, DEFAULT_THRESHOLD)) for label in labels}
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(folder, f"{name} is missing") from None
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise BundleError(folder, f"{name} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise BundleError(folder, f"{name} holds a {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def _field(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    name: str,
+    kind: type[_T] | tuple[type[_T], ...],
+    allowed: tuple[str, ...] | None = None,
+) -> _T:
+    value = manifest.get(name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        names = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
+        raise BundleError(folder, f"{MANIFEST}: {name} is {shown(value)}, expected {names}")
+    if allowed is not None and value not in allowed:
+        raise BundleError(folder, f"{MANIFEST}: {name} is {shown(value)}, expected one of {', '.join(allowed)}")
+    return value

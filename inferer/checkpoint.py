@@ -1,0 +1,145 @@
+"""A PyTorch checkpoint given where a bundle is expected: converted once, in a child process, and cached.
+
+torch never enters this process: `python -m export` runs beside it and leaves a bundle in the cache,
+under a name made from the content of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inferer import __version__
+from inferer.bundle import CONFIG, FORMAT_VERSION, is_bundle, sha256_of
+from inferer.config import Config
+from inferer.errors import BundleError, CheckpointError
+
+_STATE_DICT_SUFFIXES = (".bin", ".pt", ".pth")
+_CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
+_EXPORT_NEEDS = ("export", "training", "torch", "transformers", "optimum", "onnx")
+_LAST_LINES = 4096  # bytes of the child's output kept for the message
+
+
+def default_cache_dir() -> Path:
+    """Return the user's cache folder for converted checkpoints."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "inferer"
+
+
+def bundle_for(
+    path: str | os.PathLike[str], config: Config, *, quantize: bool = True, cache_dir: Path | None = None
+) -> Path:
+    """Return the folder of the bundle that `path` is, or that it was converted to.
+
+    path: a bundle; or a Hugging Face checkpoint folder, or a bare state dict (.bin, .pt, .pth) with a
+    config that describes it. Raises BundleError when it is none of these, CheckpointError when the
+    export packages are missing or the conversion fails.
+    """
+    given = Path(path)
+    if is_bundle(given):
+        return given
+    if not given.exists():
+        raise BundleError(given, "does not exist")
+    if not _is_checkpoint(given):
+        raise BundleError(
+            given,
+            "is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint (a folder with "
+            f"{CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file)",
+        )
+    return _converted(given, config, "int8-tensor" if quantize else "fp32", cache_dir or default_cache_dir())
+
+
+def _is_checkpoint(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix in _STATE_DICT_SUFFIXES
+    weights = (*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin"))
+    return (path / CONFIG).is_file() and bool(weights)
+
+
+def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path:
+    missing = [name for name in _EXPORT_NEEDS if importlib.util.find_spec(name) is None]
+    name = path.name if path.is_dir() else path.stem
+    target = cache_dir / f"{name}-{_content_key(path, config, scheme)}"
+    if is_bundle(target):
+        return target
+    if missing:
+        raise CheckpointError(
+            path,
+            f"converting it needs packages that are not installed here ({', '.join(missing)}); "
+            "run `pip install .[export]`, or export it elsewhere and give the bundle",
+        )
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(cache_dir / f"{target.name}.lock"):
+        if not is_bundle(target):  # another process may have made it while this one waited
+            _export(path, target, config, scheme)
+    return target
+
+
+def _content_key(path: Path, config: Config, scheme: str) -> str:
+    """Return a name for what the bundle would be made from: files' bytes, config, scheme, version."""
+    parts = [f"{FORMAT_VERSION} {__version__} {scheme}", json.dumps(config.given, sort_keys=True)]
+    folders = [path] if path.is_dir() else []
+    if path.is_file():
+        parts.append(sha256_of(path))
+    if config.model_name and Path(config.model_name).is_dir():
+        folders.append(Path(config.model_name))
+    for folder in folders:
+        files = {file for pattern in _CHECKPOINT_FILES for file in folder.glob(pattern)}
+        parts += [f"{file.name} {sha256_of(file)}" for file in sorted(files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _export(path: Path, target: Path, config: Config, scheme: str) -> None:
+    spec = importlib.util.find_spec("export")
+    if spec is None or spec.origin is None:
+        raise CheckpointError(path, "the package `export` is not installed")
+    root = str(Path(spec.origin).parent.parent)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+    command = [sys.executable, "-m", "export", str(path.resolve()), str(target.resolve()), "--scheme", scheme]
+    with tempfile.TemporaryDirectory() as folder:
+        if config.given is not None:
+            config_file = Path(folder) / "config.json"
+            config_file.write_text(json.dumps(config.given), encoding="utf-8")
+            command += ["--config", str(config_file)]
+        code, said = _run_and_show(command, env)
+    if code != 0:
+        lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip()]
+        raise CheckpointError(path, f"export failed: {lines[-1].strip() if lines else f'exit code {code}'}")
+
+
+def _run_and_show(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """Run `command`, passing its output on to stderr as it comes; return its exit code and last words."""
+    said = b""
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        if child.stdout is None:
+            raise OSError("the child process has no output pipe")
+        try:
+            while chunk := os.read(child.stdout.fileno(), 4096):
+                sys.stderr.write(chunk.decode("utf-8", "replace"))
+                sys.stderr.flush()
+                said = (said + chunk)[-_LAST_LINES:]
+        except BaseException:
+            child.terminate()
+            raise
+    return child.returncode, said.decode("utf-8", "replace")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`, so that processes started together convert once."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: both convert, and the later one finds the bundle in place
+        yield
+        return
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

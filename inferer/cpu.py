@@ -1,0 +1,98 @@
+"""What this process may use of the CPU: quota, affinity, instruction set.
+
+Imported by gunicorn.conf.py before the fork, so it must stay free of onnxruntime and numpy.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+# The flags that decide which int8 kernels onnxruntime picks.
+_INT8_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _quota_v2(folder: Path) -> float | None:
+    """Return the CPUs that `folder`/cpu.max allows; None where it says `max` or is not there."""
+    fields = (_read(folder / "cpu.max") or "").split()
+    if len(fields) != 2 or fields[0] == "max" or int(fields[1]) <= 0:
+        return None
+    return int(fields[0]) / int(fields[1])
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+    if quota is None or period is None or int(quota) <= 0 or int(period) <= 0:
+        return None
+    return int(quota) / int(period)
+
+
+def _own_groups(proc: Path) -> list[tuple[str, str]]:
+    """Return (controllers, path) for each line of /proc/self/cgroup; v2's controllers are ''."""
+    groups = []
+    for line in (_read(proc / "self" / "cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups.append((controllers, path))
+    return groups
+
+
+def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | None:
+    """Return the tightest cgroup CPU quota over this process, in CPUs; None when there is none.
+
+    Looks at cgroup v2 and v1, in the process's own group and every group above it: a limit may be set
+    on any of them, and inside a container the own group is the root of what can be seen.
+    """
+    found = [_quota_v2(root), _quota_v1(root / "cpu"), _quota_v1(root / "cpu,cpuacct")]
+    for controllers, path in _own_groups(proc):
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts), 0, -1):
+            below = Path(*parts[:depth])
+            if controllers == "":
+                found.append(_quota_v2(root / below))
+            elif "cpu" in controllers.split(","):
+                found.append(_quota_v1(root / controllers / below))
+    quotas = [quota for quota in found if quota is not None]
+    return min(quotas) if quotas else None
+
+
+def available_cpus() -> int:
+    """Return how many threads can run at once: min(floor(quota), affinity mask), at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return max(1, affinity if quota is None else min(affinity, math.floor(quota)))
+
+
+def instruction_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
+    """Return those of the CPU's flags that matter to int8 arithmetic, in a fixed order."""
+    for line in (_read(cpuinfo) or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            present = set(value.split())
+            return tuple(flag for flag in _INT8_FLAGS if flag in present)
+    return ()
+
+
+def machine() -> str:
+    """Return the machine's architecture as the kernel names it, such as x86_64 or aarch64."""
+    return platform.machine()

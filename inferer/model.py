@@ -1,0 +1,211 @@
+"""ModelInferer: one model, ready to answer. Composes encode, run and score, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from inferer.bundle import MULTI_LABEL, SINGLE_LABEL, TOKENIZER, TRUNCATIONS, Bundle, read_bundle
+from inferer.checkpoint import bundle_for
+from inferer.config import Config, check_thresholds, read_config, spread_thresholds
+from inferer.cpu import available_cpus
+from inferer.encoding import Encoder, Encoding
+from inferer.errors import BundleError, ConfigError, RunError, TextError
+from inferer.scoring import Prediction, activate, to_prediction
+from inferer.session import Session
+
+_WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """The choices of one call; None means the bundle's own.
+
+    top_k: how many scores to return. truncation: "head" or "error". threshold: for multi-label, one
+    number for every label or a mapping of labels to numbers.
+    """
+
+    top_k: int | None = None
+    truncation: str | None = None
+    threshold: float | Mapping[str, float] | None = None
+
+
+@dataclass(slots=True)
+class Timings:
+    """Where the time of a call went, in seconds, summed over its texts."""
+
+    tokenize_s: float = 0.0
+    infer_s: float = 0.0
+
+
+class ModelInferer:
+    """Answers texts with one model. Build it once, share it between any number of threads.
+
+    checkpoint_path: a bundle's folder; or a PyTorch checkpoint (a Hugging Face folder, or a bare state
+    dict described by `config`), which is then exported once in a child process and cached by content.
+    config: a mapping or a JSON file; may override labels, problem_type, max_length and thresholds.
+    quantize: False runs the fp32 model. intra_op_threads: onnxruntime's threads, by default what the
+    CPU quota allows. cache_dir: where converted checkpoints are kept.
+
+    Raises BundleError, CheckpointError or ConfigError, naming what is wrong.
+    """
+
+    def __init__(
+        self,
+        checkpoint_path: str | os.PathLike[str],
+        config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        quantize: bool = True,
+        *,
+        intra_op_threads: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        threads = available_cpus() if intra_op_threads is None else intra_op_threads
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ConfigError("intra_op_threads", intra_op_threads, "a number of threads from 1")
+        overrides = read_config(config)
+        cache = None if cache_dir is None else Path(cache_dir)
+        folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache)
+        self.bundle: Bundle = read_bundle(folder)
+        self.intra_op_threads = threads
+        self._apply(overrides)
+        model = self.bundle.model_path(quantize=quantize)
+        self.scheme = self.bundle.scheme if quantize else "fp32"
+        self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length)
+        self._session = Session(model, threads)
+        self._warm_up()
+
+    def _apply(self, overrides: Config) -> None:
+        bundle = self.bundle
+        self.labels = overrides.labels or bundle.labels
+        if len(self.labels) != len(bundle.labels):
+            raise ConfigError("config.labels", list(self.labels), f"{len(bundle.labels)} names, one per logit")
+        self.problem_type = overrides.problem_type or bundle.problem_type
+        self.max_length = overrides.max_length or bundle.max_length
+        if self.max_length > bundle.max_positions:
+            raise ConfigError(
+                "config.max_length", self.max_length, f"at most the model's {bundle.max_positions} tokens"
+            )
+        self.thresholds: dict[str, float] | None = None
+        if self.problem_type == MULTI_LABEL:
+            stored = bundle.thresholds or dict.fromkeys(bundle.labels, 0.5)
+            renamed = dict(zip(self.labels, (stored[label] for label in bundle.labels), strict=True))
+            given = overrides.thresholds
+            self.thresholds = (
+                renamed if given is None else spread_thresholds("config.thresholds", given, self.labels, renamed)
+            )
+        elif overrides.thresholds is not None:
+            raise ConfigError("config.thresholds", overrides.thresholds, f"none for {SINGLE_LABEL}")
+
+    def _warm_up(self) -> None:
+        """Run one text of full length: memory is taken now, and a graph that cannot run is found now."""
+        encoding = self._encoder.encode(_WARM_UP_TEXT, "head")
+        try:
+            logits = self._session.run(encoding)
+        except RunError as error:
+            raise BundleError(self.bundle.path, str(error)) from error
+        if logits.shape != (len(self.labels),):
+            raise BundleError(
+                self.bundle.path,
+                f"the model gives {logits.size} logits a text, config.json names {len(self.labels)} labels",
+            )
+
+    def predict(
+        self,
+        text: str,
+        *,
+        top_k: int | None = None,
+        truncation: str | None = None,
+        threshold: float | Mapping[str, float] | None = None,
+    ) -> Prediction:
+        """Return the prediction for one text.
+
+        Raises TextError (empty, not Unicode, too long with truncation "error") or ConfigError (an
+        option that is not allowed).
+        """
+        options = self.check_options(CallOptions(top_k, truncation, threshold))
+        return self._one(text, options, Timings())
+
+    def predict_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        top_k: int | None = None,
+        truncation: str | None = None,
+        threshold: float | Mapping[str, float] | None = None,
+        progress: bool = False,
+    ) -> list[Prediction]:
+        """Return the predictions for `texts`, in order; the first bad text raises TextError with its index.
+
+        progress: show a bar on stderr. Each text is a run of its own: onnxruntime's dynamic int8 takes
+        one scale for a whole batch, so an answer would depend on its neighbours.
+        """
+        options = self.check_options(CallOptions(top_k, truncation, threshold))
+        if isinstance(texts, str):
+            raise TextError("texts must be several texts, not one str; use predict(text)")
+        listed = list(texts)
+        bar = tqdm(listed, unit="text", disable=not progress)
+        return self._in_order(bar, options, Timings())
+
+    def answer(self, texts: Sequence[str], options: CallOptions) -> tuple[list[Prediction], Timings]:
+        """Return the predictions for `texts` and where the time went; for a server that reports it.
+
+        Errors as `predict_batch`.
+        """
+        checked = self.check_options(options)
+        timings = Timings()
+        return self._in_order(texts, checked, timings), timings
+
+    def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
+        """Return the model's raw output for one text, float32 of shape [labels]."""
+        options = self.check_options(CallOptions(truncation=truncation))
+        return self._session.run(self._encode(text, options, Timings()))
+
+    def check_options(self, options: CallOptions) -> CallOptions:
+        """Return `options` if this model allows them; raises ConfigError naming the option."""
+        top_k, truncation = options.top_k, options.truncation
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+            raise ConfigError("top_k", top_k, "an integer of at least 1")
+        if truncation is not None and truncation not in TRUNCATIONS:
+            raise ConfigError("truncation", truncation, f"one of {', '.join(TRUNCATIONS)}")
+        threshold = check_thresholds("threshold", options.threshold)
+        if threshold is not None:
+            if self.thresholds is None:
+                raise ConfigError("threshold", threshold, f"none for {SINGLE_LABEL}: it is for multi-label models")
+            threshold = spread_thresholds("threshold", threshold, self.labels, self.thresholds)
+        return CallOptions(top_k, truncation, threshold)
+
+    def _in_order(self, texts: Iterable[str], options: CallOptions, timings: Timings) -> list[Prediction]:
+        predictions = []
+        for index, text in enumerate(texts):
+            try:
+                predictions.append(self._one(text, options, timings))
+            except TextError as error:
+                raise error.at(index) from None
+        return predictions
+
+    def _one(self, text: str, options: CallOptions, timings: Timings) -> Prediction:
+        encoding = self._encode(text, options, timings)
+        started = time.perf_counter()
+        logits = self._session.run(encoding)
+        timings.infer_s += time.perf_counter() - started
+        scores = activate(logits, self.problem_type, self.bundle.temperature)
+        if not np.isfinite(scores).all():
+            raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
+        thresholds = self.thresholds
+        if thresholds is not None and isinstance(options.threshold, Mapping):
+            thresholds = dict(options.threshold)
+        return to_prediction(scores, self.labels, thresholds, options.top_k, (encoding.num_tokens, encoding.truncated))
+
+    def _encode(self, text: str, options: CallOptions, timings: Timings) -> Encoding:
+        started = time.perf_counter()
+        encoding = self._encoder.encode(text, options.truncation or self.bundle.truncation)
+        timings.tokenize_s += time.perf_counter() - started
+        return encoding
