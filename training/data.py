@@ -1,0 +1,101 @@
+"""Labelled texts: what a data set is, and how its labels are read from cells. No torch here.
+
+The readers of files are csv_file.py and name_lists.py; both give a Dataset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.errors import DataError
+
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where text and labels stand in a table.
+
+    Exactly one of: label_column alone (single-label); label_column with separator (multi-label, names
+    joined in one cell); label_columns (multi-label, a 0/1 column a label). labels fixes the names and
+    their order; without it they are taken from the data, sorted. allow_unlabelled lets an empty cell
+    mean "none of the labels" in a multi-label table with a separator.
+    """
+
+    text_column: str
+    label_column: str | None = None
+    label_columns: tuple[str, ...] = ()
+    separator: str | None = None
+    labels: tuple[str, ...] | None = None
+    allow_unlabelled: bool = False
+
+    @property
+    def problem_type(self) -> str:
+        """Return the Hugging Face name of what is being classified."""
+        return MULTI_LABEL if self.label_columns or self.separator else SINGLE_LABEL
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Texts with their labels: `targets[i]` holds the ids of text i's labels (exactly one if single-label)."""
+
+    texts: tuple[str, ...]
+    targets: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...]
+    problem_type: str
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many texts carry each label, in label order."""
+        counter = Counter(target for row in self.targets for target in row)
+        return {label: counter[i] for i, label in enumerate(self.labels)}
+
+    def subset(self, indices: Sequence[int]) -> Dataset:
+        """Return the rows at `indices`, in that order."""
+        return Dataset(
+            tuple(self.texts[i] for i in indices),
+            tuple(self.targets[i] for i in indices),
+            self.labels,
+            self.problem_type,
+            self.columns,
+        )
+
+
+def label_order(seen: set[str]) -> tuple[str, ...]:
+    """Return label names in a stable order: by number when all are whole numbers, else by name."""
+    if all(name.lstrip("-").isdigit() for name in seen):
+        return tuple(sorted(seen, key=int))
+    return tuple(sorted(seen))
+
+
+def rows_needed(test_share: float) -> int:
+    """Return how many rows a class needs so that both parts of a stratified split get one."""
+    return max(2, math.ceil(1 / min(test_share, 1 - test_share)))
+
+
+def check_class_sizes(dataset: Dataset, test_share: float, path: Path) -> list[str]:
+    """Return warnings about small classes; raises DataError for those that a single-label split cannot share.
+
+    Multi-label classes that are too small only warn: their texts still serve the other labels.
+    """
+    needed = rows_needed(test_share)
+    small = {label: n for label, n in dataset.counts().items() if n < needed}
+    lines = [
+        f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with test share {test_share:g} needs {needed}"
+        for label, n in small.items()
+    ]
+    if dataset.problem_type == MULTI_LABEL:
+        return lines
+    if lines:
+        raise DataError(path, lines)
+    if len(dataset.labels) < 2:
+        raise DataError(path, [f"only one label, {dataset.labels[0]!r}; a classifier needs at least 2"])
+    return []

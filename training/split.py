@@ -1,0 +1,33 @@
+"""The split into training and held-out rows: made before anything else, stratified, seeded."""
+
+from __future__ import annotations
+
+import numpy as np
+from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from training.data import SINGLE_LABEL, Dataset
+
+
+def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Return (training rows, held-out rows), each with every label's share of the whole.
+
+    Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011).
+    The same data, share and seed give the same split.
+    """
+    if dataset.problem_type == SINGLE_LABEL:
+        splitter = StratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
+        targets = np.array([row[0] for row in dataset.targets])
+    else:
+        splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
+        targets = multi_hot(dataset)
+    train, test = next(splitter.split(np.zeros(len(dataset)), targets))
+    return dataset.subset(np.sort(train).tolist()), dataset.subset(np.sort(test).tolist())
+
+
+def multi_hot(dataset: Dataset) -> np.ndarray:
+    """Return the labels as an int array [rows, labels] of 0 and 1."""
+    flags = np.zeros((len(dataset), len(dataset.labels)), dtype=np.int64)
+    for i, row in enumerate(dataset.targets):
+        flags[i, list(row)] = 1
+    return flags
