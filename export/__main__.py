@@ -1,0 +1,79 @@
+"""`python -m export CHECKPOINT BUNDLE`: a PyTorch checkpoint in, a checked int8 bundle out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from inferer.bundle import MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
+from inferer.config import Config, read_config
+from inferer.errors import ConfigError, InfererError
+from training.errors import TrainingError
+from training.output import check_target
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export", description="Export a PyTorch text classifier to a bundle for serving."
+    )
+    parser.add_argument("checkpoint", help='a Hugging Face folder, a state dict (.bin, .pt) with --config, or "latest"')
+    parser.add_argument("bundle", help="the folder to write")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.json",
+        help="model_type, model_name, labels, problem_type, max_seq_length, …",
+    )
+    parser.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not say")
+    parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
+    parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
+    parser.add_argument("--scheme", choices=SCHEMES, default="int8-tensor", help="(int8-tensor)")
+    parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+    return parser
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """Return the config with the flags put over it."""
+    values = dict(read_config(args.config).given or {})
+    if args.problem_type:
+        values["problem_type"] = args.problem_type
+    if args.max_length is not None:
+        values["max_length"] = args.max_length
+    return read_config(values)
+
+
+def _terminated(_signum: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 2 when it cannot be done, 130 when interrupted."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminated)  # so that a half-written folder is removed
+    from export.errors import ExportError
+
+    try:
+        config = _config(args)
+        target = Path(args.bundle)
+        check_target(target, MANIFEST, overwrite=args.overwrite)
+        from export.pipeline import Choices, export  # torch takes seconds to import
+
+        choices = Choices(args.scheme, args.truncation, keep_fp32=args.keep_fp32)
+        export(args.checkpoint, target, config, choices)
+    except (ExportError, TrainingError, ConfigError, InfererError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nexport: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

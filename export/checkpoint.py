@@ -1,0 +1,198 @@
+"""Read a PyTorch checkpoint: a Hugging Face folder, or a bare state dict with a config that describes it.
+
+Every weight of the model must come from the checkpoint: transformers would fill what is missing with
+random numbers and say so in a log line that nobody reads. Nothing is unpickled but tensors.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from export.errors import ExportError
+from inferer.bundle import PROBLEM_TYPES
+from inferer.config import Config
+
+# Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
+TESTED_TYPES = ("bert", "roberta", "distilbert", "albert")
+
+_DEFAULT_CHECKPOINTS = Path("checkpoints")
+_NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
+# Buffers that old versions of transformers saved with the weights; they are made anew from the config.
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A classifier with trained weights, ready to convert, and the facts that the bundle will state."""
+
+    source: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    labels: tuple[str, ...]
+    problem_type: str
+    max_length: int
+    max_positions: int
+
+    @property
+    def model_type(self) -> str:
+        """Return the architecture's name as config.json has it."""
+        return str(self.model.config.model_type)
+
+
+def find_checkpoint(name: str, root: Path = _DEFAULT_CHECKPOINTS) -> Path:
+    """Return the checkpoint that `name` is; "latest" is the newest folder under `root`."""
+    if name != "latest":
+        return Path(name)
+    runs = [config.parent for config in root.glob("[!.]*/config.json")]
+    if not runs:
+        raise ExportError(f"latest: there is no checkpoint under {root}/; train one first")
+    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
+
+
+def load_checkpoint(path: Path, config: Config) -> Checkpoint:
+    """Return the checkpoint at `path`, in eval mode, with what `config` says put over its own facts.
+
+    Raises ExportError for weights that are missing or left over, by name; for a problem_type that
+    neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
+    """
+    if path.is_dir():
+        model, tokenizer = _from_folder(path)
+    elif path.is_file():
+        model, tokenizer = _from_state_dict(path, config)
+    else:
+        raise ExportError(f"checkpoint {path}: does not exist")
+    if not tokenizer.is_fast:
+        raise ExportError(f"checkpoint {path}: its tokenizer has no fast version (tokenizer.json), which serving needs")
+    labels = _labels(path, model.config, config)
+    problem_type = config.problem_type or model.config.problem_type
+    if problem_type not in PROBLEM_TYPES:
+        raise ExportError(
+            f"checkpoint {path}: problem_type is {problem_type!r}, which does not say between softmax and sigmoid; "
+            f"give --problem-type, one of {', '.join(PROBLEM_TYPES)}"
+        )
+    max_positions = _max_positions(model)
+    limit = min(max_positions, int(min(tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)))
+    max_length = config.max_length or limit
+    if max_length > max_positions:
+        raise ExportError(f"max_length is {max_length}, the model can read at most {max_positions} tokens")
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    model.config.problem_type = problem_type
+    return Checkpoint(path, model.eval(), tokenizer, labels, problem_type, max_length, max_positions)
+
+
+def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if not (path / "config.json").is_file():
+        raise ExportError(f"checkpoint {path}: has no config.json; expected a Hugging Face checkpoint folder")
+    try:
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            path, output_loading_info=True, local_files_only=True, weights_only=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ExportError(f"checkpoint {path}: cannot be loaded: {_first_line(error)}") from error
+    _check_weights(path, loaded["missing_keys"], loaded["unexpected_keys"])
+    return model, _tokenizer(path, str(path), local_only=True)
+
+
+def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if not config.model_name:
+        raise ExportError(
+            f"checkpoint {path}: is a bare state dict; describe it with --config FILE.json "
+            "(model_type, model_name, labels, problem_type, max_seq_length)"
+        )
+    state = _read_state_dict(path)
+    changes: dict[str, Any] = {}
+    if config.labels:
+        changes = {"num_labels": len(config.labels)}
+    local = Path(config.model_name).is_dir()
+    try:
+        architecture = AutoConfig.from_pretrained(config.model_name, local_files_only=local, **changes)
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(f"model_name {config.model_name!r}: cannot be read: {_first_line(error)}") from error
+    if config.model_type and config.model_type != architecture.model_type:
+        raise ExportError(
+            f"config.model_type is {config.model_type!r}, but {config.model_name} is {architecture.model_type!r}"
+        )
+    model = AutoModelForSequenceClassification.from_config(architecture, dtype=torch.float32)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes that do not fit; torch lists them, one a line
+        details = [line.strip() for line in str(error).splitlines()[1:]]
+        raise ExportError(f"checkpoint {path}: does not fit {config.model_name}: {'; '.join(details)}") from error
+    _check_weights(path, missing, unexpected)
+    return model, _tokenizer(path, config.model_name, local_only=local)
+
+
+def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors in `path`, out of the wrappings that training loops put around them."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ExportError(
+            f"checkpoint {path}: cannot be read as a state dict (only tensors are loaded, no pickled objects): "
+            f"{_first_line(error)}"
+        ) from error
+    for wrapping in ("state_dict", "model_state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
+            state = state[wrapping]
+    if not isinstance(state, Mapping) or not state or not all(torch.is_tensor(v) for v in state.values()):
+        raise ExportError(f"checkpoint {path}: holds no state dict (a mapping of names to tensors)")
+    # DataParallel saves every name behind "module."
+    prefix = "module." if all(str(name).startswith("module.") for name in state) else ""
+    return {str(name).removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _check_weights(path: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    problems = []
+    for what, names in (("missing", missing), ("unexpected", unexpected)):
+        left = sorted(name for name in names if not name.endswith(_BUFFERS))
+        if left:
+            shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+            problems.append(f"{what} weights: {shown}")
+    if problems:
+        raise ExportError(f"checkpoint {path}: {'; '.join(problems)}")
+
+
+def _tokenizer(path: Path, source: str, *, local_only: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExportError(f"checkpoint {path}: no tokenizer in {source}: {_first_line(error)}") from error
+
+
+def _labels(path: Path, own: PretrainedConfig, config: Config) -> tuple[str, ...]:
+    labels = config.labels or tuple(own.id2label[i] for i in range(own.num_labels))
+    if len(labels) != own.num_labels:
+        raise ExportError(f"checkpoint {path}: gives {own.num_labels} logits, the config names {len(labels)} labels")
+    if len(set(labels)) != len(labels):
+        raise ExportError(f"checkpoint {path}: id2label names a label twice: {', '.join(labels)}")
+    return labels
+
+
+def _max_positions(model: PreTrainedModel) -> int:
+    """Return how many tokens the model can read.
+
+    RoBERTa's kin count positions from the pad id on and lose those before it: 512 of 514.
+    """
+    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
+    embeddings = getattr(model.base_model, "embeddings", None)
+    offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return positions if offset is None else positions - offset - 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,68 @@
+"""The bundle's README.md: what the model answers, how it was made, and what int8 changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from export.checkpoint import Checkpoint
+from export.parity import Parity
+
+
+def model_card(
+    checkpoint: Checkpoint, quantization: Mapping[str, Any], parity: Parity, sizes: Mapping[str, int]
+) -> str:
+    """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle."""
+    labels = "\n".join(f"| {i} | {_cell(label)} |" for i, label in enumerate(checkpoint.labels))
+    files = "\n".join(f"| `{name}` | {size / 1e6:.1f} MB |" for name, size in sizes.items())
+    kind = checkpoint.problem_type.split("_")[0]
+    return f"""---
+library_name: onnx
+pipeline_tag: text-classification
+---
+
+# {checkpoint.source.resolve().stem}
+
+A {kind}-label text classifier ({checkpoint.model_type}), exported from a PyTorch checkpoint for
+onnxruntime. It reads the first {checkpoint.max_length} tokens of a text.
+
+| id | label |
+| --- | --- |
+{labels}
+
+| file | size |
+| --- | --- |
+{files}
+
+Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matrix products.
+
+{_changes(parity)}
+
+Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or ask it from Python:
+`ModelInferer("<this folder>").predict("some text")`. Hugging Face's
+`ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` reads it too.
+"""
+
+
+def _changes(parity: Parity) -> str:
+    if parity.int8_agreement is None:
+        int8 = "| int8 against fp32 | not in this bundle |"
+    else:
+        int8 = (
+            f"| int8 against fp32, same best label | {parity.int8_agreement:.1%} |\n"
+            f"| int8 against fp32, mean change of a score | {parity.int8_mean_change:.4f} |\n"
+            f"| int8 against fp32, largest change of a score | {parity.int8_max_change:.4f} |"
+        )
+    return f"""## fp32 against int8
+
+Measured at export on {parity.n} built-in sentences of several lengths: enough to find a broken export, too
+few to say how it does on your texts.
+
+| | |
+| --- | --- |
+| fp32 ONNX against PyTorch, largest difference of a logit | {parity.fp32_max_difference:.1e} |
+{int8}"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,100 @@
+"""PyTorch to fp32 ONNX by optimum, tidied: one name per weight, no detours in front of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from optimum.exporters.onnx import onnx_export_from_model
+from transformers import PreTrainedModel
+
+from export.errors import ExportError
+
+OPSET = 18  # optimum-onnx 0.1.0's recommended minimum for these architectures
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer as it ran: its name in the model, and how often a text passes through it."""
+
+    name: str
+    calls: int
+
+
+def token_linears(model: PreTrainedModel) -> list[Linear]:
+    """Return the linear layers that run on every token, found by running the model once.
+
+    A layer of the classification head sees one row a text (2-d input), the encoder's see one a token
+    (3-d). ALBERT runs its one layer many times: each call is a MatMul in the exported graph.
+    """
+    calls: dict[str, int] = {}
+    hooks = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+
+            def count(_module: object, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
+                if inputs[0].dim() == 3:
+                    calls[name] = calls.get(name, 0) + 1
+
+            hooks.append(module.register_forward_pre_hook(count))
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.ones((1, 3), dtype=torch.long))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [Linear(name, n) for name, n in calls.items()]
+
+
+def to_onnx(model: PreTrainedModel, target: Path) -> None:
+    """Write `model` to `target` as fp32 ONNX, with the inputs that its architecture has and `logits` out.
+
+    Raises ExportError for an architecture that optimum cannot export.
+    """
+    logger = logging.getLogger("optimum")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    folder = target.parent / "optimum"
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # tracing's notes about constants; parity is checked on real texts
+            # optimum passes dynamo=False to torch.onnx.export, whose default needs onnxscript
+            onnx_export_from_model(model, folder, opset=OPSET, task="text-classification", do_validation=False)
+    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise ExportError(
+            f"architecture '{model.config.model_type}' cannot be exported: {str(error).strip().splitlines()[0]}"
+        ) from error
+    finally:
+        logger.setLevel(level)
+    proto = onnx.load(folder / "model.onnx")
+    _drop_identities(proto.graph)
+    onnx.save(proto, target)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+
+
+def _drop_identities(graph: onnx.GraphProto) -> None:
+    """Let every node read a weight by its own name.
+
+    Shared weights (ALBERT's layer, run many times) come out of the exporter behind an Identity node,
+    where quantization does not look: it would leave them in fp32 without a word.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    names = {}
+    for node in graph.node:
+        if node.op_type == "Identity" and names.get(node.input[0], node.input[0]) in weights:
+            names[node.output[0]] = names.get(node.input[0], node.input[0])
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if name in names:
+                node.input[i] = names[name]
+    kept = [node for node in graph.node if not (node.op_type == "Identity" and node.output[0] in names)]
+    del graph.node[:]
+    graph.node.extend(kept)

@@ -1,0 +1,157 @@
+"""Does the bundle answer as the checkpoint did? torch, fp32 ONNX and int8 ONNX on real sentences.
+
+fp32 must agree with torch to rounding, alone and in batches; int8 must stay near it. What the user's
+own texts say about int8 is a larger question; this one finds exports that are broken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+
+from export.checkpoint import Checkpoint
+from export.errors import ExportError
+from inferer.bundle import TOKENIZER
+from inferer.encoding import Encoder
+from inferer.scoring import activate
+from inferer.session import Session
+
+# Measured 2e-6 to 2e-5 on trained models of 6 and 12 layers; a wrong graph is off by whole units.
+_MAX_FP32_DIFFERENCE = 1e-3
+# Onnxruntime's int8 moved single scores by up to 0.35 and the mean by about 0.01 on trained models
+# (docs/log.md); a scale or a layer gone wrong moves the mean far past this.
+_MAX_INT8_MEAN_CHANGE = 0.15
+
+_SENTENCES = (
+    "ok",
+    "Huggies",
+    "hand bags",
+    "Not worth the money, sadly.",
+    "The parcel came two days late and the box was open.",
+    "¿Dónde está la estación? Wir wissen es nicht; 我不知道 🤷",
+    "I have read this novel three times, and each time the ending surprised me more than before.",
+    "An efficient index structure for similarity search over large collections of time series",
+    "Their support answered within the hour, sent a new charger without any questions, and even called "
+    "a week later to ask whether everything was working as it should. That is how it is done.",
+    "WOW!!! best. purchase. ever!!! 10/10 would buy again :-) http://example.com/offer?id=42&ref=mail",
+)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the comparison found; differences are the largest over all texts and batches.
+
+    fp32_max_difference: fp32 ONNX against torch, in logits. int8_*: int8 against fp32 ONNX, in scores
+    after activation, and how often the best label was the same; None when there is no int8 model.
+    """
+
+    n: int
+    fp32_max_difference: float
+    int8_max_change: float | None
+    int8_mean_change: float | None
+    int8_agreement: float | None
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the figures as plain types."""
+        return asdict(self)
+
+
+def parity_texts(encoder: Encoder) -> list[str]:
+    """Return real sentences at several lengths: one word up to, and beyond, the most tokens read."""
+    texts = list(_SENTENCES)
+    paragraph = " ".join(_SENTENCES)
+    pieces = [paragraph]
+    for share in (4, 2, 1):
+        while encoder.encode(" ".join(pieces), "head").num_tokens < encoder.max_length // share:
+            pieces.append(paragraph)
+        texts.append(" ".join(pieces))
+    return texts
+
+
+def check_tokenizer(checkpoint: Checkpoint, folder: Path) -> Encoder:
+    """Return the bundle's encoder once it gives the ids that the checkpoint's tokenizer gives.
+
+    Training and serving must read a text alike; raises ExportError, with the text, when they do not.
+    """
+    encoder = Encoder(folder / TOKENIZER, checkpoint.max_length)
+    for text in parity_texts(encoder):
+        expected = checkpoint.tokenizer(text, truncation=True, max_length=checkpoint.max_length)["input_ids"]
+        found = encoder.encode(text, "head").input_ids.tolist()
+        if found != expected:
+            raise ExportError(f"the tokenizer in {TOKENIZER} reads {text[:60]!r} differently from the checkpoint's")
+    return encoder
+
+
+def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None) -> Parity:
+    """Compare torch, `fp32` and `int8` on real sentences, alone and in batches of 3; return the figures.
+
+    Raises ExportError when fp32 is not what torch computes, or when int8 is broken.
+    """
+    texts = parity_texts(encoder)
+    session = Session(fp32, 1)
+    torch_logits = np.stack([_torch_logits(checkpoint, encoder, [text])[0] for text in texts])
+    fp32_logits = np.stack([session.run(encoder.encode(text, "head")) for text in texts])
+    difference = float(np.abs(torch_logits - fp32_logits).max())
+    # batches of mixed lengths, so that padding and the mask are exercised
+    raw = ort.InferenceSession(str(fp32), providers=["CPUExecutionProvider"])
+    for start in range(len(texts) - 2):
+        batch = texts[start : start + 3]
+        feeds = _padded(checkpoint, encoder, batch)
+        (logits,) = raw.run(["logits"], {i.name: feeds[i.name] for i in raw.get_inputs()})
+        difference = max(difference, float(np.abs(logits - torch_logits[start : start + 3]).max()))
+    if not difference <= _MAX_FP32_DIFFERENCE:  # also when it is not a number
+        raise ExportError(
+            f"the fp32 ONNX model is not the checkpoint: logits differ by {difference:.3g}, "
+            f"at most {_MAX_FP32_DIFFERENCE:g} allowed"
+        )
+    if int8 is None:
+        return Parity(len(texts), difference, None, None, None)
+    session = Session(int8, 1)
+    int8_logits = np.stack([session.run(encoder.encode(text, "head")) for text in texts])
+    change = np.abs(_scores(int8_logits, checkpoint) - _scores(fp32_logits, checkpoint))
+    parity = Parity(
+        n=len(texts),
+        fp32_max_difference=difference,
+        int8_max_change=float(change.max()),
+        int8_mean_change=float(change.mean()),
+        int8_agreement=float((int8_logits.argmax(1) == fp32_logits.argmax(1)).mean()),
+    )
+    if not change.mean() <= _MAX_INT8_MEAN_CHANGE:
+        raise ExportError(
+            f"int8 is broken: scores move by {change.mean():.3f} on average, at most {_MAX_INT8_MEAN_CHANGE:g} "
+            "allowed; export with --scheme fp32 to serve without it"
+        )
+    return parity
+
+
+def _scores(logits: np.ndarray, checkpoint: Checkpoint) -> np.ndarray:
+    return np.stack([activate(row, checkpoint.problem_type) for row in logits])
+
+
+def _padded(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> dict[str, np.ndarray]:
+    """Return the inputs of a batch, int64 [texts, tokens], padded with the tokenizer's own id."""
+    encodings = [encoder.encode(text, "head") for text in texts]
+    width = max(len(e.input_ids) for e in encodings)
+    pad = checkpoint.tokenizer.pad_token_id or 0
+
+    def stack(name: str, fill: int) -> np.ndarray:
+        rows = [getattr(e, name) for e in encodings]
+        return np.stack([np.pad(row, (0, width - len(row)), constant_values=fill) for row in rows])
+
+    return {
+        "input_ids": stack("input_ids", pad),
+        "attention_mask": stack("attention_mask", 0),
+        "token_type_ids": stack("token_type_ids", 0),
+    }
+
+
+def _torch_logits(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> np.ndarray:
+    feeds = _padded(checkpoint, encoder, texts)
+    names = set(checkpoint.tokenizer.model_input_names) | {"input_ids", "attention_mask"}
+    with torch.no_grad():
+        inputs = {name: torch.from_numpy(array) for name, array in feeds.items() if name in names}
+        return checkpoint.model(**inputs).logits.numpy()

@@ -1,0 +1,82 @@
+"""Write the bundle: the models, the tokenizer, the config, the manifest and the model card."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from export.checkpoint import Checkpoint
+from export.model_card import model_card
+from export.onnx_model import OPSET
+from export.parity import Parity
+from inferer.bundle import (
+    FORMAT_VERSION,
+    FP32_MODEL,
+    INT8_MODEL,
+    MANIFEST,
+    MODEL_CARD,
+    MULTI_LABEL,
+    read_bundle,
+    sha256_of,
+)
+from inferer.config import Config, spread_thresholds
+from inferer.cpu import instruction_flags, machine
+
+_VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
+
+
+def write_companions(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write config.json and the tokenizer's files, without the padding and truncation a saved one may carry."""
+    checkpoint.model.config.save_pretrained(folder)
+    tokenizer = checkpoint.tokenizer
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.model_max_length = checkpoint.max_length
+    tokenizer.save_pretrained(folder)
+
+
+def thresholds_for(checkpoint: Checkpoint, config: Config) -> dict[str, float] | None:
+    """Return one threshold per label for multi-label (0.5 where `config` says nothing), else None."""
+    if checkpoint.problem_type != MULTI_LABEL:
+        return None
+    base = dict.fromkeys(checkpoint.labels, 0.5)
+    if config.thresholds is None:
+        return base
+    return spread_thresholds("config.thresholds", config.thresholds, checkpoint.labels, base)
+
+
+def finish(
+    checkpoint: Checkpoint,
+    folder: Path,
+    quantization: dict[str, Any],
+    parity: Parity,
+    options: dict[str, Any],
+) -> None:
+    """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
+
+    options: truncation and thresholds, as the manifest states them.
+    """
+    sizes = {name: (folder / name).stat().st_size for name in (INT8_MODEL, FP32_MODEL) if (folder / name).is_file()}
+    card = model_card(checkpoint, quantization, parity, sizes)
+    (folder / MODEL_CARD).write_text(card, encoding="utf-8")
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "problem_type": checkpoint.problem_type,
+        "max_length": checkpoint.max_length,
+        "max_positions": checkpoint.max_positions,
+        "temperature": 1.0,
+        **options,
+        "quantization": quantization,
+        "parity": parity.as_dict(),
+        "opset": OPSET,
+        "versions": {name: version(name) for name in _VERSIONS},
+        "machine": {"architecture": machine(), "cpu_flags": list(instruction_flags())},
+        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    read_bundle(folder)
