@@ -39,6 +39,13 @@ def _lines() -> Iterator[str]:
         yield line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
+def _check_bytes(text: str) -> None:
+    """Raise TextError for a byte that `_lines` could not decode."""
+    bad = next((c for c in text if "\udc80" <= c <= "\udcff"), None)
+    if bad is not None:
+        raise TextError(f"byte 0x{ord(bad) - 0xDC00:02x} is not UTF-8")
+
+
 def _for_person(text: str, prediction: Prediction) -> str:
     width = max(len(label) for label in prediction.scores)
     best_first = sorted(prediction.scores.items(), key=lambda pair: -pair[1])[:_SHOWN_LABELS]
@@ -62,6 +69,7 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
     watched = sys.stderr.isatty() and not (args.text or sys.stdin.isatty() or sys.stdout.isatty())
     for number, text in enumerate(tqdm(texts, unit="text", disable=not watched), start=1):
         try:
+            _check_bytes(text)
             prediction = model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
         except TextError as error:
             failed += 1

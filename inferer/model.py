@@ -178,7 +178,7 @@ class ModelInferer:
         threshold = check_thresholds("threshold", options.threshold)
         if threshold is not None:
             if self.thresholds is None:
-                raise ConfigError("threshold", threshold, f"none for {SINGLE_LABEL}: it is for multi-label models")
+                raise ConfigError("threshold", threshold, "none: thresholds are for multi-label models")
             threshold = spread_thresholds("threshold", threshold, self.labels, self.thresholds)
         return CallOptions(top_k, truncation, threshold)
 

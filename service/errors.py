@@ -1,0 +1,89 @@
+"""The one table from error to status, and the one error body. Every reply that is not 2xx is made here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
+
+from inferer.errors import ConfigError, shown
+from service.reply import json_response
+from service.request_id import current_request_id
+
+log = logging.getLogger("inferer.service")
+
+# error_type -> status
+STATUS: Mapping[str, int] = {
+    "InvalidJson": 400,
+    "Unauthorized": 401,
+    "NotFound": 404,
+    "MethodNotAllowed": 405,
+    "PayloadTooLarge": 413,
+    "UnsupportedMediaType": 415,
+    "Validation": 422,
+    "Overloaded": 429,
+    "Internal": 500,
+    "Unhealthy": 503,
+}
+
+_BY_STATUS = {status: error_type for error_type, status in STATUS.items()}
+_INTERNAL = "an internal error; the log has the details under this request id"
+
+
+class ServiceError(Exception):
+    """A request that is answered with an error: the type from the table, a sentence, extra headers."""
+
+    def __init__(self, error_type: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.message = message
+        self.headers = dict(headers or {})
+
+
+def error_response(error_type: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the reply for `error_type`: the flat body that every dialect's client can read."""
+    body = {"error": message, "error_type": error_type, "request_id": current_request_id()}
+    response = json_response(body, STATUS[error_type])
+    response.headers.update(headers or {})
+    return response
+
+
+def register(app: Flask) -> None:
+    """Answer every error that a request can end in, on every route."""
+    app.register_error_handler(ServiceError, lambda e: error_response(e.error_type, e.message, e.headers))
+    app.register_error_handler(ConfigError, lambda e: error_response("Validation", _option(e)))
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _option(error: ConfigError) -> str:
+    return f"field '{error.name}': {shown(error.value)} is not allowed; expected {error.expected}"
+
+
+def _http(error: HTTPException) -> Response:
+    """Answer what Flask and Werkzeug refuse by themselves: no route, wrong method, too large a body."""
+    status = error.code or 500
+    headers: dict[str, str] = {}
+    message = f"{request.method} {request.path}: {error.description or error.name}"
+    if status == STATUS["NotFound"]:
+        routes = sorted({str(rule) for rule in current_app.url_map.iter_rules() if rule.endpoint != "static"})
+        message = f"no route {request.path}; the routes are {', '.join(routes)}"
+    elif status == STATUS["MethodNotAllowed"]:
+        allowed: Any = getattr(error, "valid_methods", None) or ()
+        headers["Allow"] = ", ".join(sorted(allowed))
+        message = f"{request.path} does not take {request.method}; it takes {headers['Allow']}"
+    elif status == STATUS["PayloadTooLarge"]:
+        limit = current_app.config["MAX_CONTENT_LENGTH"]
+        message = f"the body has {request.content_length or 'too many'} bytes, at most {limit} are allowed"
+    elif status not in _BY_STATUS:
+        # What is left are requests that cannot be read, such as a body cut off half-way.
+        return error_response("InvalidJson", message) if status < 500 else _unforeseen(error)
+    return error_response(_BY_STATUS[status], message, headers)
+
+
+def _unforeseen(error: Exception) -> Response:
+    log.exception("request %s failed", current_request_id(), exc_info=error)
+    return error_response("Internal", _INTERNAL)

@@ -1,0 +1,57 @@
+"""Put the application together: settings, model, routes, errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+
+from flask import Flask, Response, g
+
+from inferer.errors import InfererError
+from inferer.model import ModelInferer
+from service import auth, errors
+from service.request_id import HEADER, current_request_id
+from service.routes import health, info, predict
+from service.settings import Settings, SettingsError, from_env
+from service.state import State, install
+
+EXIT_CANNOT_START = 3  # gunicorn's own code for "a worker could not boot": it stops instead of trying again
+
+
+def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
+    """Return the application; see `service.create_app`."""
+    settings = settings or from_env(os.environ)
+    inferer = inferer or ModelInferer(
+        settings.bundle, intra_op_threads=settings.ort_threads, cache_dir=settings.cache_dir
+    )
+    app = Flask("inferer", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    install(app, State(settings, inferer))
+    app.before_request(_start_clock)
+    auth.register(app)
+    errors.register(app)
+    app.after_request(_add_headers)
+    for module in (predict, health, info):
+        app.register_blueprint(module.blueprint)
+    return app
+
+
+def app_or_exit() -> Flask:
+    """Return the application of the environment, or end this worker with one line and exit code 3."""
+    try:
+        return build(None, None)
+    except (InfererError, SettingsError) as error:
+        logging.getLogger("inferer.service").debug("cannot start", exc_info=True)
+        print(f"inferer: cannot start: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CANNOT_START) from None
+
+
+def _start_clock() -> None:
+    g.started = time.perf_counter()
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers[HEADER] = current_request_id()
+    return response

@@ -1,0 +1,41 @@
+"""`GET /info`: which model answers here, what it was made from, and within which limits."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from inferer import __version__
+from inferer.session import VERSION as ORT_VERSION
+from service.reply import json_response
+from service.state import current_state
+
+blueprint = Blueprint("info", __name__)
+
+
+@blueprint.get("/info")
+def info() -> Response:
+    """Answer with the facts of the model and of this deployment."""
+    state = current_state()
+    model, settings = state.inferer, state.settings
+    manifest = model.bundle.manifest
+    return json_response(
+        {
+            "model": settings.name,
+            "labels": list(model.labels),
+            "problem_type": model.problem_type,
+            "max_length": model.max_length,
+            "truncation": model.bundle.truncation,
+            "thresholds": model.thresholds,
+            "quantization": {**manifest["quantization"], "running": model.scheme},
+            "parity": manifest.get("parity"),
+            "limits": {
+                "max_texts": settings.max_texts,
+                "max_text_chars": settings.max_text_chars,
+                "max_body_bytes": settings.max_body_bytes,
+                "max_in_flight": settings.max_in_flight,
+            },
+            "threads": {"workers": settings.worker_count, "intra_op": model.intra_op_threads},
+            "versions": {"inferer": __version__, "onnxruntime": ORT_VERSION, "export": manifest.get("versions")},
+            "created": manifest.get("created"),
+        }
+    )

@@ -1,0 +1,92 @@
+"""`POST /predict`, our own contract: one text or several, with options."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+from flask import Blueprint, Response, g, request
+from msgspec import UNSET, UnsetType
+
+from inferer.errors import RunError, TextError
+from inferer.model import CallOptions, Timings
+from inferer.scoring import Prediction
+from service.errors import ServiceError
+from service.reply import json_response
+from service.state import State, current_state
+from service.wire import read_json
+
+blueprint = Blueprint("predict", __name__)
+
+
+class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /predict`: exactly one of text and texts, and the options of the call."""
+
+    text: str | UnsetType = UNSET
+    texts: list[str] | UnsetType = UNSET
+    top_k: Annotated[int, msgspec.Meta(ge=1)] | UnsetType = UNSET
+    truncation: str | UnsetType = UNSET
+    threshold: float | dict[str, float] | UnsetType = UNSET
+
+
+@blueprint.post("/predict")
+def predict() -> Response:
+    """Answer one text with an object, several with a list of them in order."""
+    body = read_json(request, PredictRequest)
+    state = current_state()
+    texts = _texts(body, state)
+    with state.admitted():
+        try:
+            predictions, timings = _run(state, texts, _options(body))
+        except TextError as error:
+            raise ServiceError("Validation", f"field '{_place(body, error.index)}': {error.problem}") from error
+    answers = [prediction.as_dict() for prediction in predictions]
+    response = json_response(answers[0] if body.texts is UNSET else {"predictions": answers})
+    response.headers["Server-Timing"] = _server_timing(timings)
+    return response
+
+
+def _texts(body: PredictRequest, state: State) -> list[str]:
+    """Return the texts asked about, within the deployment's limits."""
+    if isinstance(body.text, UnsetType) == isinstance(body.texts, UnsetType):
+        raise ServiceError("Validation", "give exactly one of the fields 'text' and 'texts'")
+    texts = [body.text] if isinstance(body.text, str) else list(body.texts or ())
+    limits = state.settings
+    if not 1 <= len(texts) <= limits.max_texts:
+        raise ServiceError("Validation", f"field 'texts': has {len(texts)} texts, 1 to {limits.max_texts} are allowed")
+    for index, text in enumerate(texts):
+        if len(text) > limits.max_text_chars:
+            raise ServiceError(
+                "Validation",
+                f"field '{_place(body, index)}': has {len(text)} characters, at most {limits.max_text_chars} are allowed",
+            )
+    return texts
+
+
+def _place(body: PredictRequest, index: int | None) -> str:
+    """Return the field that the text at `index` came in."""
+    return "text" if body.texts is UNSET else f"texts[{index}]"
+
+
+def _options(body: PredictRequest) -> CallOptions:
+    def given(value: Any) -> Any:
+        return None if value is UNSET else value
+
+    return CallOptions(given(body.top_k), given(body.truncation), given(body.threshold))
+
+
+def _run(state: State, texts: list[str], options: CallOptions) -> tuple[list[Prediction], Timings]:
+    g.queue_s = time.perf_counter() - g.started
+    try:
+        answer = state.inferer.answer(texts, options)
+    except RunError:
+        state.last_run_failed = True
+        raise
+    state.last_run_failed = False
+    return answer
+
+
+def _server_timing(timings: Timings) -> str:
+    stages = {"queue": g.queue_s, "tokenize": timings.tokenize_s, "infer": timings.infer_s}
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

@@ -1,0 +1,66 @@
+"""What one worker holds while it serves: the model, the settings, who is in flight, whether it is well."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flask import current_app
+
+from inferer.model import ModelInferer
+from service.errors import ServiceError
+from service.settings import Settings
+
+_EXTENSION = "inferer"
+_RETRY_AFTER_S = "1"
+
+
+@dataclass
+class State:
+    """One worker's state. `is_draining` is put in by gunicorn.conf.py, which knows the worker."""
+
+    settings: Settings
+    inferer: ModelInferer
+    is_draining: Callable[[], bool] = lambda: False
+    last_run_failed: bool = False
+    in_flight: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold one of the places in flight; raises ServiceError (Overloaded) at once when all are taken."""
+        limit = self.settings.max_in_flight
+        with self._lock:
+            if self.in_flight >= limit:
+                raise ServiceError(
+                    "Overloaded",
+                    f"{limit} requests are in flight, the most allowed; try again",
+                    {"Retry-After": _RETRY_AFTER_S},
+                )
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def unready_because(self) -> str | None:
+        """Return why this worker should get no requests, or None when it should."""
+        if self.is_draining():
+            return "draining: the worker is stopping"
+        if self.last_run_failed:
+            return "the last model run failed; the log has the details"
+        return None
+
+
+def install(app: object, state: State) -> None:
+    """Put `state` where `current_state` finds it."""
+    app.extensions[_EXTENSION] = state  # type: ignore[attr-defined]
+
+
+def current_state() -> State:
+    """Return the state of the app that answers this request."""
+    state: State = current_app.extensions[_EXTENSION]
+    return state

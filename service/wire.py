@@ -1,0 +1,58 @@
+"""A request's body: bytes to a typed value by msgspec, or an error that names the field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from flask import Request
+
+from inferer.errors import shown
+from service.errors import ServiceError
+
+_T = TypeVar("_T")
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+
+
+def read_json(request: Request, kind: type[_T]) -> _T:
+    """Return the request's body as `kind`, a msgspec type.
+
+    Raises ServiceError: UnsupportedMediaType, InvalidJson (not JSON, not UTF-8), or Validation, which
+    names the field, its value and what is allowed.
+    """
+    if request.mimetype != "application/json":
+        given = f"'{request.mimetype}'" if request.mimetype else "missing"
+        raise ServiceError("UnsupportedMediaType", f"Content-Type is {given}, expected application/json")
+    try:
+        body = msgspec.json.decode(request.get_data(cache=False))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ServiceError("InvalidJson", f"the body is not JSON in UTF-8: {error}") from error
+    try:
+        return msgspec.convert(body, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ServiceError("Validation", _explain(str(error), body, kind)) from error
+
+
+def _explain(message: str, body: Any, kind: type[Any]) -> str:
+    """Return msgspec's message with the field in words and the value that was given."""
+    match = _PATH.match(message)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    if unknown := _UNKNOWN.match(what):
+        return f"field {shown(unknown[1])}: unknown; allowed are {', '.join(_fields(kind))}"
+    value = body
+    for name, index in _STEP.findall(path):
+        if index == "...":  # msgspec does not say which key; the whole mapping is shown
+            break
+        try:
+            value = value[name] if name else value[int(index)]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return f"field '{path.lstrip('.')}': {what}"
+    what = what.replace("`", "")
+    return f"field '{path.lstrip('.')}': {shown(value)}: {what}" if path else f"the body: {what}"
+
+
+def _fields(kind: type[Any]) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
