@@ -1,0 +1,66 @@
+"""Fixtures: the hand-computable bundle, models on it, and the demo that `make test` trains first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inferer import ModelInferer
+from inferer.bundle import MULTI_LABEL
+from tests import tiny
+from tests.server import ROOT, Server, serving
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The single-label bundle of tests/tiny.py."""
+    return tiny.write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def multi_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model as multi-label, with a threshold of its own for one label."""
+    folder = tmp_path_factory.mktemp("bundles") / "multi"
+    return tiny.write_bundle(folder, problem_type=MULTI_LABEL, thresholds={"neg": 0.9})
+
+
+@pytest.fixture(scope="session")
+def model(tiny_bundle: Path) -> ModelInferer:
+    """A single-label model."""
+    return ModelInferer(tiny_bundle, intra_op_threads=1)
+
+
+@pytest.fixture(scope="session")
+def multi(multi_bundle: Path) -> ModelInferer:
+    """A multi-label model."""
+    return ModelInferer(multi_bundle, intra_op_threads=1)
+
+
+@pytest.fixture(scope="session")
+def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Real gunicorn on the tiny single-label bundle, with small limits."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    limits = {"INFERER_MAX_BODY_BYTES": "4000", "INFERER_MAX_TEXTS": "4", "INFERER_MAX_TEXT_CHARS": "1000"}
+    with serving(tiny_bundle, log, **limits) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def demo_bundle() -> Path:
+    """The demo's bundle, which `make test` makes before it runs the tests."""
+    folder = ROOT / "models" / "query_type"
+    if not (folder / "inferer.json").is_file():
+        pytest.fail("the demo is not there: run `make export` first, or the tests by `make test`")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data sets."""
+    folder = os.environ.get("TEST_DATA_DIR")
+    if not folder:
+        pytest.skip("TEST_DATA_DIR is not set: real data sets are needed")
+    return Path(folder)
