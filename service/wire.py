@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from inferer.errors import shown
 from service.errors import ServiceError
@@ -27,13 +28,24 @@ def read_json(request: Request, kind: type[_T]) -> _T:
         given = f"'{request.mimetype}'" if request.mimetype else "missing"
         raise ServiceError("UnsupportedMediaType", f"Content-Type is {given}, expected application/json")
     try:
-        body = msgspec.json.decode(request.get_data(cache=False))
+        body = msgspec.json.decode(_bytes(request))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ServiceError("InvalidJson", f"the body is not JSON in UTF-8: {error}") from error
     try:
         return msgspec.convert(body, kind, strict=True)
     except msgspec.ValidationError as error:
         raise ServiceError("Validation", _explain(str(error), body, kind)) from error
+
+
+def _bytes(request: Request) -> bytes:
+    """Return the whole body; raises RequestEntityTooLarge beyond the limit, however it was sent."""
+    data = request.get_data(cache=False)
+    limit = request.max_content_length
+    # Werkzeug refuses a Content-Length over the limit, but cuts a chunked body there without a word.
+    full = limit is not None and len(data) >= limit and request.content_length is None
+    if full and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
+    return data
 
 
 def _explain(message: str, body: Any, kind: type[Any]) -> str:

@@ -43,7 +43,7 @@ def test_a_text_of_exactly_the_limit_is_not_cut(encoder: Encoder) -> None:
 
 
 def test_error_refuses_a_long_text_with_both_numbers(encoder: Encoder) -> None:
-    """truncation "error" lets a long text through, or does not say how long it is."""
+    """A long text gets through truncation "error", or does not say how long it is."""
     with pytest.raises(TextTooLongError, match="has 9 tokens, at most 8"):
         encoder.encode("good bad odd plain good bad odd", "error")
 

@@ -53,14 +53,13 @@ def _texts(body: PredictRequest, state: State) -> list[str]:
         raise ServiceError("Validation", "give exactly one of the fields 'text' and 'texts'")
     texts = [body.text] if isinstance(body.text, str) else list(body.texts or ())
     limits = state.settings
+    most = limits.max_text_chars
     if not 1 <= len(texts) <= limits.max_texts:
-        raise ServiceError("Validation", f"field 'texts': has {len(texts)} texts, 1 to {limits.max_texts} are allowed")
+        raise ServiceError("Validation", f"field 'texts': has {len(texts)} texts, allowed are 1 to {limits.max_texts}")
     for index, text in enumerate(texts):
-        if len(text) > limits.max_text_chars:
-            raise ServiceError(
-                "Validation",
-                f"field '{_place(body, index)}': has {len(text)} characters, at most {limits.max_text_chars} are allowed",
-            )
+        if len(text) > most:
+            where = _place(body, index)
+            raise ServiceError("Validation", f"field '{where}': has {len(text)} characters, at most {most} are allowed")
     return texts
 
 

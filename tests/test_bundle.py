@@ -1,0 +1,230 @@
+"""Reading a bundle: what is right is read, what is not is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from inferer import BundleError, ModelInferer, read_bundle
+from inferer.bundle import MULTI_LABEL
+from tests import tiny
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle to damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Change the manifest's fields; None removes one."""
+    manifest = json.loads((folder / "inferer.json").read_text())
+    manifest.update(changes)
+    (folder / "inferer.json").write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+
+
+def test_a_good_bundle_is_read_as_it_was_written(tiny_bundle: Path) -> None:
+    """A fact of the bundle is read differently from how it was written."""
+    bundle = read_bundle(tiny_bundle)
+    assert bundle.labels == tiny.LABELS
+    assert (bundle.max_length, bundle.max_positions, bundle.truncation) == (8, 16, "head")
+    assert bundle.thresholds is None
+    assert bundle.model_path(quantize=True).name == "model_quantized.onnx"
+
+
+def test_multi_label_thresholds_default_to_a_half(multi_bundle: Path) -> None:
+    """A label without a threshold of its own gets another than 0.5."""
+    assert read_bundle(multi_bundle).thresholds == {"pos": 0.5, "neg": 0.9, "other": 0.5}
+
+
+@pytest.mark.parametrize("name", ["model_quantized.onnx", "tokenizer.json", "config.json"])
+def test_one_changed_byte_is_found_and_named(copy: Path, name: str) -> None:
+    """A file with one byte changed is served."""
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name} is damaged"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["model_quantized.onnx", "tokenizer.json", "config.json", "inferer.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    """A bundle with a file missing is read, or the error does not name it."""
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        read_bundle(copy)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A path to nothing, or to a file, ends in something else than BundleError."""
+    with pytest.raises(BundleError, match="nowhere: does not exist"):
+        read_bundle(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="is not a folder"):
+        read_bundle(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"format_version": 2}, "format_version 2, this version reads 1"),
+        ({"format_version": None}, "format_version None"),
+        ({"problem_type": "regression"}, "problem_type is 'regression', expected one of single_label"),
+        ({"problem_type": MULTI_LABEL}, "is 'single_label_classification' in config.json but 'multi_label"),
+        ({"max_length": 17}, "max_length is 17, expected 3 to max_positions"),
+        ({"max_length": "8"}, "max_length is '8', expected int"),
+        ({"max_length": True}, "max_length is True, expected int"),
+        ({"truncation": "tail"}, "truncation is 'tail', expected one of head, error"),
+        ({"temperature": 0}, "temperature is 0.0, expected a number above 0"),
+        ({"quantization": {"scheme": "int4"}}, "scheme is 'int4'"),
+        ({"quantization": {"scheme": "fp32"}}, "has no fp32 model"),
+        ({"files": {}}, "does not list config.json"),
+        ({"files": {"config.json": "0", "tokenizer.json": "0", "../x": "0"}}, "is damaged"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_by_field(copy: Path, changes: dict[str, Any], problem: str) -> None:
+    """A manifest that cannot be right is read, or the error does not name the field and its value."""
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match=problem):
+        read_bundle(copy)
+
+
+def test_a_file_outside_the_folder_is_refused(copy: Path) -> None:
+    """A manifest may point at a file outside its folder."""
+    files = json.loads((copy / "inferer.json").read_text())["files"]
+    edit(copy, files={"../outside": "0", **files})
+    with pytest.raises(BundleError, match="'../outside', which is not a plain file name"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("id2label", "problem"),
+    [
+        (None, "id2label is None"),
+        ({}, "id2label is {}"),
+        ({"0": "a", "2": "b"}, "expected 0 to 1"),
+        ({"0": "a", "1": "a"}, "names a label twice"),
+        ({"0": "a", "1": 7}, "has the keys"),
+    ],
+)
+def test_labels_must_be_whole_and_different(copy: Path, id2label: object, problem: str) -> None:
+    """id2label with a gap, a double or no names is read."""
+    manifest = json.loads((copy / "inferer.json").read_text())
+    config = {"id2label": id2label, "problem_type": manifest["problem_type"]}
+    (copy / "config.json").write_text(json.dumps(config))
+    tiny.seal(copy, manifest)
+    with pytest.raises(BundleError, match=problem):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "problem"),
+    [({"nobody": 0.5}, r"unknown labels \['nobody'\]"), ({"neg": 1.5}, "1.5 for 'neg', expected a number 0 to 1")],
+)
+def test_wrong_thresholds_are_refused(tmp_path: Path, thresholds: dict[str, float], problem: str) -> None:
+    """A threshold for an unknown label, or outside 0 to 1, is read."""
+    folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, thresholds=thresholds)
+    with pytest.raises(BundleError, match=problem):
+        read_bundle(folder)
+
+
+def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:
+    """A manifest cut short ends in something else than BundleError."""
+    (copy / "inferer.json").write_text('{"format_version": 1')
+    with pytest.raises(BundleError, match="inferer.json cannot be read"):
+        read_bundle(copy)
+    (copy / "inferer.json").write_text("[]")
+    with pytest.raises(BundleError, match="holds a list, expected a JSON object"):
+        read_bundle(copy)
+
+
+def test_a_model_with_other_inputs_is_refused(tmp_path: Path) -> None:
+    """An ONNX file whose inputs are not a text's is loaded."""
+    wrong = tiny.model()
+    wrong.graph.input[0].name = "pixels"
+    wrong.graph.node[0].input[1] = "pixels"
+    folder = tiny.write_bundle(tmp_path / "b", onnx_model=wrong)
+    with pytest.raises(BundleError, match=r"takes the inputs \['attention_mask', 'pixels'\]"):
+        ModelInferer(folder)
+
+
+def test_a_model_with_other_outputs_is_refused(tmp_path: Path) -> None:
+    """An ONNX file without logits is loaded."""
+    wrong = tiny.model()
+    wrong.graph.output[0].name = wrong.graph.node[-1].output[0] = "embedding"
+    folder = tiny.write_bundle(tmp_path / "b", onnx_model=wrong)
+    with pytest.raises(BundleError, match=r"has the outputs \['embedding'\], expected logits"):
+        ModelInferer(folder)
+
+
+def test_more_logits_than_labels_are_refused(tmp_path: Path) -> None:
+    """A model with 4 logits is served under 3 labels."""
+    wide = np.zeros((len(tiny.WORDS), 4), np.float32)
+    folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=wide))
+    with pytest.raises(BundleError, match=r"gives 4 logits a text, config\.json names 3 labels"):
+        ModelInferer(folder)
+
+
+def test_a_file_that_is_no_model_is_refused(copy: Path) -> None:
+    """A model file of other bytes, rightly hashed, ends in something else than BundleError."""
+    manifest = json.loads((copy / "inferer.json").read_text())
+    (copy / "model_quantized.onnx").write_bytes(b"not a model")
+    tiny.seal(copy, manifest)
+    with pytest.raises(BundleError, match=r"model_quantized\.onnx cannot be loaded"):
+        ModelInferer(copy)
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(tmp_path: Path) -> None:
+    """A tokenizer that gives ids beyond the model's table is found only by an unlucky text."""
+    short = tiny.model(table=tiny.TABLE[:3])
+    folder = tiny.write_bundle(tmp_path / "b", onnx_model=short)
+    with pytest.raises(BundleError, match="the model run failed"):
+        ModelInferer(folder)
+
+
+def test_fp32_is_run_only_where_it_is_kept(copy: Path) -> None:
+    """quantize=False runs int8, or does not say how to keep fp32."""
+    with pytest.raises(BundleError, match="export it again with --keep-fp32"):
+        ModelInferer(copy, quantize=False)
+    manifest = json.loads((copy / "inferer.json").read_text())
+    doubled = tiny.model(table=2 * tiny.TABLE)
+    (copy / "model.onnx").write_bytes(doubled.SerializeToString())
+    tiny.seal(copy, manifest)
+    assert ModelInferer(copy, quantize=False).logits("good").tolist() == [4.0, 0.0, 0.0]
+    assert ModelInferer(copy).logits("good").tolist() == [2.0, 0.0, 0.0]
+
+
+def test_an_fp32_bundle_is_served_as_it_is(tmp_path: Path) -> None:
+    """A bundle that holds fp32 alone cannot be served."""
+    folder = tiny.write_bundle(tmp_path / "b")
+    (folder / "model_quantized.onnx").rename(folder / "model.onnx")
+    manifest = json.loads((folder / "inferer.json").read_text())
+    tiny.seal(folder, {**manifest, "quantization": {"scheme": "fp32", "quantized_matmuls": 0}})
+    assert ModelInferer(folder).predict("good").label == "pos"
+    assert ModelInferer(folder).scheme == "fp32"
+
+
+def test_external_data_is_not_read_from_outside(tmp_path: Path) -> None:
+    """A model may read its weights from a file outside the bundle."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\x00" * 96)
+    outside = tiny.model()
+    tensor = outside.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "../secret"), ("offset", "0"), ("length", "96")):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    folder = tmp_path / "b"
+    tiny.write_bundle(folder)
+    manifest = json.loads((folder / "inferer.json").read_text())
+    (folder / "model_quantized.onnx").write_bytes(outside.SerializeToString())
+    tiny.seal(folder, manifest)
+    with pytest.raises(BundleError, match="cannot be loaded"):
+        ModelInferer(folder)

@@ -1,0 +1,89 @@
+"""`python -m inferer`: for a person, for a program, from standard input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inferer import ModelInferer
+from tests.server import ROOT, environment, run_to_end
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run `python -m inferer` with `arguments`."""
+    command = [sys.executable, "-m", "inferer", *arguments]
+    return subprocess.run(
+        command, input=stdin, cwd=ROOT, env=environment(PYTHONIOENCODING="utf-8"), capture_output=True, check=False
+    )
+
+
+def test_a_person_sees_labels_with_bars(tiny_bundle: Path) -> None:
+    """The answer for a person lacks the text, its best label marked, or the scores."""
+    done = run(str(tiny_bundle), "good")
+    assert done.returncode == 0
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == "good"
+    assert lines[1].split()[:3] == ["*", "pos", "78.70%"]
+    assert "█" in lines[1]
+    assert [line.split()[0] for line in lines[2:]] == ["neg", "other"]
+
+
+def test_a_person_is_told_of_a_cut_and_of_no_label(tiny_bundle: Path, multi_bundle: Path) -> None:
+    """A cut text, or one without labels, looks like any other."""
+    assert "10 tokens; only the first" in run(str(tiny_bundle), "good " * 8).stdout.decode()
+    assert "no label reaches its threshold" in run(str(multi_bundle), "good", "--threshold", "0.99").stdout.decode()
+
+
+def test_a_program_gets_what_the_api_answers(tiny_bundle: Path, model: ModelInferer) -> None:
+    """--json gives something else than the prediction as the service sends it."""
+    done = run(str(tiny_bundle), "good bad", "--json", "--top-k", "2")
+    assert json.loads(done.stdout) == model.predict("good bad", top_k=2).as_dict()
+
+
+def test_lines_of_standard_input_are_answered_one_by_one(tiny_bundle: Path) -> None:
+    """A line of standard input is lost, or a bad one stops the rest or goes unnamed."""
+    done = run(str(tiny_bundle), "--json", stdin="good\r\n\n\xff\nbad é".encode("latin-1") + b"\nodd")
+    assert done.returncode == 1
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer.get("label") for answer in answers] == ["pos", None, None, None, "other"]
+    assert [answer.get("line") for answer in answers] == [None, 2, 3, 4, None]
+    assert "byte 0xff is not UTF-8" in answers[2]["error"]
+
+
+def test_a_bad_line_for_a_person_goes_to_stderr(tiny_bundle: Path) -> None:
+    """The error of a bad line is mixed into the answers, or does not name the line."""
+    done = run(str(tiny_bundle), stdin=b"good\n\nbad\n")
+    assert done.returncode == 1
+    assert done.stderr.decode() == "line 2: the text is empty\n"
+    assert done.stdout.decode().count("\n") == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("nowhere", "good"), "inferer: bundle nowhere: does not exist"),
+        (("BUNDLE", "good", "--top-k", "0"), "top_k: 0 is not allowed"),
+        (("BUNDLE", "good", "--fp32"), "--keep-fp32"),
+        (("BUNDLE", "good", "--truncation", "tail"), "'tail' is not allowed; expected one of head, error"),
+        (("BUNDLE", "good", "--config", "none.json"), "none.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(tiny_bundle: Path, arguments: tuple[str, ...], problem: str) -> None:
+    """A user's mistake ends in a traceback, another exit code, or an answer."""
+    done = run(*(str(tiny_bundle) if a == "BUNDLE" else a for a in arguments))
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert problem in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tiny_bundle: Path) -> None:
+    """`| head` ends in a traceback."""
+    script = f"yes good | head -n 3000 | {sys.executable} -m inferer {tiny_bundle} --json | head -n 1"
+    done = run_to_end("bash", "-c", script)
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["label"] == "pos"

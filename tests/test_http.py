@@ -1,0 +1,236 @@
+"""The wire contract of POST /predict, health and info, and every row of the error table: real gunicorn."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferer import ModelInferer
+from tests.server import Reply, Server, serving
+
+JSON = "application/json"
+
+
+def assert_error(reply: Reply, status: int, error_type: str, *words: str) -> None:
+    """Fail unless `reply` is the flat error body with this status and type, and says `words`."""
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == JSON
+    body = reply.json()
+    assert set(body) == {"error", "error_type", "request_id"}
+    assert body["error_type"] == error_type
+    assert body["request_id"] == reply.headers["x-request-id"]
+    for word in words:
+        assert word in body["error"], body["error"]
+
+
+# --- answers -------------------------------------------------------------------------------------------
+
+
+def test_one_text_gets_one_object_equal_to_pythons(server: Server, model: ModelInferer) -> None:
+    """The API's answer to a text differs from ModelInferer's, in any bit or key."""
+    reply = server.predict({"text": "good odd"})
+    assert reply.status == 200
+    assert reply.json() == model.predict("good odd").as_dict()
+    assert list(reply.json()) == ["label", "score", "labels", "scores", "num_tokens", "truncated"]
+
+
+def test_several_texts_get_a_list_in_order(server: Server, model: ModelInferer) -> None:
+    """The answers to several texts are not those of each alone, in order."""
+    texts = ["bad", "good", "odd odd"]
+    assert server.predict({"texts": texts}).json() == {"predictions": [model.predict(t).as_dict() for t in texts]}
+    assert len(server.predict({"texts": ["good"]}).json()["predictions"]) == 1
+
+
+def test_top_k_bounds_the_scores(server: Server) -> None:
+    """top_k does not bound how many scores come back, best first."""
+    assert list(server.predict({"text": "odd", "top_k": 1}).json()["scores"]) == ["other"]
+    assert len(server.predict({"text": "odd", "top_k": 50}).json()["scores"]) == 3
+
+
+def test_truncation_is_reported_and_may_be_chosen(server: Server) -> None:
+    """A long text is cut without a word, or truncation "head" is refused."""
+    reply = server.predict({"text": "good " * 9, "truncation": "head"}).json()
+    assert (reply["num_tokens"], reply["truncated"]) == (11, True)
+
+
+def test_multi_label_thresholds_over_http(multi_bundle: Path, multi: ModelInferer, tmp_path: Path) -> None:
+    """Over HTTP, multi-label labels, thresholds or their errors differ from Python's."""
+    with serving(multi_bundle, tmp_path / "log") as server:
+        plain = server.predict({"text": "good bad"}).json()
+        assert plain == multi.predict("good bad").as_dict()
+        assert server.predict({"text": "good bad", "threshold": 0.88}).json()["labels"] == ["pos", "neg"]
+        assert server.predict({"text": "good", "threshold": {"pos": 0.99}}).json()["labels"] == ["other"]
+        assert server.predict({"text": "plain", "threshold": 0.9}).json()["labels"] == []
+        for threshold in (1.5, -0.1, {"nobody": 0.5}):
+            body = {"text": "good", "threshold": threshold}
+            assert_error(server.predict(body), 422, "Validation", "field 'threshold", "is not allowed; expected")
+
+
+def test_scores_are_not_rounded(server: Server, model: ModelInferer) -> None:
+    """A score loses digits on the wire."""
+    assert server.predict({"text": "good"}).json()["score"] == model.predict("good").score
+
+
+def test_server_timing_names_the_stages(server: Server) -> None:
+    """Server-Timing is missing, or lacks a stage."""
+    value = server.predict({"text": "good"}).headers["server-timing"]
+    assert re.fullmatch(r"queue;dur=\d+\.\d+, tokenize;dur=\d+\.\d+, infer;dur=\d+\.\d+", value)
+
+
+def test_a_safe_request_id_is_echoed_and_another_is_replaced(server: Server) -> None:
+    """A caller's request id is lost, or one that would spoil a log is echoed."""
+    assert server.predict({"text": "good"}, x_request_id="abc-1/2").headers["x-request-id"] == "abc-1/2"
+    made = server.predict({"text": "good"}, x_request_id='a"b c').headers["x-request-id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", made)
+    assert made != server.predict({"text": "good"}).headers["x-request-id"]
+
+
+def test_charset_in_the_content_type_is_accepted(server: Server) -> None:
+    """application/json; charset=utf-8 is refused."""
+    reply = server.request("POST", "/predict", '{"text": "good"}', content_type="application/json; charset=utf-8")
+    assert reply.status == 200
+
+
+def test_health_answers(server: Server) -> None:
+    """A health route of a good server does not answer 200."""
+    assert server.request("GET", "/health/live").json() == {"status": "live"}
+    assert server.request("GET", "/health/ready").json() == {"status": "ready"}
+    assert server.request("GET", "/health").json() == {"status": "ready"}
+
+
+def test_info_tells_model_limits_and_versions(server: Server) -> None:
+    """/info lacks a fact of the model or of the deployment, or has it wrong."""
+    info = server.request("GET", "/info").json()
+    assert info["model"] == "tiny"
+    assert info["labels"] == ["pos", "neg", "other"]
+    assert (info["problem_type"], info["max_length"], info["truncation"]) == ("single_label_classification", 8, "head")
+    assert info["quantization"]["running"] == "int8-tensor"
+    assert info["limits"] == {"max_texts": 4, "max_text_chars": 1000, "max_body_bytes": 4000, "max_in_flight": 64}
+    assert info["versions"]["onnxruntime"]
+
+
+# --- the error table -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{", "", '{"text": "good"', "{'text': 'good'}", '{"text": NaN}', b'{"text": "\xff"}', '{"text": "\\ud800"}',
+     "[" * 3000, '{"text": "good"} {}'],
+)  # fmt: skip
+def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
+    """A body that is not JSON in UTF-8 is not answered 400 InvalidJson."""
+    assert_error(server.request("POST", "/predict", body, content_type=JSON), 400, "InvalidJson")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ([], ("the body", "Expected object, got array")),
+        ("good", ("the body", "Expected object, got str")),
+        ({}, ("exactly one", "'text'", "'texts'")),
+        ({"text": "good", "texts": ["good"]}, ("exactly one",)),
+        ({"text": "good", "topk": 2}, ("field 'topk': unknown", "allowed are text, texts, top_k")),
+        ({"inputs": "good"}, ("field 'inputs': unknown",)),
+        ({"text": 7}, ("field 'text': 7", "Expected str, got int")),
+        ({"text": None}, ("field 'text': None", "Expected str, got null")),
+        ({"texts": "good"}, ("field 'texts': 'good'", "Expected array, got str")),
+        ({"texts": ["good", 7]}, ("field 'texts[1]': 7", "Expected str")),
+        ({"texts": []}, ("field 'texts'", "0 texts", "1 to 4")),
+        ({"texts": ["good"] * 5}, ("field 'texts'", "5 texts", "1 to 4")),
+        ({"text": ""}, ("field 'text'", "empty")),
+        ({"text": " \n"}, ("field 'text'", "empty")),
+        ({"texts": ["good", "\t"]}, ("field 'texts[1]'", "empty")),
+        ({"text": "x" * 1001}, ("field 'text'", "1001 characters", "1000")),
+        ({"texts": ["good", "x" * 1001]}, ("field 'texts[1]'", "1001 characters")),
+        ({"text": "good " * 9, "truncation": "error"}, ("field 'text'", "11 tokens", "at most 8")),
+        ({"texts": ["good", "good " * 9], "truncation": "error"}, ("field 'texts[1]'", "11 tokens")),
+        ({"text": "good", "truncation": "windows"}, ("field 'truncation': 'windows'", "head, error")),
+        ({"text": "good", "truncation": 1}, ("field 'truncation': 1", "Expected str")),
+        ({"text": "good", "top_k": 0}, ("field 'top_k': 0", ">= 1")),
+        ({"text": "good", "top_k": "2"}, ("field 'top_k': '2'", "Expected int")),
+        ({"text": "good", "top_k": True}, ("field 'top_k': True", "Expected int")),
+        ({"text": "good", "threshold": 0.5}, ("field 'threshold': 0.5", "multi-label")),
+        ({"text": "good", "threshold": {"pos": "x"}}, ("field 'threshold", "{'pos': 'x'}", "Expected float")),
+    ],
+)
+def test_422_names_field_value_and_what_is_allowed(server: Server, body: Any, words: tuple[str, ...]) -> None:
+    """A request that cannot be right is answered, or the error does not name field, value and what is allowed."""
+    assert_error(server.predict(body), 422, "Validation", *words)
+
+
+def test_an_error_does_not_repeat_a_long_value(server: Server) -> None:
+    """An error body repeats a long value whole."""
+    reply = server.predict({"text": "good", "truncation": "x" * 3000})
+    assert_error(reply, 422, "Validation", "field 'truncation'")
+    assert len(reply.body) < 400
+    assert len(server.predict({"x" * 3000: 1}).body) < 400
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
+def test_415_what_is_not_application_json(server: Server, content_type: str) -> None:
+    """A body of another type is not answered 415, or the type is not named."""
+    reply = server.request("POST", "/predict", '{"text": "good"}', content_type=content_type)
+    assert_error(reply, 415, "UnsupportedMediaType", content_type, "expected application/json")
+
+
+def test_415_without_a_content_type(server: Server) -> None:
+    """A body without a type is not answered 415."""
+    assert_error(server.request("POST", "/predict", b'{"text": "good"}'), 415, "UnsupportedMediaType", "missing")
+
+
+def test_413_a_body_over_the_limit(server: Server) -> None:
+    """A body over the limit is read, or the connection is reset instead of answered."""
+    reply = server.predict({"text": "x" * 5000})
+    assert_error(reply, 413, "PayloadTooLarge", "5012 bytes", "at most 4000")
+    assert_error(server.predict({"text": "x" * 3_000_000}), 413, "PayloadTooLarge", "at most 4000")
+
+
+def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
+    """A body sent in chunks gets past the limit."""
+    chunk = b"x" * 1000
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        )
+        for _ in range(6):
+            connection.sendall(b"3e8\r\n" + chunk + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert reply.startswith(b"HTTP/1.1 413")
+    assert json.loads(reply.split(b"\r\n\r\n", 1)[1])["error_type"] == "PayloadTooLarge"
+
+
+def test_404_lists_the_routes(server: Server) -> None:
+    """An unknown path is not answered 404 in JSON, with the routes that there are."""
+    assert_error(server.request("GET", "/predictions"), 404, "NotFound", "no route /predictions", "/predict")
+
+
+def test_405_names_what_is_allowed(server: Server) -> None:
+    """A wrong method is not answered 405 with Allow."""
+    reply = server.request("GET", "/predict")
+    assert_error(reply, 405, "MethodNotAllowed", "does not take GET", "POST")
+    assert "POST" in reply.headers["allow"]
+    assert_error(server.request("POST", "/health/live"), 405, "MethodNotAllowed")
+
+
+def test_401_without_a_right_key(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A wrong key is answered, a right one is not, or health asks for one."""
+    with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="first,second") as server:
+        for headers in ({}, {"x_api_key": "third"}, {"authorization": "Bearer "}, {"authorization": "Basic first"}):
+            reply = server.predict({"text": "good"}, **headers)
+            assert_error(reply, 401, "Unauthorized", "Authorization: Bearer")
+            assert reply.headers["www-authenticate"] == "Bearer"
+        assert_error(server.request("POST", "/predict?key=first&api_key=first"), 401, "Unauthorized")
+        assert_error(server.request("GET", "/info"), 401, "Unauthorized")
+        assert_error(server.request("GET", "/nowhere"), 401, "Unauthorized")
+        for headers in ({"x_api_key": "first"}, {"authorization": "Bearer second"}, {"authorization": "bearer first"}):
+            assert server.predict({"text": "good"}, **headers).status == 200
+        assert server.request("GET", "/health/live").status == 200
+        assert server.request("GET", "/health").status == 200
+        assert not {"first", "second"} & set(server.log.read_text().replace("=", " ").split())

@@ -1,0 +1,199 @@
+"""ModelInferer: what it answers, by hand-computed numbers, alone, in batches and under threads."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inferer import BundleError, ConfigError, EmptyTextError, ModelInferer, RunError, TextError, TextTooLongError
+from tests import tiny
+
+E2 = math.exp(2)
+
+
+def test_the_ancestors_call_works_as_they_wrote_it(tiny_bundle: Path) -> None:
+    """ModelInferer(config=…, checkpoint_path=…, quantize=True).predict(text) does not answer."""
+    config = {"problem_type": "single_label_classification", "max_seq_length": 8}
+    model_infer = ModelInferer(config=config, checkpoint_path=str(tiny_bundle), quantize=True)
+    assert model_infer.predict("I hate you from more than you can imagine").num_tokens == 11
+
+
+def test_scores_are_those_computed_by_hand(model: ModelInferer) -> None:
+    """The score of a text is not the softmax of the sum of its words' rows."""
+    prediction = model.predict("good")
+    assert prediction.label == "pos"
+    assert prediction.score == pytest.approx(E2 / (E2 + 2), abs=1e-12)
+    assert list(prediction.scores) == list(tiny.LABELS)
+    assert (prediction.num_tokens, prediction.truncated) == (3, False)
+
+
+def test_multi_label_scores_and_labels(multi: ModelInferer) -> None:
+    """A multi-label model does not use sigmoid, or not each label's own threshold."""
+    prediction = multi.predict("good bad")
+    high = 1 / (1 + math.exp(-2))
+    assert prediction.scores == pytest.approx({"pos": high, "neg": high, "other": 0.5})
+    assert prediction.labels == ("pos", "other")  # 0.88 is below neg's 0.9, 0.5 is at other's 0.5
+
+
+def test_threshold_overrides_all_or_one_label(multi: ModelInferer) -> None:
+    """A threshold given with the call is not used, or touches a label that it does not name."""
+    assert multi.predict("good bad", threshold=0.88).labels == ("pos", "neg")
+    assert multi.predict("good bad", threshold={"other": 0.51}).labels == ("pos",)
+    assert multi.predict("good bad", threshold=0).labels == ("pos", "neg", "other")
+
+
+def test_a_cut_is_reported(model: ModelInferer) -> None:
+    """A text longer than the model reads is answered as if it had been read whole."""
+    prediction = model.predict("plain plain plain plain plain plain good good")
+    assert (prediction.num_tokens, prediction.truncated) == (10, True)
+    assert prediction.score == pytest.approx(1 / 3)
+
+
+def test_truncation_error_refuses_a_long_text(model: ModelInferer) -> None:
+    """truncation="error" answers a text that was cut."""
+    with pytest.raises(TextTooLongError, match="10 tokens, at most 8"):
+        model.predict("good " * 8, truncation="error")
+
+
+def test_a_batch_answers_in_order_and_as_alone(model: ModelInferer) -> None:
+    """A text's answer in a batch is not, bit for bit, its answer alone."""
+    texts = ["good", "bad bad", "plain", "odd good", "good " * 20]
+    assert model.predict_batch(texts) == [model.predict(text) for text in texts]
+    assert model.predict_batch(iter(texts), top_k=1) == [model.predict(text, top_k=1) for text in texts]
+    assert model.predict_batch([]) == []
+
+
+def test_a_bad_text_in_a_batch_is_named_by_place(model: ModelInferer) -> None:
+    """A bad text in a batch is skipped, or the error does not say which one it is."""
+    with pytest.raises(EmptyTextError, match="text 1: the text is empty") as caught:
+        model.predict_batch(["good", " ", ""])
+    assert caught.value.index == 1
+
+
+def test_one_str_is_no_batch(model: ModelInferer) -> None:
+    """A str given to predict_batch is read letter by letter."""
+    with pytest.raises(TextError, match=r"use predict\(text\)"):
+        model.predict_batch("good")
+
+
+def test_a_bar_is_shown_on_request(model: ModelInferer, capsys: pytest.CaptureFixture[str]) -> None:
+    """progress=True shows nothing, or a bar comes without it."""
+    model.predict_batch(["good"] * 3)
+    assert capsys.readouterr().err == ""
+    model.predict_batch(["good"] * 3, progress=True)
+    assert "3/3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"top_k": 0}, "top_k: 0 is not allowed; expected an integer of at least 1"),
+        ({"top_k": True}, "top_k: True"),
+        ({"top_k": 1.5}, "top_k: 1.5"),
+        ({"truncation": "windows"}, "truncation: 'windows' is not allowed; expected one of head, error"),
+        ({"threshold": 0.5}, "threshold: 0.5 is not allowed; expected none"),
+    ],
+)
+def test_wrong_options_are_named(model: ModelInferer, options: dict[str, Any], problem: str) -> None:
+    """An option that is not allowed is taken, or not named with its value."""
+    with pytest.raises(ConfigError, match=problem):
+        model.predict("good", **options)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True, {"nobody": 0.5}, {"pos": 2}])
+def test_wrong_thresholds_are_refused(multi: ModelInferer, threshold: Any) -> None:
+    """A threshold outside 0 to 1, or for a label that is not there, is taken."""
+    with pytest.raises(ConfigError, match="threshold"):
+        multi.predict("good", threshold=threshold)
+
+
+def test_config_overrides_the_bundles_facts(tiny_bundle: Path) -> None:
+    """Labels, problem_type, max length or thresholds of the config are not used."""
+    config = {"labels": ["x", "y", "z"], "problem_type": "multi_label_classification", "threshold": 0.9}
+    model = ModelInferer(tiny_bundle, {**config, "max_length": 4})
+    prediction = model.predict("good good bad odd")
+    assert (prediction.labels, prediction.truncated) == (("x",), True)
+    assert prediction.scores == pytest.approx({"x": 1 / (1 + math.exp(-4)), "y": 0.5, "z": 0.5})
+
+
+def test_renamed_labels_keep_their_thresholds(multi_bundle: Path) -> None:
+    """A label renamed by the config loses the threshold that the bundle has for it."""
+    model = ModelInferer(multi_bundle, {"labels": ["x", "y", "z"]})
+    assert model.thresholds == {"x": 0.5, "y": 0.9, "z": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"labels": ["a", "b"]}, r"\['a', 'b'\] is not allowed; expected 3 names"),
+        ({"max_length": 17}, "config.max_length: 17 is not allowed; expected at most the model's 16"),
+        ({"threshold": 0.5}, "config.thresholds: 0.5 is not allowed; expected none for single_label"),
+    ],
+)
+def test_a_config_that_does_not_fit_the_model_is_refused(
+    tiny_bundle: Path, config: dict[str, Any], problem: str
+) -> None:
+    """A config that contradicts the model is taken."""
+    with pytest.raises(ConfigError, match=problem):
+        ModelInferer(tiny_bundle, config)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5])
+def test_a_wrong_number_of_threads_is_refused(tiny_bundle: Path, threads: Any) -> None:
+    """A number of threads below 1 is taken."""
+    with pytest.raises(ConfigError, match="intra_op_threads"):
+        ModelInferer(tiny_bundle, intra_op_threads=threads)
+
+
+def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
+    """A path that is neither bundle nor checkpoint ends in something else than BundleError."""
+    with pytest.raises(BundleError, match="nowhere: does not exist"):
+        ModelInferer(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match=r"neither a bundle \(a folder with inferer.json\) nor a PyTorch checkpoint"):
+        ModelInferer(tmp_path)
+
+
+def test_logits_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
+    """A model that gives NaN is answered with a label."""
+    table = tiny.TABLE.copy()
+    table[4, 0] = np.nan
+    broken = ModelInferer(tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table)))
+    assert broken.predict("bad").label == "neg"
+    with pytest.raises(RunError, match="not finite"):
+        broken.predict("good")
+
+
+def test_only_declared_inputs_are_fed(tmp_path: Path) -> None:
+    """A model that declares other inputs than all three cannot be run."""
+    for inputs in (("input_ids",), ("input_ids", "attention_mask", "token_type_ids")):
+        graph = tiny.model(inputs[:2])
+        if len(inputs) == 3:
+            extra = graph.graph.input.add()
+            extra.CopyFrom(graph.graph.input[1])
+            extra.name = "token_type_ids"
+        folder = tiny.write_bundle(tmp_path / str(len(inputs)), onnx_model=graph)
+        assert ModelInferer(folder).predict("good").label == "pos"
+
+
+def test_many_threads_get_the_answers_they_would_get_alone(demo_bundle: Path) -> None:
+    """Under 16 threads, some text of a real model gets another answer than alone."""
+    model = ModelInferer(demo_bundle)
+    texts = [f"{a} {b}" for a in ("Target", "huggies", "hand bags", "cell phones") for b in range(25)]
+    alone = {text: model.predict(text) for text in texts}
+    start = threading.Barrier(16)
+    wrong: list[str] = []
+
+    def ask(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(texts)
+        start.wait()
+        wrong.extend(text for text in order if model.predict(str(text)) != alone[str(text)])
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(16)))
+    assert wrong == []

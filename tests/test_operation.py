@@ -1,0 +1,229 @@
+"""How the server starts, refuses to start, sheds load, fails and stops: real gunicorn."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT, Server, free_port, run_to_end, serving
+
+# An application whose model takes as long as the text says, or fails, to put the server under conditions
+# that a tiny model never meets. Everything else is the real thing.
+SLOW_APP = """
+import sys, time
+sys.path.insert(0, {root!r})
+from inferer import ModelInferer, RunError
+import os
+from pathlib import Path
+from service.factory import build
+from service.settings import from_env
+
+class Slow(ModelInferer):
+    def answer(self, texts, options):
+        for text in texts:
+            if text.startswith("sleep"):
+                time.sleep(float(text.split()[1]))
+            if text == "break":
+                raise RunError("the model run failed: on purpose")
+            if text == "bug":
+                raise ZeroDivisionError("secret detail")
+        return super().answer(texts, options)
+
+settings = from_env(os.environ)
+app = build(settings, Slow(settings.bundle, intra_op_threads=1))
+"""
+
+
+@pytest.fixture
+def slow_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an application with a slow model, importable by gunicorn."""
+    (tmp_path / "slow_app.py").write_text(textwrap.dedent(SLOW_APP).format(root=str(ROOT)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "slow_app:app"
+
+
+def gunicorn(**settings: str) -> tuple[int, str]:
+    """Run gunicorn to its end; return its exit code and all it said."""
+    done = run_to_end(sys.executable, "-m", "gunicorn", "app:app", PORT=str(free_port()), timeout_s=60, **settings)
+    return done.returncode, done.stdout + done.stderr
+
+
+def said(output: str) -> list[str]:
+    """Return the lines that are ours."""
+    return [line for line in output.splitlines() if line.startswith("inferer:")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"INFERER_BUNDLE": "models/nowhere"}, "bundle models/nowhere: does not exist"),
+        ({"INFERER_BUNDLE": "."}, "neither a bundle"),
+        ({"INFERER_MAX_TEXTS": "many"}, "INFERER_MAX_TEXTS: 'many' is not allowed; expected a whole number from 1"),
+        ({"INFERER_BUNDEL": "x"}, "INFERER_BUNDEL is unknown; did you mean INFERER_BUNDLE?"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line_and_exits_3(settings: dict[str, str], words: str) -> None:
+    """A wrong setting or bundle ends in a traceback, a restart loop, several lines, or another exit code."""
+    code, output = gunicorn(**settings)
+    assert code == 3
+    assert len(said(output)) == 1
+    assert words in said(output)[0]
+    assert "Traceback" not in output
+
+
+def test_a_damaged_bundle_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A bundle with a changed byte is served, or the file is not named."""
+    damaged = Path(shutil.copytree(tiny_bundle, tmp_path / "damaged"))
+    with (damaged / "model_quantized.onnx").open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff")
+    code, output = gunicorn(INFERER_BUNDLE=str(damaged))
+    assert code == 3
+    assert "model_quantized.onnx is damaged" in said(output)[0]
+    assert len(said(output)) == 1
+
+
+def test_a_bundle_that_only_the_worker_finds_wrong_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A model that cannot be loaded ends in a traceback or a restart loop."""
+    from tests import tiny
+
+    broken = Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
+    manifest = json.loads((broken / "inferer.json").read_text())
+    (broken / "model_quantized.onnx").write_bytes(b"not a model")
+    tiny.seal(broken, manifest)
+    code, output = gunicorn(INFERER_BUNDLE=str(broken))
+    assert code == 3
+    assert "model_quantized.onnx cannot be loaded" in said(output)[0]
+    assert len(said(output)) == 1
+    assert "Traceback" not in output
+
+
+def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
+    """The log of a start lacks the model, the threads, or a curl to try."""
+    log = server.log.read_text()
+    assert "serving tiny: int8-tensor, single_label_classification, 3 labels, 8 tokens; 1 worker(s) x 80 threads" in log
+    assert f"curl -s http://127.0.0.1:{server.port}/predict" in log
+
+
+def test_the_model_is_loaded_once_a_worker(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A request loads the model again, or two workers share a session made before the fork."""
+    with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="2") as server:
+        for _ in range(20):
+            assert server.predict({"text": "good"}).status == 200
+        assert server.log.read_text().count("serving tiny") == 2
+
+
+def test_429_over_the_in_flight_cap_at_once(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """Over the cap, a request waits, or is refused without Retry-After, or health is refused too."""
+    with (
+        serving(tiny_bundle, tmp_path / "log", slow_app, INFERER_MAX_IN_FLIGHT="2") as server,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        busy = [pool.submit(server.predict, {"text": "sleep 1.5"}) for _ in range(2)]
+        time.sleep(0.5)
+        started = time.monotonic()
+        refused = server.predict({"text": "good"})
+        assert refused.status == 429
+        assert refused.json()["error_type"] == "Overloaded"
+        assert refused.headers["retry-after"] == "1"
+        assert server.request("GET", "/health/ready").status == 200
+        assert time.monotonic() - started < 1
+        assert [future.result().status for future in busy] == [200, 200]
+        assert server.predict({"text": "good"}).status == 200
+
+
+def test_500_hides_the_details_and_logs_them_under_the_request_id(
+    tiny_bundle: Path, slow_app: str, tmp_path: Path
+) -> None:
+    """An unforeseen error shows its details to the client, or is not in the log with the request's id."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
+        reply = server.predict({"text": "bug"}, x_request_id="find-me")
+        assert reply.status == 500
+        assert reply.json() == {
+            "error": "an internal error; the log has the details under this request id",
+            "error_type": "Internal",
+            "request_id": "find-me",
+        }
+        log = server.log.read_text()
+        assert "request find-me failed" in log
+        assert "ZeroDivisionError: secret detail" in log
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_readiness_follows_the_last_model_run(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """After a failed model run the worker still says that it is ready, or never again that it is."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
+        assert server.predict({"text": "break"}).status == 500
+        reply = server.request("GET", "/health/ready")
+        assert (reply.status, reply.json()["error_type"]) == (503, "Unhealthy")
+        assert server.request("GET", "/health/live").status == 200
+        assert server.predict({"text": "good"}).status == 200
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_sigterm_answers_what_was_read_and_exits_0(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """Stopping the server loses a request in hand, or ends with another code than 0."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server, ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(server.predict, {"text": "sleep 1.5"}) for _ in range(4)]
+        time.sleep(0.5)
+        assert server.stop() == 0
+        assert [future.result().status for future in busy] == [200] * 4
+
+
+def test_503_while_draining_on_a_kept_alive_connection(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """A worker that was told to stop still says that it is ready."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server, ThreadPoolExecutor(1) as pool:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/health/ready")
+        assert connection.getresponse().read() == b'{"status":"ready"}'
+        busy = pool.submit(server.predict, {"text": "sleep 2"})
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.request("GET", "/health/ready")
+        reply = connection.getresponse()
+        assert reply.status == 503
+        assert json.loads(reply.read())["error_type"] == "Unhealthy"
+        connection.close()
+        assert busy.result().status == 200
+        assert server.process.wait(20) == 0
+
+
+def test_a_killed_worker_is_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
+    """After its worker was killed, the server does not answer again by itself."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        if not children.exists():
+            pytest.skip("this kernel does not list children in /proc")
+        (worker,) = children.read_text().split()
+        os.kill(int(worker), signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while children.read_text().split() in ([], [worker]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.predict({"text": "good"}).json()["label"] == "pos"
+
+
+def test_concurrent_clients_each_get_their_own_answer(demo_bundle: Path, tmp_path: Path) -> None:
+    """Under concurrent clients, a text gets another answer than alone."""
+    texts = [f"{name} {i}" for name in ("Target", "huggies", "hand bags", "phones") for i in range(10)]
+    with serving(demo_bundle, tmp_path / "log") as server:
+        alone = [server.predict({"text": text}).json() for text in texts]
+        barrier = threading.Barrier(8)
+
+        def ask(_client: int) -> list[object]:
+            barrier.wait()
+            return [server.predict({"text": text}).json() for text in texts]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(answers == alone for answers in pool.map(ask, range(8)))

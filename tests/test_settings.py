@@ -1,0 +1,132 @@
+"""The deployment's variables: parsed once, refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service import settings as module
+from service.settings import Settings, SettingsError, from_env
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    """An empty environment changes a default, or is refused."""
+    settings = from_env({"PATH": "/bin", "HOME": "/root"})
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.workers, settings.max_in_flight) == ("127.0.0.1", 8080, 1, 64)
+    assert settings.name == "query_type"
+
+
+def test_every_variable_reaches_its_field() -> None:
+    """A variable that is set does not reach its setting."""
+    settings = from_env(
+        {
+            "INFERER_BUNDLE": "models/mine",
+            "INFERER_MODEL_NAME": "mine-2",
+            "INFERER_HOST": "0.0.0.0",  # noqa: S104 - a value to parse
+            "PORT": "9000",
+            "INFERER_WORKERS": "3",
+            "INFERER_THREADS": "40",
+            "INFERER_INTRA_OP_THREADS": "2",
+            "INFERER_MAX_IN_FLIGHT": "32",
+            "INFERER_MAX_BODY_BYTES": "1000",
+            "INFERER_MAX_TEXTS": "5",
+            "INFERER_MAX_TEXT_CHARS": "100",
+            "INFERER_API_KEYS": "one, two",
+            "INFERER_CACHE_DIR": "cache",
+        }
+    )
+    assert settings == Settings(
+        bundle=Path("models/mine"),
+        model_name="mine-2",
+        host="0.0.0.0",  # noqa: S104 - a value to parse
+        port=9000,
+        workers=3,
+        threads=40,
+        intra_op_threads=2,
+        max_in_flight=32,
+        max_body_bytes=1000,
+        max_texts=5,
+        max_text_chars=100,
+        api_keys=("one", "two"),
+        cache_dir=Path("cache"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PORT", "http", "'http' is not allowed; expected a whole number from 1 to 65535"),
+        ("PORT", "70000", "'70000' is not allowed"),
+        ("INFERER_WORKERS", "0", "'0' is not allowed; expected 'auto' or a whole number from 1"),
+        ("INFERER_MAX_TEXTS", "-1", "'-1' is not allowed; expected a whole number from 1"),
+        ("INFERER_MODEL_NAME", "a/b", "'a/b' is not allowed; expected letters"),
+        ("INFERER_BUNDLE", " ", "' ' is not allowed; expected the path"),
+        ("INFERER_MAX_BODY_BYTES", "2e6", "'2e6' is not allowed"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expected: str) -> None:
+    """A wrong value is taken, or not named with its variable and what is expected."""
+    with pytest.raises(SettingsError, match=f"^{name}: {expected}"):
+        from_env({name: value})
+
+
+def test_a_wrong_key_is_not_shown() -> None:
+    """A malformed secret is printed."""
+    with pytest.raises(SettingsError) as caught:
+        from_env({"INFERER_API_KEYS": "hunter2,,x"})
+    assert "hunter2" not in str(caught.value)
+    assert "INFERER_API_KEYS" in str(caught.value)
+
+
+def test_an_unknown_variable_is_named_with_the_nearest() -> None:
+    """A mistyped variable is ignored."""
+    with pytest.raises(SettingsError, match="INFERER_BUNDEL is unknown; did you mean INFERER_BUNDLE?"):
+        from_env({"INFERER_BUNDEL": "x"})
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """Only the first of several mistakes is told."""
+    with pytest.raises(SettingsError, match="INFERER_NONSENSE.*PORT.*INFERER_MAX_TEXTS"):
+        from_env({"INFERER_MAX_TEXTS": "x", "PORT": "x", "INFERER_NONSENSE": "x"})
+
+
+def test_what_kubernetes_injects_for_a_service_is_ignored() -> None:
+    """A Service called `inferer` keeps the server from starting."""
+    injected = {
+        "INFERER_SERVICE_HOST": "10.0.0.1",
+        "INFERER_SERVICE_PORT": "8080",
+        "INFERER_SERVICE_PORT_HTTP": "8080",
+        "INFERER_PORT": "tcp://10.0.0.1:8080",
+        "INFERER_PORT_8080_TCP_ADDR": "10.0.0.1",
+    }
+    assert from_env(injected) == Settings()
+
+
+def test_threads_must_exceed_the_cap() -> None:
+    """Fewer threads than the in-flight cap are taken, so that 429 would wait behind other requests."""
+    with pytest.raises(SettingsError, match="INFERER_THREADS: 64 is not allowed; expected more than"):
+        from_env({"INFERER_THREADS": "64"})
+    assert from_env({"INFERER_MAX_IN_FLIGHT": "8"}).worker_threads == 24
+
+
+@pytest.mark.parametrize(
+    ("environ", "cpus", "workers", "ort_threads"),
+    [
+        ({}, 8, 1, 8),
+        ({}, 1, 1, 1),
+        ({"INFERER_WORKERS": "4"}, 8, 4, 2),
+        ({"INFERER_WORKERS": "4"}, 2, 4, 1),
+        ({"INFERER_WORKERS": "auto"}, 8, 8, 1),
+        ({"INFERER_WORKERS": "auto", "INFERER_INTRA_OP_THREADS": "3"}, 8, 2, 3),
+        ({"INFERER_INTRA_OP_THREADS": "5"}, 2, 1, 5),
+    ],
+)
+def test_workers_and_threads_share_the_quota(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], cpus: int, workers: int, ort_threads: int
+) -> None:
+    """Workers and onnxruntime threads do not follow the CPUs that may be used."""
+    monkeypatch.setattr(module, "available_cpus", lambda: cpus)
+    settings = from_env(environ)
+    assert (settings.worker_count, settings.ort_threads) == (workers, ort_threads)
