@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -15,7 +13,7 @@ from inferer.bundle import MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import ConfigError, InfererError
 from training.errors import TrainingError
-from training.output import check_target
+from training.output import check_target, interrupt_on_sigterm
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,14 +46,10 @@ def _config(args: argparse.Namespace) -> Config:
     return read_config(values)
 
 
-def _terminated(_signum: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 when it cannot be done, 130 when interrupted."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminated)  # so that a half-written folder is removed
+    interrupt_on_sigterm()
     from export.errors import ExportError
 
     try:

@@ -7,12 +7,14 @@ random numbers and say so in a log line that nobody reads. Nothing is unpickled 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -21,10 +23,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from export.errors import ExportError
 from inferer.bundle import PROBLEM_TYPES
 from inferer.config import Config
+from inferer.errors import first_line
+from training.base_model import max_positions_of
 
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert")
@@ -77,6 +82,7 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
         raise ExportError(f"checkpoint {path}: does not exist")
     if not tokenizer.is_fast:
         raise ExportError(f"checkpoint {path}: its tokenizer has no fast version (tokenizer.json), which serving needs")
+    _check_vocabulary(path, model, tokenizer)
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
     if problem_type not in PROBLEM_TYPES:
@@ -84,7 +90,7 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
             f"checkpoint {path}: problem_type is {problem_type!r}, which does not say between softmax and sigmoid; "
             f"give --problem-type, one of {', '.join(PROBLEM_TYPES)}"
         )
-    max_positions = _max_positions(model)
+    max_positions = max_positions_of(model)
     limit = min(max_positions, int(min(tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)))
     max_length = config.max_length or limit
     if max_length > max_positions:
@@ -98,13 +104,22 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
 def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not (path / "config.json").is_file():
         raise ExportError(f"checkpoint {path}: has no config.json; expected a Hugging Face checkpoint folder")
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its advice on weights that do not fit; they are refused below
     try:
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            path, output_loading_info=True, local_files_only=True, weights_only=True, dtype=torch.float32
+            path,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named
+            local_files_only=True,
+            weights_only=True,
+            dtype=torch.float32,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ExportError(f"checkpoint {path}: cannot be loaded: {_first_line(error)}") from error
-    _check_weights(path, loaded["missing_keys"], loaded["unexpected_keys"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ExportError(f"checkpoint {path}: cannot be loaded: {_why_unreadable(error)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    _check_weights(path, loaded["missing_keys"], loaded["unexpected_keys"], loaded["mismatched_keys"])
     return model, _tokenizer(path, str(path), local_only=True)
 
 
@@ -121,8 +136,8 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
     local = Path(config.model_name).is_dir()
     try:
         architecture = AutoConfig.from_pretrained(config.model_name, local_files_only=local, **changes)
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(f"model_name {config.model_name!r}: cannot be read: {_first_line(error)}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"model_name {config.model_name!r}: cannot be read: {first_line(error)}") from error
     if config.model_type and config.model_type != architecture.model_type:
         raise ExportError(
             f"config.model_type is {config.model_type!r}, but {config.model_name} is {architecture.model_type!r}"
@@ -142,10 +157,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ExportError(
-            f"checkpoint {path}: cannot be read as a state dict (only tensors are loaded, no pickled objects): "
-            f"{_first_line(error)}"
-        ) from error
+        raise ExportError(f"checkpoint {path}: cannot be read as a state dict: {_why_unreadable(error)}") from error
     for wrapping in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
             state = state[wrapping]
@@ -156,9 +168,23 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return {str(name).removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _check_weights(path: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+def _why_unreadable(error: Exception) -> str:
+    """Return why weights cannot be read; for pickled objects not in torch's words, which advise to run them."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, pickle.UnpicklingError):
+        cause = cause.__cause__ or cause.__context__  # transformers wraps it
+    if cause is None:
+        return first_line(error)
+    found = re.search(r"GLOBAL (\S+)", str(cause))
+    what = f" ({found.group(1)})" if found else ""
+    return f"it holds pickled objects{what}, and only tensors are loaded; save model.state_dict() instead"
+
+
+def _check_weights(
+    path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str] = ()
+) -> None:
     problems = []
-    for what, names in (("missing", missing), ("unexpected", unexpected)):
+    for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
         left = sorted(name for name in names if not name.endswith(_BUFFERS))
         if left:
             shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
@@ -170,29 +196,31 @@ def _check_weights(path: Path, missing: Iterable[str], unexpected: Iterable[str]
 def _tokenizer(path: Path, source: str, *, local_only: bool) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source, local_files_only=local_only)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"checkpoint {path}: no tokenizer in {source}: {_first_line(error)}") from error
+    except Exception as error:  # a damaged tokenizer.json raises a bare Exception (huggingface/tokenizers)
+        lost = local_only and not (Path(source) / "tokenizer.json").is_file()
+        why = "tokenizer.json is missing" if lost else first_line(error)
+        raise ExportError(f"checkpoint {path}: no tokenizer can be read from {source}: {why}") from error
+
+
+def _check_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ExportError when a text could have a token id that the model has no embedding for."""
+    size = model.get_input_embeddings().num_embeddings
+    token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if highest >= size:
+        raise ExportError(
+            f"checkpoint {path}: its tokenizer has the id {highest} ({token!r}), "
+            f"the model has embeddings for 0 to {size - 1}"
+        )
 
 
 def _labels(path: Path, own: PretrainedConfig, config: Config) -> tuple[str, ...]:
-    labels = config.labels or tuple(own.id2label[i] for i in range(own.num_labels))
+    labels = config.labels or tuple(own.id2label.get(i) for i in range(own.num_labels))
+    if not all(isinstance(label, str) and label for label in labels):
+        raise ExportError(
+            f"checkpoint {path}: id2label is {own.id2label!r}, expected a name for each of 0 to {own.num_labels - 1}"
+        )
     if len(labels) != own.num_labels:
         raise ExportError(f"checkpoint {path}: gives {own.num_labels} logits, the config names {len(labels)} labels")
     if len(set(labels)) != len(labels):
         raise ExportError(f"checkpoint {path}: id2label names a label twice: {', '.join(labels)}")
     return labels
-
-
-def _max_positions(model: PreTrainedModel) -> int:
-    """Return how many tokens the model can read.
-
-    RoBERTa's kin count positions from the pad id on and lose those before it: 512 of 514.
-    """
-    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
-    embeddings = getattr(model.base_model, "embeddings", None)
-    offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
-    return positions if offset is None else positions - offset - 1
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

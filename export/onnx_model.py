@@ -15,6 +15,7 @@ from optimum.exporters.onnx import onnx_export_from_model
 from transformers import PreTrainedModel
 
 from export.errors import ExportError
+from inferer.errors import first_line
 
 OPSET = 18  # optimum-onnx 0.1.0's recommended minimum for these architectures
 
@@ -45,7 +46,8 @@ def token_linears(model: PreTrainedModel) -> list[Linear]:
             hooks.append(module.register_forward_pre_hook(count))
     try:
         with torch.no_grad():
-            model(input_ids=torch.ones((1, 3), dtype=torch.long))
+            ids = torch.ones((1, 3), dtype=torch.long)
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))  # without a mask, RoBERTa warns of padding
     finally:
         for hook in hooks:
             hook.remove()
@@ -68,7 +70,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
             onnx_export_from_model(model, folder, opset=OPSET, task="text-classification", do_validation=False)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise ExportError(
-            f"architecture '{model.config.model_type}' cannot be exported: {str(error).strip().splitlines()[0]}"
+            f"architecture '{model.config.model_type}' cannot be exported: {first_line(error)}"
         ) from error
     finally:
         logger.setLevel(level)

@@ -6,6 +6,7 @@ own texts say about int8 is a larger question; this one finds exports that are b
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -151,7 +152,9 @@ def _padded(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> dict[
 
 def _torch_logits(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> np.ndarray:
     feeds = _padded(checkpoint, encoder, texts)
-    names = set(checkpoint.tokenizer.model_input_names) | {"input_ids", "attention_mask"}
+    # A tokenizer may name inputs that the model does not take: DistilBERT is often saved with BERT's.
+    taken = set(inspect.signature(checkpoint.model.forward).parameters)
+    names = (set(checkpoint.tokenizer.model_input_names) | {"input_ids", "attention_mask"}) & taken
     with torch.no_grad():
         inputs = {name: torch.from_numpy(array) for name, array in feeds.items() if name in names}
         return checkpoint.model(**inputs).logits.numpy()

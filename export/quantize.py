@@ -8,8 +8,9 @@ scheme are run one text at a time.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import onnx
@@ -52,23 +53,22 @@ def quantize(fp32: Path, target: Path, linears: Sequence[Linear]) -> int:
 
 def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> None:
     """Raise ExportError unless `graph` has an int8 MatMul for every call of every layer in `linears`."""
-    found = Counter(_layer(node.name) for node in graph.node if node.op_type == "MatMulInteger")
+    names = {linear.name for linear in linears}
+    found = Counter(_layer(node.name, names) for node in graph.node if node.op_type == "MatMulInteger")
     expected = sum(linear.calls for linear in linears)
     if found.total() == expected:
         return
-    weights = {tensor.name for tensor in graph.initializer}
-    left = [
-        _layer(node.name)
-        for node in graph.node
-        if node.op_type == "MatMul" and any(name in weights for name in node.input)
-    ]
-    names = left or sorted({linear.name for linear in linears} - set(found))
+    left = [linear.name for linear in linears if found[linear.name] < linear.calls]
     raise ExportError(
         f"{found.total()} linear layers were quantized, {expected} expected; "
-        f"left in fp32: {', '.join(names) or 'none of these, so the head was quantized too'}"
+        f"left in fp32: {', '.join(left) or 'none of these, so the head was quantized too'}"
     )
 
 
-def _layer(node_name: str) -> str:
-    """Return the layer's name in the model from a node's: /bert/encoder/layer.0/…/query/MatMul_quant."""
-    return ".".join(part for part in node_name.split("/")[:-1] if part)
+def _layer(node_name: str, known: Set[str]) -> str:
+    """Return the layer's name in the model from a node's: /bert/encoder/layer.0/…/query/MatMul_quant.
+
+    The exporter numbers the later calls of a layer that runs several times: …/query_1/MatMul_quant.
+    """
+    name = ".".join(part for part in node_name.split("/")[:-1] if part)
+    return name if name in known else re.sub(r"_\d+$", "", name)

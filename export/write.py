@@ -24,6 +24,7 @@ from inferer.bundle import (
 )
 from inferer.config import Config, spread_thresholds
 from inferer.cpu import instruction_flags, machine
+from inferer.errors import ConfigError
 
 _VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
 
@@ -41,6 +42,8 @@ def write_companions(checkpoint: Checkpoint, folder: Path) -> None:
 def thresholds_for(checkpoint: Checkpoint, config: Config) -> dict[str, float] | None:
     """Return one threshold per label for multi-label (0.5 where `config` says nothing), else None."""
     if checkpoint.problem_type != MULTI_LABEL:
+        if config.thresholds is not None:
+            raise ConfigError("config.thresholds", config.thresholds, f"none for {checkpoint.problem_type}")
         return None
     base = dict.fromkeys(checkpoint.labels, 0.5)
     if config.thresholds is None:

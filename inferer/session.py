@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferer.encoding import Encoding
-from inferer.errors import BundleError, RunError
+from inferer.errors import BundleError, RunError, first_line
 
 # onnxruntime 1.31 carries a telemetry client on Linux; it reads this when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -39,7 +39,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise BundleError(model.parent, f"{model.name} cannot be loaded: {_first_line(error)}") from error
+            raise BundleError(model.parent, f"{model.name} cannot be loaded: {first_line(error)}") from error
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         if "input_ids" not in self.inputs or not self.inputs <= _KNOWN_INPUTS:
@@ -61,10 +61,6 @@ class Session:
         try:
             (logits,) = self._session.run(["logits"], feeds)
         except Exception as error:
-            raise RunError(f"the model run failed: {_first_line(error)}") from error
+            raise RunError(f"the model run failed: {first_line(error)}") from error
         row: NDArray[np.float32] = logits[0]
         return row
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
