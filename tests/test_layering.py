@@ -22,6 +22,7 @@ MAY_IMPORT = {
 }
 # What export may take from training: nothing that brings in torch.
 TORCH_FREE_TRAINING = {
+    "training.base_model",
     "training.data",
     "training.csv_file",
     "training.errors",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from training.csv_file import read_csv
 from training.data import Dataset, check_class_sizes
 from training.errors import TrainingError
 from training.name_lists import read_name_lists
-from training.output import check_target
+from training.output import check_target, interrupt_on_sigterm
 from training.recipe import Recipe, check_recipe, make_recipe, read_recipe
 
 
@@ -71,16 +69,12 @@ def _read(recipe: Recipe) -> Dataset:
     return dataset
 
 
-def _terminated(_signum: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
     given = vars(_parser().parse_args(argv))
     overwrite = bool(given.pop("overwrite", False))
     config = given.pop("config", None)
-    signal.signal(signal.SIGTERM, _terminated)  # so that a half-written folder is removed
+    interrupt_on_sigterm()
     try:
         recipe = read_recipe(Path(config)) if config else Recipe()
         recipe = check_recipe(make_recipe(recipe, given, Path(), "command line"))

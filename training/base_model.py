@@ -1,10 +1,11 @@
-"""The encoder that training starts from: the offline default, a local folder, or a hub name."""
+"""The encoder that training starts from: the offline default, a local folder, or a hub name. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from training.errors import TrainingError
 
@@ -33,6 +34,17 @@ def base_model_path(name: str) -> str:
     return name
 
 
+def max_positions_of(model: Any) -> int:
+    """Return how many tokens the transformers model can read.
+
+    RoBERTa's kin count positions from the pad id on and lose those before it: 512 of 514.
+    """
+    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
+    embeddings = getattr(model.base_model, "embeddings", None)
+    offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return positions if offset is None else positions - offset - 1
+
+
 def _embedded() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
@@ -42,6 +54,8 @@ def _embedded() -> Path:
         )
     folder = Path(spec.origin).parent / "model"
     weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise TrainingError(f"base model 'embedded': {weights} is missing; install it again")
     with weights.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != _SHA256:

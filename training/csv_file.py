@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from training.errors import DataError
 csv.field_size_limit(2**31 - 1)
 
 _CLIP = 60
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,8 @@ def _rows(path: Path, text: str) -> Iterator[_Row]:
 
 def _broken_quote(text: str, begin: int) -> str:
     """Return the number and the beginning of the cell that breaks the row starting at line `begin`."""
-    start = 0
-    for _ in range(begin - 1):
-        start = text.index("\n", start) + 1
+    # Lines as csv.reader counts them: one may end in \r alone.
+    start = sum(len(line) for line in itertools.islice(io.StringIO(text, newline=""), begin - 1))
     column, i = 1, start
     while i < len(text):
         cell = i
@@ -118,6 +120,11 @@ def _broken_quote(text: str, begin: int) -> str:
 def _check_header(path: Path, names: list[str], columns: Columns) -> None:
     there = ", ".join(f"'{name}'" for name in names)
     faults = [f"two columns are called '{name}'" for name in sorted({n for n in names if names.count(n) > 1})]
+    faults += [
+        f"line 1, column {i}: the name {name!r} is not UTF-8"
+        for i, name in enumerate(names, 1)
+        if _NOT_UTF8.search(name)
+    ]
     wanted = [
         columns.text_column,
         *([columns.label_column] if columns.label_column else columns.label_columns),
@@ -143,10 +150,9 @@ def _cell_faults(row: _Row, names: list[str]) -> list[str]:
         return [f"{row.at(column)}: {how} this row, which has {len(row.cells)} cells where the header has {len(names)}"]
     faults = []
     for name, cell in zip(names, row.cells, strict=True):
-        try:
-            cell.encode("utf-8")
-        except UnicodeEncodeError as error:
-            byte = ord(cell[error.start]) - 0xDC00
+        bad = _NOT_UTF8.search(cell)
+        if bad:
+            byte = ord(bad[0]) - 0xDC00
             faults.append(f"{row.at(name)}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8 (it may be Latin-1)")
     return faults
 

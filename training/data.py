@@ -6,6 +6,7 @@ The readers of files are csv_file.py and name_lists.py; both give a Dataset.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from training.errors import DataError
 
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
+_WHOLE = re.compile("-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -71,18 +73,19 @@ class Dataset:
 
 def label_order(seen: set[str]) -> tuple[str, ...]:
     """Return label names in a stable order: by number when all are whole numbers, else by name."""
-    if all(name.lstrip("-").isdigit() for name in seen):
-        return tuple(sorted(seen, key=int))
+    if all(_WHOLE.fullmatch(name) for name in seen):
+        return tuple(sorted(seen, key=lambda name: (int(name), name)))
     return tuple(sorted(seen))
 
 
 def rows_needed(test_share: float) -> int:
     """Return how many rows a class needs so that both parts of a stratified split get one."""
-    return max(2, math.ceil(1 / min(test_share, 1 - test_share)))
+    smaller = min(test_share, 1 - test_share)
+    return max(2, math.ceil(round(1 / smaller, 6)))  # 1 - 0.8 is a little less than 0.2
 
 
 def check_class_sizes(dataset: Dataset, test_share: float, path: Path) -> list[str]:
-    """Return warnings about small classes; raises DataError for those that a single-label split cannot share.
+    """Return warnings about small classes; raises DataError where no split can be made.
 
     Multi-label classes that are too small only warn: their texts still serve the other labels.
     """
@@ -92,10 +95,12 @@ def check_class_sizes(dataset: Dataset, test_share: float, path: Path) -> list[s
         f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with test share {test_share:g} needs {needed}"
         for label, n in small.items()
     ]
-    if dataset.problem_type == MULTI_LABEL:
-        return lines
-    if lines:
+    if dataset.problem_type == SINGLE_LABEL and lines:
         raise DataError(path, lines)
     if len(dataset.labels) < 2:
-        raise DataError(path, [f"only one label, {dataset.labels[0]!r}; a classifier needs at least 2"])
-    return []
+        what = f"only one label, {dataset.labels[0]!r}" if dataset.labels else "no label in any row"
+        hint = "; give a 0/1 column as --label-column" if dataset.columns.label_columns else ""
+        raise DataError(path, [f"{what}; a classifier needs at least 2{hint}"])
+    if len(dataset) < needed:
+        raise DataError(path, [f"has {len(dataset)} rows; a split with test share {test_share:g} needs {needed}"])
+    return lines

@@ -18,6 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the Trainer's loader
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -31,7 +32,7 @@ from transformers import (
     set_seed,
 )
 
-from training.base_model import base_model_path
+from training.base_model import base_model_path, max_positions_of
 from training.csv_file import write_csv
 from training.data import SINGLE_LABEL, Dataset
 from training.errors import TrainingError
@@ -42,7 +43,6 @@ from training.split import multi_hot, stratified_split
 
 RECORD = "training.json"
 HELD_OUT = "held_out.csv"
-_HEAD_PREFIXES = ("classifier.", "pre_classifier.", "score.", "bert.pooler.", "albert.pooler.")
 
 
 class _EncodedTexts(torch.utils.data.Dataset):
@@ -51,9 +51,9 @@ class _EncodedTexts(torch.utils.data.Dataset):
     def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self.rows = tokenizer(list(dataset.texts), truncation=True, max_length=max_length)
         if dataset.problem_type == SINGLE_LABEL:
-            self.targets = torch.tensor([row[0] for row in dataset.targets])
+            self.targets = [row[0] for row in dataset.targets]
         else:
-            self.targets = torch.tensor(multi_hot(dataset), dtype=torch.float32)
+            self.targets = multi_hot(dataset).astype(float).tolist()  # lists: the collator stacks no tensors
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -70,6 +70,11 @@ class _Bar(ProgressCallback):
         if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
+    def close(self) -> None:
+        """Close the bar where training ended early, so that it is not drawn again behind the message."""
+        if self.training_bar is not None:
+            self.training_bar.close()
+
 
 def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     """Train as `recipe` says, write the checkpoint to `recipe.target`, and return the held-out metrics.
@@ -80,7 +85,7 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected here
     set_seed(recipe.seed)
     tokenizer, model = _base(recipe, dataset)
-    max_length = min(recipe.max_length, _positions(model))
+    max_length = min(recipe.max_length, max_positions_of(model))
     tokenizer.model_max_length = max_length
     _report_lengths(dataset, tokenizer, max_length)
     print(f"training on {len(train)} texts, {len(held_out)} held out", file=sys.stderr)
@@ -92,8 +97,12 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
             data_collator=DataCollatorWithPadding(tokenizer),
         )
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_Bar)
-        trainer.train()
+        bar = _Bar()
+        trainer.add_callback(bar)
+        try:
+            trainer.train()
+        finally:
+            bar.close()
         trainer.args.group_by_length = False  # it would hand the held-out rows back in another order
         logits = trainer.predict(_EncodedTexts(held_out, tokenizer, max_length)).predictions
         if not np.isfinite(logits).all():
@@ -120,6 +129,9 @@ def _base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, Pr
     names = dict(enumerate(dataset.labels))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
+        raise _cannot_be_loaded(recipe, error) from error
+    try:
         config = AutoConfig.from_pretrained(
             source,
             num_labels=len(names),
@@ -130,11 +142,11 @@ def _base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, Pr
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
         )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TrainingError(f"base model {recipe.base_model}: cannot be loaded: {reason}") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise _cannot_be_loaded(recipe, error) from error
     fresh = [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
-    lost = [key for key in fresh if not key.startswith(_HEAD_PREFIXES)]
+    encoder = f"{model.base_model_prefix}."  # what is outside it is the head; a pooler is half of one
+    lost = [key for key in fresh if key.startswith(encoder) and ".pooler." not in key]
     if lost:
         raise TrainingError(f"base model {recipe.base_model}: {len(lost)} weights are missing, the first is {lost[0]}")
     if not tokenizer.is_fast:
@@ -142,12 +154,9 @@ def _base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, Pr
     return tokenizer, model
 
 
-def _positions(model: PreTrainedModel) -> int:
-    """Return how many tokens the model can read; RoBERTa's kin lose the positions up to their pad id."""
-    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
-    embeddings = getattr(model.base_model, "embeddings", None)
-    offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
-    return positions if offset is None else positions - offset - 1
+def _cannot_be_loaded(recipe: Recipe, error: Exception) -> TrainingError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return TrainingError(f"base model {recipe.base_model}: cannot be loaded: {reason}")
 
 
 def _report_lengths(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:

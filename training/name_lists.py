@@ -38,7 +38,7 @@ def read_name_lists(lists: Mapping[str, Path]) -> Dataset:
 
 def _names(path: Path) -> list[tuple[int, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(path, [f"cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from training.errors import TrainingError
 
 _SUFFIX = ".partial"
 _OLD = "old"
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that a half-written folder is removed."""
+
+    def interrupt(_signum: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
@@ -21,6 +33,15 @@ def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
     marker: the file that a folder of this kind has. A folder that is there already is only replaced
     with `overwrite`, and only when it has the marker, so that a mistyped path loses nothing.
     """
+    if target.name in ("", ".."):
+        raise TrainingError(f"{target}: is no folder that can be replaced whole; choose another")
+    parent = target.parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise TrainingError(f"{target}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise TrainingError(f"{target}: {parent} cannot be written to")
     _clear_leftovers(target)
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise TrainingError(f"{target}: is there already and is not a folder")
@@ -50,26 +71,27 @@ def fresh_folder(target: Path) -> Iterator[Path]:
 
 def _clear_leftovers(target: Path) -> None:
     """Remove what killed runs left beside `target`; put back a folder that one had moved out of the way."""
-    for leftover in target.parent.glob(f".{target.name}.*{_SUFFIX}"):
-        if _in_use(leftover):
+    if not target.parent.is_dir():
+        return
+    ours = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.[^.]+{re.escape(_SUFFIX)}")
+    for leftover in list(target.parent.iterdir()):
+        made = ours.fullmatch(leftover.name)
+        if made is None or _in_use(int(made[1])):
             continue
         if (leftover / _OLD).is_dir() and not target.exists():
             (leftover / _OLD).rename(target)
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _in_use(leftover: Path) -> bool:
-    """Return whether the process that made `leftover`, named in it, still runs."""
-    pid = leftover.name.removesuffix(_SUFFIX).split(".")[-2]
-    if not pid.isdigit():
-        return True  # not one of ours
+def _in_use(pid: int) -> bool:
+    """Return whether the process that made a leftover still runs."""
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return int(pid) != os.getpid()
+    return pid != os.getpid()
 
 
 def _swap(folder: Path, target: Path) -> None:

@@ -155,6 +155,8 @@ def _check_table(recipe: Recipe) -> None:
         raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
     if recipe.label_columns and (recipe.label_separator or recipe.labels):
         raise TrainingError("--label-columns name the labels themselves; no --label-separator or labels with them")
+    if recipe.labels and len(set(recipe.labels)) != len(recipe.labels):
+        raise TrainingError(f"labels name one twice: {', '.join(recipe.labels)}")
     if len(set(recipe.label_columns)) != len(recipe.label_columns):
         raise TrainingError(f"--label-columns name a column twice: {', '.join(recipe.label_columns)}")
     if recipe.allow_unlabelled and not recipe.label_separator:

@@ -7,13 +7,15 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from training.data import SINGLE_LABEL, Dataset
+from training.errors import TrainingError
 
 
 def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return (training rows, held-out rows), each with every label's share of the whole.
 
     Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011).
-    The same data, share and seed give the same split.
+    The same data, share and seed give the same split. Raises TrainingError where a part would have no
+    row: iterative stratification keeps each label's share, not the number of rows.
     """
     if dataset.problem_type == SINGLE_LABEL:
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
@@ -22,6 +24,8 @@ def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Da
         splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
         targets = multi_hot(dataset)
     train, test = next(splitter.split(np.zeros(len(dataset)), targets))
+    if not len(train) or not len(test):
+        raise TrainingError(f"seed {seed} and test share {test_share:g} leave one part without rows; choose others")
     return dataset.subset(np.sort(train).tolist()), dataset.subset(np.sort(test).tolist())
 
 
