@@ -60,7 +60,7 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(PY) -m ruff format .
 
 bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
-	$(PY) benchmarks/latency.py --bundle $(DEMO) --checkpoint checkpoints/query_type
+	$(PY) -m benchmarks.latency --bundle $(DEMO) --checkpoint checkpoints/query_type
 
 image:  ## build the container image with docker or podman
 	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \

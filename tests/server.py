@@ -77,7 +77,9 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, app: str = "app:app", python: str = sys.executable, **settings: str) -> Iterator[Server]:
+def serving(
+    bundle: Path, log: Path, app: str = "app:app", python: str = sys.executable, **settings: str
+) -> Iterator[Server]:
     """Run gunicorn on `bundle` until the block ends; yields once it answers."""
     port = free_port()
     env = environment(INFERER_BUNDLE=str(bundle), PORT=str(port), **settings)
@@ -110,7 +112,9 @@ def _wait(server: Server) -> None:
     raise RuntimeError(f"gunicorn was not ready after {START_TIMEOUT_S} s:\n{server.log.read_text()}")
 
 
-def run_to_end(*command: str, cwd: Path = ROOT, timeout_s: float = 300, **settings: str) -> subprocess.CompletedProcess[str]:
+def run_to_end(
+    *command: str, cwd: Path = ROOT, timeout_s: float = 300, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in a clean environment; its output comes as text."""
     return subprocess.run(
         command, cwd=cwd, env=environment(**settings), capture_output=True, text=True, timeout=timeout_s, check=False

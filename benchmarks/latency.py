@@ -1,0 +1,131 @@
+"""How long one text takes: the served int8 model, the same in fp32, and PyTorch; and what HTTP adds.
+
+All in one process, one text at a time, interleaved round by round, so that a noisy machine slows all of
+them alike; medians and ratios. HTTP is measured against a real gunicorn on this machine, one client.
+The last line is JSON; the whole goes to benchmarks/results/latency.json.
+
+    python -m benchmarks.latency --bundle models/query_type --checkpoint checkpoints/query_type
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http.client import HTTPConnection
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from inferer import ModelInferer
+from inferer.cpu import available_cpus, instruction_flags
+from tests.server import ROOT, serving
+
+LENGTHS = (8, 16, 32, 64)  # tokens, special tokens included
+WARM_UP_ROUNDS = 20
+
+
+def text_of(model: ModelInferer, tokens: int) -> str:
+    """Return a text of exactly `tokens` tokens."""
+    words: list[str] = ["milk"]
+    while model.predict(" ".join(words)).num_tokens < tokens:
+        words.append("milk")
+    text = " ".join(words)
+    if model.predict(text).num_tokens != tokens:
+        raise SystemExit(f"no text of exactly {tokens} tokens could be made")
+    return text
+
+
+def torch_predict(checkpoint: Path, threads: int) -> Callable[[str], object]:
+    """Return a function that answers a text with PyTorch in fp32."""
+    torch.set_num_threads(threads)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+
+    def predict(text: str) -> object:
+        with torch.no_grad():
+            return model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1).tolist()
+
+    return predict
+
+
+def interleaved(calls: dict[str, Callable[[str], object]], text: str, rounds: int) -> dict[str, float]:
+    """Return each call's median time in ms over `rounds` rounds, taken in turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_number in range(WARM_UP_ROUNDS + rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call(text)
+            if round_number >= WARM_UP_ROUNDS:
+                times[name].append((time.perf_counter() - started) * 1000)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def report(rows: list[dict[str, float]], threads: int, rounds: int) -> None:
+    """Print the table for a person."""
+    print(f"median ms a text, {threads} thread(s), {rounds} rounds, interleaved")
+    print("tokens    int8    fp32   torch  over HTTP   fp32/int8  torch/int8  HTTP adds")
+    for row in rows:
+        int8, fp32, pytorch, http = row["int8"], row["fp32"], row["torch_fp32"], row["int8_http"]
+        ratios = f"{fp32 / int8:11.2f} {pytorch / int8:11.2f} {http - int8:10.2f}"
+        print(f"{row['tokens']:6.0f} {int8:7.2f} {fp32:7.2f} {pytorch:7.2f} {http:10.2f} {ratios}")
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description="Latency of one text: int8, fp32, PyTorch, HTTP.")
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what the bundle was exported from")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    int8 = ModelInferer(args.bundle, intra_op_threads=args.threads)
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"INFERER_INTRA_OP_THREADS": str(args.threads)}
+        fp32 = ModelInferer(
+            args.checkpoint, quantize=False, intra_op_threads=args.threads, cache_dir=Path(folder) / "cache"
+        )
+        with serving(args.bundle, Path(folder) / "log", **settings) as server:
+            connection = HTTPConnection("127.0.0.1", server.port, timeout=30)
+
+            def http(text: str) -> object:
+                body = json.dumps({"text": text})
+                connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+                return connection.getresponse().read()
+
+            calls = {
+                "int8": int8.predict,
+                "fp32": fp32.predict,
+                "torch_fp32": torch_predict(args.checkpoint, args.threads),
+                "int8_http": http,
+            }
+            rows += [
+                {"tokens": tokens, **interleaved(calls, text_of(int8, tokens), args.rounds)}
+                for tokens in tqdm(LENGTHS, unit="length")
+            ]
+    report(rows, args.threads, args.rounds)
+    result = {
+        "benchmark": "latency",
+        "date": datetime.now(UTC).date().isoformat(),
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "cpus": available_cpus(),
+        "cpu_flags": instruction_flags(),
+        "scheme": int8.scheme,
+        "median_ms": rows,
+    }
+    target = ROOT / "benchmarks" / "results" / "latency.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
