@@ -9,6 +9,8 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from export.errors import ExportError
+from export.source import find_checkpoint
 from inferer.bundle import MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import ConfigError, InfererError
@@ -50,16 +52,15 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 when it cannot be done, 130 when interrupted."""
     args = _parser().parse_args(argv)
     interrupt_on_sigterm()
-    from export.errors import ExportError
-
     try:
         config = _config(args)
         target = Path(args.bundle)
         check_target(target, MANIFEST, overwrite=args.overwrite)
+        source = find_checkpoint(args.checkpoint)
         from export.pipeline import Choices, export  # torch takes seconds to import
 
         choices = Choices(args.scheme, args.truncation, keep_fp32=args.keep_fp32)
-        export(args.checkpoint, target, config, choices)
+        export(source, target, config, choices)
     except (ExportError, TrainingError, ConfigError, InfererError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2

@@ -34,7 +34,6 @@ from training.base_model import max_positions_of
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert")
 
-_DEFAULT_CHECKPOINTS = Path("checkpoints")
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 # Buffers that old versions of transformers saved with the weights; they are made anew from the config.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -58,28 +57,13 @@ class Checkpoint:
         return str(self.model.config.model_type)
 
 
-def find_checkpoint(name: str, root: Path = _DEFAULT_CHECKPOINTS) -> Path:
-    """Return the checkpoint that `name` is; "latest" is the newest folder under `root`."""
-    if name != "latest":
-        return Path(name)
-    runs = [config.parent for config in root.glob("[!.]*/config.json")]
-    if not runs:
-        raise ExportError(f"latest: there is no checkpoint under {root}/; train one first")
-    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
-
-
 def load_checkpoint(path: Path, config: Config) -> Checkpoint:
     """Return the checkpoint at `path`, in eval mode, with what `config` says put over its own facts.
 
     Raises ExportError for weights that are missing or left over, by name; for a problem_type that
     neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
     """
-    if path.is_dir():
-        model, tokenizer = _from_folder(path)
-    elif path.is_file():
-        model, tokenizer = _from_state_dict(path, config)
-    else:
-        raise ExportError(f"checkpoint {path}: does not exist")
+    model, tokenizer = _from_folder(path) if path.is_dir() else _from_state_dict(path, config)
     if not tokenizer.is_fast:
         raise ExportError(f"checkpoint {path}: its tokenizer has no fast version (tokenizer.json), which serving needs")
     _check_vocabulary(path, model, tokenizer)

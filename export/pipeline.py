@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from export.checkpoint import TESTED_TYPES, find_checkpoint, load_checkpoint
+from export.checkpoint import TESTED_TYPES, load_checkpoint
 from export.onnx_model import to_onnx, token_linears
 from export.parity import Parity, check_parity, check_tokenizer
 from export.quantize import quantize
@@ -27,8 +27,8 @@ class Choices:
     keep_fp32: bool = False
 
 
-def export(source: str, target: Path, config: Config, choices: Choices) -> Parity:
-    """Export the checkpoint `source` to the bundle `target`; return what the parity check found.
+def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity:
+    """Export the checkpoint at `path` to the bundle `target`; return what the parity check found.
 
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
@@ -40,7 +40,6 @@ def export(source: str, target: Path, config: Config, choices: Choices) -> Parit
 
     with steps, fresh_folder(target) as folder:
         step("reading the checkpoint")
-        path = find_checkpoint(source)
         checkpoint = load_checkpoint(path, config)
         thresholds = thresholds_for(checkpoint, config)
         if checkpoint.model_type not in TESTED_TYPES:
