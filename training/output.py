@@ -64,6 +64,8 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)  # mkdtemp makes it private; a bundle is read by another user in production
+        for file in folder.iterdir():
+            file.chmod(0o644)  # safetensors writes 0600
         _swap(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
