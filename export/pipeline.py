@@ -32,11 +32,13 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
 
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
-    steps = tqdm(total=5, desc="export", bar_format="{desc}: {n}/{total} {postfix} [{elapsed}]", file=sys.stderr)
+    steps = tqdm(total=5, bar_format="{desc:<30} {bar:20} {n}/{total} [{elapsed}]", file=sys.stderr)
 
     def step(what: str) -> None:
-        steps.set_postfix_str(what)
-        steps.update()
+        """Say what begins; the step before it is done."""
+        if steps.desc:
+            steps.update()
+        steps.set_description_str(what)
 
     with steps, fresh_folder(target) as folder:
         step("reading the checkpoint")
@@ -69,6 +71,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
             parity,
             {"truncation": choices.truncation, "thresholds": thresholds},
         )
+        steps.update()
     _report(path, target, parity)
     return parity
 

@@ -59,7 +59,7 @@ def _for_person(text: str, prediction: Prediction) -> str:
         lines.append("   no label reaches its threshold")
     if prediction.truncated:
         lines.append(f"   note: the text has {prediction.num_tokens} tokens; only the first ones were read")
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
@@ -87,7 +87,7 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 1 when a text failed, 2 for a wrong call or bundle."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)  # so that options may stand between bundle and texts
     try:
         model = ModelInferer(args.bundle, args.config, not args.fp32, intra_op_threads=args.threads)
         return 1 if _answer(model, args.text or _lines(), args) else 0

@@ -62,6 +62,13 @@ def test_a_bad_line_for_a_person_goes_to_stderr(tiny_bundle: Path) -> None:
     assert done.stdout.decode().count("\n") == 8
 
 
+def test_options_may_stand_anywhere(tiny_bundle: Path) -> None:
+    """An option between the bundle and the text, or before both, is taken for a mistake."""
+    for arguments in (("BUNDLE", "--json", "good"), ("--json", "BUNDLE", "good"), ("BUNDLE", "good", "--json")):
+        done = run(*(str(tiny_bundle) if a == "BUNDLE" else a for a in arguments))
+        assert json.loads(done.stdout)["label"] == "pos", done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
