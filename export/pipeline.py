@@ -32,16 +32,15 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
 
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
-    steps = tqdm(total=5, bar_format="{desc:<30} {bar:20} {n}/{total} [{elapsed}]", file=sys.stderr)
+    bar = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
+    steps = tqdm(total=5, desc="reading the checkpoint", bar_format=bar, file=sys.stderr)
 
     def step(what: str) -> None:
-        """Say what begins; the step before it is done."""
-        if steps.desc:
-            steps.update()
+        """Count the step before as done, and say what begins."""
+        steps.update()
         steps.set_description_str(what)
 
     with steps, fresh_folder(target) as folder:
-        step("reading the checkpoint")
         checkpoint = load_checkpoint(path, config)
         thresholds = thresholds_for(checkpoint, config)
         if checkpoint.model_type not in TESTED_TYPES:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterable
@@ -44,6 +45,8 @@ from transformers import (
 
 from export.__main__ import main
 from inferer.bundle import SINGLE_LABEL
+
+STEP = re.compile(r".* \d/5 \[\d\d:\d\d\]")  # one drawing of the export's bar
 
 TESTED = ("bert", "roberta", "distilbert", "albert")
 LAYERS = 2

@@ -121,6 +121,11 @@ def test_the_model_is_loaded_once_a_worker(tiny_bundle: Path, tmp_path: Path) ->
     with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="2") as server:
         for _ in range(20):
             assert server.predict({"text": "good"}).status == 200
+        deadline = time.monotonic() + 20  # the second worker may still be loading
+        while server.log.read_text().count("serving tiny") < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for _ in range(20):
+            assert server.predict({"text": "good"}).status == 200
         assert server.log.read_text().count("serving tiny") == 2
 
 
