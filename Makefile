@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
+# Both are the last file of a folder that is renamed into place when it is whole. Interrupted just after, make
+# would delete the file that it sees changed, and leave a folder without it.
+.PRECIOUS: checkpoints/query_type/training.json models/query_type/inferer.json
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,17 +22,25 @@ BASE_IMAGE ?= python:3.11-slim
 # Where to find torch's CPU build; see the README. Empty: what the package index gives.
 TORCH_INDEX ?=
 
-# A folder that is not a bundle must be converted first, and that needs torch.
-MODEL_NEEDS := $(if $(filter $(DEMO),$(MODEL)),$(DEMO)/inferer.json,$(if $(wildcard $(MODEL)/inferer.json),,$(VENV)/.training))
+# A checkpoint must be converted first, and that needs torch; a path to nothing needs no waiting to be told.
+MODEL_KIND := $(shell if [ "$(MODEL)" = "$(DEMO)" ]; then echo demo; elif [ -f "$(MODEL)/inferer.json" ]; then echo bundle; \
+  elif [ -e "$(MODEL)" ]; then echo checkpoint; else echo nothing; fi)
+MODEL_NEEDS_demo := $(DEMO)/inferer.json
+MODEL_NEEDS_checkpoint := $(VENV)/.training
+MODEL_NEEDS_nothing := no-such-model
 
 .PHONY: help setup serve train export test lint format bench image lock clean
+
+.PHONY: no-such-model
+no-such-model:
+	@echo "MODEL=$(MODEL): does not exist; give the folder of a bundle, or a PyTorch checkpoint" >&2; exit 2
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 setup: $(VENV)/.inference $(VENV)/.training $(VENV)/.dev  ## make .venv with everything in it
 
-serve: $(VENV)/.inference $(MODEL_NEEDS)  ## serve the demo model, or MODEL=path, on PORT (8080)
+serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model, or MODEL=path, on PORT (8080)
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
 
 ifeq ($(RECIPE),recipes/query_type.toml)

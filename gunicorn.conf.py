@@ -1,28 +1,26 @@
 """The process model and nothing else: `gunicorn app:app` finds this file by its name."""
 
 import os
-import sys
+import signal
 
 from inferer.bundle import read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config
 from inferer.errors import InfererError
 from service.settings import SettingsError, from_env
-
-_CANNOT_START = 3
-
-
-def _stop(problem):
-    print(f"inferer: cannot start: {problem}", file=sys.stderr)
-    raise SystemExit(_CANNOT_START)
-
+from service.start import cannot_start
 
 try:
     _settings = from_env(os.environ)
 except SettingsError as error:
-    _stop(error)
+    cannot_start(error)
 
-bind = f"{_settings.host}:{_settings.port}" if ":" not in _settings.host else f"[{_settings.host}]:{_settings.port}"
+
+def _address(host, port):
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+bind = _address(_settings.host, _settings.port)
 
 # Threads: health answers while a model runs, and a long run does not miss the worker's heartbeat.
 worker_class = "gthread"
@@ -31,8 +29,8 @@ threads = _settings.worker_threads
 # Each worker makes its own session after the fork: a session's threads do not survive one.
 preload_app = False
 
-timeout = 120  # above loading plus the longest request
-graceful_timeout = 25  # below an orchestrator's usual 30 s
+timeout = 120  # above loading; a gthread worker keeps its heartbeat while a request runs
+graceful_timeout = 25  # below an orchestrator's usual 30 s; a longer request is cut off when the server stops
 keepalive = 75  # above a load balancer's usual 60 s idle time, so that it closes first
 backlog = 128  # what is in it when the server stops is reset, so it is kept small
 max_requests = 0  # a recycled worker would load the model again
@@ -44,13 +42,24 @@ access_log_format = "%(m)s %(U)s %(s)s %(B)sB %(M)sms id=%({x-request-id}o)s"
 loglevel = "info"
 
 
+def _interrupt(signum, frame):
+    raise KeyboardInterrupt
+
+
 def on_starting(server):
     """Check the bundle before any worker tries it; a PyTorch checkpoint is converted here, once."""
+    # gunicorn takes up signals only after this; a conversion must not outlive a server told to stop.
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         folder = bundle_for(_settings.bundle, Config(), cache_dir=_settings.cache_dir)
         read_bundle(folder)
     except InfererError as error:
-        _stop(error)
+        cannot_start(error)
+    except KeyboardInterrupt:
+        server.log.info("told to stop before serving")
+        raise SystemExit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def post_worker_init(worker):
@@ -69,9 +78,10 @@ def post_worker_init(worker):
         settings.worker_threads,
         model.intra_op_threads,
     )
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""
     worker.log.info(
-        "try it: curl -s http://%s:%d/predict -H 'content-type: application/json' -d '{\"text\": \"huggies\"}'",
-        host,
-        settings.port,
+        "try it: curl -s http://%s/predict%s -H 'content-type: application/json' -d '{\"text\": \"huggies\"}'",
+        _address(host, settings.port),
+        key,
     )

@@ -11,11 +11,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from export.errors import ExportError
 from export.source import find_checkpoint
-from inferer.bundle import MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
+from inferer.bundle import INT8_TENSOR, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
-from inferer.errors import ConfigError, InfererError
-from training.errors import TrainingError
-from training.output import check_target, interrupt_on_sigterm
+from inferer.errors import InfererError
+from training.output import OutputError, check_target, interrupt_on_sigterm
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not say")
     parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
     parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
-    parser.add_argument("--scheme", choices=SCHEMES, default="int8-tensor", help="(int8-tensor)")
+    parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TENSOR, help=f"({INT8_TENSOR})")
     parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     return parser
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
         choices = Choices(args.scheme, args.truncation, keep_fp32=args.keep_fp32)
         export(source, target, config, choices)
-    except (ExportError, TrainingError, ConfigError, InfererError) as error:
+    except (ExportError, OutputError, InfererError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

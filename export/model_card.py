@@ -51,7 +51,9 @@ def _changes(parity: Parity) -> str:
         int8 = (
             f"| int8 against fp32, same best label | {parity.int8_agreement:.1%} |\n"
             f"| int8 against fp32, mean change of a score | {parity.int8_mean_change:.4f} |\n"
-            f"| int8 against fp32, largest change of a score | {parity.int8_max_change:.4f} |"
+            f"| int8 against fp32, largest change of a score | {parity.int8_max_change:.4f} |\n"
+            f"| int8 in a batch against alone, largest change of a score (so it is run alone) "
+            f"| {parity.int8_batch_max_change:.4f} |"
         )
     return f"""## fp32 against int8
 

@@ -7,8 +7,10 @@ own texts say about int8 is a larger question; this one finds exports that are b
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -26,6 +28,9 @@ _MAX_FP32_DIFFERENCE = 1e-3
 # Onnxruntime's int8 moved single scores by up to 0.35 and the mean by about 0.01 on trained models
 # (docs/log.md); a scale or a layer gone wrong moves the mean far past this.
 _MAX_INT8_MEAN_CHANGE = 0.15
+
+# Beside each text alone.
+BATCH_SIZES = (2, 3, 8)
 
 _SENTENCES = (
     "ok",
@@ -46,17 +51,21 @@ _SENTENCES = (
 class Parity:
     """What the comparison found; differences are the largest over all texts and batches.
 
-    fp32_max_difference: fp32 ONNX against torch, in logits. int8_*: int8 against fp32 ONNX, in scores
-    after activation, and how often the best label was the same; None when there is no int8 model.
+    fp32_max_difference: fp32 ONNX against torch, in logits, alone and in batches. int8_*: int8 against
+    fp32 ONNX, in scores after activation, and how often the best label was the same;
+    int8_batch_max_change: how far a score of int8 moves in a batch, which is why this scheme is not run in
+    batches. None when there is no int8 model.
     """
 
     n: int
+    batch_sizes: tuple[int, ...]
     fp32_max_difference: float
     int8_max_change: float | None
     int8_mean_change: float | None
     int8_agreement: float | None
+    int8_batch_max_change: float | None
 
-    def as_dict(self) -> dict[str, float | int | None]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the figures as plain types."""
         return asdict(self)
 
@@ -88,38 +97,45 @@ def check_tokenizer(checkpoint: Checkpoint, folder: Path) -> Encoder:
 
 
 def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None) -> Parity:
-    """Compare torch, `fp32` and `int8` on real sentences, alone and in batches of 3; return the figures.
+    """Compare torch, `fp32` and `int8` on real sentences, alone and in batches; return the figures.
 
     Raises ExportError when fp32 is not what torch computes, or when int8 is broken.
     """
     texts = parity_texts(encoder)
+    alone = [_padded(checkpoint, encoder, [text]) for text in texts]
+    torch_logits = np.concatenate([_torch_logits(checkpoint, feeds) for feeds in alone])
     session = Session(fp32, 1)
-    torch_logits = np.stack([_torch_logits(checkpoint, encoder, [text])[0] for text in texts])
     fp32_logits = np.stack([session.run(encoder.encode(text, "head")) for text in texts])
     difference = float(np.abs(torch_logits - fp32_logits).max())
-    # batches of mixed lengths, so that padding and the mask are exercised
+    # Batches of mixed lengths exercise padding and the mask, on both sides.
     raw = ort.InferenceSession(str(fp32), providers=["CPUExecutionProvider"])
-    for start in range(len(texts) - 2):
-        batch = texts[start : start + 3]
-        feeds = _padded(checkpoint, encoder, batch)
-        (logits,) = raw.run(["logits"], {i.name: feeds[i.name] for i in raw.get_inputs()})
-        difference = max(difference, float(np.abs(logits - torch_logits[start : start + 3]).max()))
+    for rows, feeds in _batches(checkpoint, encoder, texts):
+        for logits in (_onnx_logits(raw, feeds), _torch_logits(checkpoint, feeds)):
+            difference = max(difference, float(np.abs(logits - torch_logits[rows]).max()))
     if not difference <= _MAX_FP32_DIFFERENCE:  # also when it is not a number
         raise ExportError(
             f"the fp32 ONNX model is not the checkpoint: logits differ by {difference:.3g}, "
             f"at most {_MAX_FP32_DIFFERENCE:g} allowed"
         )
     if int8 is None:
-        return Parity(len(texts), difference, None, None, None)
+        return Parity(len(texts), BATCH_SIZES, difference, None, None, None, None)
     session = Session(int8, 1)
     int8_logits = np.stack([session.run(encoder.encode(text, "head")) for text in texts])
-    change = np.abs(_scores(int8_logits, checkpoint) - _scores(fp32_logits, checkpoint))
+    scores = _scores(int8_logits, checkpoint)
+    change = np.abs(scores - _scores(fp32_logits, checkpoint))
+    raw = ort.InferenceSession(str(int8), providers=["CPUExecutionProvider"])
+    batched = 0.0
+    for rows, feeds in _batches(checkpoint, encoder, texts):
+        moved = np.abs(_scores(_onnx_logits(raw, feeds), checkpoint) - scores[rows])
+        batched = max(batched, float(moved.max()))
     parity = Parity(
         n=len(texts),
+        batch_sizes=BATCH_SIZES,
         fp32_max_difference=difference,
         int8_max_change=float(change.max()),
         int8_mean_change=float(change.mean()),
         int8_agreement=float((int8_logits.argmax(1) == fp32_logits.argmax(1)).mean()),
+        int8_batch_max_change=batched,
     )
     if not change.mean() <= _MAX_INT8_MEAN_CHANGE:
         raise ExportError(
@@ -131,6 +147,16 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
 
 def _scores(logits: np.ndarray, checkpoint: Checkpoint) -> np.ndarray:
     return np.stack([activate(row, checkpoint.problem_type) for row in logits])
+
+
+def _batches(
+    checkpoint: Checkpoint, encoder: Encoder, texts: list[str]
+) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+    """Yield every text once in batches of each size: its rows, and the padded inputs."""
+    for size in BATCH_SIZES:
+        for start in range(0, len(texts), size):
+            rows = slice(start, start + size)
+            yield rows, _padded(checkpoint, encoder, texts[rows])
 
 
 def _padded(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> dict[str, np.ndarray]:
@@ -150,8 +176,12 @@ def _padded(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> dict[
     }
 
 
-def _torch_logits(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> np.ndarray:
-    feeds = _padded(checkpoint, encoder, texts)
+def _onnx_logits(session: ort.InferenceSession, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    (logits,) = session.run(["logits"], {i.name: feeds[i.name] for i in session.get_inputs()})
+    return logits
+
+
+def _torch_logits(checkpoint: Checkpoint, feeds: dict[str, np.ndarray]) -> np.ndarray:
     # A tokenizer may name inputs that the model does not take: DistilBERT is often saved with BERT's.
     taken = set(inspect.signature(checkpoint.model.forward).parameters)
     names = (set(checkpoint.tokenizer.model_input_names) | {"input_ids", "attention_mask"}) & taken

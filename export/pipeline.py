@@ -13,7 +13,7 @@ from export.onnx_model import to_onnx, token_linears
 from export.parity import Parity, check_parity, check_tokenizer
 from export.quantize import quantize
 from export.write import finish, thresholds_for, write_companions
-from inferer.bundle import FP32_MODEL, INT8_MODEL
+from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, INT8_TENSOR
 from inferer.config import Config
 from training.output import fresh_folder
 
@@ -22,7 +22,7 @@ from training.output import fresh_folder
 class Choices:
     """What a user may choose of an export: the scheme, what happens to long texts, and whether fp32 stays."""
 
-    scheme: str = "int8-tensor"
+    scheme: str = INT8_TENSOR
     truncation: str = "head"
     keep_fp32: bool = False
 
@@ -48,6 +48,12 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
                 f"note: architecture '{checkpoint.model_type}' is untested here; it is exported if the checks pass",
                 file=sys.stderr,
             )
+        if checkpoint.labels == tuple(f"LABEL_{i}" for i in range(len(checkpoint.labels))):
+            steps.write(
+                "note: the checkpoint names no labels; they are called LABEL_0, LABEL_1, … "
+                "(give names by --config, in the order of the logits)",
+                file=sys.stderr,
+            )
         write_companions(checkpoint, folder)
         encoder = check_tokenizer(checkpoint, folder)
         step("converting to ONNX")
@@ -55,7 +61,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
         to_onnx(checkpoint.model, fp32)
         step("quantizing")
         quantized = 0
-        if choices.scheme != "fp32":
+        if choices.scheme != FP32:
             int8 = folder / INT8_MODEL
             quantized = quantize(fp32, int8, token_linears(checkpoint.model))
         step("comparing torch, fp32 and int8")

@@ -19,8 +19,6 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from export.errors import ExportError
 from export.onnx_model import Linear
 
-SCHEME = "int8-tensor"
-
 
 def quantize(fp32: Path, target: Path, linears: Sequence[Linear]) -> int:
     """Write the int8 version of `fp32` to `target`; return how many MatMuls were quantized.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from export.model_card import model_card
 from export.onnx_model import OPSET
 from export.parity import Parity
 from inferer.bundle import (
+    DEFAULT_THRESHOLD,
     FORMAT_VERSION,
     FP32_MODEL,
     INT8_MODEL,
@@ -23,7 +25,7 @@ from inferer.bundle import (
     sha256_of,
 )
 from inferer.config import Config, spread_thresholds
-from inferer.cpu import instruction_flags, machine
+from inferer.cpu import instruction_flags
 from inferer.errors import ConfigError
 
 _VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
@@ -40,12 +42,12 @@ def write_companions(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def thresholds_for(checkpoint: Checkpoint, config: Config) -> dict[str, float] | None:
-    """Return one threshold per label for multi-label (0.5 where `config` says nothing), else None."""
+    """Return one threshold per label for multi-label (the default where `config` says nothing), else None."""
     if checkpoint.problem_type != MULTI_LABEL:
         if config.thresholds is not None:
             raise ConfigError("config.thresholds", config.thresholds, f"none for {checkpoint.problem_type}")
         return None
-    base = dict.fromkeys(checkpoint.labels, 0.5)
+    base = dict.fromkeys(checkpoint.labels, DEFAULT_THRESHOLD)
     if config.thresholds is None:
         return base
     return spread_thresholds("config.thresholds", config.thresholds, checkpoint.labels, base)
@@ -77,7 +79,7 @@ def finish(
         "parity": parity.as_dict(),
         "opset": OPSET,
         "versions": {name: version(name) for name in _VERSIONS},
-        "machine": {"architecture": machine(), "cpu_flags": list(instruction_flags())},
+        "machine": {"architecture": platform.machine(), "cpu_flags": list(instruction_flags())},
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     }
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"

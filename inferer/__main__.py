@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -87,6 +88,9 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 1 when a text failed, 2 for a wrong call or bundle."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or a file that cannot show a bar or a text's letters
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_intermixed_args(argv)  # so that options may stand between bundle and texts
     try:
         model = ModelInferer(args.bundle, args.config, not args.fp32, intra_op_threads=args.threads)

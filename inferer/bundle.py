@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
 TRUNCATIONS = ("head", "error")
-SCHEMES = ("int8-tensor", "fp32")
+# onnxruntime's dynamic int8, one activation scale a tensor: an answer would depend on its batch
+INT8_TENSOR = "int8-tensor"
+FP32 = "fp32"
+SCHEMES = (INT8_TENSOR, FP32)
 
 DEFAULT_THRESHOLD = 0.5
 
@@ -60,7 +64,7 @@ class Bundle:
 
         Raises BundleError when fp32 is asked of a bundle that was exported without it.
         """
-        if quantize and self.scheme != "fp32":
+        if quantize and self.scheme != FP32:
             return self.path / INT8_MODEL
         if FP32_MODEL not in self.manifest["files"]:
             raise BundleError(
@@ -92,7 +96,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(folder, what)
     manifest = _read_json(folder, MANIFEST)
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise BundleError(
             folder,
             f"{MANIFEST} has format_version {shown(version)}, this version reads {FORMAT_VERSION}; export it again",
@@ -111,8 +115,8 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not 3 <= max_length <= max_positions:
         raise BundleError(folder, f"max_length is {max_length}, expected 3 to max_positions ({max_positions})")
     temperature = float(_field(folder, manifest, "temperature", (int, float)))
-    if not temperature > 0:
-        raise BundleError(folder, f"temperature is {temperature}, expected a number above 0")
+    if not 0 < temperature < math.inf:
+        raise BundleError(folder, f"temperature is {temperature}, expected a finite number above 0")
     bundle = Bundle(
         path=folder,
         labels=labels,
@@ -155,7 +159,10 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise BundleError(folder, f"{MANIFEST} lists {shown(name)}, which is not a plain file name")
         if not (folder / name).is_file():
             raise BundleError(folder, f"{name} is missing")
-        found = sha256_of(folder / name)
+        try:
+            found = sha256_of(folder / name)
+        except OSError as error:
+            raise BundleError(folder, f"{name} cannot be read: {error.strerror}") from error
         if found != expected:
             raise BundleError(
                 folder,
@@ -171,16 +178,20 @@ def _scheme(folder: Path, manifest: Mapping[str, Any]) -> str:
 def _thresholds(
     folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
 ) -> dict[str, float] | None:
+    given = manifest.get("thresholds")
     if problem_type == SINGLE_LABEL:
+        if given is not None:
+            raise BundleError(folder, f"{MANIFEST}: thresholds is {shown(given)}, expected null for {SINGLE_LABEL}")
         return None
-    given = manifest.get("thresholds") or {}
-    unknown = sorted(set(given) - set(labels))
-    if unknown:
-        raise BundleError(folder, f"thresholds name unknown labels {unknown}; the labels are {list(labels)}")
+    if not isinstance(given, dict) or set(given) != set(labels):
+        raise BundleError(
+            folder, f"{MANIFEST}: thresholds is {shown(given)}, expected a number for each of {', '.join(labels)}"
+        )
     for label, threshold in given.items():
-        if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if not number or not 0 <= threshold <= 1:
             raise BundleError(folder, f"thresholds: {shown(threshold)} for '{label}', expected a number 0 to 1")
-    return {label: float(given.get(label, DEFAULT_THRESHOLD)) for label in labels}
+    return {label: float(given[label]) for label in labels}
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -18,13 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inferer import __version__
-from inferer.bundle import CONFIG, FORMAT_VERSION, is_bundle, sha256_of
+from inferer.bundle import CONFIG, FORMAT_VERSION, FP32, INT8_TENSOR, is_bundle, sha256_of
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError
 
 _STATE_DICT_SUFFIXES = (".bin", ".pt", ".pth")
 _CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
-_EXPORT_NEEDS = ("export", "training", "torch", "transformers", "optimum", "onnx")
+_EXPORT_NEEDS = ("torch", "transformers", "optimum", "onnx")
+# Where our own `export` lies, beside this package: in the folder that a caller runs in, one of that name is another.
+_ROOT = Path(__file__).resolve().parent.parent
 _LAST_LINES = 4096  # bytes of the child's output kept for the message
 
 
@@ -44,17 +46,27 @@ def bundle_for(
     export packages are missing or the conversion fails.
     """
     given = Path(path)
-    if is_bundle(given):
+    try:
+        kind = "bundle" if is_bundle(given) else "checkpoint" if _is_checkpoint(given) else "other"
+        exists = given.exists()
+    except OSError as error:
+        raise BundleError(given, f"cannot be read: {error.strerror}") from error
+    if kind == "bundle":
         return given
-    if not given.exists():
+    if not exists:
         raise BundleError(given, "does not exist")
-    if not _is_checkpoint(given):
+    if kind == "other":
         raise BundleError(
             given,
             "is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint (a folder with "
             f"{CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file)",
         )
-    return _converted(given, config, "int8-tensor" if quantize else "fp32", cache_dir or default_cache_dir())
+    cache_dir = cache_dir or default_cache_dir()
+    try:
+        return _converted(given, config, INT8_TENSOR if quantize else FP32, cache_dir)
+    except OSError as error:
+        where = error.filename or cache_dir
+        raise CheckpointError(given, f"cannot be converted into {cache_dir}: {where}: {error.strerror}") from error
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -66,6 +78,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path:
     missing = [name for name in _EXPORT_NEEDS if importlib.util.find_spec(name) is None]
+    missing += [name for name in ("export", "training") if not (_ROOT / name / "__init__.py").is_file()]
     name = path.name if path.is_dir() else path.stem
     target = cache_dir / f"{name}-{_content_key(path, config, scheme)}"
     if is_bundle(target):
@@ -98,12 +111,10 @@ def _content_key(path: Path, config: Config, scheme: str) -> str:
 
 
 def _export(path: Path, target: Path, config: Config, scheme: str) -> None:
-    spec = importlib.util.find_spec("export")
-    if spec is None or spec.origin is None:
-        raise CheckpointError(path, "the package `export` is not installed")
-    root = str(Path(spec.origin).parent.parent)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-    command = [sys.executable, "-m", "export", str(path.resolve()), str(target.resolve()), "--scheme", scheme]
+    paths = (str(_ROOT), os.environ.get("PYTHONPATH"))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # -P keeps the folder that the caller runs in out of the child's way.
+    command = [sys.executable, "-P", "-m", "export", str(path.resolve()), str(target.resolve()), "--scheme", scheme]
     with tempfile.TemporaryDirectory() as folder:
         if config.given is not None:
             config_file = Path(folder) / "config.json"

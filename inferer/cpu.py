@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -91,8 +90,3 @@ def instruction_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
             present = set(value.split())
             return tuple(flag for flag in _INT8_FLAGS if flag in present)
     return ()
-
-
-def machine() -> str:
-    """Return the machine's architecture as the kernel names it, such as x86_64 or aarch64."""
-    return platform.machine()

@@ -47,7 +47,6 @@ class Encoder:
             raise ConfigError("max_length", max_length, f"more than the tokenizer's {special} special tokens")
         self._cut.enable_truncation(max_length)
         self.max_length = max_length
-        self.vocab_size: int = self._whole.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, truncation: str) -> Encoding:
         """Return the encoding of `text`.

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from inferer.bundle import MULTI_LABEL, SINGLE_LABEL, TOKENIZER, TRUNCATIONS, Bundle, read_bundle
+from inferer.bundle import (
+    DEFAULT_THRESHOLD,
+    FP32,
+    MULTI_LABEL,
+    SINGLE_LABEL,
+    TOKENIZER,
+    TRUNCATIONS,
+    Bundle,
+    read_bundle,
+)
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, check_thresholds, read_config, spread_thresholds
 from inferer.cpu import available_cpus
@@ -53,7 +62,8 @@ class ModelInferer:
     dict described by `config`), which is then exported once in a child process and cached by content.
     config: a mapping or a JSON file; may override labels, problem_type, max_length and thresholds.
     quantize: False runs the fp32 model. intra_op_threads: onnxruntime's threads, by default what the
-    CPU quota allows. cache_dir: where converted checkpoints are kept.
+    CPU quota allows. cache_dir: where converted checkpoints are kept. spinning: whether idle onnxruntime
+    threads wait actively for the next run; False where several processes share the cores.
 
     Raises BundleError, CheckpointError or ConfigError, naming what is wrong.
     """
@@ -66,6 +76,7 @@ class ModelInferer:
         *,
         intra_op_threads: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        spinning: bool = True,
     ) -> None:
         threads = available_cpus() if intra_op_threads is None else intra_op_threads
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
@@ -77,9 +88,9 @@ class ModelInferer:
         self.intra_op_threads = threads
         self._apply(overrides)
         model = self.bundle.model_path(quantize=quantize)
-        self.scheme = self.bundle.scheme if quantize else "fp32"
+        self.scheme = self.bundle.scheme if quantize else FP32
         self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length)
-        self._session = Session(model, threads)
+        self._session = Session(model, threads, spinning=spinning)
         self._warm_up()
 
     def _apply(self, overrides: Config) -> None:
@@ -95,7 +106,7 @@ class ModelInferer:
             )
         self.thresholds: dict[str, float] | None = None
         if self.problem_type == MULTI_LABEL:
-            stored = bundle.thresholds or dict.fromkeys(bundle.labels, 0.5)
+            stored = bundle.thresholds or dict.fromkeys(bundle.labels, DEFAULT_THRESHOLD)
             renamed = dict(zip(self.labels, (stored[label] for label in bundle.labels), strict=True))
             given = overrides.thresholds
             self.thresholds = (
@@ -116,6 +127,10 @@ class ModelInferer:
                 self.bundle.path,
                 f"the model gives {logits.size} logits a text, config.json names {len(self.labels)} labels",
             )
+
+    def probe(self) -> None:
+        """Run a short text through the model; raises RunError when the runtime fails."""
+        self._session.run(self._encoder.encode("a", "head"))
 
     def predict(
         self,

@@ -29,11 +29,13 @@ VERSION: str = ort.__version__
 class Session:
     """One model, ready to run. `run` may be called from many threads at once."""
 
-    def __init__(self, model: Path, intra_op_threads: int) -> None:
+    def __init__(self, model: Path, intra_op_threads: int, *, spinning: bool = True) -> None:
         options = ort.SessionOptions()
         # 0 would mean every core of the host, whatever the container's quota (onnxruntime#29510).
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
+        # A spinning thread answers the next run sooner, and takes the core from whoever else needs it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = _ERROR
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 import time
 
 from flask import Flask, Response, g
@@ -15,16 +13,18 @@ from service import auth, errors
 from service.request_id import HEADER, current_request_id
 from service.routes import health, info, predict
 from service.settings import Settings, SettingsError, from_env
+from service.start import cannot_start
 from service.state import State, install
-
-EXIT_CANNOT_START = 3  # gunicorn's own code for "a worker could not boot": it stops instead of trying again
 
 
 def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     """Return the application; see `service.create_app`."""
     settings = settings or from_env(os.environ)
     inferer = inferer or ModelInferer(
-        settings.bundle, intra_op_threads=settings.ort_threads, cache_dir=settings.cache_dir
+        settings.bundle,
+        intra_op_threads=settings.ort_threads,
+        cache_dir=settings.cache_dir,
+        spinning=settings.worker_count == 1,
     )
     app = Flask("inferer", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -43,9 +43,7 @@ def app_or_exit() -> Flask:
     try:
         return build(None, None)
     except (InfererError, SettingsError) as error:
-        logging.getLogger("inferer.service").debug("cannot start", exc_info=True)
-        print(f"inferer: cannot start: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_CANNOT_START) from None
+        cannot_start(error)
 
 
 def _start_clock() -> None:

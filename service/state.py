@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from flask import current_app
+from flask import Flask, current_app
 
+from inferer.errors import RunError
 from inferer.model import ModelInferer
 from service.errors import ServiceError
 from service.settings import Settings
@@ -47,17 +49,24 @@ class State:
                 self.in_flight -= 1
 
     def unready_because(self) -> str | None:
-        """Return why this worker should get no requests, or None when it should."""
+        """Return why this worker should get no requests, or None when it should.
+
+        After a failed run it says so once, and tries a run of its own: a worker that gets no requests
+        for being unready could not show otherwise that it is well again.
+        """
         if self.is_draining():
             return "draining: the worker is stopping"
-        if self.last_run_failed:
-            return "the last model run failed; the log has the details"
-        return None
+        if not self.last_run_failed:
+            return None
+        with contextlib.suppress(RunError):
+            self.inferer.probe()
+            self.last_run_failed = False
+        return "the last model run failed; the log has the details"
 
 
-def install(app: object, state: State) -> None:
+def install(app: Flask, state: State) -> None:
     """Put `state` where `current_state` finds it."""
-    app.extensions[_EXTENSION] = state  # type: ignore[attr-defined]
+    app.extensions[_EXTENSION] = state
 
 
 def current_state() -> State:

@@ -53,7 +53,8 @@ def _explain(message: str, body: Any, kind: type[Any]) -> str:
     match = _PATH.match(message)
     what, path = (match["what"], match["path"] or "") if match else (message, "")
     if unknown := _UNKNOWN.match(what):
-        return f"field {shown(unknown[1])}: unknown; allowed are {', '.join(_fields(kind))}"
+        value = body.get(unknown[1]) if isinstance(body, dict) else None
+        return f"field {shown(unknown[1])}: {shown(value)}: unknown field; allowed are {', '.join(_fields(kind))}"
     value = body
     for name, index in _STEP.findall(path):
         if index == "...":  # msgspec does not say which key; the whole mapping is shown

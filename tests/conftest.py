@@ -24,7 +24,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def multi_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as multi-label, with a threshold of its own for one label."""
     folder = tmp_path_factory.mktemp("bundles") / "multi"
-    return tiny.write_bundle(folder, problem_type=MULTI_LABEL, thresholds={"neg": 0.9})
+    return tiny.write_bundle(folder, problem_type=MULTI_LABEL, thresholds={"pos": 0.5, "neg": 0.9, "other": 0.5})
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,8 @@ def test_a_good_bundle_is_read_as_it_was_written(tiny_bundle: Path) -> None:
     assert bundle.model_path(quantize=True).name == "model_quantized.onnx"
 
 
-def test_multi_label_thresholds_default_to_a_half(multi_bundle: Path) -> None:
-    """A label without a threshold of its own gets another than 0.5."""
+def test_multi_label_thresholds_are_read_by_label(multi_bundle: Path) -> None:
+    """Each label of a multi-label bundle has the threshold that the manifest gives it."""
     assert read_bundle(multi_bundle).thresholds == {"pos": 0.5, "neg": 0.9, "other": 0.5}
 
 
@@ -81,7 +81,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"max_length": "8"}, "max_length is '8', expected int"),
         ({"max_length": True}, "max_length is True, expected int"),
         ({"truncation": "tail"}, "truncation is 'tail', expected one of head, error"),
-        ({"temperature": 0}, "temperature is 0.0, expected a number above 0"),
+        ({"temperature": float("inf")}, "temperature is inf, expected a finite number"),
+        ({"format_version": True}, "format_version True"),
+        ({"temperature": 0}, "temperature is 0.0, expected a finite number above 0"),
         ({"quantization": {"scheme": "int4"}}, "scheme is 'int4'"),
         ({"quantization": {"scheme": "fp32"}}, "has no fp32 model"),
         ({"files": {}}, "does not list config.json"),
@@ -125,13 +127,42 @@ def test_labels_must_be_whole_and_different(copy: Path, id2label: object, proble
 
 @pytest.mark.parametrize(
     ("thresholds", "problem"),
-    [({"nobody": 0.5}, r"unknown labels \['nobody'\]"), ({"neg": 1.5}, "1.5 for 'neg', expected a number 0 to 1")],
+    [
+        (None, "thresholds is None, expected a number for each of pos, neg, other"),
+        (0.5, "thresholds is 0.5, expected a number for each"),
+        (["pos"], r"thresholds is \['pos'\], expected"),
+        ({"pos": 0.5, "neg": 0.5}, "expected a number for each of pos, neg, other"),
+        ({"pos": 0.5, "neg": 0.5, "other": 0.5, "nobody": 0.5}, "expected a number for each"),
+        ({"pos": 0.5, "neg": 1.5, "other": 0.5}, "1.5 for 'neg', expected a number 0 to 1"),
+        ({"pos": True, "neg": 0.5, "other": 0.5}, "True for 'pos', expected a number 0 to 1"),
+    ],
 )
-def test_wrong_thresholds_are_refused(tmp_path: Path, thresholds: dict[str, float], problem: str) -> None:
-    """A threshold for an unknown label, or outside 0 to 1, is read."""
+def test_wrong_thresholds_are_refused(tmp_path: Path, thresholds: object, problem: str) -> None:
+    """A multi-label manifest must have exactly one number from 0 to 1 for each label."""
     folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, thresholds=thresholds)
     with pytest.raises(BundleError, match=problem):
         read_bundle(folder)
+
+
+def test_thresholds_of_a_single_label_bundle_are_refused(copy: Path) -> None:
+    """Thresholds in a single-label manifest are refused, not ignored."""
+    edit(copy, thresholds={"pos": 0.5})
+    with pytest.raises(BundleError, match="expected null for single_label_classification"):
+        read_bundle(copy)
+
+
+def test_a_folder_that_may_not_be_entered_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An OS error while looking for a bundle, or while reading its files, is a BundleError."""
+
+    def denied(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("inferer.bundle.sha256_of", denied)
+    with pytest.raises(BundleError, match="cannot be read: Permission denied"):
+        read_bundle(copy)
+    monkeypatch.setattr("inferer.checkpoint.is_bundle", denied)
+    with pytest.raises(BundleError, match="cannot be read: Permission denied"):
+        ModelInferer(copy)
 
 
 def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:

@@ -24,7 +24,7 @@ from inferer.checkpoint import bundle_for, default_cache_dir
 from inferer.config import Config, read_config
 from tests import architectures
 from tests.architectures import LABELS, LONG_TEXT, TEXTS, copy_of, write_json
-from tests.server import ROOT, environment
+from tests.server import ROOT, environment, run_to_end
 
 # Two server workers that start on the same checkpoint: each prints its logits and what it has imported.
 WORKER = """
@@ -236,6 +236,24 @@ def test_a_failing_export_says_why_and_leaves_no_bundle(
     assert "\n" not in message
     assert not [entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]
     assert "problem_type is None" in capfd.readouterr().err
+
+
+def test_packages_of_the_same_name_where_the_caller_runs_are_not_taken_for_ours(tmp_path: Path, bert: Path) -> None:
+    """A checkpoint is converted though the caller's folder has packages called training and export."""
+    for name in ("training", "export"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')")
+    code = "import sys; from inferer import ModelInferer; print(ModelInferer(sys.argv[1], cache_dir='cache').scheme)"
+    done = run_to_end(sys.executable, "-c", code, str(bert), cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.stdout.strip() == "int8-tensor", done.stderr
+
+
+@pytest.mark.usefixtures("no_child")
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, bert: Path) -> None:
+    """A cache folder that cannot be made is a CheckpointError that names it."""
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="cannot be converted into .*file/cache: .*Not a directory"):
+        ModelInferer(bert, cache_dir=tmp_path / "file" / "cache")
 
 
 def _without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:

@@ -69,6 +69,13 @@ def test_options_may_stand_anywhere(tiny_bundle: Path) -> None:
         assert json.loads(done.stdout)["label"] == "pos", done.stderr
 
 
+def test_a_terminal_without_unicode_still_gets_an_answer(tiny_bundle: Path) -> None:
+    """A bar or a letter that the terminal's encoding lacks does not end in a traceback."""
+    done = run_to_end(sys.executable, "-m", "inferer", str(tiny_bundle), "good é", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "pos" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

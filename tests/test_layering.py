@@ -28,7 +28,6 @@ TORCH_FREE_TRAINING = {
     "training.errors",
     "training.metrics",
     "training.output",
-    "training.heads",
 }
 INFERER_NEEDS = {"numpy", "onnxruntime", "tokenizers", "tqdm"}
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server import ROOT, Server, free_port, run_to_end, serving
+from tests.server import ROOT, Server, environment, free_port, run_to_end, serving
 
 # An application whose model takes as long as the text says, or fails, to put the server under conditions
 # that a tiny model never meets. Everything else is the real thing.
@@ -30,11 +31,22 @@ from service.factory import build
 from service.settings import from_env
 
 class Slow(ModelInferer):
+    broken = False
+
+    def probe(self):
+        if self.broken:
+            raise RunError("still broken")
+        super().probe()
+
     def answer(self, texts, options):
         for text in texts:
             if text.startswith("sleep"):
                 time.sleep(float(text.split()[1]))
             if text == "break":
+                self.broken = True
+            if text == "mend":
+                self.broken = False
+            if text == "stumble" or self.broken:
                 raise RunError("the model run failed: on purpose")
             if text == "bug":
                 raise ZeroDivisionError("secret detail")
@@ -42,6 +54,24 @@ class Slow(ModelInferer):
 
 settings = from_env(os.environ)
 app = build(settings, Slow(settings.bundle, intra_op_threads=1))
+"""
+
+
+# The real application, with a line in a file for every session made.
+COUNTING_APP = """
+import os, sys
+sys.path.insert(0, {root!r})
+from inferer import session
+
+class Counting(session.Session):
+    def __init__(self, *args, **kwargs):
+        with open({made!r}, "a") as file:
+            file.write(str(os.getpid()) + "\\n")
+        super().__init__(*args, **kwargs)
+
+import inferer.model
+inferer.model.Session = Counting
+from app import app
 """
 
 
@@ -116,17 +146,22 @@ def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
     assert f"curl -s http://127.0.0.1:{server.port}/predict" in log
 
 
-def test_the_model_is_loaded_once_a_worker(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A request loads the model again, or two workers share a session made before the fork."""
-    with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="2") as server:
-        for _ in range(20):
-            assert server.predict({"text": "good"}).status == 200
+def test_the_model_is_loaded_once_a_worker_after_the_fork(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker makes one session, in its own process, however many requests come."""
+    made = tmp_path / "made"
+    (tmp_path / "counting_app.py").write_text(textwrap.dedent(COUNTING_APP).format(root=str(ROOT), made=str(made)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(tiny_bundle, tmp_path / "log", "counting_app:app", INFERER_WORKERS="2") as server:
         deadline = time.monotonic() + 20  # the second worker may still be loading
         while server.log.read_text().count("serving tiny") < 2 and time.monotonic() < deadline:
             time.sleep(0.1)
-        for _ in range(20):
+        for _ in range(40):
             assert server.predict({"text": "good"}).status == 200
-        assert server.log.read_text().count("serving tiny") == 2
+        pids = made.read_text().split()
+        assert len(pids) == len(set(pids)) == 2
+        assert str(server.process.pid) not in pids
 
 
 def test_429_over_the_in_flight_cap_at_once(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
@@ -167,14 +202,79 @@ def test_500_hides_the_details_and_logs_them_under_the_request_id(
 
 
 def test_readiness_follows_the_last_model_run(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
-    """After a failed model run the worker still says that it is ready, or never again that it is."""
+    """After a failed model run the worker is not ready until a run succeeds, its own probe included."""
     with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
         assert server.predict({"text": "break"}).status == 500
-        reply = server.request("GET", "/health/ready")
-        assert (reply.status, reply.json()["error_type"]) == (503, "Unhealthy")
+        for _ in range(3):  # the probe fails too while the model is broken
+            reply = server.request("GET", "/health/ready")
+            assert (reply.status, reply.json()["error_type"]) == (503, "Unhealthy")
         assert server.request("GET", "/health/live").status == 200
-        assert server.predict({"text": "good"}).status == 200
+        assert server.predict({"text": "mend"}).status == 200
         assert server.request("GET", "/health/ready").status == 200
+
+
+def test_readiness_comes_back_without_requests(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """A worker whose last run failed says so once, probes itself, and is ready again when the probe succeeds."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
+        assert server.predict({"text": "stumble"}).status == 500
+        assert server.request("GET", "/health/ready").status == 503
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_sigterm_while_a_checkpoint_is_converted_leaves_no_child(tmp_path: Path) -> None:
+    """Told to stop during a conversion, the server ends without a traceback, and the conversion with it."""
+    checkpoint = ROOT / "checkpoints" / "query_type"
+    env = environment(INFERER_BUNDLE=str(checkpoint), INFERER_CACHE_DIR=str(tmp_path / "cache"), PORT=str(free_port()))
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "gunicorn", "app:app"]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 30
+    while not children.read_text().split() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = children.read_text().split()
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{child}").exists()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not list((tmp_path / "cache").glob("*/inferer.json"))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:"), ("0.0.0.0", "127.0.0.1:"), ("::1", "[::1]:")]
+)
+def test_the_printed_curl_can_be_used(tiny_bundle: Path, tmp_path: Path, host: str, address: str) -> None:
+    """The curl in the start's log has an address that can be asked, and a key where one is needed."""
+    port = free_port()
+    log = tmp_path / "log"
+    settings = {
+        "INFERER_HOST": host,
+        "INFERER_API_KEYS": "secret",
+        "INFERER_BUNDLE": str(tiny_bundle),
+        "PORT": str(port),
+    }
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "gunicorn", "app:app"]
+        env = environment(INFERER_BUNDLE=str(tiny_bundle), **settings)
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 30
+        while "try it: " not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if "Cannot assign requested address" in log.read_text() or "unsupported" in log.read_text():
+            pytest.skip("this machine has no IPv6")
+        (line,) = (line.split("try it: ")[1] for line in log.read_text().splitlines() if "try it: " in line)
+        assert f"http://{address}{port}/predict" in line
+        assert "secret" not in line
+        done = run_to_end("bash", "-c", line.replace("curl -s", "curl -s -g"), KEY="secret")
+        assert json.loads(done.stdout)["num_tokens"] == 3
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_sigterm_answers_what_was_read_and_exits_0(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:

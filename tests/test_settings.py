@@ -24,7 +24,7 @@ def test_every_variable_reaches_its_field() -> None:
         {
             "INFERER_BUNDLE": "models/mine",
             "INFERER_MODEL_NAME": "mine-2",
-            "INFERER_HOST": "0.0.0.0",  # noqa: S104 - a value to parse
+            "INFERER_HOST": "0.0.0.0",
             "PORT": "9000",
             "INFERER_WORKERS": "3",
             "INFERER_THREADS": "40",
@@ -40,7 +40,7 @@ def test_every_variable_reaches_its_field() -> None:
     assert settings == Settings(
         bundle=Path("models/mine"),
         model_name="mine-2",
-        host="0.0.0.0",  # noqa: S104 - a value to parse
+        host="0.0.0.0",
         port=9000,
         workers=3,
         threads=40,

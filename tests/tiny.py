@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from inferer.bundle import SINGLE_LABEL, sha256_of
+from inferer.bundle import MULTI_LABEL, SINGLE_LABEL, sha256_of
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "odd", "plain")
 LABELS = ("pos", "neg", "other")
@@ -84,7 +84,7 @@ def write_bundle(folder: Path, *, onnx_model: onnx.ModelProto | None = None, **c
         "max_length": MAX_LENGTH,
         "max_positions": 16,
         "truncation": "head",
-        "thresholds": None,
+        "thresholds": dict.fromkeys(labels, 0.5) if problem_type == MULTI_LABEL else None,
         "temperature": 1.0,
         "quantization": {"scheme": "int8-tensor", "quantized_matmuls": 0},
         **changes,

@@ -10,7 +10,7 @@ from training.csv_file import read_csv
 from training.data import Dataset, check_class_sizes
 from training.errors import TrainingError
 from training.name_lists import read_name_lists
-from training.output import check_target, interrupt_on_sigterm
+from training.output import OutputError, check_target, interrupt_on_sigterm
 from training.recipe import Recipe, check_recipe, make_recipe, read_recipe
 
 
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         from training.finetune import finetune  # torch takes seconds to import; the data is right by now
 
         finetune(recipe, dataset)
-    except TrainingError as error:
+    except (TrainingError, OutputError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -119,15 +119,16 @@ def _broken_quote(text: str, begin: int) -> str:
 
 def _check_header(path: Path, names: list[str], columns: Columns) -> None:
     there = ", ".join(f"'{name}'" for name in names)
-    faults = [f"two columns are called '{name}'" for name in sorted({n for n in names if names.count(n) > 1})]
+    wanted = [
+        columns.text_column,
+        *([columns.label_column] if columns.label_column else columns.label_columns),
+    ]
+    # Columns that are not read may have any name, as often as they like: spreadsheets leave empty ones.
+    faults = [f"two columns are called '{name}'" for name in wanted if names.count(name) > 1]
     faults += [
         f"line 1, column {i}: the name {name!r} is not UTF-8"
         for i, name in enumerate(names, 1)
         if _NOT_UTF8.search(name)
-    ]
-    wanted = [
-        columns.text_column,
-        *([columns.label_column] if columns.label_column else columns.label_columns),
     ]
     for name in wanted:
         if name in names:

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from training.errors import TrainingError
-
 _SUFFIX = ".partial"
 _OLD = "old"
+
+
+class OutputError(Exception):
+    """A folder cannot be written where it was asked for; the message names it and says why."""
 
 
 def interrupt_on_sigterm() -> None:
@@ -28,29 +30,29 @@ def interrupt_on_sigterm() -> None:
 
 
 def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
-    """Raise TrainingError if `target` may not be written.
+    """Raise OutputError if `target` may not be written.
 
     marker: the file that a folder of this kind has. A folder that is there already is only replaced
     with `overwrite`, and only when it has the marker, so that a mistyped path loses nothing.
     """
     if target.name in ("", ".."):
-        raise TrainingError(f"{target}: is no folder that can be replaced whole; choose another")
+        raise OutputError(f"{target}: is no folder that can be replaced whole; choose another")
     parent = target.parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir():
-        raise TrainingError(f"{target}: {parent} is not a folder")
+        raise OutputError(f"{target}: {parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise TrainingError(f"{target}: {parent} cannot be written to")
+        raise OutputError(f"{target}: {parent} cannot be written to")
     _clear_leftovers(target)
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise TrainingError(f"{target}: is there already and is not a folder")
+        raise OutputError(f"{target}: is there already and is not a folder")
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / marker).is_file():
-        raise TrainingError(f"{target}: is a folder with other things in it ({marker} is missing); choose another")
+        raise OutputError(f"{target}: is a folder with other things in it ({marker} is missing); choose another")
     if not overwrite:
-        raise TrainingError(f"{target}: is there already; choose another, or say --overwrite to replace it")
+        raise OutputError(f"{target}: is there already; choose another, or say --overwrite to replace it")
 
 
 @contextmanager
@@ -103,5 +105,9 @@ def _swap(folder: Path, target: Path) -> None:
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=_SUFFIX, dir=target.parent))
     target.rename(aside / _OLD)
-    folder.replace(target)
+    try:
+        folder.replace(target)
+    except BaseException:
+        (aside / _OLD).rename(target)
+        raise
     shutil.rmtree(aside)

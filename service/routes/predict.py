@@ -50,7 +50,8 @@ def predict() -> Response:
 def _texts(body: PredictRequest, state: State) -> list[str]:
     """Return the texts asked about, within the deployment's limits."""
     if isinstance(body.text, UnsetType) == isinstance(body.texts, UnsetType):
-        raise ServiceError("Validation", "give exactly one of the fields 'text' and 'texts'")
+        given = "neither" if body.text is UNSET else "both"
+        raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {given}")
     texts = [body.text] if isinstance(body.text, str) else list(body.texts or ())
     limits = state.settings
     most = limits.max_text_chars

@@ -1,0 +1,103 @@
+"""The Makefile: what it says, and what an interruption leaves. `.ci/fresh_clone` runs `make serve` for real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT, environment, run_to_end
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the Makefile, marks of finished installs, and a stand-in Python that the test writes."""
+    for name in ("Makefile", "requirements_inference.txt", "requirements_training.txt", "requirements_dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / "requirements_base_model.txt", tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for mark in (".created", ".inference", ".training", ".dev"):
+        (tmp_path / ".venv" / mark).touch()
+    return tmp_path
+
+
+def stand_in(project: Path, script: str) -> None:
+    """Let .venv/bin/python be a shell script."""
+    python = project / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\n" + script)
+    python.chmod(0o755)
+
+
+def test_help_lists_every_target() -> None:
+    """`make help` lists each target that is promised."""
+    listed = run_to_end("make", "help").stdout
+    for target in ("help", "setup", "serve", "train", "export", "test", "lint", "bench", "image"):
+        assert f"make {target}" in listed
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_installed(project: Path) -> None:
+    """A mistyped MODEL ends at once, with its name, and installs nothing."""
+    for mark in (".created", ".inference", ".training"):
+        (project / ".venv" / mark).unlink()
+    stand_in(project, "echo installing >&2; exit 9\n")
+    done = run_to_end("make", "serve", "MODEL=models/qurey_type", cwd=project)
+    assert done.returncode == 2
+    assert "MODEL=models/qurey_type: does not exist" in done.stderr
+    assert "installing" not in done.stderr
+
+
+def test_a_bundle_needs_no_training_packages(project: Path) -> None:
+    """Serving a bundle, also one with a space in its path, runs gunicorn without installing torch."""
+    (project / ".venv" / ".training").unlink()
+    (project / "my model").mkdir()
+    (project / "my model" / "inferer.json").touch()
+    stand_in(project, 'echo "$@ bundle=$INFERER_BUNDLE port=$PORT"\n')
+    done = run_to_end("make", "-s", "serve", "MODEL=my model", "PORT=9001", cwd=project)
+    assert done.stdout.strip() == "-m gunicorn app:app bundle=my model port=9001"
+    assert "torch" not in done.stderr
+
+
+def test_a_checkpoint_needs_the_training_packages(project: Path) -> None:
+    """Serving a checkpoint installs what its conversion needs."""
+    (project / ".venv" / ".training").unlink()
+    (project / "checkpoint").mkdir()
+    stand_in(project, "exit 0\n")
+    done = run_to_end("make", "serve", "MODEL=checkpoint", cwd=project)
+    assert "torch and transformers" in done.stderr
+    assert (project / ".venv" / ".training").exists()
+
+
+def test_an_old_python_is_refused_by_its_version(project: Path) -> None:
+    """A Python before 3.11 is refused with what to do, and no environment is made."""
+    shutil.rmtree(project / ".venv")
+    old = project / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    done = run_to_end("make", "setup", "PYTHON=./old-python", cwd=project)
+    assert "Python 3.11 or later is needed; ./old-python is Python 3.9.2" in done.stderr
+    assert not (project / ".venv").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_after_the_bundle_is_in_place_nothing_is_taken_away(project: Path, number: signal.Signals) -> None:
+    """Make does not delete the last file of a bundle when it is interrupted just after that was renamed into place."""
+    checkpoint, model = project / "checkpoints" / "query_type", project / "models" / "query_type"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "training.json").touch()
+    stand_in(project, f"mkdir -p {model}; echo {{}} > {model}/inferer.json; touch {project}/written; sleep 20\n")
+    process = subprocess.Popen(
+        ["make", "export"], cwd=project, env=environment(), stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 20
+    while not (project / "written").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert (model / "inferer.json").exists()
