@@ -30,7 +30,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_a_good_bundle_is_read_as_it_was_written(tiny_bundle: Path) -> None:
-    """A fact of the bundle is read differently from how it was written."""
+    """The facts of a good bundle are read as they were written."""
     bundle = read_bundle(tiny_bundle)
     assert bundle.labels == tiny.LABELS
     assert (bundle.max_length, bundle.max_positions, bundle.truncation) == (8, 16, "head")
@@ -45,7 +45,7 @@ def test_multi_label_thresholds_are_read_by_label(multi_bundle: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model_quantized.onnx", "tokenizer.json", "config.json"])
 def test_one_changed_byte_is_found_and_named(copy: Path, name: str) -> None:
-    """A file with one byte changed is served."""
+    """A bundle with one byte changed in a file is refused, and the error names the file."""
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
@@ -55,14 +55,14 @@ def test_one_changed_byte_is_found_and_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["model_quantized.onnx", "tokenizer.json", "config.json", "inferer.json"])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
-    """A bundle with a file missing is read, or the error does not name it."""
+    """A bundle with a file missing is refused, and the error names the file."""
     (copy / name).unlink()
     with pytest.raises(BundleError, match=f"{name} is missing"):
         read_bundle(copy)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A path to nothing, or to a file, ends in something else than BundleError."""
+    """A path to nothing, or to a file, ends in a BundleError that says so."""
     with pytest.raises(BundleError, match="nowhere: does not exist"):
         read_bundle(tmp_path / "nowhere")
     (tmp_path / "file").touch()
@@ -91,14 +91,14 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_manifest_is_refused_by_field(copy: Path, changes: dict[str, Any], problem: str) -> None:
-    """A manifest that cannot be right is read, or the error does not name the field and its value."""
+    """A manifest that cannot be right is refused, and the error says what is wrong in it."""
     edit(copy, **changes)
     with pytest.raises(BundleError, match=problem):
         read_bundle(copy)
 
 
 def test_a_file_outside_the_folder_is_refused(copy: Path) -> None:
-    """A manifest may point at a file outside its folder."""
+    """A manifest that points at a file outside its folder is refused."""
     files = json.loads((copy / "inferer.json").read_text())["files"]
     edit(copy, files={"../outside": "0", **files})
     with pytest.raises(BundleError, match="'../outside', which is not a plain file name"):
@@ -116,7 +116,7 @@ def test_a_file_outside_the_folder_is_refused(copy: Path) -> None:
     ],
 )
 def test_labels_must_be_whole_and_different(copy: Path, id2label: object, problem: str) -> None:
-    """id2label with a gap, a double or no names is read."""
+    """An id2label that is missing or empty, has a gap or a double, or holds no names, is refused."""
     manifest = json.loads((copy / "inferer.json").read_text())
     config = {"id2label": id2label, "problem_type": manifest["problem_type"]}
     (copy / "config.json").write_text(json.dumps(config))
@@ -166,7 +166,7 @@ def test_a_folder_that_may_not_be_entered_is_named(copy: Path, monkeypatch: pyte
 
 
 def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:
-    """A manifest cut short ends in something else than BundleError."""
+    """A manifest cut short, or of another type than object, ends in a BundleError."""
     (copy / "inferer.json").write_text('{"format_version": 1')
     with pytest.raises(BundleError, match="inferer.json cannot be read"):
         read_bundle(copy)
@@ -176,7 +176,7 @@ def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:
 
 
 def test_a_model_with_other_inputs_is_refused(tmp_path: Path) -> None:
-    """An ONNX file whose inputs are not a text's is loaded."""
+    """An ONNX file whose inputs are not a text's is refused, and the error names its inputs."""
     wrong = tiny.model()
     wrong.graph.input[0].name = "pixels"
     wrong.graph.node[0].input[1] = "pixels"
@@ -186,7 +186,7 @@ def test_a_model_with_other_inputs_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_with_other_outputs_is_refused(tmp_path: Path) -> None:
-    """An ONNX file without logits is loaded."""
+    """An ONNX file without logits is refused, and the error names its outputs."""
     wrong = tiny.model()
     wrong.graph.output[0].name = wrong.graph.node[-1].output[0] = "embedding"
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=wrong)
@@ -195,7 +195,7 @@ def test_a_model_with_other_outputs_is_refused(tmp_path: Path) -> None:
 
 
 def test_more_logits_than_labels_are_refused(tmp_path: Path) -> None:
-    """A model with 4 logits is served under 3 labels."""
+    """A model with 4 logits under 3 labels is refused, and the error gives both numbers."""
     wide = np.zeros((len(tiny.WORDS), 4), np.float32)
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=wide))
     with pytest.raises(BundleError, match=r"gives 4 logits a text, config\.json names 3 labels"):
@@ -203,7 +203,7 @@ def test_more_logits_than_labels_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_model_is_refused(copy: Path) -> None:
-    """A model file of other bytes, rightly hashed, ends in something else than BundleError."""
+    """A model file of other bytes, rightly hashed, ends in a BundleError that names it."""
     manifest = json.loads((copy / "inferer.json").read_text())
     (copy / "model_quantized.onnx").write_bytes(b"not a model")
     tiny.seal(copy, manifest)
@@ -212,7 +212,7 @@ def test_a_file_that_is_no_model_is_refused(copy: Path) -> None:
 
 
 def test_a_tokenizer_with_more_words_than_the_model_is_refused(tmp_path: Path) -> None:
-    """A tokenizer that gives ids beyond the model's table is found only by an unlucky text."""
+    """A tokenizer that gives ids beyond the model's table is found when the bundle is loaded."""
     short = tiny.model(table=tiny.TABLE[:3])
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=short)
     with pytest.raises(BundleError, match="the model run failed"):
@@ -220,7 +220,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(tmp_path: Path) -
 
 
 def test_fp32_is_run_only_where_it_is_kept(copy: Path) -> None:
-    """quantize=False runs int8, or does not say how to keep fp32."""
+    """quantize=False runs fp32 where it is kept, and elsewhere the error says how to keep it."""
     with pytest.raises(BundleError, match="export it again with --keep-fp32"):
         ModelInferer(copy, quantize=False)
     manifest = json.loads((copy / "inferer.json").read_text())
@@ -232,7 +232,7 @@ def test_fp32_is_run_only_where_it_is_kept(copy: Path) -> None:
 
 
 def test_an_fp32_bundle_is_served_as_it_is(tmp_path: Path) -> None:
-    """A bundle that holds fp32 alone cannot be served."""
+    """A bundle that holds fp32 alone is served in fp32."""
     folder = tiny.write_bundle(tmp_path / "b")
     (folder / "model_quantized.onnx").rename(folder / "model.onnx")
     manifest = json.loads((folder / "inferer.json").read_text())
@@ -242,7 +242,7 @@ def test_an_fp32_bundle_is_served_as_it_is(tmp_path: Path) -> None:
 
 
 def test_external_data_is_not_read_from_outside(tmp_path: Path) -> None:
-    """A model may read its weights from a file outside the bundle."""
+    """A model whose weights lie in a file outside the bundle is refused."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"\x00" * 96)
     outside = tiny.model()

@@ -108,7 +108,7 @@ def _logits(model: ModelInferer) -> np.ndarray:
 
 @pytest.mark.slow
 def test_a_checkpoint_folder_answers_as_its_bundle(converted: Converted, bundle: Path) -> None:
-    """A checkpoint folder given to ModelInferer answers otherwise than the bundle exported from it."""
+    """A checkpoint folder given to ModelInferer answers as the bundle exported from it."""
     expected = _logits(ModelInferer(bundle))
     for model in converted.models:
         assert model.labels == LABELS
@@ -118,7 +118,7 @@ def test_a_checkpoint_folder_answers_as_its_bundle(converted: Converted, bundle:
 
 @pytest.mark.slow
 def test_two_threads_at_once_convert_once(converted: Converted) -> None:
-    """Threads that start on the same checkpoint convert it twice, or read two bundles."""
+    """Threads that start on the same checkpoint convert it once, and read one bundle."""
     assert converted.children == 1
     assert len({model.bundle.path for model in converted.models}) == 1
     assert len([folder for folder in converted.cache.iterdir() if folder.is_dir()]) == 1
@@ -127,7 +127,7 @@ def test_two_threads_at_once_convert_once(converted: Converted) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 def test_a_checkpoint_is_converted_once(converted: Converted, bundle: Path) -> None:
-    """A second ModelInferer on the same checkpoint starts a child process, or answers otherwise."""
+    """A second ModelInferer on the same checkpoint starts no child process, and answers as the first."""
     np.testing.assert_array_equal(
         _logits(ModelInferer(converted.path, cache_dir=converted.cache)), _logits(ModelInferer(bundle))
     )
@@ -136,7 +136,7 @@ def test_a_checkpoint_is_converted_once(converted: Converted, bundle: Path) -> N
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 def test_the_cache_goes_by_content_and_not_by_place(tmp_path: Path, converted: Converted) -> None:
-    """The same checkpoint at another path, as after a new deployment, is converted again."""
+    """The same checkpoint at another path, as after a new deployment, is found in the cache."""
     elsewhere = Path(shutil.copytree(converted.path, tmp_path / "release-2" / converted.path.name))
     assert bundle_for(elsewhere, Config(), cache_dir=converted.cache) == converted.models[0].bundle.path
 
@@ -147,7 +147,7 @@ def test_the_cache_goes_by_content_and_not_by_place(tmp_path: Path, converted: C
 def test_a_change_of_anything_that_the_bundle_is_made_of_converts_anew(
     tmp_path: Path, converted: Converted, what: str
 ) -> None:
-    """New weights, labels, tokenizer, options or config are answered by the bundle of the old ones."""
+    """New weights, labels, tokenizer, options or config are converted anew."""
     folder = Path(shutil.copytree(converted.path, tmp_path / converted.path.name))
     options: dict[str, Any] = {}
     if what == "weights":
@@ -172,14 +172,14 @@ def test_a_change_of_anything_that_the_bundle_is_made_of_converts_anew(
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 def test_a_cached_conversion_needs_no_export_packages(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint that is in the cache is refused where torch is not installed."""
+    """A checkpoint that is in the cache is served where torch is not installed."""
     _without(monkeypatch, "torch", "optimum")
     assert bundle_for(converted.path, Config(), cache_dir=converted.cache).is_dir()
 
 
 @pytest.mark.slow
 def test_quantize_false_converts_to_fp32(tmp_path: Path, bert: Path, bundle: Path) -> None:
-    """quantize=False on a checkpoint runs int8, or needs a bundle that was exported with --keep-fp32."""
+    """quantize=False on a checkpoint runs fp32, and answers as the fp32 model of an exported bundle."""
     model = ModelInferer(config=None, checkpoint_path=bert, quantize=False, cache_dir=tmp_path)
     assert model.scheme == "fp32"
     np.testing.assert_array_equal(_logits(model), _logits(ModelInferer(bundle, quantize=False)))
@@ -189,7 +189,7 @@ def test_quantize_false_converts_to_fp32(tmp_path: Path, bert: Path, bundle: Pat
 def test_workers_at_once_convert_a_state_dict_once_and_never_import_torch(
     tmp_path: Path, bare: tuple[Path, dict[str, Any]], bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Processes that start together on a bare state dict convert it twice, import torch, or answer otherwise."""
+    """Processes that start together on a bare state dict convert it once, without torch, and answer as its bundle."""
     file, config = bare
     command = [sys.executable, "-c", WORKER, str(file), json.dumps(config), str(tmp_path), *TEXTS]
     workers = [
@@ -226,7 +226,7 @@ def test_workers_at_once_convert_a_state_dict_once_and_never_import_torch(
 def test_a_failing_export_says_why_and_leaves_no_bundle(
     tmp_path: Path, bert: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The export's last line is not in the error, or what it left is taken for a bundle the next time."""
+    """The error of a failed export has the export's last line, and no folder is left in the cache."""
     silent = copy_of(bert, tmp_path / "silent", problem_type=None)
     with pytest.raises(CheckpointError) as raised:
         ModelInferer(silent, cache_dir=tmp_path / "cache")
@@ -270,7 +270,7 @@ def _without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 def test_without_the_export_packages_the_error_says_what_to_install(
     tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a server without torch, a checkpoint ends in an ImportError, or the message does not say what to do."""
+    """On a server without torch, a checkpoint ends in a CheckpointError that says what to install."""
     _without(monkeypatch, "torch", "optimum")
     with pytest.raises(CheckpointError, match=r"not installed here \(torch, optimum\); run `pip install \.\[export\]`"):
         ModelInferer(bert, cache_dir=tmp_path / "cache")
@@ -288,7 +288,7 @@ def test_without_the_export_packages_the_error_says_what_to_install(
     ids=["nothing", "empty folder", "another file"],
 )
 def test_what_is_neither_bundle_nor_checkpoint_is_refused(tmp_path: Path, make: Any, said: str) -> None:
-    """A path to something else starts a conversion, or the message does not say what is expected."""
+    """A path to something else is refused without a conversion, and the message says what is wrong."""
     make(tmp_path / "thing")
     with pytest.raises(BundleError, match=said):
         ModelInferer(tmp_path / "thing", cache_dir=tmp_path / "cache")
@@ -296,7 +296,7 @@ def test_what_is_neither_bundle_nor_checkpoint_is_refused(tmp_path: Path, make: 
 
 @pytest.mark.usefixtures("no_child")
 def test_a_config_without_weights_is_no_checkpoint(tmp_path: Path, bert: Path) -> None:
-    """A folder with config.json and no weights is sent to the export, which takes seconds to refuse it."""
+    """A folder with config.json and no weights is refused at once, not sent to the export."""
     folder = copy_of(bert, tmp_path / "weightless")
     (folder / "model.safetensors").unlink()
     with pytest.raises(BundleError, match="a folder with config.json and weights"):
@@ -305,7 +305,7 @@ def test_a_config_without_weights_is_no_checkpoint(tmp_path: Path, bert: Path) -
 
 @pytest.mark.usefixtures("no_child")
 def test_a_wrong_config_is_refused_before_the_conversion(tmp_path: Path, bert: Path) -> None:
-    """A misspelled key is found by the export, seconds later, or not at all."""
+    """A misspelled key is refused before any conversion starts, with the nearest that there is."""
     with pytest.raises(ConfigError, match="did you mean max_seq_length"):
         ModelInferer(bert, {"max_seq_lenght": 32}, cache_dir=tmp_path)
 
@@ -313,14 +313,14 @@ def test_a_wrong_config_is_refused_before_the_conversion(tmp_path: Path, bert: P
 @pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth"])
 def test_a_state_dict_is_known_by_its_suffix(tmp_path: Path, suffix: str) -> None:
-    """A bare state dict under one of the usual names is not sent to the export."""
+    """A bare state dict under each of the usual suffixes is sent to the export."""
     torch.save({"weight": torch.ones(2)}, tmp_path / f"model{suffix}")
     with pytest.raises(ChildStartedError):
         bundle_for(tmp_path / f"model{suffix}", read_config({"model_name": "any"}), cache_dir=tmp_path / "cache")
 
 
 def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Conversions are kept elsewhere than under XDG_CACHE_HOME or ~/.cache."""
+    """Conversions are kept under XDG_CACHE_HOME, or else under ~/.cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_dir() == tmp_path / "inferer"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -22,7 +22,7 @@ def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[byte
 
 
 def test_a_person_sees_labels_with_bars(tiny_bundle: Path) -> None:
-    """The answer for a person lacks the text, its best label marked, or the scores."""
+    """The answer for a person has the text, the best label marked, with score and bar, and the other labels."""
     done = run(str(tiny_bundle), "good")
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
@@ -33,19 +33,19 @@ def test_a_person_sees_labels_with_bars(tiny_bundle: Path) -> None:
 
 
 def test_a_person_is_told_of_a_cut_and_of_no_label(tiny_bundle: Path, multi_bundle: Path) -> None:
-    """A cut text, or one without labels, looks like any other."""
+    """A person is told when a text was cut, and when no label reaches its threshold."""
     assert "10 tokens; only the first" in run(str(tiny_bundle), "good " * 8).stdout.decode()
     assert "no label reaches its threshold" in run(str(multi_bundle), "good", "--threshold", "0.99").stdout.decode()
 
 
 def test_a_program_gets_what_the_api_answers(tiny_bundle: Path, model: ModelInferer) -> None:
-    """--json gives something else than the prediction as the service sends it."""
+    """--json gives the prediction as the service sends it."""
     done = run(str(tiny_bundle), "good bad", "--json", "--top-k", "2")
     assert json.loads(done.stdout) == model.predict("good bad", top_k=2).as_dict()
 
 
 def test_lines_of_standard_input_are_answered_one_by_one(tiny_bundle: Path) -> None:
-    """A line of standard input is lost, or a bad one stops the rest or goes unnamed."""
+    """Each line of standard input is answered, and a bad one is named by its number without stopping the rest."""
     done = run(str(tiny_bundle), "--json", stdin="good\r\n\n\xff\nbad é".encode("latin-1") + b"\nodd")
     assert done.returncode == 1
     answers = [json.loads(line) for line in done.stdout.splitlines()]
@@ -55,7 +55,7 @@ def test_lines_of_standard_input_are_answered_one_by_one(tiny_bundle: Path) -> N
 
 
 def test_a_bad_line_for_a_person_goes_to_stderr(tiny_bundle: Path) -> None:
-    """The error of a bad line is mixed into the answers, or does not name the line."""
+    """The error of a bad line names the line, and goes to stderr, apart from the answers."""
     done = run(str(tiny_bundle), stdin=b"good\n\nbad\n")
     assert done.returncode == 1
     assert done.stderr.decode() == "line 2: the text is empty\n"
@@ -63,7 +63,7 @@ def test_a_bad_line_for_a_person_goes_to_stderr(tiny_bundle: Path) -> None:
 
 
 def test_options_may_stand_anywhere(tiny_bundle: Path) -> None:
-    """An option between the bundle and the text, or before both, is taken for a mistake."""
+    """An option is taken before the bundle and the text, between them, and after them."""
     for arguments in (("BUNDLE", "--json", "good"), ("--json", "BUNDLE", "good"), ("BUNDLE", "good", "--json")):
         done = run(*(str(tiny_bundle) if a == "BUNDLE" else a for a in arguments))
         assert json.loads(done.stdout)["label"] == "pos", done.stderr
@@ -87,7 +87,7 @@ def test_a_terminal_without_unicode_still_gets_an_answer(tiny_bundle: Path) -> N
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tiny_bundle: Path, arguments: tuple[str, ...], problem: str) -> None:
-    """A user's mistake ends in a traceback, another exit code, or an answer."""
+    """A user's mistake ends in one line on stderr, exit code 2 and no answer."""
     done = run(*(str(tiny_bundle) if a == "BUNDLE" else a for a in arguments))
     assert done.returncode == 2
     assert done.stdout == b""
@@ -96,7 +96,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tiny_bundle: Path, arguments: tup
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tiny_bundle: Path) -> None:
-    """`| head` ends in a traceback."""
+    """`| head` gets its line, and no traceback follows."""
     script = f"yes good | head -n 3000 | {sys.executable} -m inferer {tiny_bundle} --json | head -n 1"
     done = run_to_end("bash", "-c", script)
     assert "Traceback" not in done.stderr

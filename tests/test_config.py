@@ -13,7 +13,7 @@ from inferer.errors import ConfigError
 
 
 def test_a_mapping_and_a_file_say_the_same(tmp_path: Path) -> None:
-    """A JSON file is read differently from the mapping in it."""
+    """A JSON file is read as the mapping in it would be."""
     values = {"labels": ["no", "yes"], "problem_type": "single_label_classification", "max_seq_length": 12}
     (tmp_path / "config.json").write_text(json.dumps(values))
     config = read_config(values)
@@ -22,19 +22,19 @@ def test_a_mapping_and_a_file_say_the_same(tmp_path: Path) -> None:
 
 
 def test_nothing_says_nothing() -> None:
-    """Without a config, something is overridden."""
+    """Without a config, no labels are overridden."""
     assert read_config(None).labels is None
 
 
 def test_id2label_gives_labels_by_number() -> None:
-    """The keys of id2label are sorted as text, or may not be numbers."""
+    """The keys of id2label, whether numbers or text, are sorted as numbers."""
     names = {i: f"n{i}" for i in range(12)}
     assert read_config({"id2label": names}).labels == tuple(names.values())
     assert read_config({"id2label": {str(i): n for i, n in names.items()}}).labels == tuple(names.values())
 
 
 def test_a_model_name_is_looked_for_beside_its_file(tmp_path: Path) -> None:
-    """A relative model_name only works from one folder."""
+    """A relative model_name is looked for beside its config file, from whatever folder."""
     (tmp_path / "base").mkdir()
     (tmp_path / "config.json").write_text('{"model_name": "base"}')
     assert read_config(tmp_path / "config.json").model_name == str((tmp_path / "base").resolve())
@@ -62,20 +62,20 @@ def test_a_model_name_is_looked_for_beside_its_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(values: dict[str, Any], problem: str) -> None:
-    """A wrong key or value is taken, or not named with what is expected."""
+    """A wrong key or value is refused, and named with what is expected."""
     with pytest.raises(ConfigError, match=problem):
         read_config(values)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "\xff"])
 def test_a_file_that_is_no_json_object_is_named(tmp_path: Path, content: str) -> None:
-    """A config file that cannot be read ends in something else than ConfigError."""
+    """A config file that holds no JSON object ends in a ConfigError that names it."""
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"config\.json"):
         read_config(tmp_path / "config.json")
 
 
 def test_a_config_of_another_type_is_refused() -> None:
-    """A list is taken for a config."""
+    """A list given as a config is refused, and the error says what is expected."""
     with pytest.raises(ConfigError, match="a mapping or the path of a JSON file"):
         read_config(["a"])  # type: ignore[arg-type]

@@ -36,7 +36,7 @@ def lay(root: Path, files: dict[str, str]) -> Path:
 def test_the_tightest_quota_over_the_process_is_found(
     tmp_path: Path, files: dict[str, str], own: str, quota: float | None
 ) -> None:
-    """A cgroup quota, v1 or v2, on the process's group or one above it, is missed or invented."""
+    """The tightest cgroup quota, v1 or v2, on the process's group or one above it is found, and none invented."""
     root = lay(tmp_path / "cgroup", files)
     proc = lay(tmp_path / "proc", {"self/cgroup": own})
     assert cpu.cpu_quota(root, proc) == quota
@@ -44,14 +44,14 @@ def test_the_tightest_quota_over_the_process_is_found(
 
 @pytest.mark.parametrize(("quota", "cpus"), [(None, 6), (0.5, 1), (1.9, 1), (2.0, 2), (64.0, 6)])
 def test_threads_follow_quota_and_affinity(monkeypatch: pytest.MonkeyPatch, quota: float | None, cpus: int) -> None:
-    """The number of CPUs exceeds the quota or the affinity mask, or is below 1."""
+    """The number of CPUs is within the quota, rounded down, and the affinity mask, and at least 1."""
     monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _pid: set(range(6)), raising=False)
     monkeypatch.setattr(cpu, "cpu_quota", lambda: quota)
     assert cpu.available_cpus() == cpus
 
 
 def test_instruction_flags_are_read_in_a_fixed_order(tmp_path: Path) -> None:
-    """A flag that decides int8 kernels is missed, or others are let through."""
+    """The flags that decide int8 kernels, and no others, are read, in a fixed order."""
     lay(
         tmp_path,
         {"x86": "processor : 0\nflags\t\t: fpu avx512_vnni sse avx2\n", "arm": "Features : fp asimd asimddp\n"},

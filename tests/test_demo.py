@@ -32,7 +32,7 @@ def demo(demo_bundle: Path) -> ModelInferer:
 
 
 def test_the_lists_are_as_large_as_promised() -> None:
-    """A list is shorter than promised, or a name stands twice (which the reader refuses)."""
+    """Each list is as long as promised, with no name twice (which the reader refuses)."""
     counts = read_name_lists(read_recipe(ROOT / "recipes" / "query_type.toml").lists).counts()
     assert list(counts) == ["retailer", "brand", "category"]
     assert counts["retailer"] >= 120
@@ -42,13 +42,13 @@ def test_the_lists_are_as_large_as_promised() -> None:
 
 @pytest.mark.parametrize(("text", "label"), KNOWN.items())
 def test_well_known_names_are_right(demo: ModelInferer, text: str, label: str) -> None:
-    """The demo is wrong about a name that everybody knows, or about it in lower case."""
+    """The demo is right about the names that everybody knows, and about them in lower case."""
     assert demo.predict(text).label == label
     assert demo.predict(text.lower()).label == label
 
 
 def test_macro_f1_on_held_out_names(demo: ModelInferer, demo_bundle: Path) -> None:
-    """On names held out of training, the served int8 model has a macro-F1 below 0.85."""
+    """On names held out of training, the served int8 model has a macro-F1 of at least 0.85."""
     checkpoint = ROOT / "checkpoints" / "query_type"
     with (checkpoint / "held_out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

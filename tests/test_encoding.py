@@ -21,7 +21,7 @@ def encoder(tiny_bundle: Path) -> Encoder:
 
 
 def test_a_text_gets_its_special_tokens_and_counts_them(encoder: Encoder) -> None:
-    """The ids of a short text are not [CLS] words [SEP], or are not counted whole."""
+    """The ids of a short text are [CLS] words [SEP], and all of them are counted."""
     encoding = encoder.encode("good unknown", "head")
     assert encoding.input_ids.tolist() == [2, 4, 1, 3]
     assert encoding.attention_mask.tolist() == [1, 1, 1, 1]
@@ -30,53 +30,53 @@ def test_a_text_gets_its_special_tokens_and_counts_them(encoder: Encoder) -> Non
 
 
 def test_head_keeps_the_first_tokens_and_reports_the_cut(encoder: Encoder) -> None:
-    """A long text is cut elsewhere than at the end, loses [SEP], or does not say so."""
+    """A long text is cut at the end, keeps [SEP], and says that it was cut and how long it was."""
     encoding = encoder.encode("good bad odd plain good bad odd", "head")
     assert encoding.input_ids.tolist() == [2, 4, 5, 6, 7, 4, 5, 3]
     assert (encoding.num_tokens, encoding.truncated) == (9, True)
 
 
 def test_a_text_of_exactly_the_limit_is_not_cut(encoder: Encoder) -> None:
-    """A text of max_length tokens counts as truncated."""
+    """A text of max_length tokens is not truncated."""
     encoding = encoder.encode("good bad odd plain good bad", "error")
     assert (encoding.num_tokens, encoding.truncated) == (8, False)
 
 
 def test_error_refuses_a_long_text_with_both_numbers(encoder: Encoder) -> None:
-    """A long text gets through truncation "error", or does not say how long it is."""
+    """Truncation "error" refuses a long text, and says how long it is and what is allowed."""
     with pytest.raises(TextTooLongError, match="has 9 tokens, at most 8"):
         encoder.encode("good bad odd plain good bad odd", "error")
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u2003\u00a0"])
 def test_white_space_alone_is_refused(encoder: Encoder, text: str) -> None:
-    """An empty text, or white space of any kind, is encoded."""
+    """An empty text, or one of white space of any kind, is refused."""
     with pytest.raises(EmptyTextError, match="the text is empty"):
         encoder.encode(text, "head")
 
 
 def test_a_lone_surrogate_is_refused_by_place(encoder: Encoder) -> None:
-    """A lone surrogate is encoded, or crashes the tokenizer."""
+    """A lone surrogate is refused, and the error says which it is and where."""
     with pytest.raises(TextError, match=r"lone surrogate \(U\+D83D\) at character 5"):
         encoder.encode("good \ud83d", "head")
 
 
 @pytest.mark.parametrize("value", [None, 3, b"good", ["good"]])
 def test_what_is_no_str_is_refused_by_type(encoder: Encoder, value: object) -> None:
-    """Something other than a str is encoded, or ends in another error."""
+    """Something other than a str is refused with a TextError that names its type."""
     with pytest.raises(TextError, match=f"must be a str, not {type(value).__name__}"):
         encoder.encode(value, "head")  # type: ignore[arg-type]
 
 
 def test_a_million_characters_are_cut_and_counted(encoder: Encoder) -> None:
-    """A very long text is miscounted or not cut."""
+    """A text of a million characters is cut, and all of its tokens are counted."""
     encoding = encoder.encode("good " * 200_000, "head")
     assert (len(encoding.input_ids), encoding.num_tokens, encoding.truncated) == (8, 200_002, True)
 
 
 @given(st.text())
 def test_any_text_is_refused_or_fits(encoder: Encoder, text: str) -> None:
-    """Some text gives more tokens than allowed, or ids without the special tokens, or an unnamed error."""
+    """Any text is encoded within the limit with its special tokens, or refused as blank or a lone surrogate."""
     try:
         encoding = encoder.encode(text, "head")
     except TextError:
@@ -89,7 +89,7 @@ def test_any_text_is_refused_or_fits(encoder: Encoder, text: str) -> None:
 
 
 def test_padding_and_truncation_left_in_the_file_are_not_applied(tmp_path: Path) -> None:
-    """A tokenizer saved with padding and truncation still pads or cuts."""
+    """A tokenizer saved with padding and truncation neither pads nor cuts."""
     tokenizer = tiny.tokenizer()
     tokenizer.enable_padding(length=6)
     tokenizer.enable_truncation(3)
@@ -99,7 +99,7 @@ def test_padding_and_truncation_left_in_the_file_are_not_applied(tmp_path: Path)
 
 
 def test_many_threads_share_one_encoder(encoder: Encoder) -> None:
-    """Encoding from many threads, cut and uncut in turn, fails or mixes texts up."""
+    """Encoding from many threads, cut and uncut in turn, gives each text the ids that it gets alone."""
     texts = [" ".join(["good", "bad", "odd"][i % 3] for i in range(n % 12 + 1)) for n in range(600)]
     alone = [encoder.encode(text, "head").input_ids.tolist() for text in texts]
     with ThreadPoolExecutor(16) as pool:
@@ -108,13 +108,13 @@ def test_many_threads_share_one_encoder(encoder: Encoder) -> None:
 
 
 def test_a_limit_without_room_for_text_is_refused(tiny_bundle: Path) -> None:
-    """max_length 2 is accepted though the special tokens alone fill it."""
+    """A max_length of 2 is refused, since the special tokens alone fill it."""
     with pytest.raises(ConfigError, match="max_length: 2 .* 2 special tokens"):
         Encoder(tiny_bundle / "tokenizer.json", 2)
 
 
 def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
-    """A damaged tokenizer.json ends in something else than BundleError."""
+    """A damaged tokenizer.json ends in a BundleError that names it."""
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(BundleError, match="tokenizer.json cannot be read"):
         Encoder(tmp_path / "tokenizer.json", 8)

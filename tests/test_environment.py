@@ -34,7 +34,7 @@ def serving_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_served_set_has_no_torch_and_no_transformers(serving_python: str) -> None:
-    """requirements_inference.txt brings in torch, transformers, optimum or onnx."""
+    """requirements_inference.txt brings in what serving needs, and no torch, transformers, optimum or onnx."""
     listed = json.loads(run_to_end(serving_python, "-m", "pip", "list", "--format", "json").stdout)
     names = {package["name"].lower() for package in listed}
     assert {"flask", "gunicorn", "onnxruntime", "tokenizers", "numpy"} <= names
@@ -42,7 +42,7 @@ def test_the_served_set_has_no_torch_and_no_transformers(serving_python: str) ->
 
 
 def test_import_app_and_a_prediction_work_with_the_served_set_alone(serving_python: str, demo_bundle: Path) -> None:
-    """With requirements_inference.txt alone, `import app` or a prediction fails."""
+    """With requirements_inference.txt alone, `import app` and a prediction work."""
     code = "from app import app; print(app.test_client().post('/predict', json={'text': 'huggies'}).json['label'])"
     done = run_to_end(serving_python, "-W", "error", "-c", code, INFERER_BUNDLE=str(demo_bundle))
     assert done.stdout.strip() == "brand", done.stderr
@@ -51,7 +51,7 @@ def test_import_app_and_a_prediction_work_with_the_served_set_alone(serving_pyth
 def test_gunicorn_and_the_command_line_work_with_the_served_set_alone(
     serving_python: str, demo_bundle: Path, tmp_path: Path
 ) -> None:
-    """With requirements_inference.txt alone, gunicorn or `python -m inferer` fails, or answers otherwise."""
+    """With requirements_inference.txt alone, gunicorn and `python -m inferer` answer as ModelInferer does here."""
     expected = ModelInferer(demo_bundle).predict("hand bags").as_dict()
     with serving(demo_bundle, tmp_path / "log", python=serving_python) as server:
         assert server.predict({"text": "hand bags"}).json() == expected
@@ -62,7 +62,7 @@ def test_gunicorn_and_the_command_line_work_with_the_served_set_alone(
 def test_a_checkpoint_without_the_export_packages_says_what_to_install(
     serving_python: str, tmp_path: Path, demo_bundle: Path
 ) -> None:
-    """A checkpoint given to an environment without torch ends in a traceback, or does not say what to install."""
+    """A checkpoint given to an environment without torch ends with what to install, and no traceback."""
     checkpoint = demo_bundle.parent.parent / "checkpoints" / "query_type"
     done = run_to_end(serving_python, "-m", "inferer", str(checkpoint), "x", XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 2
@@ -72,7 +72,7 @@ def test_a_checkpoint_without_the_export_packages_says_what_to_install(
 
 
 def test_pip_install_gives_model_inferer_with_its_runtime_needs_alone(tmp_path: Path, demo_bundle: Path) -> None:
-    """`pip install .` does not give a working ModelInferer, or brings in Flask or torch."""
+    """`pip install .` gives a working ModelInferer, without Flask and torch."""
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(
         ".git", ".venv", "models", "checkpoints", "tests", "*.egg-info", "build", ".*_cache"

@@ -73,7 +73,7 @@ def _fp32_products(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
 
 
 def test_the_bundle_is_complete(exported: Exported) -> None:
-    """The bundle lacks a file, or states other labels or lengths than the checkpoint's."""
+    """The bundle has all its files, and states the checkpoint's labels and lengths."""
     names = {file.name for file in exported.bundle.iterdir()}
     assert names >= {
         "README.md",
@@ -91,7 +91,7 @@ def test_the_bundle_is_complete(exported: Exported) -> None:
 
 
 def test_int8_answers_are_near_torchs(exported: Exported) -> None:
-    """The bundle's int8 logits are not those of torch, or the texts are too alike for the test to tell."""
+    """The bundle's int8 logits are near torch's, on texts different enough for the test to tell."""
     texts = (*TEXTS, LONG_TEXT)
     expected = architectures.torch_logits(exported.checkpoint, texts)
     found = _logits(ModelInferer(exported.bundle), texts)
@@ -100,7 +100,7 @@ def test_int8_answers_are_near_torchs(exported: Exported) -> None:
 
 
 def test_fp32_answers_are_torchs(exported: Exported) -> None:
-    """The bundle's fp32 model is not the checkpoint to rounding, for short texts or for cut ones."""
+    """The bundle's fp32 model is the checkpoint to rounding, for short texts and for cut ones."""
     texts = (*TEXTS, LONG_TEXT)
     expected = architectures.torch_logits(exported.checkpoint, texts)
     found = _logits(ModelInferer(exported.bundle, quantize=False), texts)
@@ -108,7 +108,7 @@ def test_fp32_answers_are_torchs(exported: Exported) -> None:
 
 
 def test_every_linear_layer_is_quantized(exported: Exported) -> None:
-    """A linear layer of the encoder runs in fp32, or the manifest counts others than the graph has."""
+    """Every linear layer of the encoder runs in int8, and the manifest counts as many as the graph has."""
     operators = [node.op_type for node in exported.graph.node]
     assert operators.count("MatMulInteger") == QUANTIZED[exported.name]
     assert read_bundle(exported.bundle).manifest["quantization"]["quantized_matmuls"] == QUANTIZED[exported.name]
@@ -117,7 +117,7 @@ def test_every_linear_layer_is_quantized(exported: Exported) -> None:
 
 
 def test_weights_are_signed_with_a_scale_per_column(exported: Exported) -> None:
-    """A quantized layer has unsigned weights, or one scale for the whole of them."""
+    """Every quantized layer has signed weights and a scale for each column."""
     weights = _weights(exported.graph)
     layers = [weights[n.input[1]] for n in exported.graph.node if n.op_type == "MatMulInteger"]
     assert {layer.data_type for layer in layers} == {onnx.TensorProto.INT8}
@@ -127,14 +127,14 @@ def test_weights_are_signed_with_a_scale_per_column(exported: Exported) -> None:
 
 
 def test_the_head_stays_fp32(exported: Exported) -> None:
-    """The classification head, which decides the answer, was quantized."""
+    """The classification head, which decides the answer, stays in fp32."""
     products = _fp32_products(exported.graph)
     assert [32, len(LABELS)] in [list(weight.dims) for weight in products]
     assert {weight.data_type for weight in products} == {onnx.TensorProto.FLOAT}
 
 
 def test_the_graph_declares_the_architectures_inputs_and_gets_no_others(exported: Exported) -> None:
-    """The graph wants an input that its architecture has not, or the model is fed one it did not declare."""
+    """The graph declares the inputs of its architecture, and the model answers when fed them."""
     declared = {i.name for i in exported.graph.input}
     assert declared == INPUTS[exported.name]
     prediction = ModelInferer(exported.bundle).predict(TEXTS[0])
@@ -142,7 +142,7 @@ def test_the_graph_declares_the_architectures_inputs_and_gets_no_others(exported
 
 
 def test_a_text_longer_than_the_model_is_cut_and_answered(exported: Exported) -> None:
-    """A text of more tokens than positions crashes the model, is answered unsaid, or as if it were not cut there."""
+    """A text of more tokens than positions is cut there and answered, and the answer says so."""
     model = ModelInferer(exported.bundle)
     assert model.max_length == 64
     prediction = model.predict(LONG_TEXT)
@@ -152,7 +152,7 @@ def test_a_text_longer_than_the_model_is_cut_and_answered(exported: Exported) ->
 
 
 def test_optimum_reads_the_bundle(exported: Exported) -> None:
-    """Optimum's own class cannot load the bundle, or answers otherwise than ModelInferer."""
+    """Optimum's own class loads the bundle, and answers as ModelInferer does."""
     model = ORTModelForSequenceClassification.from_pretrained(exported.bundle, file_name="model_quantized.onnx")
     tokenizer = AutoTokenizer.from_pretrained(exported.bundle)
     ours = ModelInferer(exported.bundle)
@@ -163,7 +163,7 @@ def test_optimum_reads_the_bundle(exported: Exported) -> None:
 
 
 def test_alberts_shared_weights_stand_once_in_the_int8_file(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """ALBERT's one layer, run three times, is written three times, or some of its runs are in fp32."""
+    """ALBERT's one layer is written once, and all three of its runs are in int8."""
     albert = _exported(tmp_path_factory, "albert")
     weights = _weights(albert.graph)
     used = [node.input[1] for node in albert.graph.node if node.op_type == "MatMulInteger"]
@@ -176,7 +176,7 @@ def test_alberts_shared_weights_stand_once_in_the_int8_file(tmp_path_factory: py
 def test_an_untested_architecture_is_exported_with_a_note(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """ELECTRA, which nobody promised, is refused, passes without a word, or answers wrongly."""
+    """ELECTRA, which nobody promised, is exported with a note that says so, and answers as torch does."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "electra")
     assert architectures.run_export(checkpoint, tmp_path / "bundle") == 0
     assert "note: architecture 'electra' is untested here" in capsys.readouterr().err
@@ -192,7 +192,7 @@ def test_a_tested_architecture_is_exported_without_a_word_of_others(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A promised architecture is called untested, or the export prints anything that is not its own."""
+    """A promised architecture is exported without a note, and the export prints only what is its own."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "roberta")
     transformers_logging.warning_once.cache_clear()  # what it said in an earlier test, it should say again
     assert architectures.run_export(checkpoint, tmp_path / "bundle") == 0
@@ -205,7 +205,7 @@ def test_a_tested_architecture_is_exported_without_a_word_of_others(
 def test_an_architecture_that_optimum_cannot_export_is_named(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An architecture without an ONNX configuration ends in a traceback, or is not named."""
+    """An architecture without an ONNX configuration is refused by name, and nothing is written."""
     tokenizer = BertTokenizerFast.from_pretrained(architectures.checkpoint(tmp_path_factory, "bert"))
     config = FNetConfig(
         vocab_size=len(tokenizer),
@@ -226,7 +226,7 @@ def test_an_architecture_that_optimum_cannot_export_is_named(
 def test_distilbert_with_berts_tokenizer_is_exported(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, source: str
 ) -> None:
-    """A DistilBERT saved with BERT's tokenizer, which names token_type_ids, cannot be exported or answers wrongly."""
+    """A DistilBERT saved with BERT's tokenizer, which names token_type_ids, is exported and answers as torch."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "distilbert")
     arguments = _with_bert_tokenizer(tmp_path, checkpoint, source)
     assert architectures.run_export(arguments[0], tmp_path / "bundle", *arguments[1:]) == 0

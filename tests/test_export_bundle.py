@@ -81,39 +81,39 @@ def _card(bundle: Path) -> str:
 
 
 def test_the_manifest_has_the_versions_that_made_it(plain: Path) -> None:
-    """The manifest names other versions than those installed, or leaves one out."""
+    """The manifest names the installed version of every package that made it."""
     names = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
     assert _manifest(plain)["versions"] == {name: version(name) for name in names}
 
 
 @pytest.mark.parametrize("which", ["plain", "kept", "fp32"])
 def test_the_manifest_has_the_hash_of_every_file(which: str, request: pytest.FixtureRequest) -> None:
-    """A file of the bundle is not in the manifest, or with another SHA-256 than its own."""
+    """Every file of the bundle is in the manifest with its own SHA-256."""
     bundle: Path = request.getfixturevalue(which)
     found = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in bundle.iterdir() if f.name != "inferer.json"}
     assert _manifest(bundle)["files"] == found
 
 
 def test_the_manifest_has_the_opset_of_the_model(kept: Path) -> None:
-    """The manifest names another opset than the ONNX files import."""
+    """The manifest names the opset that the ONNX files import."""
     for name in ("model.onnx", "model_quantized.onnx"):
         imported = {entry.domain: entry.version for entry in onnx.load(kept / name).opset_import}
         assert _manifest(kept)["opset"] == imported[""]
 
 
 def test_the_manifest_has_the_machine(plain: Path) -> None:
-    """The manifest does not say on which CPU its int8 figures were measured."""
+    """The manifest says on which CPU its int8 figures were measured."""
     assert _manifest(plain)["machine"] == {"architecture": machine(), "cpu_flags": list(instruction_flags())}
 
 
 def test_the_manifest_has_the_time_of_its_export(plain: Path) -> None:
-    """The time is not there, has no zone, or is not that of the export."""
+    """The manifest has the time of its export, with a zone."""
     created = datetime.fromisoformat(_manifest(plain)["created"])
     assert timedelta(0) <= datetime.now(UTC) - created < timedelta(hours=1)
 
 
 def test_the_manifest_states_the_defaults(plain: Path) -> None:
-    """A fact that serving reads is missing or not what the checkpoint and the options say."""
+    """Every fact that serving reads is there, as the checkpoint says or by default."""
     manifest = _manifest(plain)
     facts = ("format_version", "problem_type", "max_length", "max_positions", "temperature", "truncation", "thresholds")
     assert {name: manifest[name] for name in facts} == {
@@ -128,7 +128,7 @@ def test_the_manifest_states_the_defaults(plain: Path) -> None:
 
 
 def test_the_parity_figures_are_what_a_server_would_measure(kept: Path) -> None:
-    """The int8 figures are not those of the two models in the bundle on the same texts."""
+    """The int8 figures are those of the two models in the bundle on the same texts."""
     parity = _manifest(kept)["parity"]
     texts = parity_texts(Encoder(kept / "tokenizer.json", 64))
     int8, fp32 = ModelInferer(kept), ModelInferer(kept, quantize=False)
@@ -143,7 +143,7 @@ def test_the_parity_figures_are_what_a_server_would_measure(kept: Path) -> None:
 
 
 def test_the_parity_texts_go_from_one_word_to_more_than_is_read(kept: Path) -> None:
-    """The check leaves out short texts, middling ones, or those that are cut."""
+    """The check has short texts, middling ones, and ones that are cut."""
     encoder = Encoder(kept / "tokenizer.json", 64)
     lengths = [encoder.encode(text, "head").num_tokens for text in parity_texts(encoder)]
     assert min(lengths) <= 4
@@ -155,7 +155,7 @@ def test_the_parity_texts_go_from_one_word_to_more_than_is_read(kept: Path) -> N
 
 
 def test_max_length_and_truncation_are_the_bundles(tmp_path: Path, bert: Path) -> None:
-    """--max-length or --truncation is not in the manifest, not in the tokenizer's settings, or not heeded."""
+    """--max-length and --truncation are in the manifest, the length in the tokenizer's settings, and both heeded."""
     bundle = _export(bert, tmp_path / "bundle", "--max-length", 16, "--truncation", "error", "--scheme", "fp32")
     manifest = _manifest(bundle)
     assert (manifest["max_length"], manifest["max_positions"], manifest["truncation"]) == (16, 64, "error")
@@ -166,7 +166,7 @@ def test_max_length_and_truncation_are_the_bundles(tmp_path: Path, bert: Path) -
 
 
 def test_the_tokenizers_own_limit_is_the_default(tmp_path: Path, bert: Path) -> None:
-    """A checkpoint that was trained on 20 tokens is served on as many as its architecture could read."""
+    """A checkpoint whose tokenizer stops at 20 tokens is served on 20, though its architecture could read 64."""
     folder = copy_of(bert, tmp_path / "checkpoint")
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": 20})
@@ -175,7 +175,7 @@ def test_the_tokenizers_own_limit_is_the_default(tmp_path: Path, bert: Path) -> 
 
 
 def test_problem_type_by_flag_wins_over_a_silent_checkpoint(tmp_path: Path, bert: Path) -> None:
-    """--problem-type is not in the bundle's config.json and manifest alike."""
+    """--problem-type is in the bundle's config.json and manifest alike."""
     folder = copy_of(bert, tmp_path / "checkpoint", problem_type=None)
     bundle = _export(folder, tmp_path / "bundle", "--problem-type", MULTI, "--scheme", "fp32")
     assert _manifest(bundle)["problem_type"] == MULTI
@@ -183,7 +183,7 @@ def test_problem_type_by_flag_wins_over_a_silent_checkpoint(tmp_path: Path, bert
 
 
 def test_labels_by_config_are_the_bundles(tmp_path: Path, bert: Path) -> None:
-    """Names given in the config do not replace the checkpoint's, or come in another order."""
+    """Names given in the config replace the checkpoint's, in the order of their ids."""
     names = ["Zulu", "alpha", "Mike|pipe"]
     config = write_json(tmp_path / "config.json", {"id2label": {"2": names[2], "0": names[0], "1": names[1]}})
     bundle = _export(bert, tmp_path / "bundle", "--config", config, "--scheme", "fp32")
@@ -194,7 +194,7 @@ def test_labels_by_config_are_the_bundles(tmp_path: Path, bert: Path) -> None:
 
 
 def test_more_than_ten_labels_in_no_alphabetical_order_keep_their_order(tmp_path: Path) -> None:
-    """Labels are sorted by name, or by id as text (10 before 2), and answers come out under another's name."""
+    """Twelve labels keep the order of their ids as numbers, and each answer comes out under its own name."""
     labels = tuple(f"label {letter}" for letter in "zyxkabmnolpq")
     checkpoint = architectures.write_checkpoint(tmp_path / "twelve", "bert", labels=labels)
     bundle = _export(checkpoint, tmp_path / "bundle", "--scheme", "fp32")
@@ -209,21 +209,21 @@ def test_more_than_ten_labels_in_no_alphabetical_order_keep_their_order(tmp_path
 
 
 def test_thresholds_by_config_are_the_bundles_and_others_are_half(multi: Path) -> None:
-    """A multi-label bundle lacks a threshold, or has another than the config gave."""
+    """A multi-label bundle has the thresholds that the config gave, and 0.5 for the other labels."""
     expected = {"retailer": 0.5, "brand": 0.75, "other": 0.5}
     assert _manifest(multi)["thresholds"] == expected
     assert ModelInferer(multi).thresholds == expected
 
 
 def test_one_threshold_by_config_is_every_labels(tmp_path: Path, bert: Path) -> None:
-    """A single number for all labels is not written for each of them."""
+    """A single number for all labels is written for each of them."""
     config = write_json(tmp_path / "config.json", {"problem_type": MULTI, "threshold": 0.2})
     bundle = _export(bert, tmp_path / "bundle", "--config", config, "--scheme", "fp32")
     assert _manifest(bundle)["thresholds"] == dict.fromkeys(LABELS, 0.2)
 
 
 def test_a_multi_label_bundle_answers_with_sigmoid_and_its_thresholds(multi: Path, bert: Path) -> None:
-    """A multi-label bundle gives scores that sum to one, or labels by another threshold than its own."""
+    """A multi-label bundle scores by sigmoid, and names labels by its own thresholds."""
     model = ModelInferer(multi)
     expected = 1 / (1 + np.exp(-architectures.torch_logits(bert, TEXTS).astype(np.float64)))
     for text, scores in zip(TEXTS, expected, strict=True):
@@ -238,7 +238,7 @@ def test_a_multi_label_bundle_answers_with_sigmoid_and_its_thresholds(multi: Pat
 
 
 def test_the_default_is_int8_alone(plain: Path, bert: Path) -> None:
-    """The fp32 model stays in the bundle unasked, or asking for it does not say how to get it."""
+    """The bundle holds int8 alone by default, and asking for fp32 says how to get it."""
     assert not (plain / "model.onnx").exists()
     assert _manifest(plain)["quantization"] == {"scheme": "int8-tensor", "quantized_matmuls": 12}
     assert ModelInferer(plain).scheme == "int8-tensor"
@@ -250,12 +250,12 @@ def test_the_default_is_int8_alone(plain: Path, bert: Path) -> None:
 
 
 def test_the_same_checkpoint_gives_the_same_int8_model(plain: Path, kept: Path) -> None:
-    """Two exports of a checkpoint differ in a bit of the model, so that no hash can be compared."""
+    """Two exports of a checkpoint give the same int8 model, byte for byte."""
     assert (plain / "model_quantized.onnx").read_bytes() == (kept / "model_quantized.onnx").read_bytes()
 
 
 def test_keep_fp32_has_both_and_quantize_chooses(kept: Path, bert: Path) -> None:
-    """With --keep-fp32, quantize=False runs the int8 model, or quantize=True the fp32 one."""
+    """With --keep-fp32, quantize=True runs the int8 model and quantize=False the fp32 one."""
     expected = architectures.torch_logits(bert, TEXTS)
     int8 = ModelInferer(config=None, checkpoint_path=kept, quantize=True)
     fp32 = ModelInferer(config=None, checkpoint_path=kept, quantize=False)
@@ -265,7 +265,7 @@ def test_keep_fp32_has_both_and_quantize_chooses(kept: Path, bert: Path) -> None
 
 
 def test_scheme_fp32_has_no_int8_model(fp32: Path, bert: Path) -> None:
-    """A bundle without int8 has an int8 model, figures of one, or cannot be run as it is."""
+    """A bundle of scheme fp32 has no int8 model and no figures of one, and runs in fp32 as it is."""
     assert (fp32 / "model.onnx").is_file()
     assert not (fp32 / "model_quantized.onnx").exists()
     manifest = _manifest(fp32)
@@ -284,7 +284,7 @@ def test_scheme_fp32_has_no_int8_model(fp32: Path, bert: Path) -> None:
 def test_padding_and_truncation_in_the_checkpoints_tokenizer_do_not_get_into_the_bundle(
     tmp_path: Path, bert: Path
 ) -> None:
-    """A tokenizer.json that was saved with padding to 48 and a cut at 8 pads or cuts what is served."""
+    """A tokenizer.json that was saved with padding to 48 and a cut at 8 neither pads nor cuts what is served."""
     folder = copy_of(bert, tmp_path / "checkpoint")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding(length=48)
@@ -301,12 +301,12 @@ def test_padding_and_truncation_in_the_checkpoints_tokenizer_do_not_get_into_the
 
 
 def test_the_model_card_has_the_labels_in_order(plain: Path) -> None:
-    """The card does not list every label under its id."""
+    """The card lists every label under its id."""
     assert "| 0 | retailer |\n| 1 | brand |\n| 2 | other |\n" in _card(plain)
 
 
 def test_the_model_card_has_the_manifests_figures(plain: Path) -> None:
-    """The card's figures are not those of the manifest."""
+    """The card's figures are those of the manifest."""
     card, parity = _card(plain), _manifest(plain)["parity"]
     assert f"| int8 against fp32, same best label | {parity['int8_agreement']:.1%} |" in card
     assert f"| int8 against fp32, mean change of a score | {parity['int8_mean_change']:.4f} |" in card
@@ -316,7 +316,7 @@ def test_the_model_card_has_the_manifests_figures(plain: Path) -> None:
 
 
 def test_the_model_card_says_what_the_model_is(plain: Path, multi: Path) -> None:
-    """The card does not tell the kind of model, its architecture, its length, its scheme or its name."""
+    """The card tells the kind of model, its architecture, its length, its scheme and its name."""
     card = _card(plain)
     assert card.startswith("---\nlibrary_name: onnx\npipeline_tag: text-classification\n---\n\n# bert\n")
     assert "A single-label text classifier (bert)" in card
@@ -326,7 +326,7 @@ def test_the_model_card_says_what_the_model_is(plain: Path, multi: Path) -> None
 
 
 def test_the_model_card_lists_the_models_that_are_there(plain: Path, kept: Path, fp32: Path) -> None:
-    """The card lists a model file that is not in the bundle, or leaves one out."""
+    """The card lists the model files that are in the bundle, and no others."""
     listed = {
         bundle: {name for name in ("model.onnx", "model_quantized.onnx") if f"| `{name}` | " in _card(bundle)}
         for bundle in (plain, kept, fp32)
@@ -341,7 +341,7 @@ def test_the_model_card_lists_the_models_that_are_there(plain: Path, kept: Path,
 
 
 def test_a_label_with_a_bar_does_not_break_the_cards_table(tmp_path: Path, bert: Path) -> None:
-    """A label with | or a line break in it makes another row or column of the table."""
+    """A label with | or a line break in it stays in its own row and column of the table."""
     config = read_config({"labels": ["a|b", "two\nlines", "c"]})
     checkpoint: Checkpoint = load_checkpoint(bert, config)
     card = model_card(

@@ -32,7 +32,7 @@ def assert_error(reply: Reply, status: int, error_type: str, *words: str) -> Non
 
 
 def test_one_text_gets_one_object_equal_to_pythons(server: Server, model: ModelInferer) -> None:
-    """The API's answer to a text differs from ModelInferer's, in any bit or key."""
+    """The API's answer to a text is ModelInferer's, in every bit and key."""
     reply = server.predict({"text": "good odd"})
     assert reply.status == 200
     assert reply.json() == model.predict("good odd").as_dict()
@@ -40,26 +40,26 @@ def test_one_text_gets_one_object_equal_to_pythons(server: Server, model: ModelI
 
 
 def test_several_texts_get_a_list_in_order(server: Server, model: ModelInferer) -> None:
-    """The answers to several texts are not those of each alone, in order."""
+    """The answers to several texts are those of each alone, in order."""
     texts = ["bad", "good", "odd odd"]
     assert server.predict({"texts": texts}).json() == {"predictions": [model.predict(t).as_dict() for t in texts]}
     assert len(server.predict({"texts": ["good"]}).json()["predictions"]) == 1
 
 
 def test_top_k_bounds_the_scores(server: Server) -> None:
-    """top_k does not bound how many scores come back, best first."""
+    """top_k bounds how many scores come back, and keeps the best."""
     assert list(server.predict({"text": "odd", "top_k": 1}).json()["scores"]) == ["other"]
     assert len(server.predict({"text": "odd", "top_k": 50}).json()["scores"]) == 3
 
 
 def test_truncation_is_reported_and_may_be_chosen(server: Server) -> None:
-    """A long text is cut without a word, or truncation "head" is refused."""
+    """Truncation "head" is accepted, and the answer to a long text says that it was cut."""
     reply = server.predict({"text": "good " * 9, "truncation": "head"}).json()
     assert (reply["num_tokens"], reply["truncated"]) == (11, True)
 
 
 def test_multi_label_thresholds_over_http(multi_bundle: Path, multi: ModelInferer, tmp_path: Path) -> None:
-    """Over HTTP, multi-label labels, thresholds or their errors differ from Python's."""
+    """Over HTTP, multi-label answers are Python's, thresholds apply, and wrong ones are refused by name."""
     with serving(multi_bundle, tmp_path / "log") as server:
         plain = server.predict({"text": "good bad"}).json()
         assert plain == multi.predict("good bad").as_dict()
@@ -72,18 +72,18 @@ def test_multi_label_thresholds_over_http(multi_bundle: Path, multi: ModelInfere
 
 
 def test_scores_are_not_rounded(server: Server, model: ModelInferer) -> None:
-    """A score loses digits on the wire."""
+    """A score keeps all its digits on the wire."""
     assert server.predict({"text": "good"}).json()["score"] == model.predict("good").score
 
 
 def test_server_timing_names_the_stages(server: Server) -> None:
-    """Server-Timing is missing, or lacks a stage."""
+    """Server-Timing gives the time of each stage: queue, tokenize, infer."""
     value = server.predict({"text": "good"}).headers["server-timing"]
     assert re.fullmatch(r"queue;dur=\d+\.\d+, tokenize;dur=\d+\.\d+, infer;dur=\d+\.\d+", value)
 
 
 def test_a_safe_request_id_is_echoed_and_another_is_replaced(server: Server) -> None:
-    """A caller's request id is lost, or one that would spoil a log is echoed."""
+    """A caller's request id is echoed, and one that would spoil a log is replaced by a new one."""
     assert server.predict({"text": "good"}, x_request_id="abc-1/2").headers["x-request-id"] == "abc-1/2"
     made = server.predict({"text": "good"}, x_request_id='a"b c').headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)
@@ -91,20 +91,20 @@ def test_a_safe_request_id_is_echoed_and_another_is_replaced(server: Server) -> 
 
 
 def test_charset_in_the_content_type_is_accepted(server: Server) -> None:
-    """application/json; charset=utf-8 is refused."""
+    """A body of type application/json; charset=utf-8 is accepted."""
     reply = server.request("POST", "/predict", '{"text": "good"}', content_type="application/json; charset=utf-8")
     assert reply.status == 200
 
 
 def test_health_answers(server: Server) -> None:
-    """A health route of a good server does not answer 200."""
+    """Each health route of a good server answers with its status, live or ready."""
     assert server.request("GET", "/health/live").json() == {"status": "live"}
     assert server.request("GET", "/health/ready").json() == {"status": "ready"}
     assert server.request("GET", "/health").json() == {"status": "ready"}
 
 
 def test_info_tells_model_limits_and_versions(server: Server) -> None:
-    """/info lacks a fact of the model or of the deployment, or has it wrong."""
+    """/info tells the facts of the model, the limits of the deployment and the versions."""
     info = server.request("GET", "/info").json()
     assert info["model"] == "tiny"
     assert info["labels"] == ["pos", "neg", "other"]
@@ -123,7 +123,7 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
      "[" * 3000, '{"text": "good"} {}'],
 )  # fmt: skip
 def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
-    """A body that is not JSON in UTF-8 is not answered 400 InvalidJson."""
+    """A body that is not JSON in UTF-8 is answered 400 InvalidJson."""
     assert_error(server.request("POST", "/predict", body, content_type=JSON), 400, "InvalidJson")
 
 
@@ -159,12 +159,12 @@ def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
     ],
 )
 def test_422_names_field_value_and_what_is_allowed(server: Server, body: Any, words: tuple[str, ...]) -> None:
-    """A request that cannot be right is answered, or the error does not name field, value and what is allowed."""
+    """A request that cannot be right is answered 422, and the error says what is wrong and what is allowed."""
     assert_error(server.predict(body), 422, "Validation", *words)
 
 
 def test_an_error_does_not_repeat_a_long_value(server: Server) -> None:
-    """An error body repeats a long value whole."""
+    """An error body stays short however long the wrong value or field name is."""
     reply = server.predict({"text": "good", "truncation": "x" * 3000})
     assert_error(reply, 422, "Validation", "field 'truncation'")
     assert len(reply.body) < 400
@@ -173,25 +173,25 @@ def test_an_error_does_not_repeat_a_long_value(server: Server) -> None:
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
 def test_415_what_is_not_application_json(server: Server, content_type: str) -> None:
-    """A body of another type is not answered 415, or the type is not named."""
+    """A body of another type is answered 415, and the error names the type."""
     reply = server.request("POST", "/predict", '{"text": "good"}', content_type=content_type)
     assert_error(reply, 415, "UnsupportedMediaType", content_type, "expected application/json")
 
 
 def test_415_without_a_content_type(server: Server) -> None:
-    """A body without a type is not answered 415."""
+    """A body without a type is answered 415."""
     assert_error(server.request("POST", "/predict", b'{"text": "good"}'), 415, "UnsupportedMediaType", "missing")
 
 
 def test_413_a_body_over_the_limit(server: Server) -> None:
-    """A body over the limit is read, or the connection is reset instead of answered."""
+    """A body over the limit, by a little or by far, is answered 413 with the limit."""
     reply = server.predict({"text": "x" * 5000})
     assert_error(reply, 413, "PayloadTooLarge", "5012 bytes", "at most 4000")
     assert_error(server.predict({"text": "x" * 3_000_000}), 413, "PayloadTooLarge", "at most 4000")
 
 
 def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
-    """A body sent in chunks gets past the limit."""
+    """A body over the limit that is sent in chunks is answered 413."""
     chunk = b"x" * 1000
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
@@ -207,12 +207,12 @@ def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
 
 
 def test_404_lists_the_routes(server: Server) -> None:
-    """An unknown path is not answered 404 in JSON, with the routes that there are."""
+    """An unknown path is answered 404 in JSON, with the routes that there are."""
     assert_error(server.request("GET", "/predictions"), 404, "NotFound", "no route /predictions", "/predict")
 
 
 def test_405_names_what_is_allowed(server: Server) -> None:
-    """A wrong method is not answered 405 with Allow."""
+    """A wrong method is answered 405 with Allow."""
     reply = server.request("GET", "/predict")
     assert_error(reply, 405, "MethodNotAllowed", "does not take GET", "POST")
     assert "POST" in reply.headers["allow"]
@@ -220,7 +220,7 @@ def test_405_names_what_is_allowed(server: Server) -> None:
 
 
 def test_401_without_a_right_key(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A wrong key is answered, a right one is not, or health asks for one."""
+    """A wrong key or none is answered 401, a right one is let through, health asks for none, and no key is logged."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="first,second") as server:
         for headers in ({}, {"x_api_key": "third"}, {"authorization": "Bearer "}, {"authorization": "Basic first"}):
             reply = server.predict({"text": "good"}, **headers)

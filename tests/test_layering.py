@@ -52,14 +52,14 @@ def files_of(package: str) -> list[Path]:
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_packages_import_only_what_lies_below_them(package: str) -> None:
-    """A package imports one of ours that it must not know."""
+    """A package imports only those of ours that it may know."""
     for file in files_of(package):
         ours = {name.split(".")[0] for name in imports(file)} & set(PACKAGES) - {package}
         assert ours <= MAY_IMPORT[package], f"{file.relative_to(ROOT)} imports {ours - MAY_IMPORT[package]}"
 
 
 def test_export_takes_only_torch_free_parts_of_training() -> None:
-    """Export imports a part of training that it must not."""
+    """Export imports only the torch-free parts of training."""
     taken = {
         ".".join(name.split(".")[:2])
         for file in files_of("export")
@@ -71,14 +71,14 @@ def test_export_takes_only_torch_free_parts_of_training() -> None:
 
 
 def test_inferer_needs_only_its_four_libraries() -> None:
-    """Inferer imports something besides numpy, onnxruntime, tokenizers, tqdm and the standard library."""
+    """Inferer imports only numpy, onnxruntime, tokenizers, tqdm and the standard library."""
     for file in files_of("inferer"):
         outside = {name.split(".")[0] for name in imports(file)} - set(sys.stdlib_module_names) - {"inferer"}
         assert outside <= INFERER_NEEDS, f"{file.relative_to(ROOT)} imports {outside - INFERER_NEEDS}"
 
 
 def test_only_session_imports_onnxruntime() -> None:
-    """A file other than session.py imports onnxruntime."""
+    """Of inferer's files, session.py alone imports onnxruntime."""
     users = {file.name for file in files_of("inferer") if any(n.startswith("onnxruntime") for n in imports(file))}
     assert users == {"session.py"}
 
@@ -94,7 +94,7 @@ sys.meta_path.insert(0, Block())
 
 
 def test_app_answers_with_torch_transformers_and_optimum_blocked(tiny_bundle: Path) -> None:
-    """Importing app, or answering a request, needs torch, transformers, optimum, export or training."""
+    """Importing app and answering a request need no torch, transformers, optimum, export or training."""
     code = BLOCK.format(blocked=("torch", "transformers", "optimum", "onnx", "export", "training", "sklearn")) + (
         "from app import app\n"
         "reply = app.test_client().post('/predict', json={'text': 'good'})\n"
@@ -108,21 +108,21 @@ def test_app_answers_with_torch_transformers_and_optimum_blocked(tiny_bundle: Pa
 
 @pytest.mark.parametrize("module", ["inferer", "inferer.cpu", "service", "service.settings"])
 def test_what_gunicorn_reads_before_the_fork_is_free_of_onnxruntime(module: str) -> None:
-    """A module that gunicorn.conf.py needs before the fork brings in onnxruntime."""
+    """A module that gunicorn.conf.py needs before the fork does not bring in onnxruntime."""
     code = BLOCK.format(blocked=("onnxruntime",)) + f"import {module}\nprint('imported')\n"
     done = run_to_end(sys.executable, "-c", code)
     assert done.stdout.strip() == "imported", done.stderr
 
 
 def test_gunicorn_configuration_is_free_of_onnxruntime() -> None:
-    """gunicorn.conf.py brings onnxruntime into the master, before the fork."""
+    """gunicorn.conf.py does not bring onnxruntime into the master, before the fork."""
     code = BLOCK.format(blocked=("onnxruntime",)) + "import runpy; runpy.run_path('gunicorn.conf.py'); print('read')\n"
     done = run_to_end(sys.executable, "-c", code)
     assert done.stdout.strip() == "read", done.stderr
 
 
 def test_public_names_are_what_all_says() -> None:
-    """A name in inferer.__all__ cannot be imported."""
+    """The public names of inferer are those of __all__, and each of them can be imported."""
     import inferer
 
     for name in inferer.__all__:

@@ -18,14 +18,14 @@ E2 = math.exp(2)
 
 
 def test_the_ancestors_call_works_as_they_wrote_it(tiny_bundle: Path) -> None:
-    """ModelInferer(config=…, checkpoint_path=…, quantize=True).predict(text) does not answer."""
+    """ModelInferer(config=…, checkpoint_path=…, quantize=True).predict(text) answers."""
     config = {"problem_type": "single_label_classification", "max_seq_length": 8}
     model_infer = ModelInferer(config=config, checkpoint_path=str(tiny_bundle), quantize=True)
     assert model_infer.predict("I hate you from more than you can imagine").num_tokens == 11
 
 
 def test_scores_are_those_computed_by_hand(model: ModelInferer) -> None:
-    """The score of a text is not the softmax of the sum of its words' rows."""
+    """The score of a text is the softmax of the sum of its words' rows."""
     prediction = model.predict("good")
     assert prediction.label == "pos"
     assert prediction.score == pytest.approx(E2 / (E2 + 2), abs=1e-12)
@@ -34,7 +34,7 @@ def test_scores_are_those_computed_by_hand(model: ModelInferer) -> None:
 
 
 def test_multi_label_scores_and_labels(multi: ModelInferer) -> None:
-    """A multi-label model does not use sigmoid, or not each label's own threshold."""
+    """A multi-label model scores by sigmoid, and names the labels that reach their own thresholds."""
     prediction = multi.predict("good bad")
     high = 1 / (1 + math.exp(-2))
     assert prediction.scores == pytest.approx({"pos": high, "neg": high, "other": 0.5})
@@ -42,27 +42,27 @@ def test_multi_label_scores_and_labels(multi: ModelInferer) -> None:
 
 
 def test_threshold_overrides_all_or_one_label(multi: ModelInferer) -> None:
-    """A threshold given with the call is not used, or touches a label that it does not name."""
+    """A threshold given with the call is used for all labels, or only for those that it names."""
     assert multi.predict("good bad", threshold=0.88).labels == ("pos", "neg")
     assert multi.predict("good bad", threshold={"other": 0.51}).labels == ("pos",)
     assert multi.predict("good bad", threshold=0).labels == ("pos", "neg", "other")
 
 
 def test_a_cut_is_reported(model: ModelInferer) -> None:
-    """A text longer than the model reads is answered as if it had been read whole."""
+    """A text longer than the model reads is cut, and its answer says so and counts all of its tokens."""
     prediction = model.predict("plain plain plain plain plain plain good good")
     assert (prediction.num_tokens, prediction.truncated) == (10, True)
     assert prediction.score == pytest.approx(1 / 3)
 
 
 def test_truncation_error_refuses_a_long_text(model: ModelInferer) -> None:
-    """truncation="error" answers a text that was cut."""
+    """With truncation="error", a text longer than the model reads is refused."""
     with pytest.raises(TextTooLongError, match="10 tokens, at most 8"):
         model.predict("good " * 8, truncation="error")
 
 
 def test_a_batch_answers_in_order_and_as_alone(model: ModelInferer) -> None:
-    """A text's answer in a batch is not, bit for bit, its answer alone."""
+    """A batch answers in order, and each text's answer is, bit for bit, its answer alone."""
     texts = ["good", "bad bad", "plain", "odd good", "good " * 20]
     assert model.predict_batch(texts) == [model.predict(text) for text in texts]
     assert model.predict_batch(iter(texts), top_k=1) == [model.predict(text, top_k=1) for text in texts]
@@ -70,20 +70,20 @@ def test_a_batch_answers_in_order_and_as_alone(model: ModelInferer) -> None:
 
 
 def test_a_bad_text_in_a_batch_is_named_by_place(model: ModelInferer) -> None:
-    """A bad text in a batch is skipped, or the error does not say which one it is."""
+    """A bad text in a batch is refused, and the error says which one it is."""
     with pytest.raises(EmptyTextError, match="text 1: the text is empty") as caught:
         model.predict_batch(["good", " ", ""])
     assert caught.value.index == 1
 
 
 def test_one_str_is_no_batch(model: ModelInferer) -> None:
-    """A str given to predict_batch is read letter by letter."""
+    """A str given to predict_batch is refused, and the error points to predict."""
     with pytest.raises(TextError, match=r"use predict\(text\)"):
         model.predict_batch("good")
 
 
 def test_a_bar_is_shown_on_request(model: ModelInferer, capsys: pytest.CaptureFixture[str]) -> None:
-    """progress=True shows nothing, or a bar comes without it."""
+    """A bar is shown with progress=True, and none without it."""
     model.predict_batch(["good"] * 3)
     assert capsys.readouterr().err == ""
     model.predict_batch(["good"] * 3, progress=True)
@@ -101,20 +101,20 @@ def test_a_bar_is_shown_on_request(model: ModelInferer, capsys: pytest.CaptureFi
     ],
 )
 def test_wrong_options_are_named(model: ModelInferer, options: dict[str, Any], problem: str) -> None:
-    """An option that is not allowed is taken, or not named with its value."""
+    """An option that is not allowed is refused, and named with its value."""
     with pytest.raises(ConfigError, match=problem):
         model.predict("good", **options)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True, {"nobody": 0.5}, {"pos": 2}])
 def test_wrong_thresholds_are_refused(multi: ModelInferer, threshold: Any) -> None:
-    """A threshold outside 0 to 1, or for a label that is not there, is taken."""
+    """A threshold that is no number from 0 to 1, or is for a label that is not there, is refused."""
     with pytest.raises(ConfigError, match="threshold"):
         multi.predict("good", threshold=threshold)
 
 
 def test_config_overrides_the_bundles_facts(tiny_bundle: Path) -> None:
-    """Labels, problem_type, max length or thresholds of the config are not used."""
+    """Labels, problem_type, max length and threshold of the config are used instead of the bundle's."""
     config = {"labels": ["x", "y", "z"], "problem_type": "multi_label_classification", "threshold": 0.9}
     model = ModelInferer(tiny_bundle, {**config, "max_length": 4})
     prediction = model.predict("good good bad odd")
@@ -123,7 +123,7 @@ def test_config_overrides_the_bundles_facts(tiny_bundle: Path) -> None:
 
 
 def test_renamed_labels_keep_their_thresholds(multi_bundle: Path) -> None:
-    """A label renamed by the config loses the threshold that the bundle has for it."""
+    """A label renamed by the config keeps the threshold that the bundle has for it."""
     model = ModelInferer(multi_bundle, {"labels": ["x", "y", "z"]})
     assert model.thresholds == {"x": 0.5, "y": 0.9, "z": 0.5}
 
@@ -139,20 +139,20 @@ def test_renamed_labels_keep_their_thresholds(multi_bundle: Path) -> None:
 def test_a_config_that_does_not_fit_the_model_is_refused(
     tiny_bundle: Path, config: dict[str, Any], problem: str
 ) -> None:
-    """A config that contradicts the model is taken."""
+    """A config that contradicts the model is refused, and the error names the value."""
     with pytest.raises(ConfigError, match=problem):
         ModelInferer(tiny_bundle, config)
 
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5])
 def test_a_wrong_number_of_threads_is_refused(tiny_bundle: Path, threads: Any) -> None:
-    """A number of threads below 1 is taken."""
+    """A number of threads that is no integer of at least 1 is refused."""
     with pytest.raises(ConfigError, match="intra_op_threads"):
         ModelInferer(tiny_bundle, intra_op_threads=threads)
 
 
 def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
-    """A path that is neither bundle nor checkpoint ends in something else than BundleError."""
+    """A path to nothing, or to neither bundle nor checkpoint, ends in a BundleError that says so."""
     with pytest.raises(BundleError, match="nowhere: does not exist"):
         ModelInferer(tmp_path / "nowhere")
     with pytest.raises(BundleError, match=r"neither a bundle \(a folder with inferer.json\) nor a PyTorch checkpoint"):
@@ -160,7 +160,7 @@ def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
 
 
 def test_logits_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
-    """A model that gives NaN is answered with a label."""
+    """A text for which the model gives NaN ends in a RunError."""
     table = tiny.TABLE.copy()
     table[4, 0] = np.nan
     broken = ModelInferer(tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table)))
@@ -170,7 +170,7 @@ def test_logits_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
 
 
 def test_only_declared_inputs_are_fed(tmp_path: Path) -> None:
-    """A model that declares other inputs than all three cannot be run."""
+    """A model that declares only some of the three inputs, or all of them, is run."""
     for inputs in (("input_ids",), ("input_ids", "attention_mask", "token_type_ids")):
         graph = tiny.model(inputs[:2])
         if len(inputs) == 3:
@@ -182,7 +182,7 @@ def test_only_declared_inputs_are_fed(tmp_path: Path) -> None:
 
 
 def test_many_threads_get_the_answers_they_would_get_alone(demo_bundle: Path) -> None:
-    """Under 16 threads, some text of a real model gets another answer than alone."""
+    """Under 16 threads, every text of a real model gets the answer that it gets alone."""
     model = ModelInferer(demo_bundle)
     texts = [f"{a} {b}" for a in ("Target", "huggies", "hand bags", "cell phones") for b in range(25)]
     alone = {text: model.predict(text) for text in texts}

@@ -104,7 +104,7 @@ def said(output: str) -> list[str]:
     ],
 )
 def test_a_server_that_cannot_start_says_why_in_one_line_and_exits_3(settings: dict[str, str], words: str) -> None:
-    """A wrong setting or bundle ends in a traceback, a restart loop, several lines, or another exit code."""
+    """A wrong setting or bundle ends the start with exit code 3 and one line that says why, without a traceback."""
     code, output = gunicorn(**settings)
     assert code == 3
     assert len(said(output)) == 1
@@ -113,7 +113,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line_and_exits_3(settings: d
 
 
 def test_a_damaged_bundle_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A bundle with a changed byte is served, or the file is not named."""
+    """A bundle with a changed byte stops the start, in one line that names the file."""
     damaged = Path(shutil.copytree(tiny_bundle, tmp_path / "damaged"))
     with (damaged / "model_quantized.onnx").open("r+b") as file:
         file.seek(100)
@@ -125,7 +125,7 @@ def test_a_damaged_bundle_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> 
 
 
 def test_a_bundle_that_only_the_worker_finds_wrong_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A model that cannot be loaded ends in a traceback or a restart loop."""
+    """A model that cannot be loaded stops the start with exit code 3 and one line, without a traceback."""
     from tests import tiny
 
     broken = Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
@@ -140,7 +140,7 @@ def test_a_bundle_that_only_the_worker_finds_wrong_stops_the_start(tiny_bundle: 
 
 
 def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
-    """The log of a start lacks the model, the threads, or a curl to try."""
+    """The log of a start tells the model, the workers and threads, and a curl to try."""
     log = server.log.read_text()
     assert "serving tiny: int8-tensor, single_label_classification, 3 labels, 8 tokens; 1 worker(s) x 80 threads" in log
     assert f"curl -s http://127.0.0.1:{server.port}/predict" in log
@@ -165,7 +165,7 @@ def test_the_model_is_loaded_once_a_worker_after_the_fork(
 
 
 def test_429_over_the_in_flight_cap_at_once(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
-    """Over the cap, a request waits, or is refused without Retry-After, or health is refused too."""
+    """Over the cap, a request is refused at once with Retry-After, while health still answers."""
     with (
         serving(tiny_bundle, tmp_path / "log", slow_app, INFERER_MAX_IN_FLIGHT="2") as server,
         ThreadPoolExecutor(2) as pool,
@@ -186,7 +186,7 @@ def test_429_over_the_in_flight_cap_at_once(tiny_bundle: Path, slow_app: str, tm
 def test_500_hides_the_details_and_logs_them_under_the_request_id(
     tiny_bundle: Path, slow_app: str, tmp_path: Path
 ) -> None:
-    """An unforeseen error shows its details to the client, or is not in the log with the request's id."""
+    """An unforeseen error hides its details from the client, and is in the log with the request's id."""
     with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
         reply = server.predict({"text": "bug"}, x_request_id="find-me")
         assert reply.status == 500
@@ -277,7 +277,7 @@ def test_the_printed_curl_can_be_used(tiny_bundle: Path, tmp_path: Path, host: s
 
 
 def test_sigterm_answers_what_was_read_and_exits_0(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
-    """Stopping the server loses a request in hand, or ends with another code than 0."""
+    """A server told to stop answers the requests in hand and exits with code 0."""
     with serving(tiny_bundle, tmp_path / "log", slow_app) as server, ThreadPoolExecutor(4) as pool:
         busy = [pool.submit(server.predict, {"text": "sleep 1.5"}) for _ in range(4)]
         time.sleep(0.5)
@@ -286,7 +286,7 @@ def test_sigterm_answers_what_was_read_and_exits_0(tiny_bundle: Path, slow_app: 
 
 
 def test_503_while_draining_on_a_kept_alive_connection(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
-    """A worker that was told to stop still says that it is ready."""
+    """A worker that was told to stop says that it is not ready, and still answers what it has in hand."""
     with serving(tiny_bundle, tmp_path / "log", slow_app) as server, ThreadPoolExecutor(1) as pool:
         connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
         connection.request("GET", "/health/ready")
@@ -305,7 +305,7 @@ def test_503_while_draining_on_a_kept_alive_connection(tiny_bundle: Path, slow_a
 
 
 def test_a_killed_worker_is_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
-    """After its worker was killed, the server does not answer again by itself."""
+    """After its worker was killed, the server answers again by itself."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
         if not children.exists():
@@ -319,7 +319,7 @@ def test_a_killed_worker_is_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_concurrent_clients_each_get_their_own_answer(demo_bundle: Path, tmp_path: Path) -> None:
-    """Under concurrent clients, a text gets another answer than alone."""
+    """Under concurrent clients, every text gets the answer that it gets alone."""
     texts = [f"{name} {i}" for name in ("Target", "huggies", "hand bags", "phones") for i in range(10)]
     with serving(demo_bundle, tmp_path / "log") as server:
         alone = [server.predict({"text": text}).json() for text in texts]

@@ -32,7 +32,7 @@ def blocks(language: str = "") -> list[str]:
 
 
 def test_the_settings_table_has_every_variable_and_its_default() -> None:
-    """The settings table lacks a variable, has one that is not there, or says another default."""
+    """The settings table has every variable, no others, and each one's default."""
     rows = {row[0].strip("`"): row[1] for row in table_rows("Settings")}
     assert tuple(rows) == settings.VARIABLES
     defaults = Settings()
@@ -50,7 +50,7 @@ def test_the_settings_table_has_every_variable_and_its_default() -> None:
 
 
 def test_the_first_answer_is_what_the_demo_answers(demo_bundle: Path) -> None:
-    """The answer under the README's curl is not the demo's, but for digits that differ between CPUs."""
+    """The answer under the README's curl is the demo's, but for digits that differ between CPUs."""
     block = next(block for block in blocks() if block.startswith("$ curl"))
     command, answer = block.strip().split("\n", 1)
     body = json.loads(shlex.split(command)[-1])
@@ -64,7 +64,7 @@ def test_the_first_answer_is_what_the_demo_answers(demo_bundle: Path) -> None:
 
 
 def test_the_python_block_runs(demo_bundle: Path) -> None:
-    """The README's Python does not run as written from the project's folder."""
+    """The README's Python runs as written from the project's folder."""
     (code,) = blocks("python")
     done = run_to_end(sys.executable, "-W", "error", "-c", code)
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_the_python_block_runs(demo_bundle: Path) -> None:
 
 
 def test_the_command_line_block_shows_what_is_printed(demo_bundle: Path) -> None:
-    """The README's `python -m inferer` prints something else than shown."""
+    """The README's `python -m inferer` prints what is shown, but for digits that differ between CPUs."""
     block = next(block for block in blocks() if block.startswith("$ python -m inferer"))
     shown = block.split("\n$ ")[0].splitlines()[1:]
     done = run_to_end(sys.executable, "-m", "inferer", "models/query_type", "hand bags", PYTHONIOENCODING="utf-8")
@@ -88,7 +88,7 @@ def test_the_command_line_block_shows_what_is_printed(demo_bundle: Path) -> None
 
 @pytest.mark.parametrize("module", ["training", "export", "inferer"])
 def test_every_flag_in_the_readme_exists(module: str) -> None:
-    """The README names a flag of a command that the command does not have."""
+    """Every flag that the README gives a command is one that the command has."""
     commands = re.findall(rf"python -m {module} ([^\n`]*)", README)
     assert commands
     known = run_to_end(sys.executable, "-m", module, "-h").stdout
@@ -99,13 +99,13 @@ def test_every_flag_in_the_readme_exists(module: str) -> None:
 
 @pytest.mark.parametrize("flag", ["--label-column", "--label-separator", "--label-columns", "--base-model"])
 def test_training_flags_in_the_text_exist(flag: str) -> None:
-    """The README explains a training flag that does not exist."""
+    """The training flags that the README explains exist."""
     assert flag in README
     assert flag in run_to_end(sys.executable, "-m", "training", "-h").stdout
 
 
 def test_make_targets_in_the_readme_exist() -> None:
-    """The README names a make target that `make help` does not list."""
+    """`make help` lists every make target that the README names."""
     listed = run_to_end("make", "help").stdout
     for target in set(re.findall(r"(?<![\w-])make ([a-z]+)\b", README)) - {"and", "it"}:
         assert re.search(rf"make {target}\b", listed), target
@@ -113,14 +113,14 @@ def test_make_targets_in_the_readme_exist() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    """A document links to a file that is not there."""
+    """Every file that a document links to is there."""
     for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         if not link.startswith("http"):
             assert (document.parent / link).exists(), link
 
 
 def test_the_tree_in_the_architecture_is_the_tree() -> None:
-    """docs/architecture.md names a file that is not there."""
+    """Every file that the tree in docs/architecture.md names is there."""
     tree = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[3]
     folder = ROOT
     for line in tree.splitlines():

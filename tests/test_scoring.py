@@ -17,27 +17,27 @@ logits = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20).map(l
 
 
 def test_single_label_is_softmax_even_of_two_logits() -> None:
-    """Two logits of a single-label model do not go through softmax."""
+    """Two logits of a single-label model go through softmax."""
     scores = activate(np.array([0.0, math.log(3)], np.float32), SINGLE_LABEL)
     assert scores == pytest.approx([0.25, 0.75], abs=1e-7)
 
 
 def test_multi_label_is_sigmoid_even_of_one_logit() -> None:
-    """The logits of a multi-label model do not go through sigmoid one by one."""
+    """The logits of a multi-label model go through sigmoid one by one."""
     assert activate(np.array([math.log(3)], np.float32), MULTI_LABEL) == pytest.approx([0.75], abs=1e-7)
     scores = activate(np.array([0.0, math.log(3), -math.log(3)], np.float32), MULTI_LABEL)
     assert scores == pytest.approx([0.5, 0.75, 0.25], abs=1e-7)
 
 
 def test_temperature_divides_the_logits() -> None:
-    """A temperature of 2 does not halve the logits."""
+    """A temperature of 2 halves the logits."""
     hot = activate(np.array([0.0, 2 * math.log(3)], np.float32), SINGLE_LABEL, temperature=2.0)
     assert hot == pytest.approx([0.25, 0.75], abs=1e-7)
 
 
 @given(logits)
 def test_scores_are_probabilities_whatever_the_logits(values: np.ndarray) -> None:
-    """Some logits give a score that is no probability, or single-label scores that do not sum to 1."""
+    """Whatever the logits, scores are from 0 to 1, and single-label scores sum to 1."""
     for problem_type in (SINGLE_LABEL, MULTI_LABEL):
         scores = activate(values, problem_type)
         assert ((scores >= 0) & (scores <= 1)).all()
@@ -46,21 +46,21 @@ def test_scores_are_probabilities_whatever_the_logits(values: np.ndarray) -> Non
 
 @given(logits)
 def test_scores_keep_the_order_of_the_logits(values: np.ndarray) -> None:
-    """The best logit is not the best score."""
+    """The best logit has the best score."""
     for problem_type in (SINGLE_LABEL, MULTI_LABEL):
         scores = activate(values, problem_type)
         assert scores[values.argmax()] == scores.max()
 
 
 def test_labels_stay_in_the_models_order() -> None:
-    """Scores come sorted by name or by score instead of in the model's order."""
+    """Scores come in the model's order, sorted neither by name nor by score."""
     prediction = to_prediction(np.array([0.2, 0.3, 0.5]), ("z", "y", "x"), None, None, (4, False))
     assert list(prediction.scores.items()) == [("z", 0.2), ("y", 0.3), ("x", 0.5)]
     assert (prediction.label, prediction.score, prediction.labels) == ("x", 0.5, ("x",))
 
 
 def test_multi_label_lists_labels_at_or_above_their_threshold_best_first() -> None:
-    """A multi-label prediction misses a label at its threshold, or names one below it."""
+    """A multi-label prediction names the labels at or above their threshold, best first."""
     thresholds = {"a": 0.2, "b": 0.9, "c": 0.6}
     prediction = to_prediction(np.array([0.2, 0.8, 0.6]), LABELS, thresholds, None, (4, False))
     assert prediction.labels == ("c", "a")
@@ -68,28 +68,28 @@ def test_multi_label_lists_labels_at_or_above_their_threshold_best_first() -> No
 
 
 def test_multi_label_may_name_no_label() -> None:
-    """With no score at its threshold, labels is not empty."""
+    """With no score at its threshold, labels is empty."""
     prediction = to_prediction(np.array([0.1, 0.2, 0.3]), LABELS, dict.fromkeys(LABELS, 0.5), None, (4, False))
     assert prediction.labels == ()
     assert prediction.label == "c"
 
 
 def test_top_k_gives_the_best_scores_first() -> None:
-    """top_k 2 does not give the two best scores, best first."""
+    """top_k 2 gives the two best scores, best first."""
     prediction = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, None, 2, (4, False))
     assert list(prediction.scores.items()) == [("c", 0.5), ("b", 0.3)]
     assert len(to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, None, 99, (4, False)).scores) == 3
 
 
 def test_equal_scores_keep_the_models_order() -> None:
-    """Of equal scores, a later label comes first."""
+    """Of equal scores, the earlier label comes first."""
     prediction = to_prediction(np.array([0.4, 0.4, 0.2]), LABELS, None, 2, (4, False))
     assert prediction.label == "a"
     assert list(prediction.scores) == ["a", "b"]
 
 
 def test_as_dict_holds_plain_python_types() -> None:
-    """A numpy type or a tuple leaks into the wire format."""
+    """The wire format holds plain Python types: no numpy type, no tuple."""
     answer = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, None, None, (4, True)).as_dict()
     assert list(answer) == ["label", "score", "labels", "scores", "num_tokens", "truncated"]
     assert [type(v) for v in answer.values()] == [str, float, list, dict, int, bool]

@@ -11,7 +11,7 @@ from service.settings import Settings, SettingsError, from_env
 
 
 def test_nothing_set_gives_the_defaults() -> None:
-    """An empty environment changes a default, or is refused."""
+    """An environment without our variables gives the defaults."""
     settings = from_env({"PATH": "/bin", "HOME": "/root"})
     assert settings == Settings()
     assert (settings.host, settings.port, settings.workers, settings.max_in_flight) == ("127.0.0.1", 8080, 1, 64)
@@ -19,7 +19,7 @@ def test_nothing_set_gives_the_defaults() -> None:
 
 
 def test_every_variable_reaches_its_field() -> None:
-    """A variable that is set does not reach its setting."""
+    """Every variable that is set reaches its setting."""
     settings = from_env(
         {
             "INFERER_BUNDLE": "models/mine",
@@ -67,13 +67,13 @@ def test_every_variable_reaches_its_field() -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expected: str) -> None:
-    """A wrong value is taken, or not named with its variable and what is expected."""
+    """A wrong value is refused, and named with its variable."""
     with pytest.raises(SettingsError, match=f"^{name}: {expected}"):
         from_env({name: value})
 
 
 def test_a_wrong_key_is_not_shown() -> None:
-    """A malformed secret is printed."""
+    """The error for malformed keys names the variable and shows no secret."""
     with pytest.raises(SettingsError) as caught:
         from_env({"INFERER_API_KEYS": "hunter2,,x"})
     assert "hunter2" not in str(caught.value)
@@ -81,19 +81,19 @@ def test_a_wrong_key_is_not_shown() -> None:
 
 
 def test_an_unknown_variable_is_named_with_the_nearest() -> None:
-    """A mistyped variable is ignored."""
+    """A mistyped variable is refused, and named with the nearest that there is."""
     with pytest.raises(SettingsError, match="INFERER_BUNDEL is unknown; did you mean INFERER_BUNDLE?"):
         from_env({"INFERER_BUNDEL": "x"})
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    """Only the first of several mistakes is told."""
+    """Several mistakes are all told at once."""
     with pytest.raises(SettingsError, match="INFERER_NONSENSE.*PORT.*INFERER_MAX_TEXTS"):
         from_env({"INFERER_MAX_TEXTS": "x", "PORT": "x", "INFERER_NONSENSE": "x"})
 
 
 def test_what_kubernetes_injects_for_a_service_is_ignored() -> None:
-    """A Service called `inferer` keeps the server from starting."""
+    """What Kubernetes injects for a Service called `inferer` changes no setting."""
     injected = {
         "INFERER_SERVICE_HOST": "10.0.0.1",
         "INFERER_SERVICE_PORT": "8080",
@@ -105,7 +105,7 @@ def test_what_kubernetes_injects_for_a_service_is_ignored() -> None:
 
 
 def test_threads_must_exceed_the_cap() -> None:
-    """Fewer threads than the in-flight cap are taken, so that 429 would wait behind other requests."""
+    """Threads must outnumber the in-flight cap, so that 429 need not wait, and by default they follow it."""
     with pytest.raises(SettingsError, match="INFERER_THREADS: 64 is not allowed; expected more than"):
         from_env({"INFERER_THREADS": "64"})
     assert from_env({"INFERER_MAX_IN_FLIGHT": "8"}).worker_threads == 24
@@ -126,7 +126,7 @@ def test_threads_must_exceed_the_cap() -> None:
 def test_workers_and_threads_share_the_quota(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], cpus: int, workers: int, ort_threads: int
 ) -> None:
-    """Workers and onnxruntime threads do not follow the CPUs that may be used."""
+    """Workers and onnxruntime threads follow the CPUs that may be used, unless they are set."""
     monkeypatch.setattr(module, "available_cpus", lambda: cpus)
     settings = from_env(environ)
     assert (settings.worker_count, settings.ort_threads) == (workers, ort_threads)
