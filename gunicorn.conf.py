@@ -23,9 +23,10 @@ def _address(host, port):
 bind = _address(_settings.host, _settings.port)
 
 # Threads: health answers while a model runs, and a long run does not miss the worker's heartbeat.
-worker_class = "gthread"
+worker_class = "service.worker.Worker"  # gthread, but for where it closes
 workers = _settings.worker_count
 threads = _settings.worker_threads
+worker_connections = max(1000, 2 * threads)  # gthread keeps connections alive only beyond its threads
 # Each worker makes its own session after the fork: a session's threads do not survive one.
 preload_app = False
 
@@ -38,7 +39,10 @@ _memory = "/dev/shm"  # a heartbeat file on a slow disk would stall the worker
 worker_tmp_dir = _memory if os.access(_memory, os.W_OK) else None
 control_socket_disable = True  # it would be opened in $HOME, which a container may not write to
 accesslog = "-"
-access_log_format = "%(m)s %(U)s %(s)s %(B)sB %(M)sms id=%({x-request-id}o)s"
+# Headers that only matter when gunicorn speaks TLS or serves below a prefix; a client on this machine could set them.
+forwarder_headers = ""
+secure_scheme_headers = {}
+access_log_format = "%(m)s %({inferer.path}e)s %(s)s %(B)sB %(M)sms id=%({x-request-id}o)s"
 loglevel = "info"
 
 

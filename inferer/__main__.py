@@ -34,8 +34,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _ClosedStreamError(Exception):
+    """Standard input or output is closed."""
+
+
 def _lines() -> Iterator[str]:
     """Yield the lines of standard input; bytes that are not UTF-8 become surrogates, refused one by one."""
+    if sys.stdin is None:
+        raise _ClosedStreamError("no text is given and standard input is closed")
     for line in sys.stdin.buffer:
         yield line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
@@ -65,6 +71,8 @@ def _for_person(text: str, prediction: Prediction) -> str:
 
 def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
     """Print an answer or an error for each text as it comes; return how many failed."""
+    if sys.stdout is None:
+        raise _ClosedStreamError("standard output is closed; there is nowhere to write the answers")
     failed = 0
     # A bar only when neither the answers nor the typing would run through it.
     watched = sys.stderr.isatty() and not (args.text or sys.stdin.isatty() or sys.stdout.isatty())
@@ -80,7 +88,7 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
                 print(f"line {number}: {error}", file=sys.stderr)
             continue
         if args.json:
-            print(json.dumps(prediction.as_dict(), ensure_ascii=False), flush=True)
+            print(json.dumps(prediction.as_dict()), flush=True)
         else:
             print(_for_person(text, prediction), flush=True)
     return failed
@@ -100,9 +108,15 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except _ClosedStreamError as error:
+        print(f"inferer: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        print(f"inferer: the answers cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

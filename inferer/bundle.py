@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ FP32 = "fp32"
 SCHEMES = (INT8_TENSOR, FP32)
 
 DEFAULT_THRESHOLD = 0.5
+_HIGHEST_TEMPERATURE = 1000  # far above any that was ever fitted; every score is the same there
 
 _T = TypeVar("_T")
 
@@ -114,9 +114,11 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     max_length = _field(folder, manifest, "max_length", int)
     if not 3 <= max_length <= max_positions:
         raise BundleError(folder, f"max_length is {max_length}, expected 3 to max_positions ({max_positions})")
-    temperature = float(_field(folder, manifest, "temperature", (int, float)))
-    if not 0 < temperature < math.inf:
-        raise BundleError(folder, f"temperature is {temperature}, expected a finite number above 0")
+    temperature = _field(folder, manifest, "temperature", (int, float))
+    if not 0 < temperature <= _HIGHEST_TEMPERATURE:
+        raise BundleError(
+            folder, f"temperature is {shown(temperature)}, expected a number above 0, at most {_HIGHEST_TEMPERATURE}"
+        )
     bundle = Bundle(
         path=folder,
         labels=labels,
@@ -125,7 +127,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         max_positions=max_positions,
         truncation=_field(folder, manifest, "truncation", str, TRUNCATIONS),
         thresholds=_thresholds(folder, manifest, labels, problem_type),
-        temperature=temperature,
+        temperature=float(temperature),
         scheme=_scheme(folder, manifest),
         manifest=manifest,
     )
@@ -199,7 +201,7 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(folder, f"{name} is missing") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(folder, f"{name} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise BundleError(folder, f"{name} holds a {type(value).__name__}, expected a JSON object")

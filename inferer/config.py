@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from inferer.bundle import PROBLEM_TYPES
-from inferer.errors import ConfigError
+from inferer.errors import ConfigError, shown
 
 _ALIASES = {"max_seq_length": "max_length", "threshold": "thresholds"}
 _KEYS = ("model_type", "model_name", "labels", "id2label", "problem_type", "max_length", "thresholds")
@@ -80,7 +80,7 @@ def check_thresholds(name: str, value: Any) -> float | dict[str, float] | None:
         for label, threshold in value.items():
             if not isinstance(label, str):
                 raise ConfigError(name, label, "label names as keys")
-            _check_unit(f"{name}[{label!r}]", threshold)
+            _check_unit(f"{name}[{shown(label)}]", threshold)
         return {label: float(threshold) for label, threshold in value.items()}
     _check_unit(name, value)
     return float(value)
@@ -106,7 +106,7 @@ def _check_unit(name: str, value: object) -> None:
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError("config", str(path), f"a readable JSON file ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError("config", str(path), "a JSON object in the file")

@@ -11,6 +11,9 @@ from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
+# More cannot be meant; far more overflows onnxruntime's integer.
+MOST_THREADS = 1024
+
 # The flags that decide which int8 kernels onnxruntime picks.
 _INT8_FLAGS = (
     "avx2",

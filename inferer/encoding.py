@@ -42,9 +42,9 @@ class Encoder:
         # threads raises "Already borrowed" (huggingface/tokenizers#537).
         self._whole = _load(tokenizer_file)
         self._cut = _load(tokenizer_file)
-        special = self._whole.num_special_tokens_to_add(is_pair=False)
-        if max_length <= special:
-            raise ConfigError("max_length", max_length, f"more than the tokenizer's {special} special tokens")
+        self._special: int = self._whole.num_special_tokens_to_add(is_pair=False)
+        if max_length <= self._special:
+            raise ConfigError("max_length", max_length, f"more than the tokenizer's {self._special} special tokens")
         self._cut.enable_truncation(max_length)
         self.max_length = max_length
 
@@ -52,7 +52,8 @@ class Encoder:
         """Return the encoding of `text`.
 
         truncation: "head" keeps the first tokens, "error" raises TextTooLongError. Raises
-        EmptyTextError for white space alone and TextError for what is not Unicode text.
+        EmptyTextError when there is nothing but white space and characters that the tokenizer drops, and
+        TextError for what is not Unicode text.
         """
         if not isinstance(text, str):
             raise TextError(f"a text must be a str, not {type(text).__name__}")
@@ -66,6 +67,8 @@ class Encoder:
             ) from None
         encoded = self._whole.encode(text)
         num_tokens = len(encoded.ids)
+        if num_tokens <= self._special:  # NUL, zero-width marks: an answer would be about nothing
+            raise EmptyTextError("the text is empty: the tokenizer keeps none of its characters")
         truncated = num_tokens > self.max_length
         if truncated:
             if truncation == "error":

@@ -21,7 +21,10 @@ import os
 def shown(value: object, limit: int = 80) -> str:
     """Return `repr(value)`, cut to `limit` characters, for a message."""
     # A prefix of a huge string says as much, and repr() of all of it would cost memory.
-    text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

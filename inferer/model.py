@@ -25,7 +25,7 @@ from inferer.bundle import (
 )
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, check_thresholds, read_config, spread_thresholds
-from inferer.cpu import available_cpus
+from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
 from inferer.scoring import Prediction, activate, to_prediction
@@ -79,8 +79,8 @@ class ModelInferer:
         spinning: bool = True,
     ) -> None:
         threads = available_cpus() if intra_op_threads is None else intra_op_threads
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise ConfigError("intra_op_threads", intra_op_threads, "a number of threads from 1")
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+            raise ConfigError("intra_op_threads", intra_op_threads, f"a number of threads from 1 to {MOST_THREADS}")
         overrides = read_config(config)
         cache = None if cache_dir is None else Path(cache_dir)
         folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache)

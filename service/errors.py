@@ -70,7 +70,7 @@ def _http(error: HTTPException) -> Response:
     message = f"{request.method} {request.path}: {error.description or error.name}"
     if status == STATUS["NotFound"]:
         routes = sorted({str(rule) for rule in current_app.url_map.iter_rules() if rule.endpoint != "static"})
-        message = f"no route {request.path}; the routes are {', '.join(routes)}"
+        message = f"no route {shown(request.path)}; the routes are {', '.join(routes)}"
     elif status == STATUS["MethodNotAllowed"]:
         allowed: Any = getattr(error, "valid_methods", None) or ()
         headers["Allow"] = ", ".join(sorted(allowed))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from urllib.parse import quote
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 
 from inferer.errors import InfererError
 from inferer.model import ModelInferer
@@ -27,9 +28,10 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
         spinning=settings.worker_count == 1,
     )
     app = Flask("inferer", static_folder=None)
+    app.url_map.merge_slashes = False  # a path is a route or it is not; no redirects
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     install(app, State(settings, inferer))
-    app.before_request(_start_clock)
+    app.before_request(_begin)
     auth.register(app)
     errors.register(app)
     app.after_request(_add_headers)
@@ -46,8 +48,10 @@ def app_or_exit() -> Flask:
         cannot_start(error)
 
 
-def _start_clock() -> None:
+def _begin() -> None:
     g.started = time.perf_counter()
+    # For the access log: the decoded path could hold a line break, and so forge a line.
+    request.environ["inferer.path"] = quote(request.path)
 
 
 def _add_headers(response: Response) -> Response:

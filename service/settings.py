@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from inferer.cpu import available_cpus
+from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import shown
 
 _PREFIX = "INFERER_"
@@ -106,19 +106,26 @@ def _keys(value: str) -> tuple[str, ...]:
     return keys
 
 
+def _host(value: str) -> str:
+    return _text(value.removeprefix("[").removesuffix("]"))
+
+
 def _path(value: str) -> Path:
-    return Path(_text(value)).expanduser()
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise ValueError from error
 
 
 # variable -> (parser, what is expected)
 _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "INFERER_BUNDLE": (_path, "the path of a bundle's folder"),
     "INFERER_MODEL_NAME": (_name, "letters, digits, '.', '_' and '-'"),
-    "INFERER_HOST": (_text, "an address to listen on"),
+    "INFERER_HOST": (_host, "an address to listen on"),
     "PORT": _integer(1, 65535),
     "INFERER_WORKERS": (_auto_or_integer, "'auto' or a whole number from 1"),
     "INFERER_THREADS": _integer(1),
-    "INFERER_INTRA_OP_THREADS": _integer(1),
+    "INFERER_INTRA_OP_THREADS": _integer(1, MOST_THREADS),
     "INFERER_MAX_IN_FLIGHT": _integer(1),
     "INFERER_MAX_BODY_BYTES": _integer(1),
     "INFERER_MAX_TEXTS": _integer(1),
@@ -142,7 +149,7 @@ def from_env(environ: Mapping[str, str]) -> Settings:
         if name not in environ:
             continue
         try:
-            values[name.removeprefix(_PREFIX).lower()] = parse(environ[name])
+            values[name.removeprefix(_PREFIX).lower()] = parse(environ[name].strip())
         except ValueError:
             # A key is a secret even when it is malformed.
             value = "the value" if name == "INFERER_API_KEYS" else shown(environ[name])

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from flask import Request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from inferer.errors import shown
@@ -25,7 +26,7 @@ def read_json(request: Request, kind: type[_T]) -> _T:
     names the field, its value and what is allowed.
     """
     if request.mimetype != "application/json":
-        given = f"'{request.mimetype}'" if request.mimetype else "missing"
+        given = shown(request.mimetype) if request.mimetype else "missing"
         raise ServiceError("UnsupportedMediaType", f"Content-Type is {given}, expected application/json")
     try:
         body = msgspec.json.decode(_bytes(request))
@@ -39,12 +40,15 @@ def read_json(request: Request, kind: type[_T]) -> _T:
 
 def _bytes(request: Request) -> bytes:
     """Return the whole body; raises RequestEntityTooLarge beyond the limit, however it was sent."""
-    data = request.get_data(cache=False)
     limit = request.max_content_length
-    # Werkzeug refuses a Content-Length over the limit, but cuts a chunked body there without a word.
-    full = limit is not None and len(data) >= limit and request.content_length is None
-    if full and request.environ["wsgi.input"].read(1):
-        raise RequestEntityTooLarge
+    try:
+        data = request.get_data(cache=False)
+        # Werkzeug refuses a Content-Length over the limit, but cuts a chunked body there without a word.
+        full = limit is not None and len(data) >= limit and request.content_length is None
+        if full and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+    except ParseException as error:
+        raise ServiceError("InvalidJson", f"the body cannot be read: its chunks are malformed ({error})") from error
     return data
 
 

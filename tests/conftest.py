@@ -43,7 +43,7 @@ def multi(multi_bundle: Path) -> ModelInferer:
 def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Real gunicorn on the tiny single-label bundle, with small limits."""
     log = tmp_path_factory.mktemp("server") / "log"
-    limits = {"INFERER_MAX_BODY_BYTES": "4000", "INFERER_MAX_TEXTS": "4", "INFERER_MAX_TEXT_CHARS": "1000"}
+    limits = {"INFERER_MAX_BODY_BYTES": "20000", "INFERER_MAX_TEXTS": "4", "INFERER_MAX_TEXT_CHARS": "1000"}
     with serving(tiny_bundle, log, **limits) as running:
         yield running
 

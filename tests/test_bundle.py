@@ -81,9 +81,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"max_length": "8"}, "max_length is '8', expected int"),
         ({"max_length": True}, "max_length is True, expected int"),
         ({"truncation": "tail"}, "truncation is 'tail', expected one of head, error"),
-        ({"temperature": float("inf")}, "temperature is inf, expected a finite number"),
+        ({"temperature": float("inf")}, "temperature is inf, expected a number above 0, at most 1000"),
+        ({"temperature": 10**400}, "expected a number above 0, at most 1000"),
         ({"format_version": True}, "format_version True"),
-        ({"temperature": 0}, "temperature is 0.0, expected a finite number above 0"),
+        ({"temperature": 0}, "temperature is 0, expected a number above 0"),
         ({"quantization": {"scheme": "int4"}}, "scheme is 'int4'"),
         ({"quantization": {"scheme": "fp32"}}, "has no fp32 model"),
         ({"files": {}}, "does not list config.json"),
@@ -168,6 +169,9 @@ def test_a_folder_that_may_not_be_entered_is_named(copy: Path, monkeypatch: pyte
 def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:
     """A manifest cut short, or of another type than object, ends in a BundleError."""
     (copy / "inferer.json").write_text('{"format_version": 1')
+    with pytest.raises(BundleError, match="inferer.json cannot be read"):
+        read_bundle(copy)
+    (copy / "inferer.json").write_text("[" * 100_000)
     with pytest.raises(BundleError, match="inferer.json cannot be read"):
         read_bundle(copy)
     (copy / "inferer.json").write_text("[]")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferer import ModelInferer
+from tests import tiny
 from tests.server import ROOT, environment, run_to_end
 
 
@@ -67,6 +68,26 @@ def test_options_may_stand_anywhere(tiny_bundle: Path) -> None:
     for arguments in (("BUNDLE", "--json", "good"), ("--json", "BUNDLE", "good"), ("BUNDLE", "good", "--json")):
         done = run(*(str(tiny_bundle) if a == "BUNDLE" else a for a in arguments))
         assert json.loads(done.stdout)["label"] == "pos", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirection", "words"),
+    [(">&-", "standard output is closed"), (">/dev/full", "cannot be written"), ("<&-", "standard input is closed")],
+)
+def test_a_stream_that_cannot_be_used_is_told_in_a_line(tiny_bundle: Path, redirection: str, words: str) -> None:
+    """With standard output closed or full, or standard input closed, the command says so and exits 2."""
+    text = "" if "<" in redirection else "good"
+    done = run_to_end("bash", "-c", f"{sys.executable} -m inferer {tiny_bundle} {text} {redirection}")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_json_is_plain_ascii_whatever_the_terminal(tmp_path: Path) -> None:
+    """--json stays valid JSON where the terminal's encoding lacks a label's letters."""
+    folder = tiny.write_bundle(tmp_path / "b", labels=("größe", "neg", "other"))
+    done = run_to_end(sys.executable, "-m", "inferer", str(folder), "good", "--json", PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)["label"] == "größe"
 
 
 def test_a_terminal_without_unicode_still_gets_an_answer(tiny_bundle: Path) -> None:

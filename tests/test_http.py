@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
     assert info["labels"] == ["pos", "neg", "other"]
     assert (info["problem_type"], info["max_length"], info["truncation"]) == ("single_label_classification", 8, "head")
     assert info["quantization"]["running"] == "int8-tensor"
-    assert info["limits"] == {"max_texts": 4, "max_text_chars": 1000, "max_body_bytes": 4000, "max_in_flight": 64}
+    assert info["limits"] == {"max_texts": 4, "max_text_chars": 1000, "max_body_bytes": 20000, "max_in_flight": 64}
     assert info["versions"]["onnxruntime"]
 
 
@@ -120,7 +121,7 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
 @pytest.mark.parametrize(
     "body",
     ["{", "", '{"text": "good"', "{'text': 'good'}", '{"text": NaN}', b'{"text": "\xff"}', '{"text": "\\ud800"}',
-     "[" * 3000, '{"text": "good"} {}'],
+     "[" * 3000, '{"text": "good"} {}', '{"text": ' * 900],
 )  # fmt: skip
 def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
     """A body that is not JSON in UTF-8 is answered 400 InvalidJson."""
@@ -185,9 +186,9 @@ def test_415_without_a_content_type(server: Server) -> None:
 
 def test_413_a_body_over_the_limit(server: Server) -> None:
     """A body over the limit, by a little or by far, is answered 413 with the limit."""
-    reply = server.predict({"text": "x" * 5000})
-    assert_error(reply, 413, "PayloadTooLarge", "5012 bytes", "at most 4000")
-    assert_error(server.predict({"text": "x" * 3_000_000}), 413, "PayloadTooLarge", "at most 4000")
+    reply = server.predict({"text": "x" * 25_000})
+    assert_error(reply, 413, "PayloadTooLarge", "25012 bytes", "at most 20000")
+    assert_error(server.predict({"text": "x" * 3_000_000}), 413, "PayloadTooLarge", "at most 20000")
 
 
 def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
@@ -198,7 +199,7 @@ def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
             b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         )
-        for _ in range(6):
+        for _ in range(25):
             connection.sendall(b"3e8\r\n" + chunk + b"\r\n")
         connection.sendall(b"0\r\n\r\n")
         reply = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -206,9 +207,65 @@ def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
     assert json.loads(reply.split(b"\r\n\r\n", 1)[1])["error_type"] == "PayloadTooLarge"
 
 
+@pytest.mark.parametrize("field", ["text", "texts", "threshold", "top_k"])
+def test_422_or_400_for_a_deeply_nested_value(server: Server, field: str) -> None:
+    """A value nested to any depth is the client's mistake, never an internal error."""
+    for depth in (10, *range(950, 1001), 2000):
+        body = f'{{"{field}":' + '{"a":' * depth + "1" + "}" * depth + "}"
+        reply = server.request("POST", "/predict", body, content_type=JSON)
+        assert reply.status in (400, 422), depth
+        assert reply.json()["error_type"] in ("InvalidJson", "Validation")
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"-1\r\n", b"0xe\r\n", b"\r\n", b"5\r\nabcdefgh\r\n0\r\n\r\n"])
+def test_400_a_body_in_malformed_chunks(server: Server, chunks: bytes) -> None:
+    """A body whose chunks cannot be read is answered 400 in JSON, not as an internal error."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head + b"Connection: close\r\n\r\n" + chunks)
+        connection.shutdown(socket.SHUT_WR)
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert reply.startswith(b"HTTP/1.1 400")
+    assert json.loads(reply.split(b"\r\n\r\n", 1)[1])["error_type"] == "InvalidJson"
+
+
+def test_a_header_cannot_move_the_application(server: Server) -> None:
+    """A SCRIPT_NAME header from a client changes nothing."""
+    for value in ("/x", "/predict"):
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.putrequest("POST", "/predict")
+        for name, header in (("SCRIPT_NAME", value), ("Content-Type", JSON), ("Content-Length", "16")):
+            connection.putheader(name, header)
+        connection.endheaders(b'{"text": "good"}')
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(server: Server) -> None:
+    """A line break or an escape in a path is logged encoded, on one line."""
+    server.request("GET", "/%0aPOST%20/predict%20200%20id=forged%1b[31m")
+    log = server.log.read_text()
+    assert "GET /%0APOST%20/predict%20200%20id%3Dforged%1B%5B31m 404" in log
+    assert "\nPOST /predict 200 id=forged" not in log
+    assert "\x1b" not in log
+
+
+def test_a_doubled_slash_is_no_route(server: Server) -> None:
+    """A path with a doubled slash is a 404 in JSON, not a redirect in HTML."""
+    assert_error(server.request("GET", "/health//live"), 404, "NotFound")
+
+
+def test_an_error_does_not_repeat_a_long_key(multi_bundle: Path, tmp_path: Path) -> None:
+    """A long label in a threshold is not sent back whole."""
+    with serving(multi_bundle, tmp_path / "log") as server:
+        reply = server.predict({"text": "good", "threshold": {"x" * 100_000: 2}})
+        assert_error(reply, 422, "Validation", "field 'threshold")
+        assert len(reply.body) < 500
+
+
 def test_404_lists_the_routes(server: Server) -> None:
     """An unknown path is answered 404 in JSON, with the routes that there are."""
-    assert_error(server.request("GET", "/predictions"), 404, "NotFound", "no route /predictions", "/predict")
+    assert_error(server.request("GET", "/predictions"), 404, "NotFound", "no route '/predictions'", "/predict")
 
 
 def test_405_names_what_is_allowed(server: Server) -> None:

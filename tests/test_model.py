@@ -144,7 +144,7 @@ def test_a_config_that_does_not_fit_the_model_is_refused(
         ModelInferer(tiny_bundle, config)
 
 
-@pytest.mark.parametrize("threads", [0, -1, True, 1.5])
+@pytest.mark.parametrize("threads", [0, -1, True, 1.5, 2**31])
 def test_a_wrong_number_of_threads_is_refused(tiny_bundle: Path, threads: Any) -> None:
     """A number of threads that is no integer of at least 1 is refused."""
     with pytest.raises(ConfigError, match="intra_op_threads"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -302,6 +304,18 @@ def test_503_while_draining_on_a_kept_alive_connection(tiny_bundle: Path, slow_a
         connection.close()
         assert busy.result().status == 200
         assert server.process.wait(20) == 0
+
+
+def test_clients_that_do_not_close_hold_up_nobody(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Clients that ask for a close and keep their side open do not hold up a health check."""
+    with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        for _ in range(10):  # with gunicorn's own worker each of them takes 2 s of everybody's time
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        asking = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        asking.request("GET", "/health/live")
+        assert asking.getresponse().status == 200
+        asking.close()
 
 
 def test_a_killed_worker_is_replaced(tiny_bundle: Path, tmp_path: Path) -> None:

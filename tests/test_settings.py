@@ -64,12 +64,24 @@ def test_every_variable_reaches_its_field() -> None:
         ("INFERER_MODEL_NAME", "a/b", "'a/b' is not allowed; expected letters"),
         ("INFERER_BUNDLE", " ", "' ' is not allowed; expected the path"),
         ("INFERER_MAX_BODY_BYTES", "2e6", "'2e6' is not allowed"),
+        (
+            "INFERER_INTRA_OP_THREADS",
+            "2147483648",
+            "'2147483648' is not allowed; expected a whole .* to 1024",
+        ),
+        ("INFERER_CACHE_DIR", "~no-such-user/x", "'~no-such-user/x' is not allowed; expected the path"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expected: str) -> None:
     """A wrong value is refused, and named with its variable."""
     with pytest.raises(SettingsError, match=f"^{name}: {expected}"):
         from_env({name: value})
+
+
+def test_white_space_around_a_value_is_not_part_of_it() -> None:
+    """A value with white space around it means the same as without, for every variable."""
+    assert from_env({"PORT": " 9000 ", "INFERER_WORKERS": " auto\n", "INFERER_MODEL_NAME": " x "}).port == 9000
+    assert from_env({"INFERER_HOST": "[::1]"}).host == "::1"
 
 
 def test_a_wrong_key_is_not_shown() -> None:
