@@ -18,7 +18,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, conn: TConn) -> Any:
         """Answer the request on `conn`; close it here when it is not kept alive."""
         keep = super().handle(conn)
-        if keep is False:
+        if not keep:
             with contextlib.suppress(OSError):
                 conn.close(graceful=True)
             conn.close = _closed  # the accepting thread closes once more
