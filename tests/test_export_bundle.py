@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from export.model_card import model_card
 from export.parity import Parity, parity_texts
 from inferer import BundleError, ModelInferer, read_bundle
 from inferer.config import read_config
-from inferer.cpu import instruction_flags, machine
+from inferer.cpu import instruction_flags
 from inferer.encoding import Encoder
 from inferer.scoring import softmax
 from tests import architectures
@@ -103,7 +104,7 @@ def test_the_manifest_has_the_opset_of_the_model(kept: Path) -> None:
 
 def test_the_manifest_has_the_machine(plain: Path) -> None:
     """The manifest says on which CPU its int8 figures were measured."""
-    assert _manifest(plain)["machine"] == {"architecture": machine(), "cpu_flags": list(instruction_flags())}
+    assert _manifest(plain)["machine"] == {"architecture": platform.machine(), "cpu_flags": list(instruction_flags())}
 
 
 def test_the_manifest_has_the_time_of_its_export(plain: Path) -> None:
@@ -139,6 +140,8 @@ def test_the_parity_figures_are_what_a_server_would_measure(kept: Path) -> None:
     assert parity["int8_mean_change"] == pytest.approx(changes.mean(), abs=1e-5)
     assert parity["int8_agreement"] == pytest.approx(np.mean([a.argmax() == b.argmax() for a, b in pairs]))
     assert 0 < parity["int8_mean_change"] < 0.05
+    assert parity["batch_sizes"] == [2, 3, 8]
+    assert 0 < parity["int8_batch_max_change"] < 0.5
     assert 0 <= parity["fp32_max_difference"] < 1e-4
 
 
@@ -345,6 +348,6 @@ def test_a_label_with_a_bar_does_not_break_the_cards_table(tmp_path: Path, bert:
     config = read_config({"labels": ["a|b", "two\nlines", "c"]})
     checkpoint: Checkpoint = load_checkpoint(bert, config)
     card = model_card(
-        checkpoint, {"scheme": "fp32", "quantized_matmuls": 0}, Parity(1, 0.0, None, None, None), {"m": 1}
+        checkpoint, {"scheme": "fp32", "quantized_matmuls": 0}, Parity(1, (2,), 0.0, None, None, None, None), {"m": 1}
     )
     assert "| 0 | a\\|b |\n| 1 | two lines |\n| 2 | c |\n" in card

@@ -109,5 +109,6 @@ def _swap(folder: Path, target: Path) -> None:
         folder.replace(target)
     except BaseException:
         (aside / _OLD).rename(target)
+        aside.rmdir()
         raise
     shutil.rmtree(aside)
