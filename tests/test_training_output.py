@@ -160,6 +160,20 @@ def test_a_swap_that_is_interrupted_puts_the_old_folder_back(tmp_path: Path, mon
     assert (target / MARKER).read_text() == "old"
 
 
+def test_the_leftover_of_a_process_that_nobody_collected_is_removed(tmp_path: Path) -> None:
+    """A process that was killed and not yet collected by its parent does not keep its leftover."""
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leftover = tmp_path / f".model.{killed.pid}.abcd_123.partial"
+    leftover.mkdir()
+    check_target(tmp_path / "model", MARKER, overwrite=False)
+    assert leftover.exists()
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    check_target(tmp_path / "model", MARKER, overwrite=False)
+    assert not leftover.exists()
+    killed.communicate()
+
+
 @pytest.mark.parametrize("name", [".model.v2.{pid}.abcd_123.partial", ".model.{pid}.partial", ".model.x.ab.partial"])
 def test_only_the_target_s_own_leftovers_are_touched(tmp_path: Path, name: str) -> None:
     """Another target's leftover, or anything else of a like name, is neither removed nor put in the target's place."""

@@ -95,7 +95,16 @@ def _in_use(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return pid != os.getpid()
+    return pid != os.getpid() and not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Return whether process `pid` has ended and only waits to be collected, as orphans in a container may for ever."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def _swap(folder: Path, target: Path) -> None:
