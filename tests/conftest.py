@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from inferer import ModelInferer
 from inferer.bundle import MULTI_LABEL
 from tests import tiny
 from tests.server import ROOT, Server, serving
+
+# The same examples every time, and no clock: a busy machine is not a fault of the code.
+settings.register_profile("here", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 @pytest.fixture(scope="session")
