@@ -14,7 +14,7 @@ from export.source import find_checkpoint
 from inferer.bundle import INT8_TENSOR, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError
-from training.output import OutputError, check_target, interrupt_on_sigterm
+from training.output import OutputError, check_target, interrupt_on_signals
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +50,7 @@ def _config(args: argparse.Namespace) -> Config:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 when it cannot be done, 130 when interrupted."""
     args = _parser().parse_args(argv)
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     try:
         config = _config(args)
         target = Path(args.bundle)

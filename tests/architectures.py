@@ -97,11 +97,12 @@ def bundle(factory: pytest.TempPathFactory, architecture: str) -> Path:
 
 def run_export(*arguments: object) -> int:
     """Run `python -m export` in this process, as a user would call it; return its exit code."""
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return main([str(argument) for argument in arguments])
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def write_checkpoint(folder: Path, architecture: str, **changes: Any) -> Path:

@@ -262,3 +262,20 @@ def test_the_folder_and_its_files_can_be_read_by_others(tmp_path: Path) -> None:
         (folder / "weights").touch(mode=0o600)
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "model" / "weights").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_inside_exec_leaves_the_exit_code_to_the_program(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal that strikes while `exec` runs a string, as imports do, ends `python -m` with the program's own code."""
+    (tmp_path / "program.py").write_text(
+        "import signal, sys\n"
+        "from training.output import interrupt_on_signals\n"
+        "interrupt_on_signals()\n"
+        "try:\n"
+        f"    exec('signal.raise_signal({int(number)})')\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-m", "program"], env=environment, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"")

@@ -65,11 +65,12 @@ class Run:
 
 
 @pytest.fixture(autouse=True)
-def _sigterm() -> Iterator[None]:
-    """Put back what `main` sets for SIGTERM in this process."""
-    before = signal.getsignal(signal.SIGTERM)
+def _signals() -> Iterator[None]:
+    """Put back what `main` sets for SIGTERM and Ctrl-C in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

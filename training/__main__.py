@@ -10,7 +10,7 @@ from training.csv_file import read_csv
 from training.data import Dataset, check_class_sizes
 from training.errors import TrainingError
 from training.name_lists import read_name_lists
-from training.output import OutputError, check_target, interrupt_on_sigterm
+from training.output import OutputError, check_target, interrupt_on_signals
 from training.recipe import Recipe, check_recipe, make_recipe, read_recipe
 
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(_parser().parse_args(argv))
     overwrite = bool(given.pop("overwrite", False))
     config = given.pop("config", None)
-    interrupt_on_sigterm()
+    interrupt_on_signals()
     try:
         recipe = read_recipe(Path(config)) if config else Recipe()
         recipe = check_recipe(make_recipe(recipe, given, Path(), "command line"))

@@ -20,13 +20,24 @@ class OutputError(Exception):
     """A folder cannot be written where it was asked for; the message names it and says why."""
 
 
-def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end this process as Ctrl-C does, so that a half-written folder is removed."""
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM, or Ctrl-C, as an exception that a half-written folder is removed by.
+
+    Not KeyboardInterrupt itself: when that strikes inside `exec` of a string (as importing dataclasses
+    does by the hundred), CPython remembers it, and `python -m` dies of SIGINT after the program
+    has caught it and returned its own exit code.
+    """
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and Ctrl-C raise Interrupted in the main thread; an ignored Ctrl-C stays ignored."""
 
     def interrupt(_signum: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
+        raise Interrupted
 
     signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
