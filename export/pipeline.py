@@ -63,7 +63,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
         quantized = 0
         if choices.scheme != FP32:
             int8 = folder / INT8_MODEL
-            quantized = quantize(fp32, int8, token_linears(checkpoint.model))
+            quantized = quantize(fp32, int8, token_linears(checkpoint.model), choices.scheme)
         step("comparing torch, fp32 and int8")
         parity = check_parity(checkpoint, encoder, fp32, int8)
         step("writing the bundle")

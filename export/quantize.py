@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 
 import onnx
@@ -19,14 +19,26 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from export.errors import ExportError
 from export.onnx_model import Linear
 
+_INT8_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 
-def quantize(fp32: Path, target: Path, linears: Sequence[Linear]) -> int:
-    """Write the int8 version of `fp32` to `target`; return how many MatMuls were quantized.
 
-    linears: the encoder's linear layers, each of which must have become that many int8 MatMuls. The
-    head's (Gemm nodes, one row a text) stay fp32: they cost nothing and decide the answer. Raises
-    ExportError, naming the layers, when one was left out.
+def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, kept: Collection[str] = ()) -> int:
+    """Write the int8 version of `fp32` to `target`; return how many matrix products are int8.
+
+    linears: the encoder's linear layers, each of which must have become that many int8 products, but
+    those named in `kept`, which stay fp32. The head's (Gemm nodes, one row a text) stay fp32 too: they
+    cost nothing and decide the answer. Raises ExportError, naming the layers, when one was left out.
     """
+    graph = onnx.load(fp32, load_external_data=False).graph
+    names = {linear.name for linear in linears}
+    stay = [node.name for node in graph.node if node.op_type == "MatMul" and layer_of(node.name, names) in kept]
+    _tensor_wise(fp32, target, stay)
+    quantized = onnx.load(target).graph
+    check_all_quantized(quantized, [linear for linear in linears if linear.name not in kept])
+    return sum(node.op_type in _INT8_PRODUCTS for node in quantized.node)
+
+
+def _tensor_wise(fp32: Path, target: Path, stay: Sequence[str]) -> None:
     graph = onnx.load(fp32, load_external_data=False).graph
     gemms = [node.name for node in graph.node if node.op_type == "Gemm"]
     # The quantizer turns Gemm into MatMul and Add first, under this name, and looks for exclusions after.
@@ -40,19 +52,16 @@ def quantize(fp32: Path, target: Path, linears: Sequence[Linear]) -> int:
             target,
             weight_type=QuantType.QInt8,  # unsigned weights run 6-8 times slower on VNNI
             per_channel=True,
-            nodes_to_exclude=head,
+            nodes_to_exclude=[*head, *stay],
         )
     finally:
         root.setLevel(level)
-    quantized = onnx.load(target).graph
-    check_all_quantized(quantized, linears)
-    return sum(node.op_type == "MatMulInteger" for node in quantized.node)
 
 
 def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> None:
-    """Raise ExportError unless `graph` has an int8 MatMul for every call of every layer in `linears`."""
+    """Raise ExportError unless `graph` has an int8 product for every call of every layer in `linears`."""
     names = {linear.name for linear in linears}
-    found = Counter(_layer(node.name, names) for node in graph.node if node.op_type == "MatMulInteger")
+    found = Counter(layer_of(node.name, names) for node in graph.node if node.op_type in _INT8_PRODUCTS)
     expected = sum(linear.calls for linear in linears)
     if found.total() == expected:
         return
@@ -63,7 +72,7 @@ def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> No
     )
 
 
-def _layer(node_name: str, known: Set[str]) -> str:
+def layer_of(node_name: str, known: Set[str]) -> str:
     """Return the layer's name in the model from a node's: /bert/encoder/layer.0/…/query/MatMul_quant.
 
     The exporter numbers the later calls of a layer that runs several times: …/query_1/MatMul_quant.

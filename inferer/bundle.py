@@ -28,10 +28,12 @@ SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
 TRUNCATIONS = ("head", "error")
-# onnxruntime's dynamic int8, one activation scale a tensor: an answer would depend on its batch
+# One activation scale a token: an answer does not depend on its batch.
+INT8_TOKEN = "int8-token"
+# onnxruntime's own dynamic int8, one activation scale a tensor: an answer would depend on its batch.
 INT8_TENSOR = "int8-tensor"
 FP32 = "fp32"
-SCHEMES = (INT8_TENSOR, FP32)
+SCHEMES = (INT8_TOKEN, INT8_TENSOR, FP32)
 
 DEFAULT_THRESHOLD = 0.5
 _HIGHEST_TEMPERATURE = 1000  # far above any that was ever fitted; every score is the same there
