@@ -1,8 +1,10 @@
-"""fp32 ONNX to dynamic int8 by onnxruntime's own quantizer, and the proof that nothing was left out.
+"""fp32 ONNX to dynamic int8, and the proof that nothing was left out.
 
-Scheme `int8-tensor`: signed weights, one scale a column; activations scaled at run time over the whole
-tensor. That scale spans a batch, so a text's answer would depend on its neighbours: bundles of this
-scheme are run one text at a time.
+`int8-token`: this project's own; the encoder is rewritten first (export/encoder.py), then quantized with one
+scale a token (export/token_wise.py). A text's answer does not depend on what else is in the batch.
+
+`int8-tensor`: onnxruntime's own quantizer, signed weights, one scale a column; activations scaled at run
+time over the whole tensor. That scale spans a batch, so bundles of this scheme are run one text at a time.
 """
 
 from __future__ import annotations
@@ -14,33 +16,63 @@ from collections.abc import Collection, Sequence, Set
 from pathlib import Path
 
 import onnx
+from onnx import helper
+from onnx.onnx_ml_pb2 import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from export.encoder import JOINED, Hints, rebuild_encoder
 from export.errors import ExportError
+from export.graph import MICROSOFT, Graph
+from export.layers import find_layers
 from export.onnx_model import Linear
+from export.probe import check_same, probe
+from export.token_wise import quantize_linears, quantize_tables
+from inferer.bundle import INT8_TOKEN
 
+_OPSET = 21  # the first with QuantizeLinear by blocks, which takes a scale a row as it comes
+_IR_VERSION = 10  # opset 21's own
 _INT8_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 
 
 def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, kept: Collection[str] = ()) -> int:
-    """Write the int8 version of `fp32` to `target`; return how many matrix products are int8.
+    """Write the int8 version of `fp32` to `target`; return how many of the linear layers' calls are int8.
 
     linears: the encoder's linear layers, each of which must have become that many int8 products, but
     those named in `kept`, which stay fp32. The head's (Gemm nodes, one row a text) stay fp32 too: they
     cost nothing and decide the answer. Raises ExportError, naming the layers, when one was left out.
     """
-    graph = onnx.load(fp32, load_external_data=False).graph
+    model = onnx.load(fp32, load_external_data=False)
     names = {linear.name for linear in linears}
-    stay = [node.name for node in graph.node if node.op_type == "MatMul" and layer_of(node.name, names) in kept]
-    _tensor_wise(fp32, target, stay)
+    stay = {node.name for node in model.graph.node if node.op_type == "MatMul" and layer_of(node.name, names) in kept}
+    if scheme == INT8_TOKEN:
+        _token_wise(fp32, model, target, stay)
+    else:
+        _tensor_wise(fp32, target, model, stay)
     quantized = onnx.load(target).graph
-    check_all_quantized(quantized, [linear for linear in linears if linear.name not in kept])
-    return sum(node.op_type in _INT8_PRODUCTS for node in quantized.node)
+    return check_all_quantized(quantized, [linear for linear in linears if linear.name not in kept])
 
 
-def _tensor_wise(fp32: Path, target: Path, stay: Sequence[str]) -> None:
-    graph = onnx.load(fp32, load_external_data=False).graph
-    gemms = [node.name for node in graph.node if node.op_type == "Gemm"]
+def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> None:
+    graph = Graph(model)
+    hints = Hints()
+    layers = find_layers(graph)
+    if layers:
+        seen = probe(fp32, graph, [layer.x for layer in layers])
+        hints = rebuild_encoder(graph, layers, seen.means, stay)
+        graph.prune(*hints.row_shapes.values())
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)])
+    model.ir_version = _IR_VERSION
+    if layers:
+        check_same(model, seen)
+    quantize_linears(graph, stay, hints)
+    quantize_tables(graph)
+    graph.prune()
+    onnx.save(model, target)
+
+
+def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) -> None:
+    gemms = [node.name for node in model.graph.node if node.op_type == "Gemm"]
     # The quantizer turns Gemm into MatMul and Add first, under this name, and looks for exclusions after.
     head = [*gemms, *(f"{name}_MatMul" for name in gemms)]
     root = logging.getLogger()
@@ -58,13 +90,17 @@ def _tensor_wise(fp32: Path, target: Path, stay: Sequence[str]) -> None:
         root.setLevel(level)
 
 
-def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> None:
-    """Raise ExportError unless `graph` has an int8 product for every call of every layer in `linears`."""
+def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> int:
+    """Return the int8 products in `graph`, which must be one for every call of every layer in `linears`.
+
+    A product that computes several layers counts for each. Raises ExportError otherwise.
+    """
     names = {linear.name for linear in linears}
-    found = Counter(layer_of(node.name, names) for node in graph.node if node.op_type in _INT8_PRODUCTS)
+    products = [node.name for node in graph.node if node.op_type in _INT8_PRODUCTS]
+    found = Counter(layer_of(part, names) for name in products for part in name.split(JOINED))
     expected = sum(linear.calls for linear in linears)
     if found.total() == expected:
-        return
+        return expected
     left = [linear.name for linear in linears if found[linear.name] < linear.calls]
     raise ExportError(
         f"{found.total()} linear layers were quantized, {expected} expected; "

@@ -1,0 +1,264 @@
+"""Rewrite the encoder of an exported graph into one that does the same with fewer and cheaper nodes.
+
+Everything here is exact algebra or layout, still in fp32; int8 comes after (export/token_wise.py):
+
+- activations are [tokens · texts, width], token by token, so that attention reads heads in place;
+- 1/sqrt(head width) goes into the query's weights; the key's bias goes, as a softmax does not see it; the
+  value's bias goes through the output projection, as the rows of a softmax sum to one;
+- what a layer reads is shifted so that each channel's mean is near zero, by way of the normalization before
+  it: a channel that is far off on one side no longer sets every token's scale (the shifting of Outlier
+  Suppression+, Wei et al., arXiv 2304.09145). Biases take it back, so that how good the means are decides how
+  much int8 loses, and never what the graph computes;
+- query, key and value are one product; the feed-forward branch's last bias moves into the normalization
+  before the branch, and what that changes for the branch's first product goes into its bias;
+- where the head reads only the first token, the last layer computes, after its keys and values, two tokens
+  a text (one alone would take onnxruntime's matrix-vector kernel, which rounds differently);
+- without padding the mask is not added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import TensorProto, helper
+from onnx.onnx_ml_pb2 import NodeProto
+
+from export.graph import MICROSOFT, Graph, attribute
+from export.layers import GraphLinear, Layer, Norm
+
+# Between names of the layers that one product computes.
+JOINED = "+"
+_NEGATIVE = 1e9  # exp of a score minus this is 0 in fp32, whatever the score
+
+
+@dataclass
+class Hints:
+    """What the rewriting knows of tensors of shape [rows, width], for those that quantize them.
+
+    row_shapes: the name of a tensor that holds [rows, 1]. floors: a bound f where no element is below -f.
+    """
+
+    row_shapes: dict[str, str] = field(default_factory=dict)
+    floors: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Names of what depends on the input.
+
+    texts: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end:
+    the same count as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where padded: bool.
+    """
+
+    texts: str
+    rows: str
+    first_rows: str
+    first_end: str
+    mask: str
+    padded: str
+
+
+# GELU is nowhere below -0.16997 (erf), -0.17004 (tanh).
+_GELU_FLOOR = 0.171
+
+
+def rebuild_encoder(
+    graph: Graph, layers: Sequence[Layer], means: Mapping[str, np.ndarray], kept: Set[str] = frozenset()
+) -> Hints:
+    """Rewrite the encoder, which is `layers`, in place; return what is known of the new tensors.
+
+    means: of each channel of what a layer reads, by the tensor's name, [width]. kept: MatMul nodes that will
+    stay fp32, and are therefore not joined with others.
+    """
+    last = layers[-1].output_norm.y
+    reads = graph.readers(last)
+    trim = all(node.op_type == "Gather" and _takes_first(graph, node) for node in reads)
+    block = _Block(graph, kept, _sizes(graph), Hints())
+    width = graph.value(layers[0].attention_norm.gamma).size
+    x = graph.add("Reshape", graph.add("Transpose", layers[0].x, perm=[1, 0, 2]), _ints(graph, -1, width))
+    none = np.zeros(width)
+    shifts = [none, *(-means[layer.x] for layer in layers[1:]), none]
+    for layer, shift, shift_after in zip(layers, shifts[:-1], shifts[1:], strict=True):
+        x = block.emit(layer, x, shift, shift_after, trim=trim and layer is layers[-1])
+    if trim:
+        first = graph.add("Slice", x, _ints(graph, 0), block.sizes.texts, _ints(graph, 0))
+        for node in reads:
+            graph.replace(node.output[0], first)
+    else:
+        shape = graph.add("Concat", _ints(graph, -1), block.sizes.texts, _ints(graph, width), axis=0)
+        graph.replace(last, graph.add("Transpose", graph.add("Reshape", x, shape), perm=[1, 0, 2]))
+    return block.hints
+
+
+def _takes_first(graph: Graph, node: NodeProto) -> bool:
+    index = graph.constant(node.input[1])
+    return attribute(node, "axis", 0) == 1 and index is not None and index.ndim == 0 and int(index) == 0
+
+
+@dataclass
+class _Block:
+    """Emits layers into `graph`."""
+
+    graph: Graph
+    kept: Set[str]
+    sizes: _Sizes
+    hints: Hints
+
+    def emit(self, layer: Layer, x: str, shift: np.ndarray, shift_after: np.ndarray, *, trim: bool) -> str:
+        """Emit `layer` on `x`, which has `shift` on top of it; return its output with `shift_after` on top.
+
+        trim: only for the first two tokens of each text.
+        """
+        graph = self.graph
+        rows = self.sizes.rows
+        self.hints.row_shapes[x] = rows
+        context, x, rows = self._attention(layer, x, shift, rows, trim=trim)
+        self.hints.row_shapes[context] = rows
+        value_bias = _bias(graph, layer.value) - shift @ graph.value(layer.value.weight)
+        bias = value_bias @ graph.value(layer.output.weight) + _bias(graph, layer.output) - shift
+        attended = graph.add("Add", self._product(context, layer.output), graph.weight(_row(bias)))
+        total = graph.add("Add", attended, x)
+        # The bias of the feed-forward branch rides on the residual from here on.
+        outer_bias = _bias(graph, layer.outer)
+        x = self._norm(total, layer.attention_norm, outer_bias)
+        self.hints.row_shapes[x] = rows
+        inner_bias = _bias(graph, layer.inner) - outer_bias @ graph.value(layer.inner.weight)
+        inner = graph.add("Add", self._product(x, layer.inner), graph.weight(_row(inner_bias)))
+        inner = self._activation(layer, inner)
+        self.hints.row_shapes[inner] = rows
+        total = graph.add("Add", self._product(inner, layer.outer), x)
+        return self._norm(total, layer.output_norm, shift_after)
+
+    def _attention(self, layer: Layer, x: str, shift: np.ndarray, rows: str, *, trim: bool) -> tuple[str, str, str]:
+        """Return the heads' output, [rows, width], the residual to add it to, and what tells their rows."""
+        graph = self.graph
+        scale = 1 / np.sqrt(graph.value(layer.query.weight).shape[1] / layer.heads)
+        bias = (_bias(graph, layer.query) - shift @ graph.value(layer.query.weight)) * scale
+        residual = x
+        if trim:
+            rows = self.sizes.first_rows
+            residual = graph.add("Slice", x, _ints(graph, 0), self.sizes.first_end, _ints(graph, 0))
+            self.hints.row_shapes[residual] = rows
+            (query,) = self._heads(residual, layer, {layer.query: scale})
+            key, value = self._heads(x, layer, {layer.key: 1.0, layer.value: 1.0})
+        else:
+            query, key, value = self._heads(x, layer, {layer.query: scale, layer.key: 1.0, layer.value: 1.0})
+        query = graph.add("Add", query, graph.weight(bias.reshape(layer.heads, -1).astype(np.float32)))
+        scores = graph.add("FusedMatMul", query, key, domain=MICROSOFT, transBatchA=1, transBatchB=1, transB=1)
+        shares = self._softmax(scores)
+        context = graph.add("FusedMatMul", shares, value, domain=MICROSOFT, transBatchB=1)
+        width = graph.value(layer.value.weight).shape[1]
+        context = graph.add("Reshape", graph.add("Transpose", context, perm=[2, 0, 1, 3]), _ints(graph, -1, width))
+        return context, residual, rows
+
+    def _heads(self, x: str, layer: Layer, parts: dict[GraphLinear, float]) -> list[str]:
+        """Return each of `parts`, scaled, split into heads: [tokens, texts, heads, head width]."""
+        graph = self.graph
+        head_width = graph.value(layer.query.weight).shape[1] // layer.heads
+        apart = any(linear.node in self.kept for linear in parts)
+        groups = [{linear: scale} for linear, scale in parts.items()] if apart else [parts]
+        found: list[str] = []
+        for group in groups:
+            name = JOINED.join(f"{linear.weight}*{scale:g}" for linear, scale in group.items())
+            joined = np.concatenate([graph.value(linear.weight) * scale for linear, scale in group.items()], axis=1)
+            product = graph.add(
+                "MatMul",
+                x,
+                graph.weight(joined.astype(np.float32), f"inferer.{name}"),
+                name=JOINED.join(linear.node for linear in group),
+            )
+            shape = graph.add(
+                "Concat", _ints(graph, -1), self.sizes.texts, _ints(graph, len(group) * layer.heads, head_width), axis=0
+            )
+            split = graph.add("Reshape", product, shape)
+            if len(group) == 1:
+                found.append(split)
+            else:
+                found += graph.add_many("Split", [split, _ints(graph, *[layer.heads] * len(group))], len(group), axis=2)
+        return found
+
+    def _softmax(self, scores: str) -> str:
+        """Return the softmax of `scores`, with the mask added where there is padding."""
+        self.graph.serial += 1
+        masked, with_mask, without = (f"inferer.softmax_{self.graph.serial}.{i}" for i in range(3))
+        then = helper.make_graph(
+            [
+                helper.make_node("Add", [scores, self.sizes.mask], [masked]),
+                helper.make_node("Softmax", [masked], [with_mask], axis=-1),
+            ],
+            "masked",
+            [],
+            [helper.make_tensor_value_info(with_mask, TensorProto.FLOAT, None)],
+        )
+        plain = helper.make_graph(
+            [helper.make_node("Softmax", [scores], [without], axis=-1)],
+            "plain",
+            [],
+            [helper.make_tensor_value_info(without, TensorProto.FLOAT, None)],
+        )
+        return self.graph.add("If", self.sizes.padded, then_branch=then, else_branch=plain)
+
+    def _product(self, x: str, linear: GraphLinear) -> str:
+        return self.graph.add("MatMul", x, linear.weight, name=linear.node)
+
+    def _norm(self, x: str, norm: Norm, constant: np.ndarray) -> str:
+        beta = (self.graph.value(norm.beta) + constant).astype(np.float32)
+        beta_name = self.graph.weight(beta)
+        return self.graph.add("LayerNormalization", x, norm.gamma, beta_name, axis=-1, epsilon=norm.epsilon)
+
+    def _activation(self, layer: Layer, x: str) -> str:
+        """Emit the activation on `x`: as one node where there is one, else as the nodes that it was exported to."""
+        graph = self.graph
+        kinds = {node.op_type for node in layer.activation}
+        if "Erf" in kinds or {"Tanh", "Pow"} <= kinds:
+            # A bias of its own would make it BiasGelu, whose kernel takes 1.8 times as long as Add and Gelu.
+            y = graph.add("Gelu" if "Erf" in kinds else "FastGelu", x, domain=MICROSOFT)
+            self.hints.floors[y] = _GELU_FLOOR
+            return y
+        renamed = {layer.inner_output: x}
+        for node in layer.activation:
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            inputs = [renamed.get(name, name) for name in node.input]
+            renamed[node.output[0]] = graph.add(node.op_type, *inputs, domain=node.domain, **attributes)
+        y = renamed[layer.outer.x]
+        if kinds == {"Relu"}:
+            self.hints.floors[y] = 0.0
+        return y
+
+
+def _sizes(graph: Graph) -> _Sizes:
+    shape = graph.add("Shape", "attention_mask")
+    zero, one, two = (_ints(graph, i) for i in range(3))
+    texts = graph.add("Slice", shape, zero, one)
+    tokens = graph.add("Slice", shape, one, two)
+    first_end = graph.add("Mul", texts, graph.add("Min", tokens, two))
+    mask = graph.add("Sub", graph.add("Cast", "attention_mask", to=TensorProto.FLOAT), _float(graph, 1))
+    padded = graph.add("Cast", graph.add("ReduceMin", "attention_mask", keepdims=0), to=TensorProto.BOOL)
+    return _Sizes(
+        texts=texts,
+        rows=graph.add("Concat", graph.add("Mul", texts, tokens), one, axis=0),
+        first_rows=graph.add("Concat", first_end, one, axis=0),
+        first_end=first_end,
+        mask=graph.add("Unsqueeze", graph.add("Mul", mask, _float(graph, _NEGATIVE)), _ints(graph, 1, 2)),
+        padded=graph.add("Not", padded),
+    )
+
+
+def _bias(graph: Graph, linear: GraphLinear) -> np.ndarray:
+    if linear.bias is None:
+        return np.zeros(graph.value(linear.weight).shape[1])
+    return graph.value(linear.bias)
+
+
+def _row(vector: np.ndarray) -> np.ndarray:
+    return vector.astype(np.float32)[np.newaxis, :]
+
+
+def _ints(graph: Graph, *values: int) -> str:
+    return graph.weight(np.array(values, np.int64), f"inferer.{list(values)}")
+
+
+def _float(graph: Graph, value: float) -> str:
+    return graph.weight(np.array(value, np.float32), f"inferer.{value!r}")

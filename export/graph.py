@@ -1,0 +1,150 @@
+"""An ONNX graph that can be asked and extended: who makes a tensor, who reads it, and what is constant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.onnx_ml_pb2 import GraphProto, ModelProto, NodeProto
+
+MICROSOFT = "com.microsoft"
+
+
+class Graph:
+    """A model's main graph, with the look-ups that a pass over it needs. Edits in place.
+
+    `prune` must be called at the end: it drops what nothing reads any more and puts nodes in order.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        self.proto: GraphProto = model.graph
+        self.serial = 0
+        self._index()
+
+    def _index(self) -> None:
+        self.producer = {name: node for node in self.proto.node for name in node.output}
+        self._readers: defaultdict[str, list[NodeProto]] = defaultdict(list)
+        for node in self.proto.node:
+            self._count_in(node)
+        self._weights = {tensor.name: tensor for tensor in self.proto.initializer}
+
+    def readers(self, tensor: str) -> list[NodeProto]:
+        """Return the nodes that read `tensor`, once each, but not those that only ask for its shape."""
+        return [node for node in self._readers[tensor] if node.op_type != "Shape"]
+
+    def constant(self, tensor: str) -> np.ndarray | None:
+        """Return the value of `tensor` where the graph fixes it, else None."""
+        if tensor in self._weights:
+            return numpy_helper.to_array(self._weights[tensor])
+        node = self.producer.get(tensor)
+        if node is None or node.op_type != "Constant":
+            return None
+        return numpy_helper.to_array(node.attribute[0].t) if node.attribute[0].name == "value" else None
+
+    def value(self, tensor: str) -> np.ndarray:
+        """Return the value of a constant in float64, for algebra."""
+        array = self.constant(tensor)
+        if array is None:
+            raise KeyError(tensor)
+        return array.astype(np.float64)
+
+    def is_constant(self, tensor: str) -> bool:
+        """Return whether the graph fixes the value of `tensor`."""
+        return tensor in self._weights or (tensor in self.producer and self.producer[tensor].op_type == "Constant")
+
+    def weight(self, array: np.ndarray, name: str | None = None) -> str:
+        """Add a constant and return its name. With a `name` that is there already, return that one."""
+        if name is None:
+            self.serial += 1
+            name = f"inferer.constant_{self.serial}"
+        if name not in self._weights:
+            tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self.proto.initializer.append(tensor)
+            self._weights[name] = self.proto.initializer[-1]
+        return name
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a weight, without reading it."""
+        return tuple(self._weights[tensor].dims)
+
+    def add(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.add_many(op, inputs, 1, name=name, domain=domain, **attributes)[0]
+
+    def add_many(
+        self, op: str, inputs: Iterable[str], outputs: int, *, name: str = "", domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs and return their names."""
+        self.serial += 1
+        name = name or f"inferer/{op}_{self.serial}"
+        made = [f"{name}:{i}" for i in range(outputs)]
+        node = helper.make_node(op, list(inputs), made, name=name, domain=domain, **attributes)
+        self.proto.node.append(node)
+        node = self.proto.node[-1]
+        self.producer.update(dict.fromkeys(made, node))
+        self._count_in(node)
+        return made
+
+    def replace(self, old: str, new: str) -> None:
+        """Let every node that reads `old` read `new`."""
+        for node in list(self._readers[old]):
+            for i, name in enumerate(node.input):
+                if name == old:
+                    node.input[i] = new
+            self._readers[new].append(node)
+        self._readers[old].clear()
+
+    def prune(self, *wanted: str) -> None:
+        """Drop what neither the outputs nor the tensors `wanted` need, and order nodes after what they read."""
+        kept: list[NodeProto] = []
+        done: set[str] = set()
+        stack = [(name, False) for name in (*(output.name for output in self.proto.output), *wanted)]
+        while stack:
+            tensor, ready = stack.pop()
+            node = self.producer.get(tensor)
+            if node is None or (tensor in done and not ready):
+                continue
+            if ready:
+                kept.append(node)
+                continue
+            done.update(node.output)
+            stack.append((tensor, True))
+            stack.extend((name, False) for name in _reads(node) if name not in done)
+        order = [_copy(node) for node in kept]
+        del self.proto.node[:]
+        self.proto.node.extend(order)
+        read = {name for node in order for name in _reads(node)}
+        weights = [_copy(tensor) for tensor in self.proto.initializer if tensor.name in read]
+        del self.proto.initializer[:]
+        self.proto.initializer.extend(weights)
+        del self.proto.value_info[:]
+        self._index()
+
+    def _count_in(self, node: NodeProto) -> None:
+        for name in dict.fromkeys(node.input):
+            self._readers[name].append(node)
+
+
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of a node's attribute."""
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def _reads(node: NodeProto) -> list[str]:
+    """Return the tensors that `node` reads, those that its subgraphs take from around them included."""
+    names = [name for name in node.input if name]
+    for a in node.attribute:
+        if a.type == onnx.AttributeProto.GRAPH:
+            inner = {output for inside in a.g.node for output in inside.output}
+            names += [name for inside in a.g.node for name in _reads(inside) if name not in inner]
+    return names
+
+
+def _copy(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
