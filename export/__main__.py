@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from export.errors import ExportError
-from export.eval_file import add_arguments, read_eval_file
+from export.eval_options import add_arguments, read_eval_file
 from export.limits import Limits
 from export.source import find_checkpoint
 from inferer.bundle import INT8_TENSOR, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS

@@ -78,6 +78,8 @@ def screen(guard: Mapping[str, Any], *, limits: str, multi: bool) -> list[str]:
     scheme = guard["measured"]["scheme"]
     lines = [f"  {scheme} against fp32 on {guard['evaluated']} of your texts"]
     lines += [f"    {note}" for note in notes(guard, multi=multi)]
+    if not guard["labels_from"]:
+        lines.append("    for accuracy, name the column of the labels: --label-column NAME")
     rows = [("", "", "95 % interval", "n"), *figure_rows(guard["figures"], multi=multi)]
     lines += [f"    {what:<27}{value:>11}   {interval:<24}{n:>7}".rstrip() for what, value, interval, n in rows]
     if not limits:
