@@ -73,8 +73,16 @@ def rung_rows(guard: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def screen(guard: Mapping[str, Any], *, limits: str, multi: bool) -> list[str]:
-    """Return the lines for a terminal of 80 columns. limits: in words, empty when none were set."""
+def limits_in_words(guard: Mapping[str, Any]) -> str:
+    """Return the limits that were set, in words; nothing when none were."""
+    drop, agreement = (guard["limits"][name] for name in ("max_accuracy_drop_points", "min_agreement_percent"))
+    parts = [] if drop is None else [f"accuracy at most {drop:g} points lower"]
+    parts += [] if agreement is None else [f"same label for at least {agreement:g} %"]
+    return ", ".join(parts)
+
+
+def screen(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
+    """Return the lines for a terminal of 80 columns."""
     scheme = guard["measured"]["scheme"]
     lines = [f"  {scheme} against fp32 on {guard['evaluated']} of your texts"]
     lines += [f"    {note}" for note in notes(guard, multi=multi)]
@@ -82,6 +90,7 @@ def screen(guard: Mapping[str, Any], *, limits: str, multi: bool) -> list[str]:
         lines.append("    for accuracy, name the column of the labels: --label-column NAME")
     rows = [("", "", "95 % interval", "n"), *figure_rows(guard["figures"], multi=multi)]
     lines += [f"    {what:<27}{value:>11}   {interval:<24}{n:>7}".rstrip() for what, value, interval, n in rows]
+    limits = limits_in_words(guard)
     if not limits:
         return lines
     lines.append(f"  limits: {limits}")
@@ -102,6 +111,8 @@ def card_section(guard: Mapping[str, Any], *, multi: bool) -> str:
     lines += ["| | | 95 % interval | n |", "| --- | ---: | --- | ---: |"]
     lines += [f"| {' | '.join(row)} |" for row in figure_rows(guard["figures"], multi=multi)]
     lines += ["", f"Read: {'; '.join(notes(guard, multi=multi))}. {guard['intervals']}.", ""]
+    if limits := limits_in_words(guard):
+        lines += [f"Limits: {limits}.", ""]
     if len(guard["rungs"]) > 1:
         lines += ["| tried | same label | accuracy lost | size | limits |", "| --- | ---: | ---: | ---: | --- |"]
         lines += [f"| {' | '.join(row)} |" for row in rung_rows(guard)]

@@ -38,17 +38,6 @@ class Limits:
                 f"--min-agreement is {agreement:g}, expected {_LEAST_PERCENT} to 100 per cent (99 means 99 %, not 0.99)"
             )
 
-    def __bool__(self) -> bool:
-        return self.max_accuracy_drop is not None or self.min_agreement is not None
-
-    def __str__(self) -> str:
-        parts = []
-        if self.max_accuracy_drop is not None:
-            parts.append(f"accuracy at most {self.max_accuracy_drop:g} points lower")
-        if self.min_agreement is not None:
-            parts.append(f"same label for at least {self.min_agreement:g} %")
-        return ", ".join(parts)
-
     def missed(self, figures: Mapping[str, Figure]) -> tuple[str, ...]:
         """Return the names of the figures that miss a limit: accuracy_drop, agreement, both or none."""
         missed = []

@@ -138,7 +138,7 @@ def _report(path: Path, target: Path, parity: Parity, guard: Guard | None) -> No
             f"{parity.int8_mean_change:.4f} on average, {parity.int8_max_change:.4f} at most"
         )
     if guard is not None:
-        lines += screen(guard.as_dict(), limits=str(guard.limits), multi=guard.multi)
+        lines += screen(guard.as_dict(), multi=guard.multi)
     elif parity.int8_agreement is not None:
         lines.append("  int8 was not checked on your texts; to do it: --eval FILE.csv --label-column NAME")
     print("\n".join(lines), file=sys.stderr)

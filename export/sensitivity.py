@@ -22,10 +22,11 @@ Quantizer = Callable[[Path, Collection[str]], int]
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One layer, and the mean KL(fp32||int8) in nats over the sample when only that layer is int8."""
+    """One layer, and the mean KL(fp32||int8) in nats over `n` texts when only that layer is int8."""
 
     layer: str
     kl: float
+    n: int
 
 
 def sample_of(n: int) -> np.ndarray:
@@ -53,6 +54,6 @@ def rank_layers(
     for layer in bar:
         quantizer(trial, [other for other in layers if other != layer])
         logits = run_texts(trial, encoder, texts, None)
-        found.append(Sensitivity(layer, float(divergence(fp32_logits, logits, problem_type).mean())))
+        found.append(Sensitivity(layer, float(divergence(fp32_logits, logits, problem_type).mean()), len(texts)))
     trial.unlink(missing_ok=True)
     return sorted(found, key=lambda one: -one.kl)

@@ -177,6 +177,8 @@ def test_limits_that_int8_holds_need_no_ladder(
     assert int8_products(tmp_path / "bundle") == 12
     said = capsys.readouterr().err
     assert "limits: accuracy at most 10 points lower, same label for at least 90 %" in said
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "Limits: accuracy at most 10 points lower, same label for at least 90 %." in card
 
 
 @pytest.mark.slow
