@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ def draw(fp32: Answers, int8: Answers, problem_type: str, title: str, target: Pa
     Single-label: a point a text, the score of the label that fp32 names. Multi-label: a point for every
     label of every text.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     if problem_type == SINGLE_LABEL:
         rows, best = np.arange(len(fp32.scores)), fp32.scores.argmax(axis=1)
         x, y = fp32.scores[rows, best], int8.scores[rows, best]

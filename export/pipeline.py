@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -120,6 +121,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
 
 
 def _draw(guard: Guard, rule: Rule, target: Path) -> None:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache when it is imported
     from export.picture import draw  # matplotlib is only needed here
 
     kept = len(guard.measured.kept)
