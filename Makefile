@@ -114,4 +114,5 @@ checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes
 
 $(DEMO)/inferer.json: checkpoints/query_type/training.json | $(VENV)/.training
 	@echo "exporting the demo model" >&2
-	@$(PY) -m export checkpoints/query_type $(DEMO) --overwrite
+	@$(PY) -m export checkpoints/query_type $(DEMO) --overwrite --eval checkpoints/query_type/held_out.csv \
+	  --label-column label --max-accuracy-drop 2 --min-agreement 95

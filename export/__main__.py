@@ -10,16 +10,23 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from export.errors import ExportError
+from export.eval_options import add_arguments, read_eval_file
+from export.limits import Limits
 from export.source import find_checkpoint
 from inferer.bundle import INT8_TENSOR, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError
+from training.errors import TrainingError
 from training.output import OutputError, check_target, interrupt_on_signals
+
+_ONLY_FP32_HOLDS = 4
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export", description="Export a PyTorch text classifier to a bundle for serving."
+        prog="python -m export",
+        description="Export a PyTorch text classifier to a bundle for serving.",
+        epilog="Exit codes: 0; 2 it cannot be done; 4 int8 missed the limits and the bundle is fp32; 130 interrupted.",
     )
     parser.add_argument("checkpoint", help='a Hugging Face folder, a state dict (.bin, .pt) with --config, or "latest"')
     parser.add_argument("bundle", help="the folder to write")
@@ -34,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TENSOR, help=f"({INT8_TENSOR})")
     parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+    add_arguments(parser)
     return parser
 
 
@@ -48,7 +56,10 @@ def _config(args: argparse.Namespace) -> Config:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, 2 when it cannot be done, 130 when interrupted."""
+    """Run the command; return its exit code.
+
+    0; 2 when it cannot be done; 4 when int8 missed the limits and the bundle is fp32; 130 when interrupted.
+    """
     args = _parser().parse_args(argv)
     interrupt_on_signals()
     try:
@@ -56,17 +67,19 @@ def main(argv: list[str] | None = None) -> int:
         target = Path(args.bundle)
         check_target(target, MANIFEST, overwrite=args.overwrite)
         source = find_checkpoint(args.checkpoint)
+        texts = read_eval_file(args)
+        limits = Limits(args.max_accuracy_drop, args.min_agreement)
         from export.pipeline import Choices, export  # torch takes seconds to import
 
-        choices = Choices(args.scheme, args.truncation, keep_fp32=args.keep_fp32)
-        export(source, target, config, choices)
-    except (ExportError, OutputError, InfererError) as error:
+        choices = Choices(args.scheme, args.truncation, keep_fp32=args.keep_fp32, eval_file=texts, limits=limits)
+        guard = export(source, target, config, choices)
+    except (ExportError, OutputError, InfererError, TrainingError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nexport: interrupted; nothing was written", file=sys.stderr)
         return 130
-    return 0
+    return _ONLY_FP32_HOLDS if guard is not None and guard.chosen is None else 0
 
 
 if __name__ == "__main__":

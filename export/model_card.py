@@ -6,13 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.checkpoint import Checkpoint
+from export.guard_table import card_section
 from export.parity import Parity
+from inferer.bundle import MULTI_LABEL
 
 
 def model_card(
-    checkpoint: Checkpoint, quantization: Mapping[str, Any], parity: Parity, sizes: Mapping[str, int]
+    checkpoint: Checkpoint,
+    quantization: Mapping[str, Any],
+    parity: Parity,
+    sizes: Mapping[str, int],
+    guard: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle."""
+    """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle. guard: as in the manifest."""
+    multi = checkpoint.problem_type == MULTI_LABEL
+    count = len(quantization["kept_fp32"])
+    kept = f", {count} layer{'' if count == 1 else 's'} kept in fp32" if count else ""
+    measured = "" if guard is None else card_section(guard, multi=multi) + "\n\n"
     labels = "\n".join(f"| {i} | {_cell(label)} |" for i, label in enumerate(checkpoint.labels))
     files = "\n".join(f"| `{name}` | {size / 1e6:.1f} MB |" for name, size in sizes.items())
     kind = checkpoint.problem_type.split("_")[0]
@@ -34,9 +44,9 @@ onnxruntime. It reads the first {checkpoint.max_length} tokens of a text.
 | --- | --- |
 {files}
 
-Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matrix products.
+Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matrix products{kept}.
 
-{_changes(parity)}
+{measured}{_changes(parity)}
 
 Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or ask it from Python:
 `ModelInferer("<this folder>").predict("some text")`. Hugging Face's
@@ -55,7 +65,7 @@ def _changes(parity: Parity) -> str:
             f"| int8 in a batch against alone, largest change of a score (so it is run alone) "
             f"| {parity.int8_batch_max_change:.4f} |"
         )
-    return f"""## fp32 against int8
+    return f"""## int8 against fp32 on built-in sentences
 
 Measured at export on {parity.n} built-in sentences of several lengths: enough to find a broken export, too
 few to say how it does on your texts.

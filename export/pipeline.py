@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from export.checkpoint import TESTED_TYPES, load_checkpoint
+from export.eval_file import EvalFile, eval_set
+from export.evaluate import Rule
+from export.guard import Guard, Subject, guard_int8
+from export.guard_table import screen
+from export.limits import Limits
 from export.onnx_model import to_onnx, token_linears
 from export.parity import Parity, check_parity, check_tokenizer
 from export.quantize import quantize
 from export.write import finish, thresholds_for, write_companions
-from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, INT8_TENSOR
+from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, INT8_TENSOR, PICTURE
 from inferer.config import Config
 from training.output import fresh_folder
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a user may choose of an export: the scheme, what happens to long texts, and whether fp32 stays."""
+    """What a user may choose of an export.
+
+    The scheme, what happens to long texts, whether fp32 stays; texts to measure int8 on, and how much it
+    may change there.
+    """
 
     scheme: str = INT8_TENSOR
     truncation: str = "head"
     keep_fp32: bool = False
+    eval_file: EvalFile | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
-def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity:
-    """Export the checkpoint at `path` to the bundle `target`; return what the parity check found.
+def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard | None:
+    """Export the checkpoint at `path` to the bundle `target`; return what the guard found, None without texts.
 
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
     bar = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
-    steps = tqdm(total=5, desc="reading the checkpoint", bar_format=bar, file=sys.stderr)
+    steps = tqdm(
+        total=5 + (choices.eval_file is not None), desc="reading the checkpoint", bar_format=bar, file=sys.stderr
+    )
 
     def step(what: str) -> None:
         """Count the step before as done, and say what begins."""
@@ -56,32 +72,66 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
             )
         write_companions(checkpoint, folder)
         encoder = check_tokenizer(checkpoint, folder)
+        rule = Rule(checkpoint.problem_type, None if thresholds is None else tuple(thresholds.values()))
+        texts = None
+        if choices.eval_file is not None:
+            texts = eval_set(choices.eval_file, checkpoint.labels, rule.problem_type, encoder, choices.truncation)
         step("converting to ONNX")
         fp32, int8 = folder / FP32_MODEL, None
         to_onnx(checkpoint.model, fp32)
         step("quantizing")
-        quantized = 0
+        quantization: dict[str, Any] = {"scheme": choices.scheme, "quantized_matmuls": 0, "kept_fp32": []}
+        guard = None
         if choices.scheme != FP32:
             int8 = folder / INT8_MODEL
-            quantized = quantize(fp32, int8, token_linears(checkpoint.model), choices.scheme)
+            linears = token_linears(checkpoint.model)
+
+            def quantizer(model: Path, kept: Collection[str] = ()) -> int:
+                return quantize(fp32, model, linears, choices.scheme, kept)
+
+            quantization["quantized_matmuls"] = quantizer(int8)
+            if texts is not None:
+                step("comparing on your texts")
+                layers = tuple(linear.name for linear in linears)
+                subject = Subject(fp32, int8, choices.scheme, layers, quantizer, encoder, rule)
+                guard = guard_int8(subject, texts, choices.limits, quantization["quantized_matmuls"])
+                quantization = guard.quantization()
+                int8 = None if guard.chosen is None else int8
         step("comparing torch, fp32 and int8")
         parity = check_parity(checkpoint, encoder, fp32, int8)
         step("writing the bundle")
+        if guard is not None:
+            _draw(guard, rule, folder / PICTURE)
         if int8 is not None and not choices.keep_fp32:
             fp32.unlink()
         finish(
             checkpoint,
             folder,
-            {"scheme": choices.scheme, "quantized_matmuls": quantized},
+            quantization,
             parity,
-            {"truncation": choices.truncation, "thresholds": thresholds},
+            {
+                "truncation": choices.truncation,
+                "thresholds": thresholds,
+                "guard": None if guard is None else guard.as_dict(),
+            },
         )
         steps.update()
-    _report(path, target, parity)
-    return parity
+    _report(path, target, parity, guard)
+    return guard
 
 
-def _report(path: Path, target: Path, parity: Parity) -> None:
+def _draw(guard: Guard, rule: Rule, target: Path) -> None:
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache when it is imported
+    from export.picture import draw  # matplotlib is only needed here
+
+    kept = len(guard.measured.kept)
+    title = f"{guard.scheme} against fp32 on {len(guard.texts.texts):,} texts"
+    title += f", {kept} layer{'' if kept == 1 else 's'} kept in fp32" if kept else ""
+    title += " (not in this bundle: limits missed)" if guard.chosen is None else ""
+    draw(guard.fp32, guard.measured.answers, rule.problem_type, title, target)
+
+
+def _report(path: Path, target: Path, parity: Parity, guard: Guard | None) -> None:
     lines = [f"wrote {target} from {path} ({_size(target)})"]
     lines.append(f"  fp32 ONNX against torch: logits differ by at most {parity.fp32_max_difference:.1e}")
     if parity.int8_agreement is not None:
@@ -89,6 +139,10 @@ def _report(path: Path, target: Path, parity: Parity) -> None:
             f"  int8 against fp32 on {parity.n} sentences: same label {parity.int8_agreement:.0%}, score changed by "
             f"{parity.int8_mean_change:.4f} on average, {parity.int8_max_change:.4f} at most"
         )
+    if guard is not None:
+        lines += screen(guard.as_dict(), multi=guard.multi)
+    elif parity.int8_agreement is not None:
+        lines.append("  int8 was not checked on your texts; to do it: --eval FILE.csv --label-column NAME")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -62,10 +62,10 @@ def finish(
 ) -> None:
     """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
 
-    options: truncation and thresholds, as the manifest states them.
+    options: truncation, thresholds and the guard's figures, as the manifest states them.
     """
     sizes = {name: (folder / name).stat().st_size for name in (INT8_MODEL, FP32_MODEL) if (folder / name).is_file()}
-    card = model_card(checkpoint, quantization, parity, sizes)
+    card = model_card(checkpoint, quantization, parity, sizes, options.get("guard"))
     (folder / MODEL_CARD).write_text(card, encoding="utf-8")
     manifest = {
         "format_version": FORMAT_VERSION,

@@ -23,6 +23,7 @@ TOKENIZER = "tokenizer.json"
 INT8_MODEL = "model_quantized.onnx"
 FP32_MODEL = "model.onnx"
 MODEL_CARD = "README.md"
+PICTURE = "quantization.png"
 
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"

@@ -243,7 +243,7 @@ def test_a_multi_label_bundle_answers_with_sigmoid_and_its_thresholds(multi: Pat
 def test_the_default_is_int8_alone(plain: Path, bert: Path) -> None:
     """The bundle holds int8 alone by default, and asking for fp32 says how to get it."""
     assert not (plain / "model.onnx").exists()
-    assert _manifest(plain)["quantization"] == {"scheme": "int8-tensor", "quantized_matmuls": 12}
+    assert _manifest(plain)["quantization"] == {"scheme": "int8-tensor", "quantized_matmuls": 12, "kept_fp32": []}
     assert ModelInferer(plain).scheme == "int8-tensor"
     with pytest.raises(BundleError, match="has no fp32 model .*--keep-fp32"):
         ModelInferer(plain, quantize=False)
@@ -272,7 +272,7 @@ def test_scheme_fp32_has_no_int8_model(fp32: Path, bert: Path) -> None:
     assert (fp32 / "model.onnx").is_file()
     assert not (fp32 / "model_quantized.onnx").exists()
     manifest = _manifest(fp32)
-    assert manifest["quantization"] == {"scheme": "fp32", "quantized_matmuls": 0}
+    assert manifest["quantization"] == {"scheme": "fp32", "quantized_matmuls": 0, "kept_fp32": []}
     assert {manifest["parity"][name] for name in ("int8_max_change", "int8_mean_change", "int8_agreement")} == {None}
     expected = architectures.torch_logits(bert, TEXTS)
     for quantize in (True, False):
@@ -348,6 +348,9 @@ def test_a_label_with_a_bar_does_not_break_the_cards_table(tmp_path: Path, bert:
     config = read_config({"labels": ["a|b", "two\nlines", "c"]})
     checkpoint: Checkpoint = load_checkpoint(bert, config)
     card = model_card(
-        checkpoint, {"scheme": "fp32", "quantized_matmuls": 0}, Parity(1, (2,), 0.0, None, None, None, None), {"m": 1}
+        checkpoint,
+        {"scheme": "fp32", "quantized_matmuls": 0, "kept_fp32": []},
+        Parity(1, (2,), 0.0, None, None, None, None),
+        {"m": 1},
     )
     assert "| 0 | a\\|b |\n| 1 | two lines |\n| 2 | c |\n" in card

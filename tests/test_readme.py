@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from export.guard_table import figure_rows
 from inferer import ModelInferer
 from service import settings
 from service.settings import Settings
@@ -84,6 +85,18 @@ def test_the_command_line_block_shows_what_is_printed(demo_bundle: Path) -> None
         label, score = line.replace("*", "").split()[:2]
         (real,) = (other.replace("*", "").split()[1] for other in printed[1:] if f" {label} " in other)
         assert float(score.rstrip("%")) == pytest.approx(float(real.rstrip("%")), abs=10)
+
+
+def test_the_guards_table_is_the_demos(demo_bundle: Path) -> None:
+    """The README's table of int8 against fp32 has the demo's rows and n, and its shares but for what CPUs differ in."""
+    block = next(block for block in blocks() if "same label as fp32" in block)
+    manifest = json.loads((demo_bundle / "inferer.json").read_text(encoding="utf-8"))
+    real = figure_rows(manifest["guard"]["figures"], multi=False)
+    for line, row in zip(block.splitlines()[1:], real, strict=True):
+        assert line.strip().startswith(row[0])
+        assert line.split()[-1] == row[3]
+        if row[1].endswith("%"):
+            assert float(line.removeprefix(f"    {row[0]}").split()[0]) == pytest.approx(float(row[1][:-2]), abs=3)
 
 
 @pytest.mark.parametrize("module", ["training", "export", "inferer"])

@@ -57,6 +57,13 @@ def test_single_label_csv_is_read(tmp_path: Path) -> None:
     assert data.counts() == {"ham": 1, "spam": 2}
 
 
+def test_texts_without_labels_are_read(tmp_path: Path) -> None:
+    """Where no label column is named the texts are read without labels, whatever other columns there are."""
+    data = read(tmp_path, "label,text\nspam,buy now\n,hi\n", Columns("text"))
+    assert data.texts == ("buy now", "hi")
+    assert (data.targets, data.labels) == (((), ()), ())
+
+
 def test_joined_labels_are_read(tmp_path: Path) -> None:
     """Labels joined by the separator are read as several, spaces around and repeats aside."""
     data = read(tmp_path, "text,label\na,x|y\nb, y \nc,z | x|x\n", JOINED)

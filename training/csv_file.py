@@ -41,10 +41,19 @@ def read_csv(path: Path, columns: Columns) -> Dataset:
     Raises DataError with a line for every fault found: a column that is not there, an empty text or
     label, a value that is not allowed, broken quoting, bytes that are not UTF-8.
     """
+    return parse_csv(path, read_bytes(path), columns)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return what is in `path`; raises DataError when it cannot be read."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise DataError(path, [f"cannot be read: {error.strerror}"]) from error
+
+
+def parse_csv(path: Path, content: bytes, columns: Columns) -> Dataset:
+    """Return the data set in `content`, the bytes of the CSV at `path`. Raises DataError as `read_csv`."""
     rows = _rows(path, content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"))
     header = next(rows, None)
     if header is None or not any(cell.strip() for cell in header.cells):
@@ -170,7 +179,9 @@ def _targets(
     """Return each row's label ids, and the label names; what is wrong is added to `faults`."""
     if columns.label_columns:
         return [_flags(row, names, columns.label_columns, faults) for row in rows], columns.label_columns
-    column = columns.label_column or ""
+    if columns.label_column is None:
+        return [()] * len(rows), columns.labels or ()
+    column = columns.label_column
     place = names.index(column)
     read = _splitter(column, columns, faults)
     named = [read(row, row.cells[place]) for row in rows]

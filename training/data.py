@@ -24,9 +24,10 @@ class Columns:
     """Where text and labels stand in a table.
 
     Exactly one of: label_column alone (single-label); label_column with separator (multi-label, names
-    joined in one cell); label_columns (multi-label, a 0/1 column a label). labels fixes the names and
-    their order; without it they are taken from the data, sorted. allow_unlabelled lets an empty cell
-    mean "none of the labels" in a multi-label table with a separator.
+    joined in one cell); label_columns (multi-label, a 0/1 column a label). With none of them only the
+    texts are read. labels fixes the names and their order; without it they are taken from the data,
+    sorted. allow_unlabelled lets an empty cell mean "none of the labels" in a multi-label table with a
+    separator.
     """
 
     text_column: str
@@ -35,6 +36,11 @@ class Columns:
     separator: str | None = None
     labels: tuple[str, ...] | None = None
     allow_unlabelled: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Return whether labels are read at all."""
+        return bool(self.label_column or self.label_columns)
 
     @property
     def problem_type(self) -> str:

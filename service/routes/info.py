@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flask import Blueprint, Response
 
 from inferer import __version__
@@ -10,6 +13,11 @@ from service.reply import json_response
 from service.state import current_state
 
 blueprint = Blueprint("info", __name__)
+
+
+def _without(facts: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
+    """Return `facts` less the long lists that are for whoever exports."""
+    return None if facts is None else {name: value for name, value in facts.items() if name not in names}
 
 
 @blueprint.get("/info")
@@ -28,6 +36,7 @@ def info() -> Response:
             "thresholds": model.thresholds,
             "quantization": {**manifest["quantization"], "running": model.scheme},
             "parity": manifest.get("parity"),
+            "guard": _without(manifest.get("guard"), "rungs", "sensitivity"),
             "limits": {
                 "max_texts": settings.max_texts,
                 "max_text_chars": settings.max_text_chars,

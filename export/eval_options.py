@@ -1,0 +1,81 @@
+"""The flags of the guard: which file, which columns, which limits, and which of them go together. No torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from export.errors import ExportError
+from export.eval_file import EvalFile
+from inferer.bundle import FP32
+from training.csv_file import read_bytes
+from training.data import Columns
+
+_TEXT_COLUMN = "text"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the file and its columns."""
+    group = parser.add_argument_group("int8 on your own texts")
+    group.add_argument("--eval", metavar="FILE.csv", help="compare fp32 and int8 on its texts")
+    group.add_argument("--text-column", metavar="NAME", help=f'its column with the texts ("{_TEXT_COLUMN}")')
+    group.add_argument("--label-column", metavar="NAME", help="labels, one a row; with a separator, several")
+    group.add_argument("--label-separator", metavar="CHAR", help='multi-label: what joins labels, such as "|"')
+    group.add_argument("--label-columns", metavar="A,B,…", help="multi-label: 0/1 columns, called as the labels")
+    group.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
+    group.add_argument(
+        "--max-accuracy-drop", type=float, metavar="POINTS", help="most that accuracy may fall, in percentage points"
+    )
+    group.add_argument(
+        "--min-agreement", type=float, metavar="PERCENT", help="fewest texts with the same label, in per cent"
+    )
+
+
+def read_eval_file(args: argparse.Namespace) -> EvalFile | None:
+    """Return the file that `args` name, its faults found; None without --eval.
+
+    Raises ExportError for flags that do not go together, DataError for faults of the file.
+    """
+    _check_flags(args)
+    if args.eval is None:
+        return None
+    columns = Columns(
+        text_column=args.text_column or _TEXT_COLUMN,
+        label_column=args.label_column,
+        label_columns=tuple(name.strip() for name in (args.label_columns or "").split(",") if name.strip()),
+        separator=args.label_separator,
+        allow_unlabelled=args.allow_unlabelled,
+    )
+    if len(set(columns.label_columns)) != len(columns.label_columns):
+        raise ExportError(f"--label-columns name a column twice: {args.label_columns}")
+    path = Path(args.eval)
+    file = EvalFile(path, columns, read_bytes(path))
+    file.dataset(None)
+    return file
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    columns = ("text_column", "label_column", "label_separator", "label_columns", "allow_unlabelled")
+    limits = ("max_accuracy_drop", "min_agreement")
+    if args.eval is None:
+        for name in (*columns, *limits):
+            if getattr(args, name) not in (None, False):
+                flag = "--" + name.replace("_", "-")
+                raise ExportError(f"{flag} needs --eval FILE.csv, the texts to measure int8 on")
+    elif args.scheme == FP32:
+        raise ExportError(f"--eval compares int8 with fp32, and --scheme {FP32} makes no int8")
+    labelled = args.label_column is not None or args.label_columns is not None
+    if args.label_column is not None and args.label_columns is not None:
+        raise ExportError("give either --label-column, or --label-columns for one 0/1 column a label")
+    for name in ("text_column", "label_column", "label_separator", "label_columns"):
+        if getattr(args, name) is not None and not getattr(args, name).strip(" ,"):
+            raise ExportError(f"--{name.replace('_', '-')} is {getattr(args, name)!r}, expected a name")
+    if args.label_separator is not None and args.label_column is None:
+        raise ExportError("--label-separator needs --label-column, the column whose cells it divides")
+    if args.allow_unlabelled and args.label_separator is None:
+        raise ExportError("--allow-unlabelled is for multi-label data with --label-separator")
+    if args.max_accuracy_drop is not None and not labelled:
+        raise ExportError(
+            "--max-accuracy-drop needs labels: name their column with --label-column (or --label-columns); "
+            "without labels there is --min-agreement"
+        )

@@ -1,0 +1,62 @@
+"""A measured figure with its n and its 95 % interval: Wilson for shares, the bootstrap for all else. Pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 1000
+SEED = 0
+METHOD = (
+    f"95 % intervals: Wilson score for agreement and accuracy, percentile bootstrap over texts "
+    f"({RESAMPLES} resamples, seed {SEED}) for the rest; differences are paired"
+)
+_Z = 1.959963984540054  # the normal distribution's 97.5th percentile
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value measured on `n` texts, and the ends of its 95 % interval; None where it has none, as a maximum."""
+
+    value: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+def wilson(hits: int, n: int) -> Figure:
+    """Return the share `hits` / `n` with Wilson's score interval, which stays within 0 to 1 and is sound at its ends.
+
+    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
+    """
+    share = hits / n
+    centre = share + _Z**2 / (2 * n)
+    spread = _Z * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    low, high = (float((centre + sign * spread) / (1 + _Z**2 / n)) for sign in (-1, 1))
+    return Figure(share, n, max(0.0, low), min(1.0, high))
+
+
+def resampled_sums(features: np.ndarray) -> np.ndarray:
+    """Return the sums of `features` [texts, k] over texts drawn with replacement: [RESAMPLES, k].
+
+    The draws are seeded and of whole texts, so figures made from the columns of one call are paired. Source:
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13.
+    """
+    rng = np.random.default_rng(SEED)
+    n = len(features)
+    return np.stack(
+        [np.bincount(rng.integers(0, n, n), minlength=n) @ features for _ in range(RESAMPLES)],
+    )
+
+
+def bootstrapped(statistic: Callable[[np.ndarray], np.ndarray], features: np.ndarray, resampled: np.ndarray) -> Figure:
+    """Return `statistic` of the sums of `features` [texts, k], with the interval that `resampled` sums give.
+
+    statistic: sums [..., k] to values [...]. resampled: from `resampled_sums`. Where no text differs the
+    interval is a single point: the bootstrap sees only what is in the sample.
+    """
+    values = statistic(resampled)
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Figure(float(statistic(features.sum(axis=0))), len(features), float(low), float(high))
