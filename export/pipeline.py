@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from export.checkpoint import TESTED_TYPES, load_checkpoint
+from export.golden import choose_golden
 from export.onnx_model import to_onnx, token_linears
 from export.parity import Parity, check_parity, check_tokenizer
 from export.quantize import quantize
@@ -33,7 +34,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
     bar = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
-    steps = tqdm(total=5, desc="reading the checkpoint", bar_format=bar, file=sys.stderr)
+    steps = tqdm(total=6, desc="reading the checkpoint", bar_format=bar, file=sys.stderr)
 
     def step(what: str) -> None:
         """Count the step before as done, and say what begins."""
@@ -66,6 +67,8 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
             quantized = quantize(fp32, int8, token_linears(checkpoint.model), choices.scheme)
         step("comparing torch, fp32 and int8")
         parity = check_parity(checkpoint, encoder, fp32, int8)
+        step("choosing the golden set")
+        golden = choose_golden(checkpoint, encoder, fp32, int8)
         step("writing the bundle")
         if int8 is not None and not choices.keep_fp32:
             fp32.unlink()
@@ -74,7 +77,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Parity
             folder,
             {"scheme": choices.scheme, "quantized_matmuls": quantized},
             parity,
-            {"truncation": choices.truncation, "thresholds": thresholds},
+            {"truncation": choices.truncation, "thresholds": thresholds, "golden": golden},
         )
         steps.update()
     _report(path, target, parity)

@@ -46,7 +46,7 @@ from transformers import (
 from export.__main__ import main
 from inferer.bundle import SINGLE_LABEL
 
-STEP = re.compile(r".* \d/5 \[\d\d:\d\d\]")  # one drawing of the export's bar
+STEP = re.compile(r".* \d/6 \[\d\d:\d\d\]")  # one drawing of the export's bar
 
 TESTED = ("bert", "roberta", "distilbert", "albert")
 LAYERS = 2
