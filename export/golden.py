@@ -61,7 +61,7 @@ def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pa
 
     Texts of one word up to exactly max_length tokens; every label that some candidate is given is among the best
     labels, as far as there are places; best scores lead clearly, and in int8 as in fp32, where any candidate's do. The
-    int8 logits are those of exact arithmetic, whatever the CPU of this machine does.
+    int8 logits are those of exact arithmetic, whatever this machine's CPU does, where the model allows it.
     """
     threads = available_cpus()
     session = Session(fp32, threads)
