@@ -125,6 +125,14 @@ def test_what_the_config_overrides_does_not_disturb_the_check(tmp_path: Path) ->
     assert ModelInferer(folder, config).golden_check == GoldenCheck("passed", 4, 0, 0, 0.0)
 
 
+def test_a_temperature_hides_no_difference(tmp_path: Path) -> None:
+    """Scores are compared at temperature 1: a difference that the bundle's temperature would level out is found."""
+    golden = [{**tiny.GOLDEN[0], "int8": [2.2, 0.0, 0.0]}]
+    folder = tiny.write_bundle(tmp_path / "b", temperature=3.0, golden=golden)
+    with pytest.raises(GoldenCheckError, match="scores differ by up to 0.0316"):
+        ModelInferer(folder)
+
+
 def test_a_multi_label_bundle_is_compared_by_sigmoid(tmp_path: Path) -> None:
     """A logit of another label that moves its sigmoid alone is found in a multi-label bundle."""
     golden = [{**tiny.GOLDEN[0], "int8": [2.0, 0.0, 0.2]}]

@@ -79,6 +79,16 @@ from app import app
 """
 
 
+# The real application on a machine that shows no VNNI.
+EXACT_APP = """
+import sys
+sys.path.insert(0, {root!r})
+from inferer import session
+session.int8_may_saturate = lambda: True
+from app import app
+"""
+
+
 @pytest.fixture
 def slow_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of an application with a slow model, importable by gunicorn."""
@@ -171,6 +181,17 @@ def test_a_failed_golden_check_may_be_served(
         log = server.log.read_text().splitlines()
     assert len([line for line in log if "serving b: " in line and words in line]) == 1
     assert len([line for line in log if "where it was exported" in line]) == warnings
+
+
+def test_exact_mode_is_told(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where int8 is computed exactly, the start line and /info say so, and why."""
+    (tmp_path / "exact_app.py").write_text(textwrap.dedent(EXACT_APP).format(root=str(ROOT)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(tiny_bundle, tmp_path / "log", "exact_app:app") as server:
+        quantization = server.request("GET", "/info").json()["quantization"]
+        assert quantization["exact_because"] == "this CPU shows no VNNI instructions"
+        said = "serving tiny: int8-tensor (exact and slower: this CPU shows no VNNI instructions), single_label"
+        assert said in server.log.read_text()
 
 
 def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
