@@ -72,15 +72,16 @@ def post_worker_init(worker):
     state.is_draining = lambda: not worker.alive
     model, settings = state.inferer, state.settings
     worker.log.info(
-        "serving %s: %s, %s, %d labels, %d tokens; %d worker(s) x %d threads, %d onnxruntime thread(s)",
+        "serving %s: %s, %s, %d labels, %d tokens; %d worker(s) x %d threads, %d onnxruntime thread(s); %s",
         settings.name,
-        model.scheme,
+        f"{model.scheme} (exact and slower: {model.exact_because})" if model.exact_because else model.scheme,
         model.problem_type,
         len(model.labels),
         model.max_length,
         settings.worker_count,
         settings.worker_threads,
         model.intra_op_threads,
+        model.golden_check,
     )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""

@@ -13,7 +13,7 @@ from export.errors import ExportError
 from export.eval_options import add_arguments, read_eval_file
 from export.limits import Limits
 from export.source import find_checkpoint
-from inferer.bundle import INT8_TENSOR, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
+from inferer.bundle import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError
 from training.errors import TrainingError
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not say")
     parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
     parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
-    parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TENSOR, help=f"({INT8_TENSOR})")
+    parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TOKEN, help=f"({INT8_TOKEN})")
     parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     add_arguments(parser)

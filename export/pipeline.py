@@ -14,6 +14,7 @@ from tqdm import tqdm
 from export.checkpoint import TESTED_TYPES, load_checkpoint
 from export.eval_file import EvalFile, eval_set
 from export.evaluate import Rule
+from export.golden import choose_golden
 from export.guard import Guard, Subject, guard_int8
 from export.guard_table import screen
 from export.limits import Limits
@@ -21,7 +22,7 @@ from export.onnx_model import to_onnx, token_linears
 from export.parity import Parity, check_parity, check_tokenizer
 from export.quantize import quantize
 from export.write import finish, thresholds_for, write_companions
-from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, INT8_TENSOR, PICTURE
+from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, INT8_TOKEN, PICTURE
 from inferer.config import Config
 from training.output import fresh_folder
 
@@ -34,7 +35,7 @@ class Choices:
     may change there.
     """
 
-    scheme: str = INT8_TENSOR
+    scheme: str = INT8_TOKEN
     truncation: str = "head"
     keep_fp32: bool = False
     eval_file: EvalFile | None = None
@@ -48,7 +49,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
     """
     bar = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
     steps = tqdm(
-        total=5 + (choices.eval_file is not None), desc="reading the checkpoint", bar_format=bar, file=sys.stderr
+        total=6 + (choices.eval_file is not None), desc="reading the checkpoint", bar_format=bar, file=sys.stderr
     )
 
     def step(what: str) -> None:
@@ -99,6 +100,8 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
                 int8 = None if guard.chosen is None else int8
         step("comparing torch, fp32 and int8")
         parity = check_parity(checkpoint, encoder, fp32, int8)
+        step("choosing the golden set")
+        golden = choose_golden(checkpoint, encoder, fp32, int8)
         step("writing the bundle")
         if guard is not None:
             _draw(guard, rule, folder / PICTURE)
@@ -112,6 +115,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
             {
                 "truncation": choices.truncation,
                 "thresholds": thresholds,
+                "golden": golden,
                 "guard": None if guard is None else guard.as_dict(),
             },
         )

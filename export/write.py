@@ -22,6 +22,7 @@ from inferer.bundle import (
     MODEL_CARD,
     MULTI_LABEL,
     read_bundle,
+    sealed,
     sha256_of,
 )
 from inferer.config import Config, spread_thresholds
@@ -62,7 +63,7 @@ def finish(
 ) -> None:
     """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
 
-    options: truncation, thresholds and the guard's figures, as the manifest states them.
+    options: truncation, thresholds, the golden set and the guard's figures, as the manifest states them.
     """
     sizes = {name: (folder / name).stat().st_size for name in (INT8_MODEL, FP32_MODEL) if (folder / name).is_file()}
     card = model_card(checkpoint, quantization, parity, sizes, options.get("guard"))
@@ -82,6 +83,6 @@ def finish(
         "machine": {"architecture": platform.machine(), "cpu_flags": list(instruction_flags())},
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     }
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     read_bundle(folder)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from tqdm import tqdm
 
 from inferer.errors import InfererError, TextError
+from inferer.golden import ENFORCE, MODES
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
 
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--truncation", help='"head" or "error" (default: the bundle\'s)')
     parser.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
     parser.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
+    parser.add_argument("--golden-check", choices=MODES, default=ENFORCE, help=f"of the stored texts ({ENFORCE})")
     parser.add_argument("--threads", type=int, help="onnxruntime threads (default: the CPU quota)")
     return parser
 
@@ -101,7 +103,9 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_intermixed_args(argv)  # so that options may stand between bundle and texts
     try:
-        model = ModelInferer(args.bundle, args.config, not args.fp32, intra_op_threads=args.threads)
+        model = ModelInferer(
+            args.bundle, args.config, not args.fp32, intra_op_threads=args.threads, golden_check=args.golden_check
+        )
         return 1 if _answer(model, args.text or _lines(), args) else 0
     except InfererError as error:
         print(f"inferer: {error}", file=sys.stderr)

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inferer.errors import BundleError, shown
+from inferer.golden import GoldenText, read_golden
+from inferer.onnx_file import external_files
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "inferer.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -36,6 +38,7 @@ INT8_TENSOR = "int8-tensor"
 FP32 = "fp32"
 SCHEMES = (INT8_TOKEN, INT8_TENSOR, FP32)
 
+_OWN_HASH = "manifest_sha256"
 DEFAULT_THRESHOLD = 0.5
 _HIGHEST_TEMPERATURE = 1000  # far above any that was ever fitted; every score is the same there
 
@@ -48,7 +51,8 @@ class Bundle:
 
     labels: names in the order of the logits. max_length: tokens read of a text, special tokens
     included; max_positions: the most that the architecture could read. thresholds: one per label for
-    multi-label, None for single-label. manifest: inferer.json whole, for those who report it.
+    multi-label, None for single-label. vocab_size: token ids that the model has embeddings for, from 0.
+    golden: texts with their logits at export. manifest: inferer.json whole, for those who report it.
     """
 
     path: Path
@@ -60,6 +64,8 @@ class Bundle:
     thresholds: Mapping[str, float] | None
     temperature: float
     scheme: str
+    vocab_size: int
+    golden: tuple[GoldenText, ...]
     manifest: Mapping[str, Any]
 
     def model_path(self, *, quantize: bool) -> Path:
@@ -87,11 +93,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `manifest` with the SHA-256 of its own values put in, whatever their order and layout in the file."""
+    values = {key: value for key, value in manifest.items() if key != _OWN_HASH}
+    return {**values, _OWN_HASH: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
+
+
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read the bundle in folder `path` and check it whole.
 
-    Checked: the manifest's version and values, the SHA-256 of every file, and that config.json and the
-    manifest agree. Raises BundleError, naming the file or field, for whatever does not hold.
+    Checked: the manifest's version, hash and values, the SHA-256 of every file, that the models hold their
+    weights themselves, and that config.json and the manifest agree. Raises BundleError, naming the file or
+    field, for whatever does not hold.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -103,6 +116,10 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(
             folder,
             f"{MANIFEST} has format_version {shown(version)}, this version reads {FORMAT_VERSION}; export it again",
+        )
+    if manifest.get(_OWN_HASH) != sealed(manifest)[_OWN_HASH]:
+        raise BundleError(
+            folder, f"{MANIFEST} is damaged or was edited: its values are not those that {_OWN_HASH} vouches for"
         )
     _check_files(folder, manifest)
     config = _read_json(folder, CONFIG)
@@ -122,6 +139,10 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(
             folder, f"temperature is {shown(temperature)}, expected a number above 0, at most {_HIGHEST_TEMPERATURE}"
         )
+    vocab_size = config.get("vocab_size")
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < 1:
+        raise BundleError(folder, f"vocab_size is {shown(vocab_size)} in {CONFIG}, expected the number of token ids")
+    scheme = _scheme(folder, manifest)
     bundle = Bundle(
         path=folder,
         labels=labels,
@@ -131,7 +152,9 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         truncation=_field(folder, manifest, "truncation", str, TRUNCATIONS),
         thresholds=_thresholds(folder, manifest, labels, problem_type),
         temperature=float(temperature),
-        scheme=_scheme(folder, manifest),
+        scheme=scheme,
+        vocab_size=vocab_size,
+        golden=read_golden(folder, manifest.get("golden"), len(labels), int8=scheme != FP32),
         manifest=manifest,
     )
     if bundle.model_path(quantize=True).name not in manifest["files"]:
@@ -173,6 +196,20 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
                 folder,
                 f"{name} is damaged: its SHA-256 is {found[:12]}…, {MANIFEST} says {shown(expected)[1:13]}…",
             )
+        if name in (INT8_MODEL, FP32_MODEL):
+            _check_self_contained(folder, name)
+
+
+def _check_self_contained(folder: Path, name: str) -> None:
+    """Raise BundleError when the model takes weights from other files, which no hash here vouches for."""
+    try:
+        elsewhere = external_files(folder / name)
+    except ValueError as error:
+        raise BundleError(folder, f"{name} cannot be loaded: it is no ONNX file: {error}") from error
+    if elsewhere:
+        raise BundleError(
+            folder, f"{name} takes weights from the file {shown(elsewhere[0])}; a bundle's model must hold them itself"
+        )
 
 
 def _scheme(folder: Path, manifest: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -26,6 +27,9 @@ _INT8_FLAGS = (
     "asimddp",
     "i8mm",
 )
+# Those that multiply u8 by s8 and sum in 32 bits. Without one of them onnxruntime sums pairs in 16 bits, and what
+# does not fit is cut off in silence (microsoft/onnxruntime#5849).
+_SUMS_IN_32_BITS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 def _read(path: Path) -> str | None:
@@ -93,3 +97,13 @@ def instruction_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
             present = set(value.split())
             return tuple(flag for flag in _INT8_FLAGS if flag in present)
     return ()
+
+
+def is_x86_64() -> bool:
+    """Return whether this process runs on a 64-bit x86 CPU."""
+    return platform.machine() in ("x86_64", "AMD64")
+
+
+def int8_may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether int8 products may be cut off on this CPU: x86-64 that shows no VNNI and no AMX."""
+    return is_x86_64() and not _SUMS_IN_32_BITS & set(instruction_flags(cpuinfo))

@@ -48,6 +48,11 @@ class Encoder:
         self._cut.enable_truncation(max_length)
         self.max_length = max_length
 
+    def highest_id(self) -> tuple[int, str]:
+        """Return the highest token id that a text may get, and its token."""
+        token, highest = max(self._whole.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+        return highest, token
+
     def encode(self, text: str, truncation: str) -> Encoding:
         """Return the encoding of `text`.
 

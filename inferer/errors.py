@@ -3,6 +3,7 @@
 InfererError
 ├── ConfigError            an argument or a config value that is not allowed
 ├── BundleError            the bundle is missing, damaged or inconsistent
+│   └── GoldenCheckError     its stored texts get other answers on this CPU
 ├── CheckpointError        a PyTorch checkpoint could not be turned into a bundle
 ├── TextError              this text cannot be classified
 │   ├── EmptyTextError       nothing but white space
@@ -55,6 +56,10 @@ class BundleError(InfererError):
         super().__init__(f"bundle {os.fspath(path)}: {problem}")
         self.path = path
         self.problem = problem
+
+
+class GoldenCheckError(BundleError):
+    """The stored texts get other answers on this CPU than at export; `problem` says how far off, and what to do."""
 
 
 class CheckpointError(InfererError):

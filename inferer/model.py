@@ -28,6 +28,8 @@ from inferer.config import Config, check_thresholds, read_config, spread_thresho
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
+from inferer.golden import ENFORCE, MODES
+from inferer.loading import check_shape, load
 from inferer.scoring import Prediction, activate, to_prediction
 from inferer.session import Session
 
@@ -63,9 +65,14 @@ class ModelInferer:
     config: a mapping or a JSON file; may override labels, problem_type, max_length and thresholds.
     quantize: False runs the fp32 model. intra_op_threads: onnxruntime's threads, by default what the
     CPU quota allows. cache_dir: where converted checkpoints are kept. spinning: whether idle onnxruntime
-    threads wait actively for the next run; False where several processes share the cores.
+    threads wait actively for the next run; False where several processes share the cores. golden_check: whether
+    the texts stored in the bundle must get the answers here that they had at export: "enforce" refuses the
+    bundle when they do not, "warn" logs it, "off" runs none of them.
 
-    Raises BundleError, CheckpointError or ConfigError, naming what is wrong.
+    The attribute golden_check is what that check found; exact_because, why int8 products are computed exactly,
+    which is slower (None where the CPU does so by itself).
+
+    Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, naming what is wrong.
     """
 
     def __init__(
@@ -77,7 +84,10 @@ class ModelInferer:
         intra_op_threads: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         spinning: bool = True,
+        golden_check: str = ENFORCE,
     ) -> None:
+        if golden_check not in MODES:
+            raise ConfigError("golden_check", golden_check, f"one of {', '.join(MODES)}")
         threads = available_cpus() if intra_op_threads is None else intra_op_threads
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
             raise ConfigError("intra_op_threads", intra_op_threads, f"a number of threads from 1 to {MOST_THREADS}")
@@ -90,7 +100,12 @@ class ModelInferer:
         model = self.bundle.model_path(quantize=quantize)
         self.scheme = self.bundle.scheme if quantize else FP32
         self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length)
-        self._session = Session(model, threads, spinning=spinning)
+        self._session, self.exact_because, self.golden_check = load(
+            self.bundle,
+            self.scheme,
+            golden_check,
+            lambda exact: Session(model, threads, spinning=spinning, exact=exact),
+        )
         self._warm_up()
 
     def _apply(self, overrides: Config) -> None:
@@ -122,11 +137,7 @@ class ModelInferer:
             logits = self._session.run(encoding)
         except RunError as error:
             raise BundleError(self.bundle.path, str(error)) from error
-        if logits.shape != (len(self.labels),):
-            raise BundleError(
-                self.bundle.path,
-                f"the model gives {logits.size} logits a text, config.json names {len(self.labels)} labels",
-            )
+        check_shape(self.bundle, logits)
 
     def probe(self) -> None:
         """Run a short text through the model; raises RunError when the runtime fails."""

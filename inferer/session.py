@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from inferer.cpu import int8_may_saturate
 from inferer.encoding import Encoding
 from inferer.errors import BundleError, RunError, first_line
 
@@ -20,26 +21,24 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-_ERROR = 3  # onnxruntime's log severity: its warnings are advice to whoever made the graph
+_ERROR, _FATAL = 3, 4  # onnxruntime's log severities: its warnings are advice to whoever made the graph
+_PROVIDERS = ["CPUExecutionProvider"]
 _KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
 
 VERSION: str = ort.__version__
 
 
 class Session:
-    """One model, ready to run. `run` may be called from many threads at once."""
+    """One model, ready to run. `run` may be called from many threads at once.
 
-    def __init__(self, model: Path, intra_op_threads: int, *, spinning: bool = True) -> None:
-        options = ort.SessionOptions()
-        # 0 would mean every core of the host, whatever the container's quota (onnxruntime#29510).
-        options.intra_op_num_threads = intra_op_threads
-        options.inter_op_num_threads = 1
-        # A spinning thread answers the next run sooner, and takes the core from whoever else needs it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = _ERROR
+    exact: compute int8 products without saturation, slower, on whatever x86 CPU; by itself this is done where
+    /proc/cpuinfo shows that it is needed. The attribute says whether it is done: not every model can be.
+    """
+
+    def __init__(self, model: Path, intra_op_threads: int, *, spinning: bool = True, exact: bool = False) -> None:
+        self.exact = exact or int8_may_saturate()
         try:
-            self._session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self._session = self._load(model, intra_op_threads, spinning)
         except Exception as error:
             raise BundleError(model.parent, f"{model.name} cannot be loaded: {first_line(error)}") from error
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
@@ -52,6 +51,21 @@ class Session:
             )
         if "logits" not in outputs:
             raise BundleError(model.parent, f"{model.name} has the outputs {sorted(outputs)}, expected logits")
+
+    def _load(self, model: Path, threads: int, spinning: bool) -> ort.InferenceSession:
+        if self.exact:
+            options = _options(threads, spinning)
+            # s8 weights become u8, and u8*u8 kernels sum in 32 bits. Only x86 reads this entry, only int8 weights
+            # heed it, and a CPU with VNNI would lose speed by it.
+            options.add_session_config_entry("session.x64quantprecision", "1")
+            options.log_severity_level = _FATAL
+            try:
+                return ort.InferenceSession(str(model), options, providers=_PROVIDERS)
+            except Exception:  # noqa: BLE001 - what is wrong with the model itself is raised below
+                # onnxruntime 1.31.1 cannot make u8 of a weight that several nodes read, as in ALBERT ("Attempt to
+                # replace the existing tensor"). It is run as it is, and the golden check says what that does.
+                self.exact = False
+        return ort.InferenceSession(str(model), _options(threads, spinning), providers=_PROVIDERS)
 
     def run(self, encoding: Encoding) -> NDArray[np.float32]:
         """Return the logits of one encoded text, float32 of shape [labels].
@@ -66,3 +80,15 @@ class Session:
             raise RunError(f"the model run failed: {first_line(error)}") from error
         row: NDArray[np.float32] = logits[0]
         return row
+
+
+def _options(threads: int, spinning: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # 0 would mean every core of the host, whatever the container's quota (onnxruntime#29510).
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread answers the next run sooner, and takes the core from whoever else needs it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERROR
+    return options

@@ -26,6 +26,7 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
         intra_op_threads=settings.ort_threads,
         cache_dir=settings.cache_dir,
         spinning=settings.worker_count == 1,
+        golden_check=settings.golden_check,
     )
     app = Flask("inferer", static_folder=None)
     app.url_map.merge_slashes = False  # a path is a route or it is not; no redirects

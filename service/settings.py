@@ -15,6 +15,7 @@ from typing import Any
 
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import shown
+from inferer.golden import ENFORCE, MODES
 
 _PREFIX = "INFERER_"
 _DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "query_type"
@@ -51,6 +52,7 @@ class Settings:
     max_text_chars: int = 100_000
     api_keys: tuple[str, ...] = ()
     cache_dir: Path | None = None
+    golden_check: str = ENFORCE
 
     @property
     def name(self) -> str:
@@ -81,6 +83,15 @@ def _integer(low: int, high: float = inf) -> tuple[Callable[[str], int], str]:
         return number
 
     return parse, f"a whole number from {low}" + (f" to {high}" if high < inf else "")
+
+
+def _one_of(allowed: tuple[str, ...]) -> tuple[Callable[[str], str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError
+        return value
+
+    return parse, f"one of {', '.join(allowed)}"
 
 
 def _auto_or_integer(value: str) -> int:
@@ -132,6 +143,7 @@ _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "INFERER_MAX_TEXT_CHARS": _integer(1),
     "INFERER_API_KEYS": (_keys, "keys separated by commas, without spaces"),
     "INFERER_CACHE_DIR": (_path, "the path of a folder"),
+    "INFERER_GOLDEN_CHECK": _one_of(MODES),
 }
 VARIABLES = tuple(_VARIABLES)
 

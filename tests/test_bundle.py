@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from inferer import BundleError, ModelInferer, read_bundle
-from inferer.bundle import MULTI_LABEL
+from inferer.bundle import FP32, MULTI_LABEL, sealed
 from tests import tiny
+
+GOOD = tiny.GOLDEN[0]
+# As it is in a bundle of scheme fp32.
+FP32_GOLDEN = [{**entry, "int8": None} for entry in tiny.GOLDEN]
 
 
 @pytest.fixture
@@ -23,10 +29,11 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Change the manifest's fields; None removes one."""
+    """Change the manifest's fields, None removes one, and make its own hash right."""
     manifest = json.loads((folder / "inferer.json").read_text())
     manifest.update(changes)
-    (folder / "inferer.json").write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+    kept = sealed({k: v for k, v in manifest.items() if v is not None})
+    (folder / "inferer.json").write_text(json.dumps(kept))
 
 
 def test_a_good_bundle_is_read_as_it_was_written(tiny_bundle: Path) -> None:
@@ -73,7 +80,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"format_version": 2}, "format_version 2, this version reads 1"),
+        ({"format_version": 1}, "format_version 1, this version reads 2; export it again"),
+        ({"format_version": 3}, "format_version 3, this version reads 2"),
         ({"format_version": None}, "format_version None"),
         ({"problem_type": "regression"}, "problem_type is 'regression', expected one of single_label"),
         ({"problem_type": MULTI_LABEL}, "is 'single_label_classification' in config.json but 'multi_label"),
@@ -86,7 +94,20 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"format_version": True}, "format_version True"),
         ({"temperature": 0}, "temperature is 0, expected a number above 0"),
         ({"quantization": {"scheme": "int4"}}, "scheme is 'int4'"),
-        ({"quantization": {"scheme": "fp32"}}, "has no fp32 model"),
+        ({"quantization": {"scheme": "fp32"}, "golden": FP32_GOLDEN}, "has no fp32 model"),
+        ({"golden": None}, "golden is None, expected a list of at least one text"),
+        ({"golden": []}, r"golden is \[\], expected a list of at least one text"),
+        ({"golden": ["good"]}, r"golden\[0\] is 'good', expected an object of text, fp32 and int8"),
+        ({"golden": [{"text": "good", "fp32": [2, 0, 0]}]}, r"golden\[0\] is .*, expected an object of text, fp32"),
+        ({"golden": [*tiny.GOLDEN, {**GOOD, "text": ""}]}, r"golden\[4\].text is '', expected a text"),
+        ({"golden": [{**GOOD, "text": 7}]}, r"golden\[0\].text is 7, expected a text"),
+        ({"golden": [{**GOOD, "fp32": [2, 0]}]}, r"golden\[0\].fp32 is \[2, 0\], expected a list of 3 logits"),
+        ({"golden": [{**GOOD, "int8": None}]}, r"golden\[0\].int8 is None, expected a list of 3 logits"),
+        ({"golden": [{**GOOD, "int8": [2, 0, "0"]}]}, r"golden\[0\].int8 has '0', expected finite numbers"),
+        ({"golden": [{**GOOD, "int8": [2, 0, True]}]}, r"golden\[0\].int8 has True, expected finite numbers"),
+        ({"golden": [{**GOOD, "fp32": [2, 0, float("nan")]}]}, r"golden\[0\].fp32 has nan, expected finite numbers"),
+        ({"golden": [{**GOOD, "fp32": [2, 0, 10**400]}]}, r"golden\[0\].fp32 has 1000.*, expected finite numbers"),
+        ({"golden": tiny.GOLDEN, "quantization": {"scheme": FP32}}, r"golden\[0\].int8 is .*, expected null for"),
         ({"files": {}}, "does not list config.json"),
         ({"files": {"config.json": "0", "tokenizer.json": "0", "../x": "0"}}, "is damaged"),
     ],
@@ -230,6 +251,8 @@ def test_fp32_is_run_only_where_it_is_kept(copy: Path) -> None:
     manifest = json.loads((copy / "inferer.json").read_text())
     doubled = tiny.model(table=2 * tiny.TABLE)
     (copy / "model.onnx").write_bytes(doubled.SerializeToString())
+    for entry in manifest["golden"]:
+        entry["fp32"] = [2 * logit for logit in entry["fp32"]]
     tiny.seal(copy, manifest)
     assert ModelInferer(copy, quantize=False).logits("good").tolist() == [4.0, 0.0, 0.0]
     assert ModelInferer(copy).logits("good").tolist() == [2.0, 0.0, 0.0]
@@ -240,26 +263,92 @@ def test_an_fp32_bundle_is_served_as_it_is(tmp_path: Path) -> None:
     folder = tiny.write_bundle(tmp_path / "b")
     (folder / "model_quantized.onnx").rename(folder / "model.onnx")
     manifest = json.loads((folder / "inferer.json").read_text())
-    tiny.seal(folder, {**manifest, "quantization": {"scheme": "fp32", "quantized_matmuls": 0}})
+    tiny.seal(folder, {**manifest, "quantization": {"scheme": "fp32", "quantized_matmuls": 0}, "golden": FP32_GOLDEN})
     assert ModelInferer(folder).predict("good").label == "pos"
     assert ModelInferer(folder).scheme == "fp32"
 
 
-def test_external_data_is_not_read_from_outside(tmp_path: Path) -> None:
-    """A model whose weights lie in a file outside the bundle is refused."""
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"\x00" * 96)
-    outside = tiny.model()
-    tensor = outside.graph.initializer[0]
+def _elsewhere(tensor: onnx.TensorProto, location: str) -> None:
+    """Let `tensor` take its bytes from the file `location`."""
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", "../secret"), ("offset", "0"), ("length", "96")):
+    for key, value in (("offset", "0"), ("location", location), ("length", "96")):
         entry = tensor.external_data.add()
         entry.key, entry.value = key, value
-    folder = tmp_path / "b"
-    tiny.write_bundle(folder)
-    manifest = json.loads((folder / "inferer.json").read_text())
-    (folder / "model_quantized.onnx").write_bytes(outside.SerializeToString())
-    tiny.seal(folder, manifest)
-    with pytest.raises(BundleError, match="cannot be loaded"):
+
+
+def _in_an_initializer(model: onnx.ModelProto, location: str) -> None:
+    _elsewhere(model.graph.initializer[0], location)
+
+
+def _in_a_constant(model: onnx.ModelProto, location: str) -> None:
+    tensor = numpy_helper.from_array(tiny.TABLE)
+    _elsewhere(tensor, location)
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["unused"], value=tensor))
+
+
+def _in_a_subgraph(model: onnx.ModelProto, location: str) -> None:
+    inner = onnx.GraphProto(name="inner")
+    inner.initializer.append(numpy_helper.from_array(tiny.TABLE, "weights"))
+    _elsewhere(inner.initializer[0], location)
+    model.graph.node.append(onnx.helper.make_node("If", ["mask"], ["unused"], then_branch=inner, else_branch=inner))
+
+
+def _in_a_sparse_weight(model: onnx.ModelProto, location: str) -> None:
+    sparse = model.graph.sparse_initializer.add()
+    sparse.values.CopyFrom(numpy_helper.from_array(tiny.TABLE, "weights"))
+    _elsewhere(sparse.values, location)
+
+
+def _in_a_function(model: onnx.ModelProto, location: str) -> None:
+    holder = tiny.model()
+    _in_a_constant(holder, location)
+    model.functions.add(name="f", domain="d").node.append(holder.graph.node[-1])
+
+
+@pytest.mark.parametrize(
+    "place", [_in_an_initializer, _in_a_constant, _in_a_subgraph, _in_a_sparse_weight, _in_a_function]
+)
+@pytest.mark.parametrize("location", ["../secret", "secret", "/etc/passwd"])
+def test_weights_in_another_file_are_refused_by_its_name(
+    tmp_path: Path, place: Callable[[onnx.ModelProto, str], None], location: str
+) -> None:
+    """A model that takes a weight from another file, wherever in the graph and in the disk, is refused by its name."""
+    for folder in (tmp_path, tmp_path / "b"):
+        folder.mkdir(exist_ok=True)
+        (folder / "secret").write_bytes(bytes(96))
+    folder = tiny.write_bundle(tmp_path / "b")
+    model = tiny.model()
+    place(model, location)
+    (folder / "model_quantized.onnx").write_bytes(model.SerializeToString())
+    tiny.seal(folder, json.loads((folder / "inferer.json").read_text()))
+    with pytest.raises(BundleError, match=f"model_quantized.onnx takes weights from the file '{location}'"):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x3a", b"\x3a\xff\x01", b"\xff" * 20, b"\x0b", b"\x3a\x02\x0a\xff"])
+def test_a_file_that_ends_within_a_message_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A model file that is empty, cut short or no protobuf, hashes made right, is refused by name."""
+    folder = tiny.write_bundle(tmp_path / "b")
+    (folder / "model_quantized.onnx").write_bytes(content)
+    tiny.seal(folder, json.loads((folder / "inferer.json").read_text()))
+    with pytest.raises(BundleError, match=r"model_quantized\.onnx cannot be loaded"):
         ModelInferer(folder)
+
+
+def test_one_changed_byte_in_the_manifest_is_found(copy: Path) -> None:
+    """A manifest with any one byte changed is refused, unless it still says the same."""
+    content = (copy / "inferer.json").read_bytes()
+    before = json.loads(content)
+    accepted = []
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        (copy / "inferer.json").write_bytes(changed)
+        try:
+            read_bundle(copy)
+        except BundleError:
+            continue
+        accepted.append(place)
+        assert json.loads(changed) == before, f"byte {place}: {changed[place - 20 : place + 20]!r}"
+    assert len(accepted) < len(content) / 100

@@ -143,11 +143,11 @@ def test_the_cache_goes_by_content_and_not_by_place(tmp_path: Path, converted: C
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
-@pytest.mark.parametrize("what", ["weights", "config.json", "tokenizer", "quantize", "config"])
+@pytest.mark.parametrize("what", ["weights", "config.json", "tokenizer", "quantize", "config", "format"])
 def test_a_change_of_anything_that_the_bundle_is_made_of_converts_anew(
-    tmp_path: Path, converted: Converted, what: str
+    tmp_path: Path, converted: Converted, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New weights, labels, tokenizer, options or config are converted anew."""
+    """New weights, labels, tokenizer, options or config, or another format of bundles, are converted anew."""
     folder = Path(shutil.copytree(converted.path, tmp_path / converted.path.name))
     options: dict[str, Any] = {}
     if what == "weights":
@@ -163,6 +163,8 @@ def test_a_change_of_anything_that_the_bundle_is_made_of_converts_anew(
         write_json(folder / "tokenizer.json", words)
     elif what == "quantize":
         options = {"quantize": False}
+    elif what == "format":
+        monkeypatch.setattr("inferer.checkpoint.FORMAT_VERSION", 1)
     else:
         options = {"config": {"max_length": 32}}
     with pytest.raises(ChildStartedError):

@@ -122,3 +122,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(tiny_bundle: Path) -> None:
     done = run_to_end("bash", "-c", script)
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout)["label"] == "pos"
+
+
+def test_a_failed_golden_check_is_told_and_may_be_accepted(tmp_path: Path) -> None:
+    """A failed golden check ends the command with 2 and one line; with --golden-check warn the text is answered."""
+    folder = tiny.write_bundle(tmp_path / "b", golden=[{**tiny.GOLDEN[0], "int8": [0.0, 2.0, 0.0]}])
+    done = run(str(folder), "good")
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert line.startswith("inferer: bundle ")
+    assert "golden check failed on 1 of 1 texts" in line
+    warned = run(str(folder), "good", "--golden-check", "warn")
+    assert warned.returncode == 0
+    assert warned.stdout.startswith(b"good\n * pos")
+    assert b"golden check failed" in warned.stderr
+    assert run(str(folder), "good", "--golden-check", "off").stderr == b""

@@ -59,3 +59,24 @@ def test_instruction_flags_are_read_in_a_fixed_order(tmp_path: Path) -> None:
     assert cpu.instruction_flags(tmp_path / "x86") == ("avx2", "avx512_vnni")
     assert cpu.instruction_flags(tmp_path / "arm") == ("asimd", "asimddp")
     assert cpu.instruction_flags(tmp_path / "none") == ()
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "may"),
+    [
+        ("x86_64", "avx2 fma", True),
+        ("x86_64", "avx2 avx512f avx512bw", True),
+        ("AMD64", "", True),
+        ("x86_64", "avx2 avx512f avx512_vnni", False),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("x86_64", "avx2 amx_int8", False),
+        ("aarch64", "", False),
+    ],
+)
+def test_int8_may_saturate_on_x86_without_vnni_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, may: bool
+) -> None:
+    """Int8 products may saturate on x86-64 whose flags show none of avx512_vnni, avx_vnni and amx_int8."""
+    monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
+    lay(tmp_path, {"cpuinfo": f"flags : {flags}\n"})
+    assert cpu.int8_may_saturate(tmp_path / "cpuinfo") is may

@@ -118,7 +118,7 @@ def test_the_manifest_states_the_defaults(plain: Path) -> None:
     manifest = _manifest(plain)
     facts = ("format_version", "problem_type", "max_length", "max_positions", "temperature", "truncation", "thresholds")
     assert {name: manifest[name] for name in facts} == {
-        "format_version": 1,
+        "format_version": 2,
         "problem_type": "single_label_classification",
         "max_length": 64,
         "max_positions": 64,

@@ -112,6 +112,10 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
     assert (info["problem_type"], info["max_length"], info["truncation"]) == ("single_label_classification", 8, "head")
     assert info["quantization"]["running"] == "int8-tensor"
     assert info["guard"] is None
+    assert info["quantization"]["exact_because"] is None or "VNNI" in info["quantization"]["exact_because"]
+    assert info["golden_check"] == {
+        "outcome": "passed", "texts": 4, "differing": 0, "other_label": 0, "largest_difference": 0.0,
+    }  # fmt: skip
     assert info["limits"] == {"max_texts": 4, "max_text_chars": 1000, "max_body_bytes": 20000, "max_in_flight": 64}
     assert info["versions"]["onnxruntime"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from tests.server import ROOT, Server, environment, free_port, run_to_end, serving
 
 # An application whose model takes as long as the text says, or fails, to put the server under conditions
@@ -77,6 +79,16 @@ from app import app
 """
 
 
+# The real application on a machine that shows no VNNI.
+EXACT_APP = """
+import sys
+sys.path.insert(0, {root!r})
+from inferer import session
+session.int8_may_saturate = lambda: True
+from app import app
+"""
+
+
 @pytest.fixture
 def slow_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of an application with a slow model, importable by gunicorn."""
@@ -128,8 +140,6 @@ def test_a_damaged_bundle_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> 
 
 def test_a_bundle_that_only_the_worker_finds_wrong_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
     """A model that cannot be loaded stops the start with exit code 3 and one line, without a traceback."""
-    from tests import tiny
-
     broken = Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
     manifest = json.loads((broken / "inferer.json").read_text())
     (broken / "model_quantized.onnx").write_bytes(b"not a model")
@@ -141,10 +151,56 @@ def test_a_bundle_that_only_the_worker_finds_wrong_stops_the_start(tiny_bundle: 
     assert "Traceback" not in output
 
 
+def failing(folder: Path) -> Path:
+    """Write a bundle whose stored logits are not the model's, hashes right."""
+    altered = {**tiny.GOLDEN[0], "int8": [0.0, 2.0, 0.0]}
+    return tiny.write_bundle(folder, golden=[altered, *tiny.GOLDEN[1:]])
+
+
+def test_a_failed_golden_check_stops_the_start(tmp_path: Path) -> None:
+    """Stored texts with other answers stop the start with exit code 3 and one line that says what to do."""
+    code, output = gunicorn(INFERER_BUNDLE=str(failing(tmp_path / "b")))
+    assert code == 3
+    (line,) = said(output)
+    assert "golden check failed on 1 of 4 texts" in line
+    assert "INFERER_GOLDEN_CHECK=warn" in line
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "words", "warnings"),
+    [("warn", "failed", "golden check failed on 1 of 4 texts", 1), ("off", "off", "golden check off", 0)],
+)
+def test_a_failed_golden_check_may_be_served(
+    tmp_path: Path, mode: str, outcome: str, words: str, warnings: int
+) -> None:
+    """With INFERER_GOLDEN_CHECK warn or off such a bundle answers; the start line and /info say how the check ended."""
+    with serving(failing(tmp_path / "b"), tmp_path / "log", INFERER_GOLDEN_CHECK=mode) as server:
+        assert server.predict({"text": "good"}).json()["label"] == "pos"
+        assert server.request("GET", "/info").json()["golden_check"]["outcome"] == outcome
+        log = server.log.read_text().splitlines()
+    assert len([line for line in log if "serving b: " in line and words in line]) == 1
+    assert len([line for line in log if "where it was exported" in line]) == warnings
+
+
+def test_exact_mode_is_told(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where int8 is computed exactly, the start line and /info say so, and why."""
+    (tmp_path / "exact_app.py").write_text(textwrap.dedent(EXACT_APP).format(root=str(ROOT)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(tiny_bundle, tmp_path / "log", "exact_app:app") as server:
+        quantization = server.request("GET", "/info").json()["quantization"]
+        assert quantization["exact_because"] == "this CPU shows no VNNI instructions"
+        said = "serving tiny: int8-tensor (exact and slower: this CPU shows no VNNI instructions), single_label"
+        assert said in server.log.read_text()
+
+
 def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
     """The log of a start tells the model, the workers and threads, and a curl to try."""
     log = server.log.read_text()
-    assert "serving tiny: int8-tensor, single_label_classification, 3 labels, 8 tokens; 1 worker(s) x 80 threads" in log
+    served = r"serving tiny: int8-tensor( \(exact and slower: this CPU shows no VNNI instructions\))?, single_label"
+    assert re.search(served, log)
+    assert "_classification, 3 labels, 8 tokens; 1 worker(s) x 80 threads" in log
+    assert "; golden check passed on 4 texts, scores differ by at most 0.0000\n" in log
     assert f"curl -s http://127.0.0.1:{server.port}/predict" in log
 
 

@@ -35,6 +35,7 @@ def test_every_variable_reaches_its_field() -> None:
             "INFERER_MAX_TEXT_CHARS": "100",
             "INFERER_API_KEYS": "one, two",
             "INFERER_CACHE_DIR": "cache",
+            "INFERER_GOLDEN_CHECK": "warn",
         }
     )
     assert settings == Settings(
@@ -51,6 +52,7 @@ def test_every_variable_reaches_its_field() -> None:
         max_text_chars=100,
         api_keys=("one", "two"),
         cache_dir=Path("cache"),
+        golden_check="warn",
     )
 
 
@@ -69,6 +71,7 @@ def test_every_variable_reaches_its_field() -> None:
             "2147483648",
             "'2147483648' is not allowed; expected a whole .* to 1024",
         ),
+        ("INFERER_GOLDEN_CHECK", "on", "'on' is not allowed; expected one of enforce, warn, off"),
         ("INFERER_CACHE_DIR", "~no-such-user/x", "'~no-such-user/x' is not allowed; expected the path"),
     ],
 )

@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from inferer.bundle import MULTI_LABEL, SINGLE_LABEL, sha256_of
+from inferer.bundle import FORMAT_VERSION, MULTI_LABEL, SINGLE_LABEL, sealed, sha256_of
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "odd", "plain")
 LABELS = ("pos", "neg", "other")
@@ -28,6 +28,16 @@ MAX_LENGTH = 8
 # Every word's row of logits; a text's are their sum.
 TABLE = np.zeros((len(WORDS), len(LABELS)), dtype=np.float32)
 TABLE[4, 0] = TABLE[5, 1] = TABLE[6, 2] = 2.0
+# The golden set: texts with the logits that the table gives them, by hand. int8 is the same model here.
+GOLDEN = [
+    {"text": text, "fp32": logits, "int8": logits}
+    for text, logits in (
+        ("good", [2.0, 0.0, 0.0]),
+        ("bad plain bad", [0.0, 4.0, 0.0]),
+        ("odd odd good", [2.0, 0.0, 4.0]),
+        ("good good good plain plain bad good", [6.0, 2.0, 0.0]),  # the last word is beyond 8 tokens
+    )
+]
 
 
 def tokenizer() -> Tokenizer:
@@ -76,10 +86,14 @@ def write_bundle(folder: Path, *, onnx_model: onnx.ModelProto | None = None, **c
     labels = changes.pop("labels", LABELS)
     onnx.save(onnx_model or model(), folder / "model_quantized.onnx")
     tokenizer().save(str(folder / "tokenizer.json"))
-    config = {"id2label": {str(i): label for i, label in enumerate(labels)}, "problem_type": problem_type}
+    config = {
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "problem_type": problem_type,
+        "vocab_size": len(WORDS),
+    }
     (folder / "config.json").write_text(json.dumps(config))
     manifest = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "problem_type": problem_type,
         "max_length": MAX_LENGTH,
         "max_positions": 16,
@@ -87,13 +101,14 @@ def write_bundle(folder: Path, *, onnx_model: onnx.ModelProto | None = None, **c
         "thresholds": dict.fromkeys(labels, 0.5) if problem_type == MULTI_LABEL else None,
         "temperature": 1.0,
         "quantization": {"scheme": "int8-tensor", "quantized_matmuls": 0},
+        "golden": GOLDEN,
         **changes,
     }
     return seal(folder, manifest)
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> Path:
-    """Write the manifest with the hashes of the files that are in `folder` now."""
+    """Write the manifest with its own hash and those of the files that are in `folder` now."""
     files = {f.name: sha256_of(f) for f in sorted(folder.iterdir()) if f.name != "inferer.json"}
-    (folder / "inferer.json").write_text(json.dumps({**manifest, "files": files}))
+    (folder / "inferer.json").write_text(json.dumps(sealed({**manifest, "files": files})))
     return folder

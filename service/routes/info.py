@@ -34,7 +34,12 @@ def info() -> Response:
             "max_length": model.max_length,
             "truncation": model.bundle.truncation,
             "thresholds": model.thresholds,
-            "quantization": {**manifest["quantization"], "running": model.scheme},
+            "quantization": {
+                **manifest["quantization"],
+                "running": model.scheme,
+                "exact_because": model.exact_because,
+            },
+            "golden_check": model.golden_check.as_dict(),
             "parity": manifest.get("parity"),
             "guard": _without(manifest.get("guard"), "rungs", "sensitivity"),
             "limits": {

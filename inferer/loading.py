@@ -1,0 +1,108 @@
+"""From a bundle to a session that has shown, on this CPU, that it answers as it did at export.
+
+Works by the bundle's own facts, whatever a caller's config puts over them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferer.bundle import CONFIG, FP32, TOKENIZER, Bundle
+from inferer.cpu import instruction_flags, is_x86_64
+from inferer.encoding import Encoder
+from inferer.errors import BundleError, GoldenCheckError, RunError, TextError, shown
+from inferer.golden import ENFORCE, FAILED, OFF, PASSED, GoldenCheck, compare
+from inferer.scoring import activate
+from inferer.session import Session
+
+log = logging.getLogger("inferer")
+
+_NO_VNNI = "this CPU shows no VNNI instructions"
+_FAILED_WITHOUT = "the golden check failed without"
+
+
+class Loaded(NamedTuple):
+    """A session, why it computes int8 products exactly (None where it need not), and what its check found."""
+
+    session: Session
+    exact_because: str | None
+    golden_check: GoldenCheck
+
+
+def load(bundle: Bundle, scheme: str, mode: str, session_of: Callable[[bool], Session]) -> Loaded:
+    """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" runs nothing.
+
+    scheme: what is run, which is fp32 where a caller chose it. session_of: makes a session, exact or as the CPU
+    seems to need. /proc/cpuinfo may show another CPU than the one that computes (an emulator, some containers), so
+    before int8 is given up on x86-64 it is tried once more exactly. Raises GoldenCheckError, or BundleError when a
+    text of the golden set cannot be run.
+    """
+    encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length)
+    _check_vocabulary(bundle, encoder)
+    session = session_of(False)
+    exact_because = _NO_VNNI if session.exact and scheme != FP32 else None
+    if mode == OFF:
+        return Loaded(session, exact_because, GoldenCheck(OFF))
+    found = _golden_check(bundle, scheme, encoder, session)
+    tried = ""
+    if found.outcome == FAILED and scheme != FP32 and not session.exact and is_x86_64():
+        exact = session_of(True)
+        again = _golden_check(bundle, scheme, encoder, exact) if exact.exact else None
+        if again is not None and again.outcome == PASSED:
+            return Loaded(exact, _FAILED_WITHOUT, again)
+        tried = "exact int8 arithmetic did not help; " if again else "this model allows no exact int8 arithmetic; "
+    if found.outcome == FAILED:
+        error = GoldenCheckError(bundle.path, f"{found}; {tried}{_where_and_what_to_do(bundle)}")
+        if mode == ENFORCE:
+            raise error
+        log.warning("%s", error)
+    return Loaded(session, exact_because, found)
+
+
+def check_shape(bundle: Bundle, logits: NDArray[np.float32]) -> None:
+    """Raise BundleError unless there is one logit a label."""
+    if logits.shape != (len(bundle.labels),):
+        raise BundleError(
+            bundle.path,
+            f"the model gives {logits.size} logits a text, {CONFIG} names {len(bundle.labels)} labels",
+        )
+
+
+def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
+    """Raise BundleError when the tokenizer could give an id that the model has no embedding for."""
+    highest, token = encoder.highest_id()
+    if highest >= bundle.vocab_size:
+        raise BundleError(
+            bundle.path,
+            f"{TOKENIZER} has the id {highest} ({shown(token)}), the model has embeddings for 0 to "
+            f"{bundle.vocab_size - 1} (vocab_size in {CONFIG})",
+        )
+
+
+def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> GoldenCheck:
+    pairs = []
+    for golden in bundle.golden:
+        stored = golden.fp32 if scheme == FP32 or golden.int8 is None else golden.int8
+        try:
+            logits = session.run(encoder.encode(golden.text, "head"))
+        except (TextError, RunError) as error:
+            raise BundleError(bundle.path, f"the golden text {shown(golden.text)} cannot be run: {error}") from error
+        check_shape(bundle, logits)
+        expected, found = (activate(row, bundle.problem_type).tolist() for row in (np.array(stored), logits))
+        pairs.append((expected, found))
+    return compare(pairs)
+
+
+def _where_and_what_to_do(bundle: Bundle) -> str:
+    machine = bundle.manifest.get("machine")
+    there = machine.get("cpu_flags") if isinstance(machine, Mapping) else None
+    return (
+        f"CPU flags here: {' '.join(instruction_flags()) or 'none known'}; where it was exported: "
+        f"{' '.join(map(str, there)) if isinstance(there, list) and there else 'none known'}; export it on this "
+        "kind of CPU, serve fp32 (export with --scheme fp32), or set INFERER_GOLDEN_CHECK=warn (golden_check='warn')"
+    )
