@@ -32,7 +32,7 @@ from inferer.errors import first_line
 from training.base_model import max_positions_of
 
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
-TESTED_TYPES = ("bert", "roberta", "distilbert", "albert")
+TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
 
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 # Buffers that old versions of transformers saved with the weights; they are made anew from the config.

@@ -18,7 +18,7 @@ import torch
 
 from export.checkpoint import Checkpoint
 from export.errors import ExportError
-from inferer.bundle import TOKENIZER
+from inferer.bundle import INT8_TENSOR, INT8_TOKEN, TOKENIZER
 from inferer.encoding import Encoder
 from inferer.scoring import activate
 from inferer.session import Session
@@ -53,7 +53,7 @@ class Parity:
 
     fp32_max_difference: fp32 ONNX against torch, in logits, alone and in batches. int8_*: int8 against
     fp32 ONNX, in scores after activation, and how often the best label was the same;
-    int8_batch_max_change: how far a score of int8 moves in a batch, which is why this scheme is not run in
+    int8_batch_max_change: how far a score of int8 moves in a batch: 0 with int8-token; why int8-tensor is not run in
     batches. None when there is no int8 model.
     """
 
@@ -96,10 +96,11 @@ def check_tokenizer(checkpoint: Checkpoint, folder: Path) -> Encoder:
     return encoder
 
 
-def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None) -> Parity:
+def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None, scheme: str) -> Parity:
     """Compare torch, `fp32` and `int8` on real sentences, alone and in batches; return the figures.
 
-    Raises ExportError when fp32 is not what torch computes, or when int8 is broken.
+    Raises ExportError when fp32 is not what torch computes, when int8 is broken, or when `scheme` is
+    int8-token and one bit of a logit depends on the batch.
     """
     texts = parity_texts(encoder)
     alone = [_padded(checkpoint, encoder, [text]) for text in texts]
@@ -124,9 +125,11 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
     scores = _scores(int8_logits, checkpoint)
     change = np.abs(scores - _scores(fp32_logits, checkpoint))
     raw = ort.InferenceSession(str(int8), providers=["CPUExecutionProvider"])
-    batched = 0.0
+    batched, identical = 0.0, True
     for rows, feeds in _batches(checkpoint, encoder, texts):
-        moved = np.abs(_scores(_onnx_logits(raw, feeds), checkpoint) - scores[rows])
+        logits = _onnx_logits(raw, feeds)
+        identical = identical and np.array_equal(logits, int8_logits[rows])
+        moved = np.abs(_scores(logits, checkpoint) - scores[rows])
         batched = max(batched, float(moved.max()))
     parity = Parity(
         n=len(texts),
@@ -137,6 +140,11 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
         int8_agreement=float((int8_logits.argmax(1) == fp32_logits.argmax(1)).mean()),
         int8_batch_max_change=batched,
     )
+    if scheme == INT8_TOKEN and not identical:
+        raise ExportError(
+            f"int8 answers depend on the batch: scores move by up to {batched:.3g} beside other texts, where "
+            f"{INT8_TOKEN} allows not one bit; export with --scheme {INT8_TENSOR}, which is run one text at a time"
+        )
     if not change.mean() <= _MAX_INT8_MEAN_CHANGE:
         raise ExportError(
             f"int8 is broken: scores move by {change.mean():.3f} on average, at most {_MAX_INT8_MEAN_CHANGE:g} "

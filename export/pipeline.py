@@ -99,7 +99,7 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
                 quantization = guard.quantization()
                 int8 = None if guard.chosen is None else int8
         step("comparing torch, fp32 and int8")
-        parity = check_parity(checkpoint, encoder, fp32, int8)
+        parity = check_parity(checkpoint, encoder, fp32, int8, choices.scheme)
         step("choosing the golden set")
         golden = choose_golden(checkpoint, encoder, fp32, int8)
         step("writing the bundle")

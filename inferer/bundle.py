@@ -32,7 +32,7 @@ MULTI_LABEL = "multi_label_classification"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
 TRUNCATIONS = ("head", "error")
 # One activation scale a token: an answer does not depend on its batch.
-INT8_TOKEN = "int8-token"
+INT8_TOKEN = "int8-token"  # noqa: S105 - a token of text
 # onnxruntime's own dynamic int8, one activation scale a tensor: an answer would depend on its batch.
 INT8_TENSOR = "int8-tensor"
 FP32 = "fp32"

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inferer import __version__
-from inferer.bundle import CONFIG, FORMAT_VERSION, FP32, INT8_TENSOR, is_bundle, sha256_of
+from inferer.bundle import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError
 
@@ -63,7 +63,7 @@ def bundle_for(
         )
     cache_dir = cache_dir or default_cache_dir()
     try:
-        return _converted(given, config, INT8_TENSOR if quantize else FP32, cache_dir)
+        return _converted(given, config, INT8_TOKEN if quantize else FP32, cache_dir)
     except OSError as error:
         where = error.filename or cache_dir
         raise CheckpointError(given, f"cannot be converted into {cache_dir}: {where}: {error.strerror}") from error

@@ -170,8 +170,7 @@ class ModelInferer:
     ) -> list[Prediction]:
         """Return the predictions for `texts`, in order; the first bad text raises TextError with its index.
 
-        progress: show a bar on stderr. Each text is a run of its own: onnxruntime's dynamic int8 takes
-        one scale for a whole batch, so an answer would depend on its neighbours.
+        progress: show a bar on stderr. Each text is a run of its own.
         """
         options = self.check_options(CallOptions(top_k, truncation, threshold))
         if isinstance(texts, str):
