@@ -18,6 +18,8 @@ DATA ?=
 CHECKPOINT ?= latest
 BUNDLE ?=
 IMAGE ?= inferer
+# Checkpoints whose held-out rows `make bench` compares int8 on: NAME=CHECKPOINT:FILE.csv, several with spaces.
+BENCH_DATA ?= demo=checkpoints/query_type:checkpoints/query_type/held_out.csv
 BASE_IMAGE ?= python:3.11-slim
 # Where to find torch's CPU build; see the README. Empty: what the package index gives.
 TORCH_INDEX ?=
@@ -71,6 +73,7 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 
 bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.latency --bundle $(DEMO) --checkpoint checkpoints/query_type
+	$(PY) -m benchmarks.engine --checkpoint checkpoints/query_type $(BENCH_DATA:%=--data %)
 
 image:  ## build the container image with docker or podman
 	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \

@@ -62,7 +62,7 @@ def _changes(parity: Parity) -> str:
             f"| int8 against fp32, same best label | {parity.int8_agreement:.1%} |\n"
             f"| int8 against fp32, mean change of a score | {parity.int8_mean_change:.4f} |\n"
             f"| int8 against fp32, largest change of a score | {parity.int8_max_change:.4f} |\n"
-            f"| int8 in a batch against alone, largest change of a score (so it is run alone) "
+            f"| int8 in a batch against alone, largest change of a score "
             f"| {parity.int8_batch_max_change:.4f} |"
         )
     return f"""## int8 against fp32 on built-in sentences

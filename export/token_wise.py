@@ -39,7 +39,6 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
             by_input[node.input[0]].append(node)
     unit = graph.weight(np.array(1, np.float32), "inferer.unit")
     zero_point = graph.weight(np.array(_ZERO_POINT, np.uint8), "inferer.zero_point")
-    no_zero_point = graph.weight(np.array(0, np.int8), "inferer.no_zero_point")
     points: dict[str, str] = {}
     for x, nodes in by_input.items():
         width = graph.shape(nodes[0].input[1])[0]
@@ -50,6 +49,8 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
         quantized = graph.add("QuantizeLinear", x, scale, points[shape], axis=-1, block_size=width)
         for node in nodes:
             weight, weight_scale = _int8_weight(graph, node.input[1])
+            # One a node: onnxruntime 1.31's exact mode rewrites it, and cannot do so twice to the same constant.
+            no_zero_point = graph.weight(np.array(0, np.int8), f"{node.name}/zero_point")
             product = graph.add(
                 "MatMulIntegerToFloat",
                 quantized,

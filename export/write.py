@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from export.checkpoint import Checkpoint
 from export.model_card import model_card
-from export.onnx_model import OPSET
 from export.parity import Parity
 from inferer.bundle import (
     DEFAULT_THRESHOLD,
@@ -78,7 +79,7 @@ def finish(
         **options,
         "quantization": quantization,
         "parity": parity.as_dict(),
-        "opset": OPSET,
+        "opset": {name: _opset(folder / name) for name in sizes},
         "versions": {name: version(name) for name in _VERSIONS},
         "machine": {"architecture": platform.machine(), "cpu_flags": list(instruction_flags())},
         "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
@@ -86,3 +87,9 @@ def finish(
     text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     read_bundle(folder)
+
+
+def _opset(model: Path) -> int:
+    """Return the version of the standard operators that `model` uses."""
+    imported = onnx.load(model, load_external_data=False).opset_import
+    return next(entry.version for entry in imported if entry.domain == "")

@@ -1,0 +1,215 @@
+"""The int8 engine against onnxruntime's own: how long a text takes, what int8 changes, and whether a batch matters.
+
+Three tables, each of one process, interleaved in random order, medians:
+
+- latency, one thread: int8-token, onnxruntime's `quantize_dynamic` with default options, fp32 ONNX, PyTorch, at several
+  lengths, for MiniLM-L6 (the demo's checkpoint) and for BERT-base with random weights;
+- what int8-token changes on held-out rows of checkpoints trained by this project: labels, accuracy, scores;
+- how many texts get other bits in batches of 2, 3, 16 and 64 with random neighbours, and with two threads.
+
+The last line is JSON; the whole goes to benchmarks/results/engine.json.
+
+    python -m benchmarks.engine --checkpoint checkpoints/query_type --data NAME=CHECKPOINT:FILE.csv …
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from onnxruntime.quantization import quantize_dynamic
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, PreTrainedModel
+
+from export.onnx_model import to_onnx, token_linears
+from export.quantize import quantize
+from inferer.bundle import INT8_TOKEN, TOKENIZER
+from inferer.cpu import available_cpus, instruction_flags
+from inferer.encoding import Encoder
+from tests.server import ROOT
+
+LENGTHS = (8, 16, 32, 64, 128, 256)  # tokens
+BATCHES = (2, 3, 16, 64)
+WARM_UP_ROUNDS = 5
+OURS, THEIRS = "int8_token", "ort_default"
+
+
+def _session(model: Path, threads: int = 1) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _export(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
+    """Write `model` as fp32, int8-token and onnxruntime's default int8; return the files by name."""
+    folder.mkdir()
+    files = {name: folder / f"{name}.onnx" for name in (OURS, THEIRS, "fp32")}
+    to_onnx(model, files["fp32"])
+    quantize(files["fp32"], files[OURS], token_linears(model), INT8_TOKEN)
+    logging.disable(logging.WARNING)  # its advice to pre-process
+    quantize_dynamic(files["fp32"], files[THEIRS])
+    logging.disable(logging.NOTSET)
+    return files
+
+
+def latency(model: PreTrainedModel, folder: Path, seconds: float) -> list[dict[str, float]]:
+    """Return the median ms of one text by each way, a row a length."""
+    sessions = {name: _session(file) for name, file in _export(model, folder).items()}
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    rows = []
+    for tokens in tqdm(LENGTHS, unit="length"):
+        feeds = {
+            "input_ids": rng.integers(1000, model.config.vocab_size, (1, tokens)),
+            "attention_mask": np.ones((1, tokens), np.int64),
+            "token_type_ids": np.zeros((1, tokens), np.int64),
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
+
+        def pytorch(tensors: dict[str, torch.Tensor] = tensors) -> object:
+            with torch.no_grad():
+                return model(**tensors).logits.numpy()
+
+        calls: dict[str, Callable[[], object]] = {
+            name: (lambda s=session, f=feeds: s.run(["logits"], f)) for name, session in sessions.items()
+        }
+        # In two rounds: reading a model of hundreds of MB in between would empty the caches of those that are small.
+        int8 = _interleaved({name: calls[name] for name in (OURS, THEIRS)}, seconds)
+        fp32 = _interleaved({OURS: calls[OURS], "fp32": calls["fp32"], "torch_fp32": pytorch}, seconds)
+        rows.append(
+            {"tokens": tokens, **int8, **{f"{OURS}_beside_fp32" if n == OURS else n: t for n, t in fp32.items()}}
+        )
+    return rows
+
+
+def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    shuffler = random.Random(0)
+    end = time.monotonic() + seconds
+    rounds = 0
+    while rounds < WARM_UP_ROUNDS + 20 or time.monotonic() < end:
+        shuffler.shuffle(order)  # each runs after each other one equally often: caches are then the same for all
+        for name in order:
+            started = time.perf_counter()
+            calls[name]()
+            if rounds >= WARM_UP_ROUNDS:
+                times[name].append((time.perf_counter() - started) * 1000)
+        rounds += 1
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
+    """Return what int8 changes on the rows of `file` (first a text, then its label), and how many bits depend on a batch."""
+    files = _export(AutoModelForSequenceClassification.from_pretrained(checkpoint).eval(), folder)
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    with file.open(encoding="utf-8", newline="") as lines:
+        _, *rows = csv.reader(lines)
+    texts = [row[0] for row in rows]
+    labels = np.array([config["label2id"][row[1]] for row in rows])
+    encoder = Encoder(checkpoint / TOKENIZER, 512)
+    encodings = [encoder.encode(text, "head") for text in texts]
+    alone = {name: _batched(_session(file), encodings, 1) for name, file in files.items()}
+    scores = {name: np.exp(v) / np.exp(v).sum(1, keepdims=True) for name, v in alone.items()}
+    found: dict[str, Any] = {"n": len(texts), "accuracy_fp32": _share(alone["fp32"].argmax(1) == labels)}
+    for name in (OURS, THEIRS):
+        change = np.abs(scores[name] - scores["fp32"])
+        found[name] = {
+            "agreement": _share(alone[name].argmax(1) == alone["fp32"].argmax(1)),
+            "accuracy": _share(alone[name].argmax(1) == labels),
+            "mean_change": float(change.mean()),
+            "largest_change": float(change.max()),
+            "texts_with_other_bits": {},
+        }
+        for threads in (1, 2):
+            session = _session(files[name], threads)
+            for size in (1, *BATCHES):
+                logits = _batched(session, encodings, size)
+                other = int((logits != alone[name]).any(axis=1).sum())
+                found[name]["texts_with_other_bits"][f"{threads} threads, batches of {size}"] = other
+    return found
+
+
+def _share(hits: np.ndarray) -> float:
+    return float(hits.mean())
+
+
+def _batched(session: ort.InferenceSession, encodings: list[Any], size: int) -> np.ndarray:
+    """Return the logits of all texts, in their order, run in batches with random neighbours."""
+    order = np.random.default_rng(size).permutation(len(encodings))
+    logits: list[np.ndarray | None] = [None] * len(encodings)
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        width = max(len(encodings[row].input_ids) for row in rows)
+        feeds = {
+            i.name: np.stack(
+                [np.pad(getattr(encodings[row], i.name), (0, width - len(encodings[row].input_ids))) for row in rows]
+            )
+            for i in session.get_inputs()
+        }
+        for row, answer in zip(rows, session.run(["logits"], feeds)[0], strict=True):
+            logits[row] = answer
+    return np.stack(logits)
+
+
+def _print_latency(name: str, rows: list[dict[str, float]]) -> dict[str, float]:
+    print(f"\n{name}: median ms a text, one thread")
+    print("tokens  int8-token  ORT default   fp32   torch   token/default  torch/token")
+    for row in rows:
+        ours, theirs = row[OURS], row[THEIRS]
+        print(
+            f"{row['tokens']:6} {ours:11.2f} {theirs:12.2f} {row['fp32']:6.1f} {row['torch_fp32']:7.1f}"
+            f" {ours / theirs:15.3f} {row['torch_fp32'] / row[f'{OURS}_beside_fp32']:12.2f}"
+        )
+    ratios = [row[OURS] / row[THEIRS] for row in rows]
+    summary = {"geometric_mean": statistics.geometric_mean(ratios), "worst": max(ratios)}
+    print(f"token/default: geometric mean {summary['geometric_mean']:.3f}, worst {summary['worst']:.3f}")
+    return summary
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description="The int8 engine: latency, agreement, and bits in batches.")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="MiniLM-L6, for the latency")
+    parser.add_argument("--data", action="append", default=[], metavar="NAME=CHECKPOINT:FILE.csv")
+    parser.add_argument("--seconds", type=float, default=10, help="a length")
+    args = parser.parse_args()
+    result: dict[str, Any] = {"benchmark": "engine", "date": datetime.now(UTC).date().isoformat()}
+    result |= {"cpus": available_cpus(), "cpu_flags": instruction_flags(), "onnxruntime": ort.__version__}
+    result |= {"latency_ms": {}, "token_over_default": {}, "held_out": {}}
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        models = {
+            "MiniLM-L6": lambda: AutoModelForSequenceClassification.from_pretrained(args.checkpoint),
+            "BERT-base": lambda: BertForSequenceClassification(BertConfig(num_labels=5)),
+        }
+        for name, make in models.items():
+            rows = latency(make().eval(), Path(scratch) / name, args.seconds)
+            result["latency_ms"][name] = rows
+            result["token_over_default"][name] = _print_latency(name, rows)
+        for given in args.data:
+            name, _, paths = given.partition("=")
+            checkpoint, _, file = paths.partition(":")
+            result["held_out"][name] = held_out(Path(checkpoint), Path(file), Path(scratch) / f"data-{name}")
+            print(f"\n{name}: {json.dumps(result['held_out'][name], indent=2)}", flush=True)
+    target = ROOT / "benchmarks" / "results" / "engine.json"
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
