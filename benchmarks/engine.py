@@ -114,7 +114,7 @@ def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict
 
 
 def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
-    """Return what int8 changes on the rows of `file` (first a text, then its label), and how many bits depend on a batch."""
+    """Return what int8 changes on the rows of `file`: a text, then its label; and whose bits depend on the batch."""
     files = _export(AutoModelForSequenceClassification.from_pretrained(checkpoint).eval(), folder)
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     with file.open(encoding="utf-8", newline="") as lines:
