@@ -68,8 +68,9 @@ class Graph:
         return name
 
     def shape(self, tensor: str) -> tuple[int, ...]:
-        """Return the shape of a weight, without reading it."""
-        return tuple(self._weights[tensor].dims)
+        """Return the shape of a constant."""
+        tensors = self._weights
+        return tuple(tensors[tensor].dims) if tensor in tensors else np.shape(self.constant(tensor))
 
     def add(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""

@@ -16,6 +16,7 @@ from onnx.onnx_ml_pb2 import NodeProto
 from export.graph import Graph, attribute
 
 _SCALING = ("Mul", "Div")
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Relu", "Sigmoid", "Gelu", "Softplus", "Max", "Min")
 _LAYOUT = ("Reshape", "Transpose")
 _FEW = 8  # numbers in a constant that may be a scale, an axis or a shape
 
@@ -228,9 +229,6 @@ def _between(graph: Graph, start: str, end: str) -> tuple[NodeProto, ...]:
 
     visit(end)
     return tuple(found.values())
-
-
-_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Relu", "Sigmoid", "Gelu", "Softplus", "Max", "Min")
 
 
 def _heads(graph: Graph, values: str) -> int:

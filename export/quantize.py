@@ -38,18 +38,19 @@ def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, k
     """Write the int8 version of `fp32` to `target`; return how many of the linear layers' calls are int8.
 
     linears: the encoder's linear layers, each of which must have become that many int8 products, but
-    those named in `kept`, which stay fp32. The head's (Gemm nodes, one row a text) stay fp32 too: they
-    cost nothing and decide the answer. Raises ExportError, naming the layers, when one was left out.
+    those named in `kept`, which stay fp32. The head's (one row a text) stay fp32 too: they cost little and
+    decide the answer. Raises ExportError, naming the layers, when one was left out.
     """
     model = onnx.load(fp32, load_external_data=False)
     names = {linear.name for linear in linears}
-    stay = {node.name for node in model.graph.node if node.op_type == "MatMul" and layer_of(node.name, names) in kept}
+    quantized = names - set(kept)
+    products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
+    stay = {name for name in products if layer_of(name, names) not in quantized}
     if scheme == INT8_TOKEN:
         _token_wise(fp32, model, target, stay)
     else:
         _tensor_wise(fp32, target, model, stay)
-    quantized = onnx.load(target).graph
-    return check_all_quantized(quantized, [linear for linear in linears if linear.name not in kept])
+    return check_all_quantized(onnx.load(target).graph, [linear for linear in linears if linear.name not in kept])
 
 
 def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> None:

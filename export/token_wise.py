@@ -35,7 +35,9 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
     """Make every MatMul with constant weights an int8 one, but those named in `kept`."""
     by_input = defaultdict(list)
     for node in list(graph.proto.node):
-        if node.op_type == "MatMul" and graph.is_constant(node.input[1]) and node.name not in kept:
+        if node.op_type != "MatMul" or node.name in kept or not graph.is_constant(node.input[1]):
+            continue
+        if len(graph.shape(node.input[1])) == 2:
             by_input[node.input[0]].append(node)
     unit = graph.weight(np.array(1, np.float32), "inferer.unit")
     zero_point = graph.weight(np.array(_ZERO_POINT, np.uint8), "inferer.zero_point")
