@@ -26,7 +26,7 @@ from export.graph import MICROSOFT, Graph
 from export.layers import find_layers
 from export.onnx_model import Linear
 from export.probe import check_same, probe
-from export.token_wise import quantize_linears, quantize_tables
+from export.token_wise import INT8, quantize_linears, quantize_tables
 from inferer.bundle import INT8_TOKEN
 
 _OPSET = 21  # the first with QuantizeLinear by blocks, which takes a scale a row as it comes
@@ -97,12 +97,12 @@ def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> in
     A product that computes several layers counts for each. Raises ExportError otherwise.
     """
     names = {linear.name for linear in linears}
-    products = [node.name for node in graph.node if node.op_type in _INT8_PRODUCTS]
+    products = [node.name.removesuffix(INT8) for node in graph.node if node.op_type in _INT8_PRODUCTS]
     found = Counter(layer_of(part, names) for name in products for part in name.split(JOINED))
     expected = sum(linear.calls for linear in linears)
-    if found.total() == expected:
-        return expected
     left = [linear.name for linear in linears if found[linear.name] < linear.calls]
+    if not left and found.total() == expected:
+        return expected
     raise ExportError(
         f"{found.total()} linear layers were quantized, {expected} expected; "
         f"left in fp32: {', '.join(left) or 'none of these, so the head was quantized too'}"

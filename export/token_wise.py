@@ -24,6 +24,7 @@ from export.encoder import Hints
 from export.graph import MICROSOFT, Graph
 
 _LARGEST = 127
+INT8 = "/int8"  # what the int8 product, weight or table adds to the name of the fp32 one
 # Unsigned activations against signed weights are what onnxruntime has fast kernels for: signed against
 # signed measured 10 times slower, unsigned against unsigned 2 times (benchmarks, docs/log.md).
 _ZERO_POINT = 128
@@ -61,7 +62,7 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
                 weight_scale,
                 zero_point,
                 no_zero_point,
-                name=f"{node.name}/int8",
+                name=node.name + INT8,
                 domain=MICROSOFT,
             )
             graph.replace(node.output[0], graph.add("Mul", product, scale))
@@ -85,7 +86,7 @@ def _zero_points(graph: Graph, shape: str) -> str:
 
 def _int8_weight(graph: Graph, name: str) -> tuple[str, str]:
     """Return the names of the int8 weight, [K, N], and of its scales, float32 [N]; made once a weight."""
-    quantized, scale = f"{name}/int8", f"{name}/scale"
+    quantized, scale = name + INT8, f"{name}/scale"
     if not graph.is_constant(quantized):
         values, scales = quantize_along(graph.value(name), axis=0)
         graph.weight(values, quantized)
@@ -110,10 +111,10 @@ def quantize_tables(graph: Graph) -> None:
         if table is None or table.dtype != np.float32 or table.ndim != 2 or table.size < _SMALLEST_TABLE:
             continue
         name, ids = node.input
-        if not graph.is_constant(f"{name}/int8"):
+        if not graph.is_constant(name + INT8):
             values, scales = quantize_along(table.astype(np.float64), axis=1)
-            graph.weight(values, f"{name}/int8")
+            graph.weight(values, name + INT8)
             graph.weight(scales, f"{name}/scale")
-        rows = graph.add("Cast", graph.add("Gather", f"{name}/int8", ids, axis=0), to=1)
+        rows = graph.add("Cast", graph.add("Gather", name + INT8, ids, axis=0), to=1)
         scale = graph.add("Gather", f"{name}/scale", ids, axis=0)
         graph.replace(node.output[0], graph.add("Mul", rows, scale))

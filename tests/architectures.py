@@ -41,6 +41,9 @@ from transformers import (
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaTokenizerFast,
 )
 
 from export.__main__ import main
@@ -48,7 +51,7 @@ from inferer.bundle import SINGLE_LABEL
 
 STEP = re.compile(r".* \d/\d \[\d\d:\d\d\]")  # one drawing of the export's bar
 
-TESTED = ("bert", "roberta", "distilbert", "albert")
+TESTED = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
 LAYERS = 2
 POSITIONS = 64  # tokens that each of the models can read
 # Not in alphabetical order: sorting them anywhere would move answers to another name.
@@ -246,6 +249,25 @@ def _unigram() -> PreTrainedTokenizerFast:
     return AlbertTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS)
 
 
+def _sentence_piece() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(
+        _CORPUS,
+        trainers.UnigramTrainer(
+            vocab_size=120,
+            special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+            unk_token="<unk>",
+            show_progress=False,
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return XLMRobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS)
+
+
 def _template(tokenizer: Tokenizer) -> processors.TemplateProcessing:
     return processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
@@ -260,6 +282,7 @@ _TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "electra": functools.partial(_word_piece, ElectraTokenizerFast),
     "roberta": _byte_level_bpe,
     "albert": _unigram,
+    "xlm-roberta": _sentence_piece,
 }
 # DistilBertConfig maps these common names to its own (dim, n_layers, …).
 _COMMON: dict[str, Any] = {
@@ -280,6 +303,11 @@ _MODELS: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel], dict[str
     "roberta": (
         RobertaConfig,
         RobertaForSequenceClassification,
+        {"intermediate_size": 2 * _WIDTH, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
+    ),
+    "xlm-roberta": (
+        XLMRobertaConfig,
+        XLMRobertaForSequenceClassification,
         {"intermediate_size": 2 * _WIDTH, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
     ),
     "albert": (

@@ -112,7 +112,7 @@ def test_a_checkpoint_folder_answers_as_its_bundle(converted: Converted, bundle:
     expected = _logits(ModelInferer(bundle))
     for model in converted.models:
         assert model.labels == LABELS
-        assert model.scheme == "int8-tensor"
+        assert model.scheme == "int8-token"
         np.testing.assert_array_equal(_logits(model), expected)
 
 
@@ -247,7 +247,7 @@ def test_packages_of_the_same_name_where_the_caller_runs_are_not_taken_for_ours(
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not ours')")
     code = "import sys; from inferer import ModelInferer; print(ModelInferer(sys.argv[1], cache_dir='cache').scheme)"
     done = run_to_end(sys.executable, "-c", code, str(bert), cwd=tmp_path, PYTHONPATH=str(ROOT))
-    assert done.stdout.strip() == "int8-tensor", done.stderr
+    assert done.stdout.strip() == "int8-token", done.stderr
 
 
 @pytest.mark.usefixtures("no_child")

@@ -25,7 +25,9 @@ from safetensors.torch import load_file, save_file
 import export.onnx_model
 import export.pipeline
 import export.quantize
+import export.token_wise
 from export.checkpoint import load_checkpoint
+from export.token_wise import quantize_linears
 from inferer import ModelInferer
 from inferer.config import read_config
 from tests import architectures
@@ -89,9 +91,42 @@ def test_a_layer_that_the_quantizer_skips_is_named(
         quantize_dynamic(source, target, nodes_to_exclude=[*nodes_to_exclude, skipped], **options)
 
     monkeypatch.setattr(export.quantize, "quantize_dynamic", skipping)
-    line = refusal(bert)
+    line = refusal(bert, "--scheme", "int8-tensor")
     assert "11 linear layers were quantized, 12 expected" in line
     assert line.endswith("left in fp32: bert.encoder.layer.1.attention.self.key")
+
+
+@pytest.mark.slow
+def test_a_layer_that_token_wise_quantization_skips_is_named(
+    bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A linear layer that int8-token left in fp32 stops the export, and the message says which it is."""
+
+    def skipping(graph: Any, kept: set[str], hints: Any) -> None:
+        quantize_linears(graph, {*kept, "/bert/encoder/layer.0/output/dense/MatMul"}, hints)
+
+    monkeypatch.setattr(export.quantize, "quantize_linears", skipping)
+    line = refusal(bert)
+    assert "11 linear layers were quantized, 12 expected" in line
+    assert line.endswith("left in fp32: bert.encoder.layer.0.output.dense")
+
+
+@pytest.mark.slow
+def test_int8_token_that_depends_on_the_batch_is_refused(
+    bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An int8-token model with one activation scale for the whole batch is refused, and the message says why."""
+
+    def one_scale(graph: Any, x: str, floor: float | None) -> str:
+        largest = graph.add("ReduceMax", token_wise_scale(graph, x, floor), keepdims=1)
+        shape = graph.add("Shape", graph.add("ReduceMax", x, graph.weight(np.array([-1]), "last"), keepdims=1))
+        return graph.add("Expand", largest, shape)
+
+    token_wise_scale = export.token_wise._scale
+    monkeypatch.setattr(export.token_wise, "_scale", one_scale)
+    line = refusal(bert)
+    assert "int8 answers depend on the batch: scores move by up to" in line
+    assert "export with --scheme int8-tensor" in line
 
 
 @pytest.mark.slow
@@ -154,7 +189,8 @@ def test_a_model_that_does_not_heed_the_mask_is_refused(
 ) -> None:
     """A model that reads the padding as text, right for a text alone and wrong in a batch, is refused."""
     monkeypatch.setattr(export.pipeline, "to_onnx", _after(export.onnx_model.to_onnx, _ignore_mask))
-    assert "the fp32 ONNX model is not the checkpoint: logits differ by" in refusal(bert)
+    assert "the fp32 ONNX model is not the checkpoint: logits differ by" in refusal(bert, "--scheme", "int8-tensor")
+    assert "the encoder was rewritten to one that answers differently: logits differ by" in refusal(bert)
 
 
 @pytest.mark.slow
