@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -74,19 +73,12 @@ class Graph:
 
     def add(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
-        return self.add_many(op, inputs, 1, name=name, domain=domain, **attributes)[0]
-
-    def add_many(
-        self, op: str, inputs: Iterable[str], outputs: int, *, name: str = "", domain: str = "", **attributes: Any
-    ) -> list[str]:
-        """Add a node with several outputs and return their names."""
         self.serial += 1
         name = name or f"inferer/{op}_{self.serial}"
-        made = [f"{name}:{i}" for i in range(outputs)]
-        node = helper.make_node(op, list(inputs), made, name=name, domain=domain, **attributes)
-        self.proto.node.append(node)
+        made = f"{name}:0"
+        self.proto.node.append(helper.make_node(op, inputs, [made], name=name, domain=domain, **attributes))
         node = self.proto.node[-1]
-        self.producer.update(dict.fromkeys(made, node))
+        self.producer[made] = node
         self._count_in(node)
         return made
 

@@ -215,11 +215,14 @@ def _norm(graph: Graph, branch: str, residual: str) -> Norm:
 
 
 def _between(graph: Graph, start: str, end: str) -> tuple[NodeProto, ...]:
-    """Return the nodes that lead from `start` to `end`, in order; all must be elementwise on what they read."""
+    """Return the nodes that lead from `start` to `end`, in order; all must be elementwise, and the same for each."""
     found: dict[str, NodeProto] = {}
 
     def visit(tensor: str) -> None:
-        if tensor == start or graph.is_constant(tensor):
+        if tensor == start:
+            return
+        if graph.is_constant(tensor):
+            _demand(np.prod(graph.shape(tensor)) == 1)
             return
         node = _producer(graph, tensor)
         _demand(node.op_type in _ELEMENTWISE and len(node.output) == 1 and len(found) < 32)

@@ -22,26 +22,39 @@ _MAX_DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
+class Channels:
+    """What the channels of a tensor hold: their mean, and the farthest from it; both float64, [width]."""
+
+    mean: np.ndarray
+    reach: np.ndarray
+
+
+@dataclass(frozen=True)
 class Probe:
-    """What a graph gave. feeds: its inputs, [texts, tokens]; logits: [texts, labels]; means: by tensor, [width]."""
+    """What a graph gave. feeds: its inputs, [texts, tokens]; logits: [texts, labels]; channels: by tensor."""
 
     feeds: dict[str, np.ndarray]
     logits: np.ndarray
-    means: dict[str, np.ndarray]
+    channels: dict[str, Channels]
 
 
 def probe(fp32: Path, graph: Graph, tensors: Sequence[str]) -> Probe:
-    """Run the model `fp32`, whose graph is `graph`, on padded texts; report each channel's mean in `tensors`.
+    """Run the model `fp32`, whose graph is `graph`, on padded texts; report on the channels of `tensors`.
 
-    The means are over the tokens that are not padding, float64.
+    Over the tokens that are not padding.
     """
     feeds = _made_up(graph)
     model = onnx.load(fp32)
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     logits, *found = _run(model.SerializeToString(), ["logits", *tensors], feeds)
     real = feeds["attention_mask"].astype(bool)
-    means = {name: array[real].mean(axis=0, dtype=np.float64) for name, array in zip(tensors, found, strict=True)}
-    return Probe(feeds, logits, means)
+    channels = {name: _channels(array[real].astype(np.float64)) for name, array in zip(tensors, found, strict=True)}
+    return Probe(feeds, logits, channels)
+
+
+def _channels(rows: np.ndarray) -> Channels:
+    mean = rows.mean(axis=0)
+    return Channels(mean, np.abs(rows - mean).max(axis=0))
 
 
 def check_same(model: ModelProto, seen: Probe) -> None:

@@ -20,7 +20,7 @@ from onnx import helper
 from onnx.onnx_ml_pb2 import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from export.encoder import JOINED, Hints, rebuild_encoder
+from export.encoder import Hints, rebuild_encoder
 from export.errors import ExportError
 from export.graph import MICROSOFT, Graph
 from export.layers import find_layers
@@ -59,7 +59,7 @@ def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> 
     layers = find_layers(graph)
     if layers:
         seen = probe(fp32, graph, [layer.x for layer in layers])
-        hints = rebuild_encoder(graph, layers, seen.means, stay)
+        hints = rebuild_encoder(graph, layers, seen.channels)
         graph.prune(*hints.row_shapes.values())
     del model.opset_import[:]
     model.opset_import.extend([helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)])
@@ -94,11 +94,11 @@ def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) ->
 def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> int:
     """Return the int8 products in `graph`, which must be one for every call of every layer in `linears`.
 
-    A product that computes several layers counts for each. Raises ExportError otherwise.
+    Raises ExportError otherwise.
     """
     names = {linear.name for linear in linears}
     products = [node.name.removesuffix(INT8) for node in graph.node if node.op_type in _INT8_PRODUCTS]
-    found = Counter(layer_of(part, names) for name in products for part in name.split(JOINED))
+    found = Counter(layer_of(name, names) for name in products)
     expected = sum(linear.calls for linear in linears)
     left = [linear.name for linear in linears if found[linear.name] < linear.calls]
     if not left and found.total() == expected:

@@ -10,6 +10,9 @@ The sums are exact integers and everything else is done token by token, so that 
 on what else is in the batch. Vector-wise quantization of LLM.int8() (Dettmers et al., arXiv 2208.07339) and
 ZeroQuant's token-wise one (Yao et al., arXiv 2206.01861). A row of zeros has scale 0 and stays zeros:
 whatever is rounded to, it is multiplied by 0.
+
+What is bounded below, as GELU's and ReLU's outputs are, needs few of the steps below zero that a symmetric
+scale keeps: there the zero point is lower, a constant still, and the scale is that of the largest value.
 """
 
 from __future__ import annotations
@@ -22,12 +25,17 @@ from onnx import numpy_helper
 
 from export.encoder import Hints
 from export.graph import MICROSOFT, Graph
+from export.outliers import share_rounded
 
 _LARGEST = 127
 INT8 = "/int8"  # what the int8 product, weight or table adds to the name of the fp32 one
 # Unsigned activations against signed weights are what onnxruntime has fast kernels for: signed against
 # signed measured 10 times slower, unsigned against unsigned 2 times (benchmarks, docs/log.md).
 _ZERO_POINT = 128
+_MOST = 255
+# The zero point where no value is below -f, f > 0. Lower leaves more steps above zero, but none is finer than
+# f over this: with 24 and GELU's f of 0.17 that binds for tokens whose largest value is below 1.6.
+_BOUNDED_ZERO_POINT = 24
 # Smaller tables (token types) stay fp32: they are read whole from cache, and are nothing in size.
 _SMALLEST_TABLE = 16_384
 
@@ -41,17 +49,18 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
         if len(graph.shape(node.input[1])) == 2:
             by_input[node.input[0]].append(node)
     unit = graph.weight(np.array(1, np.float32), "inferer.unit")
-    zero_point = graph.weight(np.array(_ZERO_POINT, np.uint8), "inferer.zero_point")
-    points: dict[str, str] = {}
+    points: dict[tuple[str, int], str] = {}
     for x, nodes in by_input.items():
         width = graph.shape(nodes[0].input[1])[0]
-        scale = _scale(graph, x, hints.floors.get(x))
+        floor = hints.floors.get(x)
+        scale, point = _symmetric(graph, x) if floor is None else _bounded(graph, x, floor)
+        zero_point = graph.weight(np.array(point, np.uint8), f"inferer.zero_point_{point}")
         shape = hints.row_shapes.get(x) or graph.add("Shape", scale)
-        if shape not in points:
-            points[shape] = _zero_points(graph, shape)
-        quantized = graph.add("QuantizeLinear", x, scale, points[shape], axis=-1, block_size=width)
+        if (shape, point) not in points:
+            points[shape, point] = _zero_points(graph, shape, point)
+        quantized = graph.add("QuantizeLinear", x, scale, points[shape, point], axis=-1, block_size=width)
         for node in nodes:
-            weight, weight_scale = _int8_weight(graph, node.input[1])
+            weight, weight_scale = _int8_weight(graph, node.input[1], hints.owners.get(node.input[1]))
             # One a node: onnxruntime 1.31's exact mode rewrites it, and cannot do so twice to the same constant.
             no_zero_point = graph.weight(np.array(0, np.int8), f"{node.name}/zero_point")
             product = graph.add(
@@ -68,38 +77,55 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
             graph.replace(node.output[0], graph.add("Mul", product, scale))
 
 
-def _scale(graph: Graph, x: str, floor: float | None) -> str:
-    """Return the name of max|x| / 127 over the last axis, [..., 1]."""
+def _symmetric(graph: Graph, x: str) -> tuple[str, int]:
+    """Return the name of max|x| / 127 over the last axis, [..., 1], and the zero point."""
+    return _scale(graph, graph.add("Abs", x), 0.0, _LARGEST), _ZERO_POINT
+
+
+def _bounded(graph: Graph, x: str, floor: float) -> tuple[str, int]:
+    """Return the same for an x that is nowhere below -floor."""
+    point = _BOUNDED_ZERO_POINT if floor else 0
+    steps = _MOST - point
+    return _scale(graph, x, floor * steps / point if floor else 0.0, steps), point
+
+
+def _scale(graph: Graph, x: str, least: float, steps: int) -> str:
+    """Return the name of max(x, least) / steps over the last axis, [..., 1]."""
     axis = graph.weight(np.array([-1], np.int64), "inferer.last_axis")
-    if floor is None:
-        largest = graph.add("ReduceMax", graph.add("Abs", x), axis, keepdims=1)
-    else:
-        largest = graph.add("ReduceMax", x, axis, keepdims=1)
-        largest = graph.add("Max", largest, graph.weight(np.array(floor, np.float32), f"inferer.floor_{floor}"))
-    return graph.add("Mul", largest, graph.weight(np.array(1 / _LARGEST, np.float32), "inferer.step"))
+    largest = graph.add("ReduceMax", x, axis, keepdims=1)
+    if least:
+        largest = graph.add("Max", largest, graph.weight(np.array(least, np.float32), f"inferer.least_{least:g}"))
+    return graph.add("Mul", largest, graph.weight(np.array(1 / steps, np.float32), f"inferer.step_{steps}"))
 
 
-def _zero_points(graph: Graph, shape: str) -> str:
-    value = numpy_helper.from_array(np.array([_ZERO_POINT], np.uint8))
+def _zero_points(graph: Graph, shape: str, point: int) -> str:
+    value = numpy_helper.from_array(np.array([point], np.uint8))
     return graph.add("ConstantOfShape", shape, value=value)
 
 
-def _int8_weight(graph: Graph, name: str) -> tuple[str, str]:
+def _int8_weight(graph: Graph, name: str, owners: np.ndarray | None) -> tuple[str, str]:
     """Return the names of the int8 weight, [K, N], and of its scales, float32 [N]; made once a weight."""
     quantized, scale = name + INT8, f"{name}/scale"
     if not graph.is_constant(quantized):
-        values, scales = quantize_along(graph.value(name), axis=0)
+        values, scales = quantize_along(graph.value(name), axis=0, owners=owners)
         graph.weight(values, quantized)
         graph.weight(scales[0], scale)
     return quantized, scale
 
 
-def quantize_along(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `values` as int8 and their scales, float32, by the largest magnitude along `axis` (kept as 1)."""
+def quantize_along(values: np.ndarray, axis: int, owners: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return `values` as int8 and their scales, float32, by the largest magnitude along `axis` (kept as 1).
+
+    owners: which row each row is a share of; what is rounded is then their sum.
+    """
     scale = (np.abs(values).max(axis=axis, keepdims=True) / _LARGEST).astype(np.float32)
     scale[scale == 0] = 1
-    rounded = np.rint(values / scale.astype(np.float64))
-    return np.clip(rounded, -_LARGEST, _LARGEST).astype(np.int8), scale
+    steps = values / scale.astype(np.float64)
+    if owners is not None:
+        totals = np.zeros((owners.max() + 1, values.shape[1]))
+        np.add.at(totals, owners, steps)
+        steps = share_rounded(np.rint(totals), owners)
+    return np.clip(np.rint(steps), -_LARGEST, _LARGEST).astype(np.int8), scale
 
 
 def quantize_tables(graph: Graph) -> None:

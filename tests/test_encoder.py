@@ -13,15 +13,15 @@ import torch
 from onnx import helper
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from export.encoder import JOINED, rebuild_encoder
+from export.encoder import rebuild_encoder
 from export.graph import MICROSOFT, Graph
 from export.layers import find_layers
 from export.onnx_model import to_onnx
+from export.probe import Channels
 from tests import architectures
 
 pytestmark = pytest.mark.slow
 
-QUERY = "/bert/encoder/layer.0/attention/self/query/MatMul"
 VARIANTS: dict[str, dict[str, Any]] = {
     "relu": {"hidden_act": "relu"},
     "tanh gelu": {"hidden_act": "gelu_new"},
@@ -37,16 +37,16 @@ def exported(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
     return onnx.load(folder / "model.onnx")
 
 
-def rebuilt(model: onnx.ModelProto, kept: frozenset[str] = frozenset()) -> onnx.ModelProto:
-    """Return a copy of `model` with its encoder rewritten, channels shifted by what is far from zero."""
+def rebuilt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of `model` with its encoder rewritten, channels far from zero and of unequal reach."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = Graph(copy)
     layers = find_layers(graph)
     assert layers
     width = graph.value(layers[0].attention_norm.gamma).size
-    means = {layer.x: np.linspace(-3, 3, width) for layer in layers}
-    rebuild_encoder(graph, layers, means, kept)
+    seen = Channels(np.linspace(-3, 3, width), np.geomspace(0.01, 40, width))
+    rebuild_encoder(graph, layers, {layer.x: seen for layer in layers})
     graph.prune()
     copy.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return copy
@@ -114,21 +114,38 @@ def test_a_head_that_reads_every_token_gets_every_token(
 def test_one_layer_less_of_work_where_the_head_reads_the_first_token(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """In the last layer the query is a product of its own, of the first tokens; before it all three are one."""
+    """In the last layer all but the keys and values is computed for two tokens of each text, before it for all."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "bert")
-    model = exported(AutoModelForSequenceClassification.from_pretrained(checkpoint), tmp_path)
-    joined = [len(node.name.split(JOINED)) for node in rebuilt(model).graph.node if "/self/" in node.name]
-    assert sorted(joined) == [1, 2, 3]
+    changed = rebuilt(exported(AutoModelForSequenceClassification.from_pretrained(checkpoint), tmp_path))
+    products = {node.output[0]: node.name for node in changed.graph.node if "/layer." in node.name}
+    changed.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in products)
+    session = ort.InferenceSession(changed.SerializeToString(), providers=["CPUExecutionProvider"])
+    ids = np.full((3, 9), 7)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    rows = {
+        products[name]: len(array) for name, array in zip(products, session.run(list(products), feeds), strict=True)
+    }
+    few = {name for name, count in rows.items() if count == 3 * 2}
+    last = f"/layer.{architectures.LAYERS - 1}/"
+    assert few == {name for name in rows if last in name and "/key/" not in name and "/value/" not in name}
+    assert {rows[name] for name in rows.keys() - few} == {3 * 9}
 
 
-def test_what_stays_fp32_is_not_joined(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A query that stays fp32 is a product of its own, as are the key and the value beside it."""
-    checkpoint = architectures.checkpoint(tmp_path_factory, "bert")
-    model = exported(AutoModelForSequenceClassification.from_pretrained(checkpoint), tmp_path)
-    changed = rebuilt(model, frozenset({QUERY}))
-    names = {node.name for node in changed.graph.node if node.op_type == "MatMul"}
-    assert {QUERY, QUERY.replace("query", "key"), QUERY.replace("query", "value")} <= names
-    same(model, changed)
+@pytest.mark.parametrize("architecture", ["bert", "albert"])
+def test_neurons_with_large_weights_get_copies(
+    architecture: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A neuron with far larger weights than the others is computed several times; the answers are as before."""
+    checkpoint = architectures.checkpoint(tmp_path_factory, architecture)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
+    name = "ffn_output" if architecture == "albert" else "layer.0.output.dense"
+    (outer,) = [layer for path, layer in model.named_modules() if path.endswith(name)]
+    outer.weight.data[:, 5] *= 20
+    proto = exported(model, tmp_path)
+    changed = rebuilt(proto)
+    same(proto, changed)
+    widths = {tuple(t.dims) for t in changed.graph.initializer if "/shared" in t.name}
+    assert (outer.weight.shape[1] + 1, outer.weight.shape[0]) in widths
 
 
 def test_a_bias_by_position_is_no_mask(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

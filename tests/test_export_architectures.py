@@ -22,7 +22,6 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from export.encoder import JOINED
 from inferer import ModelInferer, read_bundle
 from inferer.bundle import FP32_MODEL, INT8_MODEL
 from tests import architectures
@@ -89,11 +88,6 @@ def _int8_products(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return [node for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
 
 
-def _int8_layers(graph: onnx.GraphProto) -> list[str]:
-    """Return the layers that are int8, as often as they run: one product computes query, key and value."""
-    return [layer for node in _int8_products(graph) for layer in node.name.split(JOINED)]
-
-
 def test_the_bundle_is_complete(exported: Exported) -> None:
     """The bundle has all its files, and states the checkpoint's labels and lengths."""
     names = {file.name for file in exported.bundle.iterdir()}
@@ -131,7 +125,7 @@ def test_fp32_answers_are_torchs(exported: Exported) -> None:
 
 def test_every_linear_layer_is_quantized(exported: Exported) -> None:
     """Every linear layer of the encoder runs in int8, and the manifest counts as many as the graph has."""
-    assert len(_int8_layers(exported.graph)) == QUANTIZED[exported.name]
+    assert len(_int8_products(exported.graph)) == QUANTIZED[exported.name]
     assert read_bundle(exported.bundle).manifest["quantization"]["quantized_matmuls"] == QUANTIZED[exported.name]
     heads = [n for n in onnx.load(exported.bundle / FP32_MODEL).graph.node if n.op_type == "Gemm"]
     assert len(_fp32_products(exported.graph)) == len(heads)
@@ -187,7 +181,7 @@ def test_alberts_shared_weights_stand_once_in_the_int8_file(tmp_path_factory: py
     albert = _exported(tmp_path_factory, "albert")
     weights = _weights(albert.graph)
     used = [node.input[1] for node in _int8_products(albert.graph)]
-    assert len(_int8_layers(albert.graph)) == 6 * 3 + 1
+    assert len(_int8_products(albert.graph)) == 6 * 3 + 1
     # Query, key and value in one, in the last run the query apart from the other two; three more; the projection.
     assert len(set(used)) == 3 + 3 + 1
     matrices = [t.raw_data for t in weights.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2]

@@ -48,9 +48,13 @@ def by_hand(x: np.ndarray, floor: float | None = None) -> np.ndarray:
     """Return what int8-token gives, its sums in Python's integers."""
     columns = np.abs(WEIGHT).max(axis=0) / np.float32(127)
     weight = np.rint(WEIGHT / columns).astype(int)
-    largest = np.abs(x).max(axis=1) if floor is None else np.maximum(x.max(axis=1), floor)
-    scale = (largest * np.float32(1 / 127)).astype(np.float32)
-    quantized = np.clip(np.rint(x / scale[:, None]), -128, 127).astype(int)
+    zero_point = {None: 128, 0.0: 0}.get(floor, 24)
+    steps = 127 if floor is None else 255 - zero_point
+    largest = np.abs(x).max(axis=1) if floor is None else x.max(axis=1)
+    if floor:
+        largest = np.maximum(largest, np.float32(floor * steps / zero_point))
+    scale = (largest * np.float32(1 / steps)).astype(np.float32)
+    quantized = np.clip(np.rint(x / scale[:, None]), -zero_point, 255 - zero_point).astype(int)
     return (quantized @ weight) * columns * scale[:, None] + BIAS
 
 
@@ -60,11 +64,17 @@ def test_a_linear_layer_is_what_integers_give() -> None:
     assert np.abs(run(linear_model(), ROWS) - (ROWS @ WEIGHT + BIAS)).max() > 1e-3
 
 
-def test_a_bound_below_takes_the_place_of_the_minimum() -> None:
-    """Where nothing is below -f, the scale is that of the largest value, or of f where all are smaller."""
-    x = np.maximum(ROWS, -0.1)
-    x[2] = np.linspace(-0.1, 0.05, 8)
-    np.testing.assert_allclose(run(linear_model(floor=0.1), x), by_hand(x, floor=0.1), rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("floor", [0.1, 0.0])
+def test_a_bound_below_leaves_more_steps_above(floor: float) -> None:
+    """Where nothing is below -f, few steps or none are for what is, also in a row whose largest value is small."""
+    x = np.maximum(ROWS, -floor)
+    x[2] = np.linspace(-floor, 0.05, 8)
+    found = run(linear_model(floor=floor), x)
+    np.testing.assert_allclose(found, by_hand(x, floor=floor), rtol=1e-5, atol=1e-6)
+    columns = np.abs(WEIGHT).max(axis=0) / 127
+    weight = np.rint(WEIGHT / columns) * columns
+    half_steps = np.maximum(x.max(axis=1), 1) / 231 / 2
+    assert (np.abs(found - (x @ weight + BIAS)) <= half_steps[:, None] * np.abs(weight).sum(axis=0) + 1e-6).all()
 
 
 def test_a_row_of_zeros_gives_the_bias() -> None:
