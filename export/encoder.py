@@ -5,13 +5,8 @@ Everything here is exact algebra or layout, still in fp32; int8 comes after (exp
 - activations are [tokens · texts, width], token by token, so that attention reads heads in place;
 - 1/sqrt(head width) goes into the query's weights; the key's bias goes, as a softmax does not see it; the
   value's bias goes through the output projection, as the rows of a softmax sum to one;
-- what a layer reads is shifted so that each channel's mean is near zero, by way of the normalization before
-  it: a channel that is far off on one side no longer sets every token's scale (the shifting of Outlier
-  Suppression+, Wei et al., arXiv 2304.09145). Biases take it back, so that how good the means are decides how
-  much int8 loses, and never what the graph computes;
-- what a layer reads is also divided, channel by channel, by a power of how far the channel reaches, and its weights
-  multiplied by it: a channel that reaches far takes fewer steps from the others (SmoothQuant, Xiao et al., arXiv
-  2211.10438). The residual is normalized for itself, and carries the branch's last bias;
+- what a layer reads is changed so that int8 loses less (export/equalize.py), by way of the normalization before it;
+  the residual is normalized for itself, and carries the last bias of the branch that it goes around;
 - neurons of the feed-forward layer with weights far above the others are split into copies (export/outliers.py);
 - where the head reads only the first token, the last layer computes, after its keys and values, two tokens
   a text (one alone would take onnxruntime's matrix-vector kernel, which rounds differently);
@@ -20,7 +15,6 @@ Everything here is exact algebra or layout, still in fp32; int8 comes after (exp
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +22,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.onnx_ml_pb2 import NodeProto
 
+from export.equalize import Change, changes_for, shift_only
 from export.graph import MICROSOFT, Graph, attribute
 from export.layers import GraphLinear, Layer, Norm
 from export.outliers import share, split_rows
@@ -69,21 +64,6 @@ class _Sizes:
 _GELU_FLOOR = 0.171
 
 
-# Of a channel's reach over the middle one's, and the least that is taken for that, so that weights do not vanish.
-# Where the scores of three trained models changed least, with little difference around it (docs/log.md).
-_ATTENTION_POWER = 0.75
-_FEED_FORWARD_POWER = 0.3
-_LEAST_REACH = 0.2
-
-
-@dataclass(frozen=True)
-class _Change:
-    """How what a layer reads, x, differs from what the exported one reads: x = (that + shift) / divisor; [width]."""
-
-    shift: np.ndarray
-    divisor: np.ndarray
-
-
 def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str, Channels]) -> Hints:
     """Rewrite the encoder, which is `layers`, in place; return what is known of the new tensors.
 
@@ -95,15 +75,15 @@ def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str
     block = _Block(graph, _sizes(graph), Hints())
     width = graph.value(layers[0].attention_norm.gamma).size
     x = graph.add("Reshape", graph.add("Transpose", layers[0].x, perm=[1, 0, 2]), _ints(graph, -1, width))
-    none = _shift(np.zeros(width))
-    changes = {layers[0].x: none, **_changes(layers, channels)}
+    none = shift_only(np.zeros(width))
+    changes = {layers[0].x: none, **changes_for(layers, channels)}
     residual = graph.add("Add", x, graph.weight(_row(block.attention_bias(layers[0], none))))
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
         total = block.emit(layer, x, residual, changes, trim=trim and following is None)
         x = block.norm(total, layer.output_norm, none if following is None else changes[following.x])
         if following is not None:
             bias = block.attention_bias(following, changes[following.x])
-            residual = block.norm(total, layer.output_norm, _shift(bias))
+            residual = block.norm(total, layer.output_norm, shift_only(bias))
     if trim:
         first = graph.add("Slice", x, _ints(graph, 0), block.sizes.texts, _ints(graph, 0))
         for node in reads:
@@ -112,34 +92,6 @@ def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str
         shape = graph.add("Concat", _ints(graph, -1), block.sizes.texts, _ints(graph, width), axis=0)
         graph.replace(last, graph.add("Transpose", graph.add("Reshape", x, shape), perm=[1, 0, 2]))
     return block.hints
-
-
-def _changes(layers: Sequence[Layer], channels: Mapping[str, Channels]) -> dict[str, _Change]:
-    """Return the change of what the products read, by the tensor's name, but for the first layer's input.
-
-    No normalization of a layer is before that one. Weights that several layers share (ALBERT's) are not multiplied,
-    as each layer would need its own.
-    """
-    reading = [(layer.x, (layer.query, layer.key, layer.value), _ATTENTION_POWER) for layer in layers[1:]]
-    reading += [(layer.inner.x, (layer.inner,), _FEED_FORWARD_POWER) for layer in layers]
-    uses = Counter(linear.weight for _, linears, _ in reading for linear in linears)
-    changes = {}
-    for name, linears, power in reading:
-        seen = channels[name]
-        shared = any(uses[linear.weight] > 1 for linear in linears)
-        changes[name] = _shift(-seen.mean) if shared else _Change(-seen.mean, _divisor(seen.reach, power))
-    return changes
-
-
-def _shift(shift: np.ndarray) -> _Change:
-    return _Change(shift, np.ones_like(shift))
-
-
-def _divisor(reach: np.ndarray, power: float) -> np.ndarray:
-    middle = np.median(reach)
-    if not (np.isfinite(reach).all() and middle > 0):
-        return np.ones_like(reach)
-    return np.maximum(reach / middle, _LEAST_REACH) ** power
 
 
 def _takes_first(graph: Graph, node: NodeProto) -> bool:
@@ -156,7 +108,7 @@ class _Block:
     hints: Hints
     shapes: dict[tuple[int, int], str] = field(default_factory=dict)
 
-    def emit(self, layer: Layer, x: str, residual: str, changes: Mapping[str, _Change], *, trim: bool) -> str:
+    def emit(self, layer: Layer, x: str, residual: str, changes: Mapping[str, Change], *, trim: bool) -> str:
         """Emit `layer` but for its last normalization; return what that reads.
 
         x: what its products read, which has its change. residual: what it adds, with `attention_bias` on top.
@@ -177,19 +129,19 @@ class _Block:
         # Normalized twice, in place of a multiplication and an addition: for the products, and for the residual.
         change = changes[layer.inner.x]
         x = self.norm(total, layer.attention_norm, change)
-        residual = self.norm(total, layer.attention_norm, _shift(_bias(graph, layer.outer)))
+        residual = self.norm(total, layer.attention_norm, shift_only(_bias(graph, layer.outer)))
         self.hints.row_shapes[x] = rows
         inner = self._feed_forward(layer, x, change)
         self.hints.row_shapes[inner] = rows
         return graph.add("Add", graph.add("MatMul", inner, self._shared(layer), name=layer.outer.node), residual)
 
-    def attention_bias(self, layer: Layer, change: _Change) -> np.ndarray:
+    def attention_bias(self, layer: Layer, change: Change) -> np.ndarray:
         """Return what the attention branch adds whatever it reads, where it reads what has `change`: [width]."""
         graph = self.graph
         value = _bias(graph, layer.value) - change.shift @ graph.value(layer.value.weight)
         return np.asarray(value @ graph.value(layer.output.weight) + _bias(graph, layer.output))
 
-    def _attention(self, layer: Layer, asking: str, x: str, change: _Change) -> str:
+    def _attention(self, layer: Layer, asking: str, x: str, change: Change) -> str:
         """Return the heads' output for the rows of x that are `asking`, [rows, width]."""
         graph = self.graph
         scale = 1 / np.sqrt(graph.value(layer.query.weight).shape[1] / layer.heads)
@@ -222,7 +174,7 @@ class _Block:
             self.shapes[split] = shape
         return graph.add("Reshape", product, self.shapes[split])
 
-    def _feed_forward(self, layer: Layer, x: str, change: _Change) -> str:
+    def _feed_forward(self, layer: Layer, x: str, change: Change) -> str:
         """Return the activations of the neurons and their copies on x, which has `change`."""
         graph = self.graph
         weight = graph.value(layer.inner.weight)
@@ -265,7 +217,7 @@ class _Block:
         )
         return self.graph.add("If", self.sizes.padded, then_branch=then, else_branch=plain)
 
-    def norm(self, x: str, norm: Norm, change: _Change) -> str:
+    def norm(self, x: str, norm: Norm, change: Change) -> str:
         """Normalize x, with `change` done to it."""
         graph = self.graph
         beta = graph.weight(((graph.value(norm.beta) + change.shift) / change.divisor).astype(np.float32))
