@@ -5,9 +5,16 @@ Everything here is exact algebra or layout, still in fp32; int8 comes after (exp
 - activations are [tokens · texts, width], token by token, so that attention reads heads in place;
 - 1/sqrt(head width) goes into the query's weights; the key's bias goes, as a softmax does not see it; the
   value's bias goes through the output projection, as the rows of a softmax sum to one;
-- what a layer reads is changed so that int8 loses less (export/equalize.py), by way of the normalization before it;
-  the residual is normalized for itself, and carries the last bias of the branch that it goes around;
+- what a layer reads is shifted so that each channel's mean is near zero, by way of the normalization before
+  it: a channel that is far off on one side no longer sets every token's scale (the shifting of Outlier
+  Suppression+, Wei et al., arXiv 2304.09145). Biases take it back, so that how good the means are decides how
+  much int8 loses, and never what the graph computes;
+- what query, key and value read is divided, channel by channel, by a power of how far the channel reaches, and
+  their weights multiplied by it: a channel that reaches far takes fewer steps from the others (SmoothQuant, Xiao
+  et al., arXiv 2211.10438). The residual takes it back by a multiplication;
 - neurons of the feed-forward layer with weights far above the others are split into copies (export/outliers.py);
+- the feed-forward branch's last bias moves into the normalization before the branch, and what that changes for
+  the branch's first product goes into its bias;
 - where the head reads only the first token, the last layer computes, after its keys and values, two tokens
   a text (one alone would take onnxruntime's matrix-vector kernel, which rounds differently);
 - without padding the mask is not added.
@@ -15,6 +22,7 @@ Everything here is exact algebra or layout, still in fp32; int8 comes after (exp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +30,6 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.onnx_ml_pb2 import NodeProto
 
-from export.equalize import Change, changes_for, shift_only
 from export.graph import MICROSOFT, Graph, attribute
 from export.layers import GraphLinear, Layer, Norm
 from export.outliers import share, split_rows
@@ -64,6 +71,20 @@ class _Sizes:
 _GELU_FLOOR = 0.171
 
 
+# Of a channel's reach, over the middle one's, and the least that is taken for that. At 0.75 the scores of three
+# trained models changed least; at 0.5 and 1 nearly as little (docs/log.md).
+_EQUALIZED = 0.75
+_LEAST_REACH = 0.2
+
+
+@dataclass(frozen=True)
+class _Change:
+    """How what a layer reads, x, differs from what the exported one reads: x = (that + shift) / divisor; [width]."""
+
+    shift: np.ndarray
+    divisor: np.ndarray
+
+
 def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str, Channels]) -> Hints:
     """Rewrite the encoder, which is `layers`, in place; return what is known of the new tensors.
 
@@ -75,15 +96,9 @@ def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str
     block = _Block(graph, _sizes(graph), Hints())
     width = graph.value(layers[0].attention_norm.gamma).size
     x = graph.add("Reshape", graph.add("Transpose", layers[0].x, perm=[1, 0, 2]), _ints(graph, -1, width))
-    none = shift_only(np.zeros(width))
-    changes = {layers[0].x: none, **changes_for(layers, channels)}
-    residual = graph.add("Add", x, graph.weight(_row(block.attention_bias(layers[0], none))))
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
-        total = block.emit(layer, x, residual, changes, trim=trim and following is None)
-        x = block.norm(total, layer.output_norm, none if following is None else changes[following.x])
-        if following is not None:
-            bias = block.attention_bias(following, changes[following.x])
-            residual = block.norm(total, layer.output_norm, shift_only(bias))
+    changes = _changes(layers, channels, width)
+    for layer, change, after in zip(layers, changes[:-1], changes[1:], strict=True):
+        x = block.emit(layer, x, change, after, trim=trim and layer is layers[-1])
     if trim:
         first = graph.add("Slice", x, _ints(graph, 0), block.sizes.texts, _ints(graph, 0))
         for node in reads:
@@ -92,6 +107,29 @@ def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str
         shape = graph.add("Concat", _ints(graph, -1), block.sizes.texts, _ints(graph, width), axis=0)
         graph.replace(last, graph.add("Transpose", graph.add("Reshape", x, shape), perm=[1, 0, 2]))
     return block.hints
+
+
+def _changes(layers: Sequence[Layer], channels: Mapping[str, Channels], width: int) -> list[_Change]:
+    """Return the change of what each layer reads, and of the last one's output.
+
+    None of what the first reads, as no layer normalizes it, and of the output. Weights that several layers share
+    (ALBERT's) are not multiplied, as each layer would need its own.
+    """
+    none = _Change(np.zeros(width), np.ones(width))
+    uses = Counter(linear.weight for layer in layers for linear in (layer.query, layer.key, layer.value))
+    changes = [none]
+    for layer in layers[1:]:
+        seen = channels[layer.x]
+        shared = any(uses[linear.weight] > 1 for linear in (layer.query, layer.key, layer.value))
+        changes.append(_Change(-seen.mean, none.divisor if shared else _divisor(seen.reach)))
+    return [*changes, none]
+
+
+def _divisor(reach: np.ndarray) -> np.ndarray:
+    middle = np.median(reach)
+    if not (np.isfinite(reach).all() and middle > 0):
+        return np.ones_like(reach)
+    return np.maximum(reach / middle, _LEAST_REACH) ** _EQUALIZED
 
 
 def _takes_first(graph: Graph, node: NodeProto) -> bool:
@@ -108,45 +146,41 @@ class _Block:
     hints: Hints
     shapes: dict[tuple[int, int], str] = field(default_factory=dict)
 
-    def emit(self, layer: Layer, x: str, residual: str, changes: Mapping[str, Change], *, trim: bool) -> str:
-        """Emit `layer` but for its last normalization; return what that reads.
+    def emit(self, layer: Layer, x: str, change: _Change, after: _Change, *, trim: bool) -> str:
+        """Emit `layer` on `x`, which has `change`; return its output, which has `after`.
 
-        x: what its products read, which has its change. residual: what it adds, with `attention_bias` on top.
         trim: only for the first two tokens of each text.
         """
         graph = self.graph
-        rows = self.sizes.rows
-        self.hints.row_shapes[x] = rows
-        asking = x
-        if trim:
-            rows = self.sizes.first_rows
-            two = (_ints(graph, 0), self.sizes.first_end, _ints(graph, 0))
-            asking, residual = graph.add("Slice", x, *two), graph.add("Slice", residual, *two)
-            self.hints.row_shapes[asking] = rows
-        context = self._attention(layer, asking, x, changes[layer.x])
+        self.hints.row_shapes[x] = self.sizes.rows
+        context, residual, rows = self._attention(layer, x, change, trim=trim)
         self.hints.row_shapes[context] = rows
-        total = graph.add("Add", graph.add("MatMul", context, layer.output.weight, name=layer.output.node), residual)
-        # Normalized twice, in place of a multiplication and an addition: for the products, and for the residual.
-        change = changes[layer.inner.x]
-        x = self.norm(total, layer.attention_norm, change)
-        residual = self.norm(total, layer.attention_norm, shift_only(_bias(graph, layer.outer)))
+        if (change.divisor != 1).any():
+            residual = graph.add("Mul", residual, graph.weight(_row(change.divisor)))
+        value_bias = _bias(graph, layer.value) - change.shift @ graph.value(layer.value.weight)
+        bias = value_bias @ graph.value(layer.output.weight) + _bias(graph, layer.output) - change.shift
+        attended = graph.add("Add", self._product(context, layer.output), graph.weight(_row(bias)))
+        total = graph.add("Add", attended, residual)
+        # The bias of the feed-forward branch rides on the residual from here on.
+        outer_bias = _bias(graph, layer.outer)
+        x = self._norm(total, layer.attention_norm, _Change(outer_bias, np.ones_like(outer_bias)))
         self.hints.row_shapes[x] = rows
-        inner = self._feed_forward(layer, x, change)
+        inner = self._feed_forward(layer, x, outer_bias)
         self.hints.row_shapes[inner] = rows
-        return graph.add("Add", graph.add("MatMul", inner, self._shared(layer), name=layer.outer.node), residual)
+        total = graph.add("Add", graph.add("MatMul", inner, self._shared(layer), name=layer.outer.node), x)
+        return self._norm(total, layer.output_norm, after)
 
-    def attention_bias(self, layer: Layer, change: Change) -> np.ndarray:
-        """Return what the attention branch adds whatever it reads, where it reads what has `change`: [width]."""
-        graph = self.graph
-        value = _bias(graph, layer.value) - change.shift @ graph.value(layer.value.weight)
-        return np.asarray(value @ graph.value(layer.output.weight) + _bias(graph, layer.output))
-
-    def _attention(self, layer: Layer, asking: str, x: str, change: Change) -> str:
-        """Return the heads' output for the rows of x that are `asking`, [rows, width]."""
+    def _attention(self, layer: Layer, x: str, change: _Change, *, trim: bool) -> tuple[str, str, str]:
+        """Return the heads' output, [rows, width], the residual to add it to, and what tells their rows."""
         graph = self.graph
         scale = 1 / np.sqrt(graph.value(layer.query.weight).shape[1] / layer.heads)
         bias = (_bias(graph, layer.query) - change.shift @ graph.value(layer.query.weight)) * scale
-        query = self._heads(asking, layer.query, layer.heads, change.divisor * scale)
+        residual, rows = x, self.sizes.rows
+        if trim:
+            rows = self.sizes.first_rows
+            residual = graph.add("Slice", x, _ints(graph, 0), self.sizes.first_end, _ints(graph, 0))
+            self.hints.row_shapes[residual] = rows
+        query = self._heads(residual, layer.query, layer.heads, change.divisor * scale)
         key = self._heads(x, layer.key, layer.heads, change.divisor)
         value = self._heads(x, layer.value, layer.heads, change.divisor)
         query = graph.add("Add", query, graph.weight(bias.reshape(layer.heads, -1).astype(np.float32)))
@@ -154,7 +188,8 @@ class _Block:
         shares = self._softmax(scores)
         context = graph.add("FusedMatMul", shares, value, domain=MICROSOFT, transBatchB=1)
         width = graph.value(layer.value.weight).shape[1]
-        return graph.add("Reshape", graph.add("Transpose", context, perm=[2, 0, 1, 3]), _ints(graph, -1, width))
+        context = graph.add("Reshape", graph.add("Transpose", context, perm=[2, 0, 1, 3]), _ints(graph, -1, width))
+        return context, residual, rows
 
     def _heads(self, x: str, linear: GraphLinear, heads: int, factor: np.ndarray) -> str:
         """Return x·(weight · factor), split into heads: [tokens, texts, heads, head width].
@@ -174,17 +209,16 @@ class _Block:
             self.shapes[split] = shape
         return graph.add("Reshape", product, self.shapes[split])
 
-    def _feed_forward(self, layer: Layer, x: str, change: Change) -> str:
-        """Return the activations of the neurons and their copies on x, which has `change`."""
+    def _feed_forward(self, layer: Layer, x: str, shift: np.ndarray) -> str:
+        """Return the activations of the neurons and their copies on x, which has `shift` on top of it."""
         graph = self.graph
         weight = graph.value(layer.inner.weight)
         owners = self.hints.owners[self._shared(layer)]
-        name = f"{layer.inner.weight}/copies of {layer.outer.weight}"
-        if (change.divisor != 1).any():
-            name = f"{layer.inner.node}/weight*channels"
-        graph.weight((weight * change.divisor[:, np.newaxis])[:, owners].astype(np.float32), name)
-        bias = _bias(graph, layer.inner) - change.shift @ weight
-        product = graph.add("MatMul", x, name, name=layer.inner.node)
+        widened = graph.weight(
+            weight[:, owners].astype(np.float32), f"{layer.inner.weight}/copies of {layer.outer.weight}"
+        )
+        bias = _bias(graph, layer.inner) - shift @ weight
+        product = graph.add("MatMul", x, widened, name=layer.inner.node)
         return self._activation(layer, graph.add("Add", product, graph.weight(_row(bias[owners]))))
 
     def _shared(self, layer: Layer) -> str:
@@ -217,7 +251,10 @@ class _Block:
         )
         return self.graph.add("If", self.sizes.padded, then_branch=then, else_branch=plain)
 
-    def norm(self, x: str, norm: Norm, change: Change) -> str:
+    def _product(self, x: str, linear: GraphLinear) -> str:
+        return self.graph.add("MatMul", x, linear.weight, name=linear.node)
+
+    def _norm(self, x: str, norm: Norm, change: _Change) -> str:
         """Normalize x, with `change` done to it."""
         graph = self.graph
         beta = graph.weight(((graph.value(norm.beta) + change.shift) / change.divisor).astype(np.float32))

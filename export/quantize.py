@@ -58,7 +58,7 @@ def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> 
     hints = Hints()
     layers = find_layers(graph)
     if layers:
-        seen = probe(fp32, graph, [name for layer in layers for name in (layer.x, layer.inner.x)])
+        seen = probe(fp32, graph, [layer.x for layer in layers])
         hints = rebuild_encoder(graph, layers, seen.channels)
         graph.prune(*hints.row_shapes.values())
     del model.opset_import[:]

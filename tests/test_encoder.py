@@ -46,7 +46,7 @@ def rebuilt(model: onnx.ModelProto) -> onnx.ModelProto:
     assert layers
     width = graph.value(layers[0].attention_norm.gamma).size
     seen = Channels(np.linspace(-3, 3, width), np.geomspace(0.01, 40, width))
-    rebuild_encoder(graph, layers, {name: seen for layer in layers for name in (layer.x, layer.inner.x)})
+    rebuild_encoder(graph, layers, {layer.x: seen for layer in layers})
     graph.prune()
     copy.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return copy
