@@ -117,8 +117,8 @@ def test_int8_token_that_depends_on_the_batch_is_refused(
 ) -> None:
     """An int8-token model with one activation scale for the whole batch is refused, and the message says why."""
 
-    def one_scale(graph: Any, x: str, floor: float | None) -> str:
-        largest = graph.add("ReduceMax", token_wise_scale(graph, x, floor), keepdims=1)
+    def one_scale(graph: Any, x: str, least: float, steps: int) -> str:
+        largest = graph.add("ReduceMax", token_wise_scale(graph, x, least, steps), keepdims=1)
         shape = graph.add("Shape", graph.add("ReduceMax", x, graph.weight(np.array([-1]), "last"), keepdims=1))
         return graph.add("Expand", largest, shape)
 
