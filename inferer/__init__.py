@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from inferer.bundle import Bundle, read_bundle
     from inferer.errors import (
         BundleError,
+        CallerGoneError,
         CheckpointError,
         ConfigError,
+        DeadlineError,
         EmptyTextError,
         GoldenCheckError,
         InfererError,
         RunError,
         TextError,
         TextTooLongError,
+        WaitError,
     )
     from inferer.model import ModelInferer
     from inferer.scoring import Prediction
@@ -30,8 +33,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "BundleError",
+    "CallerGoneError",
     "CheckpointError",
     "ConfigError",
+    "DeadlineError",
     "EmptyTextError",
     "GoldenCheckError",
     "InfererError",
@@ -40,6 +45,7 @@ __all__ = [
     "RunError",
     "TextError",
     "TextTooLongError",
+    "WaitError",
     "read_bundle",
 ]
 

@@ -51,7 +51,8 @@ class Bundle:
 
     labels: names in the order of the logits. max_length: tokens read of a text, special tokens
     included; max_positions: the most that the architecture could read. thresholds: one per label for
-    multi-label, None for single-label. vocab_size: token ids that the model has embeddings for, from 0.
+    multi-label, None for single-label. vocab_size: token ids that the model has embeddings for, from 0;
+    pad_token_id is one of them.
     golden: texts with their logits at export. manifest: inferer.json whole, for those who report it.
     """
 
@@ -65,6 +66,7 @@ class Bundle:
     temperature: float
     scheme: str
     vocab_size: int
+    pad_token_id: int
     golden: tuple[GoldenText, ...]
     manifest: Mapping[str, Any]
 
@@ -142,6 +144,11 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     vocab_size = config.get("vocab_size")
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < 1:
         raise BundleError(folder, f"vocab_size is {shown(vocab_size)} in {CONFIG}, expected the number of token ids")
+    pad_token_id = config.get("pad_token_id") or 0  # which one matters little: what is padded is masked
+    if isinstance(pad_token_id, bool) or not isinstance(pad_token_id, int) or not 0 <= pad_token_id < vocab_size:
+        raise BundleError(
+            folder, f"pad_token_id is {shown(pad_token_id)} in {CONFIG}, expected a token id from 0 to {vocab_size - 1}"
+        )
     scheme = _scheme(folder, manifest)
     bundle = Bundle(
         path=folder,
@@ -154,6 +161,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         temperature=float(temperature),
         scheme=scheme,
         vocab_size=vocab_size,
+        pad_token_id=pad_token_id,
         golden=read_golden(folder, manifest.get("golden"), len(labels), int8=scheme != FP32),
         manifest=manifest,
     )

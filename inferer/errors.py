@@ -8,9 +8,13 @@ InfererError
 ├── TextError              this text cannot be classified
 │   ├── EmptyTextError       nothing but white space
 │   └── TextTooLongError     more tokens than allowed, and truncation is "error"
+├── WaitError              a valid text was not run, because its caller waits no more
+│   ├── DeadlineError        its deadline passed
+│   └── CallerGoneError      its caller gave up
 └── RunError               the runtime failed on a valid text
 
 predict(text) ── encode ─▶ TextError      ModelInferer(...) ─▶ ConfigError, CheckpointError, BundleError
+├─ wait   ─▶ WaitError
 └─ run    ─▶ RunError
 """
 
@@ -98,6 +102,28 @@ class TextTooLongError(TextError):
     def of(cls, num_tokens: int, max_length: int) -> TextTooLongError:
         """Return the error for a text of `num_tokens` tokens where `max_length` are allowed."""
         return cls(f"the text has {num_tokens} tokens, at most {max_length} are allowed with truncation 'error'")
+
+
+class WaitError(InfererError):
+    """A valid text was dropped before it was run; `waited_s` says how long it had waited, in seconds."""
+
+    def __init__(self, why: str, waited_s: float) -> None:
+        super().__init__(f"{why} after {waited_s:.3f} s of waiting, before the model was run")
+        self.waited_s = waited_s
+
+
+class DeadlineError(WaitError):
+    """The deadline of the call passed while a text waited for its run."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__("the deadline passed", waited_s)
+
+
+class CallerGoneError(WaitError):
+    """Whoever asked gave up while a text waited for its run."""
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__("the caller gave up", waited_s)
 
 
 class RunError(InfererError):

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle import CONFIG, FP32, TOKENIZER, Bundle
+from inferer.batching import Batcher
+from inferer.bundle import CONFIG, FP32, INT8_TENSOR, INT8_TOKEN, TOKENIZER, Bundle
 from inferer.cpu import instruction_flags, is_x86_64
-from inferer.encoding import Encoder
+from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, GoldenCheckError, RunError, TextError, shown
 from inferer.golden import ENFORCE, FAILED, OFF, PASSED, GoldenCheck, compare
 from inferer.scoring import activate
@@ -24,14 +25,30 @@ log = logging.getLogger("inferer")
 
 _NO_VNNI = "this CPU shows no VNNI instructions"
 _FAILED_WITHOUT = "the golden check failed without"
+_ONE_SCALE = f"{INT8_TENSOR} takes one scale for a whole batch"
+_UNCHECKED = "the golden check, which compares answers alone and in a batch, is off"
+_OTHER_BITS = "on this CPU this model's answers depend on the batch"
 
 
 class Loaded(NamedTuple):
-    """A session, why it computes int8 products exactly (None where it need not), and what its check found."""
+    """A session that may serve.
+
+    exact_because: why it computes int8 products exactly; None where it need not. golden_check: what that found.
+    alone_because: why texts may not share a run; None where they may.
+    """
 
     session: Session
     exact_because: str | None
     golden_check: GoldenCheck
+    alone_because: str | None
+
+
+class _Found(NamedTuple):
+    """What a run of the golden set gave: the check, and the texts' encodings with the logits each had alone."""
+
+    check: GoldenCheck
+    encodings: list[Encoding]
+    rows: list[NDArray[np.float32]]
 
 
 def load(bundle: Bundle, scheme: str, mode: str, session_of: Callable[[bool], Session]) -> Loaded:
@@ -47,21 +64,23 @@ def load(bundle: Bundle, scheme: str, mode: str, session_of: Callable[[bool], Se
     session = session_of(False)
     exact_because = _NO_VNNI if session.exact and scheme != FP32 else None
     if mode == OFF:
-        return Loaded(session, exact_because, GoldenCheck(OFF))
-    found = _golden_check(bundle, scheme, encoder, session)
+        alone_because = {INT8_TOKEN: None, INT8_TENSOR: _ONE_SCALE}.get(scheme, _UNCHECKED)
+        return Loaded(session, exact_because, GoldenCheck(OFF), alone_because)
+    golden = _golden_check(bundle, scheme, encoder, session)
+    found = golden.check
     tried = ""
     if found.outcome == FAILED and scheme != FP32 and not session.exact and is_x86_64():
         exact = session_of(True)
         again = _golden_check(bundle, scheme, encoder, exact) if exact.exact else None
-        if again is not None and again.outcome == PASSED:
-            return Loaded(exact, _FAILED_WITHOUT, again)
+        if again is not None and again.check.outcome == PASSED:
+            return Loaded(exact, _FAILED_WITHOUT, again.check, _alone_because(scheme, exact, again))
         tried = "exact int8 arithmetic did not help; " if again else "this model allows no exact int8 arithmetic; "
     if found.outcome == FAILED:
         error = GoldenCheckError(bundle.path, f"{found}; {tried}{_where_and_what_to_do(bundle)}")
         if mode == ENFORCE:
             raise error
         log.warning("%s", error)
-    return Loaded(session, exact_because, found)
+    return Loaded(session, exact_because, found, _alone_because(scheme, session, golden))
 
 
 def check_shape(bundle: Bundle, logits: NDArray[np.float32]) -> None:
@@ -84,18 +103,35 @@ def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
         )
 
 
-def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> GoldenCheck:
-    pairs = []
+def _alone_because(scheme: str, session: Session, golden: _Found) -> str | None:
+    """Return why texts may not share a run here: a scheme whose answers depend on the batch, or a CPU on which they do.
+
+    The golden texts are run once more, in such batches as serving makes, and must keep every bit.
+    """
+    if scheme == INT8_TENSOR:
+        return _ONE_SCALE
+    batched = Batcher(session.run_batch).run(golden.encodings).rows
+    if all(np.array_equal(one, other) for one, other in zip(batched, golden.rows, strict=True)):
+        return None
+    log.warning("%s; every text is run by itself", _OTHER_BITS)
+    return _OTHER_BITS
+
+
+def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> _Found:
+    pairs, encodings, rows = [], [], []
     for golden in bundle.golden:
         stored = golden.fp32 if scheme == FP32 or golden.int8 is None else golden.int8
         try:
-            logits = session.run(encoder.encode(golden.text, "head"))
+            encoding = encoder.encode(golden.text, "head")
+            logits = session.run(encoding)
         except (TextError, RunError) as error:
             raise BundleError(bundle.path, f"the golden text {shown(golden.text)} cannot be run: {error}") from error
         check_shape(bundle, logits)
         expected, found = (activate(row, bundle.problem_type).tolist() for row in (np.array(stored), logits))
         pairs.append((expected, found))
-    return compare(pairs)
+        encodings.append(encoding)
+        rows.append(logits)
+    return _Found(compare(pairs), encodings, rows)
 
 
 def _where_and_what_to_do(bundle: Bundle) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from inferer.batching import MAX_BATCH_TOKENS, Batcher, Patience
 from inferer.bundle import (
     DEFAULT_THRESHOLD,
     FP32,
@@ -35,6 +36,9 @@ from inferer.session import Session
 
 _WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
 
+# Texts whose tokens are held in memory together; enough for runs of texts of like length.
+_TEXTS_AT_ONCE = 256
+
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
@@ -51,9 +55,10 @@ class CallOptions:
 
 @dataclass(slots=True)
 class Timings:
-    """Where the time of a call went, in seconds, summed over its texts."""
+    """Where the time of a call went, in seconds: making tokens, waiting for runs, in runs (shared with others)."""
 
     tokenize_s: float = 0.0
+    queue_s: float = 0.0
     infer_s: float = 0.0
 
 
@@ -67,10 +72,12 @@ class ModelInferer:
     CPU quota allows. cache_dir: where converted checkpoints are kept. spinning: whether idle onnxruntime
     threads wait actively for the next run; False where several processes share the cores. golden_check: whether
     the texts stored in the bundle must get the answers here that they had at export: "enforce" refuses the
-    bundle when they do not, "warn" logs it, "off" runs none of them.
+    bundle when they do not, "warn" logs it, "off" runs none of them. batching: whether concurrent callers share
+    runs, of at most max_batch_tokens tokens with padding; answers are the same bits with and without.
 
     The attribute golden_check is what that check found; exact_because, why int8 products are computed exactly,
-    which is slower (None where the CPU does so by itself).
+    which is slower (None where the CPU does so by itself); alone_because, why each text is run by itself (None where
+    runs are shared). `batcher` holds the figures of what was run.
 
     Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, naming what is wrong.
     """
@@ -85,12 +92,16 @@ class ModelInferer:
         cache_dir: str | os.PathLike[str] | None = None,
         spinning: bool = True,
         golden_check: str = ENFORCE,
+        batching: bool = True,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
     ) -> None:
         if golden_check not in MODES:
             raise ConfigError("golden_check", golden_check, f"one of {', '.join(MODES)}")
         threads = available_cpus() if intra_op_threads is None else intra_op_threads
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
             raise ConfigError("intra_op_threads", intra_op_threads, f"a number of threads from 1 to {MOST_THREADS}")
+        if isinstance(max_batch_tokens, bool) or not isinstance(max_batch_tokens, int) or max_batch_tokens < 1:
+            raise ConfigError("max_batch_tokens", max_batch_tokens, "a number of tokens of at least 1")
         overrides = read_config(config)
         cache = None if cache_dir is None else Path(cache_dir)
         folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache)
@@ -100,12 +111,16 @@ class ModelInferer:
         model = self.bundle.model_path(quantize=quantize)
         self.scheme = self.bundle.scheme if quantize else FP32
         self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length)
-        self._session, self.exact_because, self.golden_check = load(
+        pad_id = self.bundle.pad_token_id
+        self._session, self.exact_because, self.golden_check, self.alone_because = load(
             self.bundle,
             self.scheme,
             golden_check,
-            lambda exact: Session(model, threads, spinning=spinning, exact=exact),
+            lambda exact: Session(model, threads, spinning=spinning, exact=exact, pad_id=pad_id),
         )
+        if not batching:
+            self.alone_because = "batching is off"
+        self.batcher = Batcher(self._session.run_batch, shared=self.alone_because is None, max_tokens=max_batch_tokens)
         self._warm_up()
 
     def _apply(self, overrides: Config) -> None:
@@ -157,7 +172,7 @@ class ModelInferer:
         option that is not allowed).
         """
         options = self.check_options(CallOptions(top_k, truncation, threshold))
-        return self._one(text, options, Timings())
+        return self._answer([text], options, Timings(), None)[0]
 
     def predict_batch(
         self,
@@ -170,28 +185,38 @@ class ModelInferer:
     ) -> list[Prediction]:
         """Return the predictions for `texts`, in order; the first bad text raises TextError with its index.
 
-        progress: show a bar on stderr. Each text is a run of its own.
+        progress: show a bar on stderr.
         """
         options = self.check_options(CallOptions(top_k, truncation, threshold))
         if isinstance(texts, str):
             raise TextError("texts must be several texts, not one str; use predict(text)")
         listed = list(texts)
-        bar = tqdm(listed, unit="text", disable=not progress)
-        return self._in_order(bar, options, Timings())
+        predictions: list[Prediction] = []
+        with tqdm(total=len(listed), unit="text", disable=not progress) as bar:
+            for start in range(0, len(listed), _TEXTS_AT_ONCE):
+                part = listed[start : start + _TEXTS_AT_ONCE]
+                try:
+                    predictions += self._answer(part, options, Timings(), None, several=True)
+                except TextError as error:
+                    raise error.at(start + (error.index or 0)) from None
+                bar.update(len(part))
+        return predictions
 
-    def answer(self, texts: Sequence[str], options: CallOptions) -> tuple[list[Prediction], Timings]:
+    def answer(
+        self, texts: Sequence[str], options: CallOptions, patience: Patience | None = None
+    ) -> tuple[list[Prediction], Timings]:
         """Return the predictions for `texts` and where the time went; for a server that reports it.
 
-        Errors as `predict_batch`.
+        Errors as `predict_batch`, and WaitError when `patience` ended before all was run.
         """
         checked = self.check_options(options)
         timings = Timings()
-        return self._in_order(texts, checked, timings), timings
+        return self._answer(texts, checked, timings, patience, several=True), timings
 
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
         options = self.check_options(CallOptions(truncation=truncation))
-        return self._session.run(self._encode(text, options, Timings()))
+        return self.batcher.run([self._encode(text, options, Timings())]).rows[0]
 
     def check_options(self, options: CallOptions) -> CallOptions:
         """Return `options` if this model allows them; raises ConfigError naming the option."""
@@ -207,20 +232,30 @@ class ModelInferer:
             threshold = spread_thresholds("threshold", threshold, self.labels, self.thresholds)
         return CallOptions(top_k, truncation, threshold)
 
-    def _in_order(self, texts: Iterable[str], options: CallOptions, timings: Timings) -> list[Prediction]:
-        predictions = []
+    def _answer(
+        self,
+        texts: Sequence[str],
+        options: CallOptions,
+        timings: Timings,
+        patience: Patience | None,
+        *,
+        several: bool = False,
+    ) -> list[Prediction]:
+        """Encode, run and score `texts`; a TextError carries the index of its text when there are `several`."""
+        encodings = []
         for index, text in enumerate(texts):
             try:
-                predictions.append(self._one(text, options, timings))
+                encodings.append(self._encode(text, options, timings))
             except TextError as error:
-                raise error.at(index) from None
-        return predictions
+                if several:
+                    raise error.at(index) from None
+                raise
+        answer = self.batcher.run(encodings, patience)
+        timings.queue_s += answer.queue_s
+        timings.infer_s += answer.infer_s
+        return [self._score(row, encoding, options) for row, encoding in zip(answer.rows, encodings, strict=True)]
 
-    def _one(self, text: str, options: CallOptions, timings: Timings) -> Prediction:
-        encoding = self._encode(text, options, timings)
-        started = time.perf_counter()
-        logits = self._session.run(encoding)
-        timings.infer_s += time.perf_counter() - started
+    def _score(self, logits: NDArray[np.float32], encoding: Encoding, options: CallOptions) -> Prediction:
         scores = activate(logits, self.problem_type, self.bundle.temperature)
         if not np.isfinite(scores).all():
             raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")

@@ -7,6 +7,7 @@ Made after the fork, never before: a session's threads do not exist in a forked 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,13 @@ class Session:
 
     exact: compute int8 products without saturation, slower, on whatever x86 CPU; by itself this is done where
     /proc/cpuinfo shows that it is needed. The attribute says whether it is done: not every model can be.
+    pad_id: the token id that fills up the shorter texts of a batch; masked, whatever it is.
     """
 
-    def __init__(self, model: Path, intra_op_threads: int, *, spinning: bool = True, exact: bool = False) -> None:
+    def __init__(
+        self, model: Path, intra_op_threads: int, *, spinning: bool = True, exact: bool = False, pad_id: int = 0
+    ) -> None:
+        self._pad_id = pad_id
         self.exact = exact or int8_may_saturate()
         try:
             self._session = self._load(model, intra_op_threads, spinning)
@@ -68,18 +73,33 @@ class Session:
         return ort.InferenceSession(str(model), _options(threads, spinning), providers=_PROVIDERS)
 
     def run(self, encoding: Encoding) -> NDArray[np.float32]:
-        """Return the logits of one encoded text, float32 of shape [labels].
+        """Return the logits of one encoded text, float32 of shape [labels]; errors as `run_batch`."""
+        row: NDArray[np.float32] = self.run_batch([encoding])[0]
+        return row
+
+    def run_batch(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
+        """Return the logits of encoded texts, float32 of shape [texts, labels]; shorter texts are padded.
 
         Feeds what the model declares: DistilBERT and RoBERTa take no token_type_ids. Raises RunError
         when the runtime fails.
         """
-        feeds = {name: getattr(encoding, name)[np.newaxis, :] for name in self.inputs}
+        feeds = {name: self._padded([getattr(e, name) for e in encodings], name) for name in self.inputs}
         try:
             (logits,) = self._session.run(["logits"], feeds)
         except Exception as error:
             raise RunError(f"the model run failed: {first_line(error)}") from error
-        row: NDArray[np.float32] = logits[0]
-        return row
+        rows: NDArray[np.float32] = logits
+        return rows
+
+    def _padded(self, rows: list[NDArray[np.int64]], name: str) -> NDArray[np.int64]:
+        """Return `rows` as one array [texts, tokens]. Padding is masked, so that it changes no bit of an answer."""
+        if len(rows) == 1:
+            return rows[0][np.newaxis, :]
+        fill = self._pad_id if name == "input_ids" else 0
+        padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+        for row, values in zip(padded, rows, strict=True):
+            row[: len(values)] = values
+        return padded
 
 
 def _options(threads: int, spinning: bool) -> ort.SessionOptions:

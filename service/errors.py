@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from inferer.errors import ConfigError, shown
-from service.reply import json_response
-from service.request_id import current_request_id
+from service.logs import fields
+from service.record import current_record
+from service.reply import encode
 
 log = logging.getLogger("inferer.service")
 
 # error_type -> status
 STATUS: Mapping[str, int] = {
+    "BadRequest": 400,
     "InvalidJson": 400,
     "Unauthorized": 401,
     "NotFound": 404,
@@ -26,6 +29,7 @@ STATUS: Mapping[str, int] = {
     "Validation": 422,
     "Overloaded": 429,
     "Internal": 500,
+    "DeadlineExceeded": 503,
     "Unhealthy": 503,
 }
 
@@ -43,10 +47,21 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
 
 
+def error_body(error_type: str, message: str, request_id: str) -> bytes:
+    """Return the flat body that every dialect's client can read."""
+    return encode({"error": message, "error_type": error_type, "request_id": request_id})
+
+
+def status_line(error_type: str) -> str:
+    """Return the status of `error_type` as WSGI wants it."""
+    status = HTTPStatus(STATUS[error_type])
+    return f"{status.value} {status.phrase}"
+
+
 def error_response(error_type: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the reply for `error_type`: the flat body that every dialect's client can read."""
-    body = {"error": message, "error_type": error_type, "request_id": current_request_id()}
-    response = json_response(body, STATUS[error_type])
+    """Return the reply for `error_type`."""
+    body = error_body(error_type, message, current_record().request_id)
+    response = Response(body, status=STATUS[error_type], mimetype="application/json")
     response.headers.update(headers or {})
     return response
 
@@ -78,12 +93,13 @@ def _http(error: HTTPException) -> Response:
     elif status == STATUS["PayloadTooLarge"]:
         limit = current_app.config["MAX_CONTENT_LENGTH"]
         message = f"the body has {request.content_length or 'too many'} bytes, at most {limit} are allowed"
-    elif status not in _BY_STATUS:
-        # What is left are requests that cannot be read, such as a body cut off half-way.
-        return error_response("InvalidJson", message) if status < 500 else _unforeseen(error)
+    elif status == STATUS["BadRequest"] or status not in _BY_STATUS:
+        # What is left are requests that cannot be read, such as a Host that is none, or a body cut off half-way.
+        return error_response("BadRequest", message) if status < 500 else _unforeseen(error)
     return error_response(_BY_STATUS[status], message, headers)
 
 
 def _unforeseen(error: Exception) -> Response:
-    log.exception("request %s failed", current_request_id(), exc_info=error)
+    request_id = current_record().request_id
+    log.exception("request %s failed", request_id, exc_info=error, extra=fields(request_id=request_id))
     return error_response("Internal", _INTERNAL)

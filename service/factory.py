@@ -3,41 +3,53 @@
 from __future__ import annotations
 
 import os
-import time
-from urllib.parse import quote
 
-from flask import Flask, Response, g, request
+from flask import Flask, request
 
+from inferer import __version__
 from inferer.errors import InfererError
 from inferer.model import ModelInferer
+from inferer.session import VERSION as ORT_VERSION
 from service import auth, errors
-from service.request_id import HEADER, current_request_id
-from service.routes import health, info, predict
+from service.front import Front
+from service.metrics import Metrics
+from service.record import UNMATCHED, current_record
+from service.routes import health, info, metrics, predict
 from service.settings import Settings, SettingsError, from_env
 from service.start import cannot_start
 from service.state import State, install
 
 
-def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
-    """Return the application; see `service.create_app`."""
-    settings = settings or from_env(os.environ)
-    inferer = inferer or ModelInferer(
+def load_model(settings: Settings) -> ModelInferer:
+    """Return the model of `settings`, loaded, checked and warmed up; raises InfererError."""
+    return ModelInferer(
         settings.bundle,
         intra_op_threads=settings.ort_threads,
         cache_dir=settings.cache_dir,
         spinning=settings.worker_count == 1,
         golden_check=settings.golden_check,
+        batching=settings.batching,
+        max_batch_tokens=settings.max_batch_tokens,
     )
+
+
+def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
+    """Return the application; see `service.create_app`."""
+    settings = settings or from_env(os.environ)
+    inferer = inferer or load_model(settings)
     app = Flask("inferer", static_folder=None)
     app.url_map.merge_slashes = False  # a path is a route or it is not; no redirects
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    install(app, State(settings, inferer))
+    state = State(settings, inferer, Metrics(inferer.labels, _facts(settings, inferer)))
+    state.metrics.watch(inferer.batcher)
+    install(app, state)
     app.before_request(_begin)
     auth.register(app)
     errors.register(app)
-    app.after_request(_add_headers)
-    for module in (predict, health, info):
+    for module in (predict, health, info, metrics):
         app.register_blueprint(module.blueprint)
+    state.routes = frozenset(str(rule) for rule in app.url_map.iter_rules() if not rule.arguments)
+    app.wsgi_app = Front(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 
 
@@ -50,11 +62,15 @@ def app_or_exit() -> Flask:
 
 
 def _begin() -> None:
-    g.started = time.perf_counter()
-    # For the access log: the decoded path could hold a line break, and so forge a line.
-    request.environ["inferer.path"] = quote(request.path)
+    current_record().route = UNMATCHED if request.url_rule is None else str(request.url_rule)
 
 
-def _add_headers(response: Response) -> Response:
-    response.headers[HEADER] = current_request_id()
-    return response
+def _facts(settings: Settings, inferer: ModelInferer) -> dict[str, str]:
+    return {
+        "model": settings.name,
+        "scheme": inferer.scheme,
+        "problem_type": inferer.problem_type,
+        "bundle": str(inferer.bundle.manifest.get("manifest_sha256", ""))[:12],
+        "version": __version__,
+        "onnxruntime": ORT_VERSION,
+    }

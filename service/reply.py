@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 from flask import Response
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 
 def json_response(body: object, status: int = 200) -> Response:
     """Return `body`, made of plain types, as a JSON reply."""
-    return Response(_encode(body), status=status, mimetype="application/json")
+    return Response(encode(body), status=status, mimetype="application/json")

@@ -13,15 +13,19 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from inferer.batching import MAX_BATCH_TOKENS
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import shown
 from inferer.golden import ENFORCE, MODES
+from service.logs import FORMATS, LOG_FORMAT
 
 _PREFIX = "INFERER_"
 _DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "query_type"
 
 # Kubernetes sets these in every pod for a Service called `inferer`; they are not ours.
 _FROM_KUBERNETES = re.compile(r"INFERER_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)")
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 # Threads beyond the in-flight cap: requests over the cap, health checks and slow senders still find one.
 _SPARE_THREADS = 16
@@ -36,7 +40,8 @@ class Settings:
     """One deployment's choices; field `x` is the variable INFERER_X, but for `port`, which is PORT.
 
     workers 0 means auto: as many as the CPUs hold with intra_op_threads each. threads and
-    intra_op_threads 0 mean: computed from the others (see `worker_threads`, `ort_threads`).
+    intra_op_threads 0 mean: computed from the others (see `worker_threads`, `ort_threads`). log_format "" means:
+    text on a terminal, else JSON.
     """
 
     bundle: Path = _DEFAULT_BUNDLE
@@ -46,13 +51,19 @@ class Settings:
     workers: int = 1
     threads: int = 0
     intra_op_threads: int = 0
+    batching: bool = True
+    max_batch_tokens: int = MAX_BATCH_TOKENS
     max_in_flight: int = 64
+    deadline_ms: int = 10_000
     max_body_bytes: int = 2_000_000
     max_texts: int = 256
     max_text_chars: int = 100_000
     api_keys: tuple[str, ...] = ()
     cache_dir: Path | None = None
     golden_check: str = ENFORCE
+    log_format: str = ""
+    log_texts: bool = False
+    cors_origins: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -117,6 +128,22 @@ def _keys(value: str) -> tuple[str, ...]:
     return keys
 
 
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().rstrip("/") for origin in value.split(","))
+    if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError
+    return origins
+
+
+def _switch(on: str, off: str) -> tuple[Callable[[str], bool], str]:
+    def parse(value: str) -> bool:
+        if value not in (on, off):
+            raise ValueError
+        return value == on
+
+    return parse, f"{on} or {off}"
+
+
 def _host(value: str) -> str:
     return _text(value.removeprefix("[").removesuffix("]"))
 
@@ -137,13 +164,19 @@ _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "INFERER_WORKERS": (_auto_or_integer, "'auto' or a whole number from 1"),
     "INFERER_THREADS": _integer(1),
     "INFERER_INTRA_OP_THREADS": _integer(1, MOST_THREADS),
+    "INFERER_BATCHING": _switch("on", "off"),
+    "INFERER_MAX_BATCH_TOKENS": _integer(1),
     "INFERER_MAX_IN_FLIGHT": _integer(1),
+    "INFERER_DEADLINE_MS": _integer(1),
     "INFERER_MAX_BODY_BYTES": _integer(1),
     "INFERER_MAX_TEXTS": _integer(1),
     "INFERER_MAX_TEXT_CHARS": _integer(1),
     "INFERER_API_KEYS": (_keys, "keys separated by commas, without spaces"),
     "INFERER_CACHE_DIR": (_path, "the path of a folder"),
     "INFERER_GOLDEN_CHECK": _one_of(MODES),
+    LOG_FORMAT: _one_of(FORMATS),
+    "INFERER_LOG_TEXTS": _switch("1", "0"),
+    "INFERER_CORS_ORIGINS": (_origins, "origins such as https://example.org separated by commas, or *"),
 }
 VARIABLES = tuple(_VARIABLES)
 

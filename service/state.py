@@ -13,18 +13,24 @@ from flask import Flask, current_app
 from inferer.errors import RunError
 from inferer.model import ModelInferer
 from service.errors import ServiceError
+from service.metrics import Metrics
 from service.settings import Settings
 
 _EXTENSION = "inferer"
-_RETRY_AFTER_S = "1"
+RETRY_AFTER_S = "1"
 
 
 @dataclass
 class State:
-    """One worker's state. `is_draining` is put in by gunicorn.conf.py, which knows the worker."""
+    """One worker's state. `is_draining` is put in by gunicorn.conf.py, which knows the worker.
+
+    routes: the rules without variables, as written.
+    """
 
     settings: Settings
     inferer: ModelInferer
+    metrics: Metrics
+    routes: frozenset[str] = frozenset()
     is_draining: Callable[[], bool] = lambda: False
     last_run_failed: bool = False
     in_flight: int = 0
@@ -33,20 +39,29 @@ class State:
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """Hold one of the places in flight; raises ServiceError (Overloaded) at once when all are taken."""
-        limit = self.settings.max_in_flight
         with self._lock:
-            if self.in_flight >= limit:
-                raise ServiceError(
-                    "Overloaded",
-                    f"{limit} requests are in flight, the most allowed; try again",
-                    {"Retry-After": _RETRY_AFTER_S},
-                )
+            if self.is_full():
+                raise self.overloaded()
             self.in_flight += 1
+        self.metrics.in_flight.inc()
         try:
             yield
         finally:
             with self._lock:
                 self.in_flight -= 1
+            self.metrics.in_flight.dec()
+
+    def is_full(self) -> bool:
+        """Return whether all places are taken."""
+        return self.in_flight >= self.settings.max_in_flight
+
+    def overloaded(self) -> ServiceError:
+        """Return the error for whoever finds no place."""
+        return ServiceError(
+            "Overloaded",
+            f"{self.settings.max_in_flight} requests are in flight, the most allowed; try again",
+            {"Retry-After": RETRY_AFTER_S},
+        )
 
     def unready_because(self) -> str | None:
         """Return why this worker should get no requests, or None when it should.

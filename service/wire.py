@@ -19,17 +19,22 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def read_json(request: Request, kind: type[_T]) -> _T:
-    """Return the request's body as `kind`, a msgspec type.
-
-    Raises ServiceError: UnsupportedMediaType, InvalidJson (not JSON, not UTF-8), or Validation, which
-    names the field, its value and what is allowed.
-    """
+def read_body(request: Request) -> bytes:
+    """Return the whole body; raises ServiceError (UnsupportedMediaType) when it is not said to be JSON."""
     if request.mimetype != "application/json":
         given = shown(request.mimetype) if request.mimetype else "missing"
         raise ServiceError("UnsupportedMediaType", f"Content-Type is {given}, expected application/json")
+    return _bytes(request)
+
+
+def parse_json(data: bytes, kind: type[_T]) -> _T:
+    """Return a body as `kind`, a msgspec type.
+
+    Raises ServiceError: InvalidJson (not JSON, not UTF-8), or Validation, which names the field, its value and what
+    is allowed.
+    """
     try:
-        body = msgspec.json.decode(_bytes(request))
+        body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ServiceError("InvalidJson", f"the body is not JSON in UTF-8: {error}") from error
     try:
@@ -48,7 +53,7 @@ def _bytes(request: Request) -> bytes:
         if full and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
     except ParseException as error:
-        raise ServiceError("InvalidJson", f"the body cannot be read: its chunks are malformed ({error})") from error
+        raise ServiceError("BadRequest", f"the body cannot be read: its chunks are malformed ({error})") from error
     return data
 
 

@@ -1,28 +1,88 @@
-"""gunicorn's threaded worker, with one change: a connection is closed by the thread that answered on it.
+"""gunicorn's threaded worker, with three changes.
 
-gunicorn 27.0.1 closes it on the thread that accepts, and lingers there for up to 2 s while the client keeps its
-side open: one such client held up everybody, health checks too, and a hundred of them for minutes.
+A connection holds a thread only once its request has begun to arrive; gunicorn 27.0.1 gives each new one a thread
+for up to 5 s, whether it says anything or not.
+
+Health checks and metrics have threads of their own, and so do not stand behind predictions, or behind those that are
+refused: which they are is seen by a look at the first bytes of a request.
+
+A connection is closed by the thread that answered on it. gunicorn 27.0.1 closes it on the thread that accepts, and
+lingers there for up to 2 s while the client keeps its side open: one such client held up everybody, health checks
+too, and a hundred of them for minutes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import selectors
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from service import arrival
+
+_OPERATIONS = (b"GET /health", b"GET /metrics")
+_OPERATIONS_THREADS = 4
+_LOOK = max(map(len, _OPERATIONS))
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """The worker class named in gunicorn.conf.py."""
 
+    def init_process(self) -> None:
+        """Make the threads for operations, then everything else."""
+        self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
+        super().init_process()
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a connection, and wait with all the others until its request begins."""
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+                raise
+            return
+        self.nr_conns += 1
+        conn = TConn(self.cfg, client, address, listener.getsockname())
+        if _first_bytes(conn):
+            conn.data_ready = True
+            self.enqueue_req(conn)
+            return
+        client.setblocking(False)
+        conn.timeout = time.monotonic() + self.cfg.keepalive
+        self.pending_conns.append(conn)
+        self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Give the request on `conn` to a thread: one of its own kind."""
+        conn.arrived = time.monotonic()
+        pool = self._operations if _first_bytes(conn).startswith(_OPERATIONS) else self.tpool
+        answered: Future[Any] = pool.submit(self.handle, conn)
+        answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
+
     def handle(self, conn: TConn) -> Any:
         """Answer the request on `conn`; close it here when it is not kept alive."""
+        arrival.note(conn.arrived)
         keep = super().handle(conn)
         if not keep:
             with contextlib.suppress(OSError):
                 conn.close(graceful=True)
             conn.close = _closed  # the accepting thread closes once more
         return keep
+
+
+def _first_bytes(conn: TConn) -> bytes:
+    """Return the first bytes that have come on `conn`, which stay there; none when none have, or under TLS."""
+    try:
+        first: bytes = conn.sock.recv(_LOOK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except (OSError, ValueError):
+        return b""
+    return first
 
 
 def _closed(graceful: bool = False) -> None:

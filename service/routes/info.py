@@ -47,6 +47,12 @@ def info() -> Response:
                 "max_text_chars": settings.max_text_chars,
                 "max_body_bytes": settings.max_body_bytes,
                 "max_in_flight": settings.max_in_flight,
+                "deadline_ms": settings.deadline_ms,
+            },
+            "batching": {
+                "shared": model.batcher.shared,
+                "alone_because": model.alone_because,
+                "max_batch_tokens": model.batcher.max_tokens,
             },
             "threads": {"workers": settings.worker_count, "intra_op": model.intra_op_threads},
             "versions": {"inferer": __version__, "onnxruntime": ORT_VERSION, "export": manifest.get("versions")},

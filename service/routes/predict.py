@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any
 
 import msgspec
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from msgspec import UNSET, UnsetType
 
-from inferer.errors import RunError, TextError
-from inferer.model import CallOptions, Timings
-from inferer.scoring import Prediction
+from inferer.errors import TextError
+from inferer.model import CallOptions
+from service.answering import answer
 from service.errors import ServiceError
 from service.reply import json_response
 from service.state import State, current_state
-from service.wire import read_json
+from service.wire import parse_json, read_body
 
 blueprint = Blueprint("predict", __name__)
 
@@ -33,18 +32,16 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
 @blueprint.post("/predict")
 def predict() -> Response:
     """Answer one text with an object, several with a list of them in order."""
-    body = read_json(request, PredictRequest)
+    data = read_body(request)
     state = current_state()
-    texts = _texts(body, state)
-    with state.admitted():
+    with state.admitted():  # only now: a slow sender holds no place
+        body = parse_json(data, PredictRequest)
         try:
-            predictions, timings = _run(state, texts, _options(body))
+            predictions = answer(state, request, _texts(body, state), _options(body))
         except TextError as error:
             raise ServiceError("Validation", f"field '{_place(body, error.index)}': {error.problem}") from error
-    answers = [prediction.as_dict() for prediction in predictions]
-    response = json_response(answers[0] if body.texts is UNSET else {"predictions": answers})
-    response.headers["Server-Timing"] = _server_timing(timings)
-    return response
+        answers = [prediction.as_dict() for prediction in predictions]
+        return json_response(answers[0] if body.texts is UNSET else {"predictions": answers})
 
 
 def _texts(body: PredictRequest, state: State) -> list[str]:
@@ -74,19 +71,3 @@ def _options(body: PredictRequest) -> CallOptions:
         return None if value is UNSET else value
 
     return CallOptions(given(body.top_k), given(body.truncation), given(body.threshold))
-
-
-def _run(state: State, texts: list[str], options: CallOptions) -> tuple[list[Prediction], Timings]:
-    g.queue_s = time.perf_counter() - g.started
-    try:
-        answer = state.inferer.answer(texts, options)
-    except RunError:
-        state.last_run_failed = True
-        raise
-    state.last_run_failed = False
-    return answer
-
-
-def _server_timing(timings: Timings) -> str:
-    stages = {"queue": g.queue_s, "tokenize": timings.tokenize_s, "infer": timings.infer_s}
-    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

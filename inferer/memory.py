@@ -1,0 +1,30 @@
+"""What this process may use of memory, and what it does. Linux only; elsewhere nothing is known."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_NO_LIMIT = 2**60  # cgroup v1 says "none" by a number near 2**63
+
+
+def resident_memory(proc: Path = Path("/proc")) -> int:
+    """Return the bytes of memory that this process holds now; 0 where that cannot be told."""
+    try:
+        pages = int((proc / "self" / "statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_limit(root: Path = _CGROUP_ROOT) -> int | None:
+    """Return the container's memory limit in bytes; None when there is none, or none that can be seen."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            said = (root / name).read_text().strip()
+        except OSError:
+            continue
+        if said.isdigit() and int(said) < _NO_LIMIT:
+            return int(said)
+    return None

@@ -1,0 +1,128 @@
+"""The way in and out of every request, around Flask: its record, headers, log line and count; 429 when full.
+
+A request that finds all places taken is refused here, before Flask: under overload most requests are refused, and
+what that costs is taken from those that are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from service import arrival
+from service.cors import Cors
+from service.errors import error_body, status_line
+from service.logs import fields
+from service.record import Record, put, request_id_of
+from service.state import State
+
+log = logging.getLogger("inferer.request")
+
+_QUIET = ("/health", "/metrics")  # asked every few seconds by machines; logged when they fail
+_LONGEST_PATH = 200
+
+# For an API that browsers may meet: nothing to sniff, to frame, to run or to keep.
+_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+
+_Start = Callable[..., Any]
+_App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
+
+
+class Front:
+    """The WSGI application that gunicorn calls; `app` is Flask's."""
+
+    def __init__(self, app: _App, state: State) -> None:
+        self._app = app
+        self._state = state
+        self._cors = Cors(state.settings.cors_origins)
+
+    def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
+        """Answer one request."""
+        record = Record(request_id_of(environ), arrival.take(), time.monotonic())
+        put(environ, record)
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            record.status = int(status[:3])
+            given = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in _HEADERS if name.lower() not in given]
+            headers += self._cors.headers(environ)
+            headers.append(("X-Request-Id", record.request_id))
+            if record.timings is not None:
+                headers.append(("Server-Timing", _server_timing(record)))
+            return start_response(status, headers, exc_info)
+
+        try:
+            if self._cors.is_preflight(environ):
+                start("204 No Content", self._cors.preflight())
+                return []
+            if environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
+                return self._refuse(environ, record, start)
+            return self._app(environ, start)
+        finally:
+            self._finish(environ, record)
+
+    def _refuse(self, environ: dict[str, Any], record: Record, start: _Start) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        record.route = path if path in self._state.routes else record.route
+        error = self._state.overloaded()
+        record.rejected = "overloaded"
+        body = error_body(error.error_type, error.message, record.request_id)
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]
+        start(status_line(error.error_type), headers)
+        return [body]
+
+    def _finish(self, environ: dict[str, Any], record: Record) -> None:
+        """Count and log the request, of which everything but the sending is done."""
+        seconds = time.monotonic() - record.arrived
+        self._state.metrics.count_request(record.route, record.status, seconds)
+        if record.rejected is not None:
+            self._state.metrics.count_rejected(record.rejected)
+        if record.status < 400 and record.route.startswith(_QUIET):
+            return
+        if not log.isEnabledFor(logging.INFO):
+            return
+        method, path = environ["REQUEST_METHOD"], quote(environ["PATH_INFO"][:_LONGEST_PATH])
+        values: dict[str, Any] = {
+            "request_id": record.request_id,
+            "method": method,
+            "route": record.route,
+            "status": record.status,
+            "duration_ms": round(seconds * 1000, 3),
+        }
+        if record.rejected is not None:
+            values["rejected"] = record.rejected
+        if record.timings is not None:
+            values |= {
+                "queue_ms": round(record.queue_s * 1000, 3),
+                "tokenize_ms": round(record.timings.tokenize_s * 1000, 3),
+                "infer_ms": round(record.timings.infer_s * 1000, 3),
+                "texts": len(record.num_tokens),
+                "tokens": sum(record.num_tokens),
+                "truncated": record.truncated,
+            }
+        if self._state.settings.log_texts:
+            values["input"] = list(record.texts)
+        log.info(
+            "%s %s %d in %.1f ms, id %s",
+            method,
+            path,
+            record.status,
+            seconds * 1000,
+            record.request_id,
+            extra=fields(**values),
+        )
+
+
+def _server_timing(record: Record) -> str:
+    assert record.timings is not None  # noqa: S101 - asked only then
+    stages = {"queue": record.queue_s, "tokenize": record.timings.tokenize_s, "infer": record.timings.infer_s}
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

@@ -1,0 +1,90 @@
+"""What the log looks like: one JSON object a line, or text on a terminal; the same for gunicorn's lines and ours.
+
+Fields beside the message are given by `extra=fields(...)`. Imported by gunicorn.conf.py before the fork: standard
+library and gunicorn only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from gunicorn.glogging import Logger
+
+LOG_FORMAT = "INFERER_LOG_FORMAT"
+JSON, TEXT = FORMATS = ("json", "text")
+
+_FIELDS = "inferer_fields"
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """Return `extra` for a logging call: values that stand beside the message, under their own names."""
+    return {_FIELDS: values}
+
+
+def log_format(environ: Mapping[str, str]) -> str:
+    """Return the format that is set, or by default text on a terminal and else JSON; wrong settings count as none."""
+    given = environ.get(LOG_FORMAT, "").strip()
+    return given if given in FORMATS else TEXT if sys.stderr is not None and sys.stderr.isatty() else JSON
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object: time, level, logger, pid, message, the fields given, and the trace if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+            **getattr(record, _FIELDS, {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        # A lone surrogate, as in a path that is no UTF-8, cannot be encoded.
+        return (
+            _encode(line).decode() if _is_clean(line) else _encode({k: _cleaned(v) for k, v in line.items()}).decode()
+        )
+
+
+class TextFormatter(logging.Formatter):
+    """A record for a person: time, process, level, message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s", "%H:%M:%S")
+
+
+def formatter(name: str) -> logging.Formatter:
+    """Return the formatter of a format."""
+    return JsonFormatter() if name == JSON else TextFormatter()
+
+
+class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's logger, writing as we do; named in gunicorn.conf.py. Also sets up ours, for master and workers."""
+
+    def setup(self, cfg: Any) -> None:
+        """Give every handler the format that is set."""
+        super().setup(cfg)
+        ours = formatter(log_format(os.environ))
+        for handler in self.error_log.handlers:
+            handler.setFormatter(ours)
+        log = logging.getLogger("inferer")
+        log.handlers = list(self.error_log.handlers)
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+
+def _is_clean(line: Mapping[str, Any]) -> bool:
+    return all(not isinstance(value, str) or value.isascii() or _cleaned(value) == value for value in line.values())
+
+
+def _cleaned(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

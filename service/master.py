@@ -1,0 +1,138 @@
+"""What gunicorn's master process does about bundles: which one its workers serve, and a new one on SIGHUP.
+
+gunicorn's own SIGHUP stops the old workers at once, and the whole server when the new ones cannot load. Here the
+bundle is checked in a child process first, the new workers load beside the old, and only then the old ones are told
+to stop. When anything is wrong nothing changes but one log line.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from service.settings import Settings
+
+BUNDLE = "INFERER_BUNDLE"
+
+# Above the check of the largest model on a busy machine; a conversion from a PyTorch checkpoint has to fit, too.
+_CHECK_TIMEOUT_S = 600
+_BOOT_TIMEOUT_S = 120
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class _RefusedError(Exception):
+    """A new bundle does not go into service; the message says why."""
+
+
+class Bundles:
+    """Which bundle the workers of `server` (gunicorn's Arbiter) serve.
+
+    asked: the path as the operator gave it, which may be a symbolic link to today's bundle. Workers get the folder
+    that was checked, by way of the environment, so that one that dies comes back with the same model.
+    """
+
+    def __init__(self, server: Any, settings: Settings, checked: Path) -> None:
+        self._server = server
+        self._asked = settings.bundle
+        self._booted: int | None = None
+        self._serve(checked)
+        server.handle_hup = self.reload
+
+    def _serve(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        os.environ[BUNDLE] = str(self._folder)
+
+    def worker_has_booted(self) -> None:
+        """Tell the master so; called in the worker, before it takes its first connection."""
+        if self._booted is not None:
+            os.write(self._booted, b".")
+            os.close(self._booted)
+            self._booted = None
+
+    def reload(self) -> None:
+        """Put what lies at the bundle's path now into service, if it is good."""
+        log, before = self._server.log, self._folder
+        log.reopen_files()
+        try:
+            checked = self._check()
+            self._serve(checked)
+            self._replace_workers()
+        except _RefusedError as error:
+            self._serve(before)
+            log.error("SIGHUP: still serving %s; %s", before, error)  # noqa: TRY400 - one line is all there is to say
+        else:
+            log.info("SIGHUP: serving %s in place of %s", self._folder, before)
+
+    def _check(self) -> Path:
+        """Return the folder of the bundle at the path, which a child process has loaded, checked and warmed up."""
+        environ: MutableMapping[str, str] = {**os.environ, BUNDLE: str(self._asked)}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "service.check"],
+            cwd=Path(__file__).resolve().parent.parent,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            for _ in self._until_told_to_stop(_CHECK_TIMEOUT_S):
+                if child.poll() is not None:
+                    break
+            else:
+                raise _RefusedError(f"the check of {self._asked} took more than {_CHECK_TIMEOUT_S} s")
+        finally:
+            if child.poll() is None:
+                child.terminate()
+            said, why = child.communicate()
+        if child.returncode != 0:
+            lines = why.strip().splitlines()
+            raise _RefusedError(lines[-1] if lines else f"the check ended with code {child.returncode}")
+        return Path(said.strip().splitlines()[-1])
+
+    def _replace_workers(self) -> None:
+        """Start new workers beside the old, and when they are ready stop the old."""
+        server = self._server
+        old = set(server.WORKERS)
+        read, self._booted = os.pipe()
+        try:
+            new = [server.spawn_worker() for _ in range(server.num_workers)]
+            os.close(self._booted)
+            self._booted = None
+            ready = 0
+            for _ in self._until_told_to_stop(_BOOT_TIMEOUT_S):
+                if select.select([read], [], [], 0)[0]:
+                    ready += len(os.read(read, len(new)))
+                # Reaped here by their own numbers: gunicorn would stop the server for a worker that cannot boot.
+                dead = [pid for pid in new if os.waitpid(pid, os.WNOHANG)[0]]
+                for pid in dead:
+                    server.WORKERS.pop(pid).tmp.close()
+                if dead or ready >= len(new):
+                    break
+            if ready < len(new) or dead:
+                for pid in set(new) - set(dead):
+                    server.kill_worker(pid, signal.SIGTERM)
+                raise _RefusedError("new workers did not start with it")
+        finally:
+            os.close(read)
+        for pid in old & set(server.WORKERS):
+            server.kill_worker(pid, signal.SIGTERM)
+
+    def _until_told_to_stop(self, seconds: float) -> Iterator[None]:
+        """Yield every 50 ms for `seconds`; raises _RefusedError as soon as the server is told to stop."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            signals = self._server.SIG_QUEUE
+            waiting = [signals.get_nowait() for _ in range(signals.qsize())]
+            for number in waiting:
+                signals.put_nowait(number)
+            if any(number in _STOPPING for number in waiting):
+                raise _RefusedError("the server is told to stop")
+            yield
+            time.sleep(0.05)

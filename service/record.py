@@ -1,0 +1,59 @@
+"""What is known of one request while it is answered: for its headers, the log and the metrics."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import request
+
+from inferer.model import Timings
+
+_KEY = "inferer.record"
+_SAFE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+UNMATCHED = "unmatched"
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. arrived, started: time.monotonic() when it was there, and when a thread took it.
+
+    route: the rule that matched, never the path itself, of which there may be any number.
+    """
+
+    request_id: str
+    arrived: float
+    started: float
+    route: str = UNMATCHED
+    status: int = 0
+    timings: Timings | None = None
+    num_tokens: Sequence[int] = ()
+    truncated: int = 0
+    texts: Sequence[str] = field(default=(), repr=False)
+    rejected: str | None = None
+
+    @property
+    def queue_s(self) -> float:
+        """Return the seconds spent waiting: for a thread, and for runs of the model."""
+        return self.started - self.arrived + (self.timings.queue_s if self.timings else 0.0)
+
+
+def request_id_of(environ: dict[str, Any]) -> str:
+    """Return the caller's own id where it is safe to echo and log, else a new one."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    return given if _SAFE.fullmatch(given) else uuid.uuid4().hex
+
+
+def put(environ: dict[str, Any], record: Record) -> None:
+    """Put `record` where `current_record` finds it."""
+    environ[_KEY] = record
+
+
+def current_record() -> Record:
+    """Return the record of the request being answered."""
+    record: Record = request.environ[_KEY]
+    return record
