@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from inferer.errors import ConfigError, shown
 from service.logs import fields
@@ -93,9 +93,11 @@ def _http(error: HTTPException) -> Response:
     elif status == STATUS["PayloadTooLarge"]:
         limit = current_app.config["MAX_CONTENT_LENGTH"]
         message = f"the body has {request.content_length or 'too many'} bytes, at most {limit} are allowed"
-    elif status == STATUS["BadRequest"] or status not in _BY_STATUS:
-        # What is left are requests that cannot be read, such as a Host that is none, or a body cut off half-way.
-        return error_response("BadRequest", message) if status < 500 else _unforeseen(error)
+    elif isinstance(error, SecurityError):
+        return error_response("BadRequest", f"the Host header {shown(request.environ.get('HTTP_HOST'))} is no host")
+    elif status not in _BY_STATUS:
+        # What is left are bodies that cannot be read, such as one cut off half-way.
+        return error_response("InvalidJson", message) if status < 500 else _unforeseen(error)
     return error_response(_BY_STATUS[status], message, headers)
 
 

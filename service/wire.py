@@ -53,7 +53,7 @@ def _bytes(request: Request) -> bytes:
         if full and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
     except ParseException as error:
-        raise ServiceError("BadRequest", f"the body cannot be read: its chunks are malformed ({error})") from error
+        raise ServiceError("InvalidJson", f"the body cannot be read: its chunks are malformed ({error})") from error
     return data
 
 

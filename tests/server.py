@@ -56,11 +56,22 @@ class Server:
         """POST `body` as JSON to /predict."""
         return self.request("POST", "/predict", json.dumps(body), content_type="application/json", **headers)
 
+    def logged(self) -> list[dict[str, Any]]:
+        """Return the lines of the log so far."""
+        return log_lines(self.log.read_text())
+
     def stop(self, timeout_s: float = 30) -> int:
         """Send SIGTERM and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
+
+
+def log_lines(text: str) -> list[dict[str, Any]]:
+    """Return the lines of a log, each of which must be a JSON object."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all(isinstance(line, dict) for line in lines)
+    return lines
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,10 @@ class Fake:
         logits: np.ndarray = tiny.TABLE[encoding.input_ids].sum(axis=0)
         return logits if self.right else logits[::-1]
 
+    def run_batch(self, encodings: Sequence[Encoding]) -> np.ndarray:
+        """Return the same for several."""
+        return np.array([self.run(encoding) for encoding in encodings])
+
 
 def made(bundle: Path, mode: str = "enforce", scheme: str = "int8-tensor", **how: bool) -> loading.Loaded:
     """Load `bundle` with fake sessions."""
@@ -217,7 +222,7 @@ def made(bundle: Path, mode: str = "enforce", scheme: str = "int8-tensor", **how
 def test_a_failed_check_is_tried_again_exactly(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Int8 that fails on x86-64 is loaded again in exact mode, and served so where that passes."""
     monkeypatch.setattr(loading, "is_x86_64", lambda: True)
-    session, exact_because, found = made(tiny_bundle)
+    session, exact_because, found, _ = made(tiny_bundle)
     assert session.exact
     assert exact_because == "the golden check failed without"
     assert found.outcome == "passed"
@@ -239,7 +244,7 @@ def test_where_exact_mode_cannot_help_the_first_answer_stands(
     monkeypatch.setattr(loading, "is_x86_64", lambda: x86)
     with pytest.raises(GoldenCheckError, match=words):
         made(tiny_bundle, scheme=scheme, **how)
-    session, exact_because, found = made(tiny_bundle, "warn", scheme, **how)
+    session, exact_because, found, _ = made(tiny_bundle, "warn", scheme, **how)
     assert (session.exact, exact_because, found.outcome) == (False, None, "failed")
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from inferer.cpu import instruction_flags
 from tests import tiny
-from tests.server import ROOT, Server, environment, free_port, run_to_end, serving
+from tests.server import ROOT, Server, environment, free_port, log_lines, run_to_end, serving
 
 # An application whose model takes as long as the text says, or fails, to put the server under conditions
 # that a tiny model never meets. Everything else is the real thing.
@@ -42,7 +43,7 @@ class Slow(ModelInferer):
             raise RunError("still broken")
         super().probe()
 
-    def answer(self, texts, options):
+    def answer(self, texts, options, patience=None):
         for text in texts:
             if text.startswith("sleep"):
                 time.sleep(float(text.split()[1]))
@@ -54,7 +55,7 @@ class Slow(ModelInferer):
                 raise RunError("the model run failed: on purpose")
             if text == "bug":
                 raise ZeroDivisionError("secret detail")
-        return super().answer(texts, options)
+        return super().answer(texts, options, patience)
 
 settings = from_env(os.environ)
 app = build(settings, Slow(settings.bundle, intra_op_threads=1))
@@ -104,8 +105,9 @@ def gunicorn(**settings: str) -> tuple[int, str]:
 
 
 def said(output: str) -> list[str]:
-    """Return the lines that are ours."""
-    return [line for line in output.splitlines() if line.startswith("inferer:")]
+    """Return the messages that say why the server cannot start; every line of the log is JSON."""
+    lines = log_lines(output)
+    return [line["message"] for line in lines if line["level"] == "critical" and line["logger"] == "inferer"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_a_failed_golden_check_may_be_served(
     with serving(failing(tmp_path / "b"), tmp_path / "log", INFERER_GOLDEN_CHECK=mode) as server:
         assert server.predict({"text": "good"}).json()["label"] == "pos"
         assert server.request("GET", "/info").json()["golden_check"]["outcome"] == outcome
-        log = server.log.read_text().splitlines()
+        log = [line["message"] for line in server.logged()]
     assert len([line for line in log if "serving b: " in line and words in line]) == 1
     assert len([line for line in log if "where it was exported" in line]) == warnings
 
@@ -196,12 +198,21 @@ def test_exact_mode_is_told(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyte
 
 def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
     """The log of a start tells the model, the workers and threads, and a curl to try."""
-    log = server.log.read_text()
+    (line,) = [line for line in server.logged() if line["message"].startswith("serving ")]
     served = r"serving tiny: int8-tensor( \(exact and slower: this CPU shows no VNNI instructions\))?, single_label"
-    assert re.search(served, log)
-    assert "_classification, 3 labels, 8 tokens; 1 worker(s) x 80 threads" in log
-    assert "; golden check passed on 4 texts, scores differ by at most 0.0000\n" in log
-    assert f"curl -s http://127.0.0.1:{server.port}/predict" in log
+    assert re.match(served, line["message"])
+    for words in (
+        "_classification, 3 labels, 8 tokens; batching off (int8-tensor takes one scale for a whole batch); ",
+        "1 worker(s) x 80 threads",
+        "golden check passed on 4 texts, scores differ by at most 0.0000",
+    ):
+        assert words in line["message"]
+    assert (line["model"], line["scheme"], line["workers"], line["threads"]) == ("tiny", "int8-tensor", 1, 80)
+    assert line["memory_mb"] > 10
+    assert line["cpu_flags"] == list(instruction_flags())
+    assert {"cpu_quota", "memory_limit_mb", "onnxruntime_threads"} <= set(line)
+    (how,) = [line["message"] for line in server.logged() if line["message"].startswith("try it: ")]
+    assert f"curl -s http://127.0.0.1:{server.port}/predict" in how
 
 
 def test_the_model_is_loaded_once_a_worker_after_the_fork(
@@ -252,9 +263,9 @@ def test_500_hides_the_details_and_logs_them_under_the_request_id(
             "error_type": "Internal",
             "request_id": "find-me",
         }
-        log = server.log.read_text()
-        assert "request find-me failed" in log
-        assert "ZeroDivisionError: secret detail" in log
+        (line,) = [line for line in server.logged() if line["message"] == "request find-me failed"]
+        assert line["request_id"] == "find-me"
+        assert "ZeroDivisionError: secret detail" in line["exception"]
         assert server.request("GET", "/health/ready").status == 200
 
 
@@ -323,7 +334,8 @@ def test_the_printed_curl_can_be_used(tiny_bundle: Path, tmp_path: Path, host: s
             time.sleep(0.1)
         if "Cannot assign requested address" in log.read_text() or "unsupported" in log.read_text():
             pytest.skip("this machine has no IPv6")
-        (line,) = (line.split("try it: ")[1] for line in log.read_text().splitlines() if "try it: " in line)
+        messages = [line["message"] for line in log_lines(log.read_text())]
+        (line,) = (message.removeprefix("try it: ") for message in messages if message.startswith("try it: "))
         assert f"http://{address}{port}/predict" in line
         assert "secret" not in line
         done = run_to_end("bash", "-c", line, KEY="secret")
