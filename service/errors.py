@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, current_app, request
-from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.exceptions import BadHost, HTTPException
 
 from inferer.errors import ConfigError, shown
 from service.logs import fields
@@ -93,7 +93,7 @@ def _http(error: HTTPException) -> Response:
     elif status == STATUS["PayloadTooLarge"]:
         limit = current_app.config["MAX_CONTENT_LENGTH"]
         message = f"the body has {request.content_length or 'too many'} bytes, at most {limit} are allowed"
-    elif isinstance(error, SecurityError):
+    elif isinstance(error, BadHost):
         return error_response("BadRequest", f"the Host header {shown(request.environ.get('HTTP_HOST'))} is no host")
     elif status not in _BY_STATUS:
         # What is left are bodies that cannot be read, such as one cut off half-way.

@@ -1,0 +1,242 @@
+"""Who is let in, who waits and until when, and that nobody slow or gone costs the others anything: real gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from inferer import ModelInferer
+from tests import tiny
+from tests.apps import HeldApp, held_app, metric, until, waiting
+from tests.server import Server, serving
+
+
+@pytest.fixture
+def shared_bundle(tmp_path: Path) -> Path:
+    """The tiny bundle under a scheme whose texts may share runs."""
+    return tiny.write_bundle(tmp_path / "shared", quantization={"scheme": "int8-token", "quantized_matmuls": 0})
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldApp:
+    """The application whose model can be held."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return held_app(tmp_path)
+
+
+def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.socket:
+    """Return a connection on which a request for /predict was sent, or the part of it that `body` is."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length or len(body)}"
+    )
+    client.sendall(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
+    return client
+
+
+def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """Requests that came while a run was busy go in one run, and each gets the answer that it gets alone."""
+    texts = ["good", "bad bad", "odd", "good bad odd", "plain", "odd odd"]
+    model = ModelInferer(shared_bundle)
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(8) as pool:
+        with held.held():
+            first = pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            others = [pool.submit(server.predict, {"text": text}) for text in texts]
+            waiting(server, len(texts))
+        assert first.result().json() == model.predict("good").as_dict()
+        assert [other.result().json() for other in others] == [model.predict(text).as_dict() for text in texts]
+        assert held.runs == [1, len(texts)]
+        assert metric(server, "inferer_batch_size_count") == 2
+        assert metric(server, "inferer_batch_size_sum") == 1 + len(texts)
+        assert metric(server, "inferer_queue_size") == 0
+
+
+@pytest.mark.parametrize("why", ["off", "scheme"])
+def test_without_batching_each_text_runs_alone(
+    shared_bundle: Path, tiny_bundle: Path, held: HeldApp, tmp_path: Path, why: str
+) -> None:
+    """With INFERER_BATCHING=off, or a scheme whose answers depend on the batch, no run has two texts."""
+    bundle = shared_bundle if why == "off" else tiny_bundle
+    settings = {"INFERER_BATCHING": "off"} if why == "off" else {}
+    with serving(bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(8) as pool:
+        with held.held():
+            asked = [pool.submit(server.predict, {"texts": ["good", "bad"]}) for _ in range(3)]
+            until(lambda: held.runs)
+        assert [one.result().status for one in asked] == [200] * 3
+        assert held.runs == [1] * 6
+
+
+def test_503_when_the_deadline_passes_in_the_queue(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """A request whose deadline passes while it waits is answered 503 at once, with Retry-After, and is never run."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(2) as pool:
+        with held.held():
+            running = pool.submit(server.predict, {"text": "good"}, x_request_timeout_ms="300")
+            until(lambda: held.runs == [1])
+            late = server.predict({"text": "bad"}, x_request_timeout_ms="100")
+            assert late.status == 503
+            assert late.json()["error_type"] == "DeadlineExceeded"
+            assert "the deadline passed before the text was run" in late.json()["error"]
+            assert late.headers["retry-after"] == "1"
+            assert not running.done()
+        assert running.result().status == 200, "a run that began in time gives its answer"
+        assert held.runs == [1]
+        assert metric(server, "inferer_rejected_total", reason="deadline") == 1
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_the_settings_deadline_holds_and_the_header_can_only_shorten_it(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """INFERER_DEADLINE_MS bounds the wait of everybody, also of who asks for longer."""
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, INFERER_DEADLINE_MS="200") as server,
+        ThreadPoolExecutor(2) as pool,
+        held.held(),
+    ):
+        pool.submit(server.predict, {"text": "good"})
+        until(lambda: held.runs == [1])
+        for headers in ({}, {"x_request_timeout_ms": "60000"}):
+            assert server.predict({"text": "bad"}, **headers).status == 503
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", ""])
+def test_422_for_a_timeout_that_is_none(server: Server, value: str) -> None:
+    """A wrong X-Request-Timeout-Ms is refused with its name, its value and what is allowed."""
+    reply = server.predict({"text": "good"}, x_request_timeout_ms=value)
+    assert reply.status == 422
+    assert reply.json()["error"] == f"header X-Request-Timeout-Ms: {value!r}: expected a whole number from 1"
+
+
+def test_a_client_that_went_away_while_waiting_costs_no_run(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """The text of a client that closed its connection in the queue is not run; who waits behind it is."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(2) as pool:
+        with held.held():
+            first = pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            gone = raw(server, b'{"text": "bad"}')
+            waiting(server, 1)
+            gone.close()
+            stays = pool.submit(server.predict, {"text": "odd"})
+            waiting(server, 2)
+        assert (first.result().status, stays.result().json()["label"]) == (200, "other")
+        assert held.runs == [1, 1]
+        until(lambda: metric(server, "inferer_rejected_total", reason="caller_gone") == 1)
+
+
+def test_a_client_that_only_closed_its_sending_side_is_told(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """A client that half-closed while it waited gets a 503 that says so, not a reset."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(1) as pool:
+        with held.held():
+            pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            client = raw(server, b'{"text": "bad"}')
+            client.shutdown(socket.SHUT_WR)
+            waiting(server, 1)
+        with client:
+            reply = client.recv(10_000)
+        assert reply.startswith(b"HTTP/1.1 503 ")
+        assert b"the client closed its side before the text was run" in reply
+
+
+def test_429_costs_no_place_and_comes_before_anything_else(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """When all places are taken a prediction is refused at once, counted once, and a place is free again after."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "3"}
+    with serving(shared_bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(4) as pool:
+        with held.held():
+            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(3)]
+            until(lambda: metric(server, "inferer_in_flight_requests") == 3)
+            for _ in range(5):
+                refused = server.predict({"text": "good"})
+                assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+                assert refused.json()["error_type"] == "Overloaded"
+                assert refused.json()["request_id"] == refused.headers["x-request-id"]
+            assert server.request("GET", "/info").status == 200
+        assert [one.result().status for one in busy] == [200] * 3
+        assert server.predict({"text": "good"}).status == 200
+        assert metric(server, "inferer_rejected_total", reason="overloaded") == 5
+        assert metric(server, "inferer_requests_total", route="/predict", status="429") == 5
+        assert metric(server, "inferer_requests_total", route="/predict", status="200") == 4
+        assert metric(server, "inferer_in_flight_requests") == 0
+
+
+def test_half_sent_requests_fewer_than_the_threads_hold_up_nobody(shared_bundle: Path, tmp_path: Path) -> None:
+    """Requests of which the rest does not come take no place in flight, and others are answered beside them."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "10"}
+    with serving(shared_bundle, tmp_path / "log", **settings) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(raw(server, b'{"text": ', length=15)) for _ in range(5)]
+        for _ in range(4):
+            head = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            head.sendall(b"POST /predict HTTP/1.1\r\nHost:")
+        assert server.predict({"text": "good"}).json()["label"] == "pos"
+        assert metric(server, "inferer_in_flight_requests") == 0
+        slow[0].sendall(b'"bad"}')
+        assert b'"label":"neg"' in slow[0].recv(10_000)
+
+
+def test_silent_connections_hold_no_thread(shared_bundle: Path, tmp_path: Path) -> None:
+    """Connections on which nothing is sent, far more than threads, delay nobody."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "1", "INFERER_THREADS": "2"}
+    with serving(shared_bundle, tmp_path / "log", **settings) as server, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(60)]
+        assert server.predict({"text": "good"}).status == 200
+        silent[30].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert silent[30].recv(10_000).startswith(b"HTTP/1.1 200")
+
+
+def test_health_and_metrics_answer_when_every_thread_is_busy(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """With all threads taken by slow senders and held predictions, health and metrics are answered."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "4"}
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, **settings) as server,
+        ThreadPoolExecutor(2) as pool,
+        contextlib.ExitStack() as stack,
+    ):
+        with held.held():
+            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(2)]
+            until(lambda: metric(server, "inferer_in_flight_requests") == 2)
+            for _ in range(6):  # more than the threads that are left
+                stack.enter_context(raw(server, b'{"text": ', length=15))
+            for path in ("/health/live", "/health/ready", "/health", "/metrics"):
+                assert server.request("GET", path).status == 200
+            assert not any(one.done() for one in busy)
+        assert [one.result().status for one in busy] == [200, 200]
+
+
+def test_answers_under_load_are_the_bits_of_a_text_alone(demo_bundle: Path, tmp_path: Path) -> None:
+    """Through HTTP under load, with clients that are late or leave, every 200 has the bits of the text alone."""
+    rng = random.Random(0)
+    words = ["milk", "huggies", "target", "hand", "bags", "phones", "and", "the", "of", "shoes", "running"]
+    texts = [" ".join(rng.choices(words, k=rng.randint(1, 60))) for _ in range(60)]
+    model = ModelInferer(demo_bundle, batching=False)
+    alone = {text: model.predict(text).as_dict() for text in texts}
+    with serving(demo_bundle, tmp_path / "log") as server:
+
+        def client(number: int) -> list[tuple[str, int, object]]:
+            own = random.Random(number)
+            answers = []
+            for _ in range(12):
+                text = own.choice(texts)
+                if own.random() < 0.15:
+                    raw(server, json.dumps({"text": text}).encode()).close()
+                    continue
+                headers = {"x_request_timeout_ms": "3"} if own.random() < 0.2 else {}
+                reply = server.predict({"text": text}, **headers)
+                answers.append((text, reply.status, reply.json()))
+            return answers
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = [answer for part in pool.map(client, range(16)) for answer in part]
+        assert {status for _, status, _ in answers} <= {200, 503}
+        assert all(body == alone[text] for text, status, body in answers if status == 200)
+        assert sum(status == 200 for _, status, _ in answers) > 50
+        runs, sizes = metric(server, "inferer_batch_size_count"), metric(server, "inferer_batch_size_sum")
+        assert sizes > runs, "no run was shared"
