@@ -31,7 +31,7 @@ MODEL_NEEDS_demo := $(DEMO)/inferer.json
 MODEL_NEEDS_checkpoint := $(VENV)/.training
 MODEL_NEEDS_nothing := no-such-model
 
-.PHONY: help setup serve train export test lint format bench image lock clean
+.PHONY: help setup serve train export test soak lint format bench image lock clean
 
 .PHONY: no-such-model
 no-such-model:
@@ -62,6 +62,9 @@ endif
 test: setup $(DEMO)/inferer.json  ## run the tests
 	$(PY) -m pytest $(ARGS)
 
+soak: setup $(DEMO)/inferer.json  ## run the tests under load in full size
+	SOAK=1 $(PY) -m pytest tests/test_soak.py $(ARGS)
+
 lint: $(VENV)/.inference $(VENV)/.dev  ## ruff, format, mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -74,6 +77,8 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.latency --bundle $(DEMO) --checkpoint checkpoints/query_type
 	$(PY) -m benchmarks.engine --checkpoint checkpoints/query_type $(BENCH_DATA:%=--data %)
+	$(PY) -m benchmarks.batching --bundle $(DEMO) --checkpoint checkpoints/query_type
+	$(PY) -m benchmarks.service --bundle $(DEMO) --checkpoint checkpoints/query_type
 
 image:  ## build the container image with docker or podman
 	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \

@@ -36,6 +36,8 @@ from inferer.session import Session
 
 _WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
 
+# Runs of one text under way together where runs are not shared: more give more texts a second, and hold more memory.
+_RUNS_AT_ONCE = 16
 # Texts whose tokens are held in memory together; enough for runs of texts of like length.
 _TEXTS_AT_ONCE = 256
 
@@ -120,7 +122,13 @@ class ModelInferer:
         )
         if not batching:
             self.alone_because = "batching is off"
-        self.batcher = Batcher(self._session.run_batch, shared=self.alone_because is None, max_tokens=max_batch_tokens)
+        shared = self.alone_because is None
+        self.batcher = Batcher(
+            self._session.run_batch,
+            shared=shared,
+            max_tokens=max_batch_tokens,
+            at_once=1 if shared else _RUNS_AT_ONCE,
+        )
         self._warm_up()
 
     def _apply(self, overrides: Config) -> None:

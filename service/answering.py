@@ -14,7 +14,7 @@ from inferer.errors import CallerGoneError, DeadlineError, RunError, shown
 from inferer.model import CallOptions
 from inferer.scoring import Prediction
 from service.errors import ServiceError
-from service.record import Record, current_record
+from service.record import Record, record_of
 from service.state import RETRY_AFTER_S, State
 
 _TIMEOUT = "X-Request-Timeout-Ms"
@@ -25,7 +25,7 @@ def answer(state: State, request: Request, texts: Sequence[str], options: CallOp
 
     Raises ServiceError (Validation for a wrong timeout header, DeadlineExceeded), and what the inferer raises.
     """
-    record = current_record()
+    record = record_of(request.environ)
     record.texts = texts
     try:
         predictions, timings = state.inferer.answer(texts, options, _patience(state, request, record))

@@ -1,20 +1,28 @@
-"""When the request that this thread answers arrived, before it waited for a thread: told by the worker."""
+"""When the request that this thread answers arrived, and whether it found all places taken: told by the worker."""
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import NamedTuple
 
 _here = threading.local()
 
 
-def note(at: float) -> None:
-    """Say when the request that this thread is about to answer arrived, by time.monotonic()."""
-    _here.at = at
+class Arrival(NamedTuple):
+    """at: time.monotonic() when the request was there, before it waited for a thread. refuse: no place was free."""
+
+    at: float
+    refuse: bool = False
 
 
-def take() -> float:
-    """Return that time, once; now when nobody said."""
-    at: float | None = getattr(_here, "at", None)
-    _here.at = None
-    return time.monotonic() if at is None else at
+def note(arrival: Arrival) -> None:
+    """Say how the request that this thread is about to answer arrived."""
+    _here.arrival = arrival
+
+
+def take() -> Arrival:
+    """Return that, once; an arrival now when nobody said."""
+    arrival: Arrival | None = getattr(_here, "arrival", None)
+    _here.arrival = None
+    return arrival or Arrival(time.monotonic())

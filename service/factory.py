@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from flask import Flask, request
+from flask import Flask, Request, request
 
 from inferer import __version__
 from inferer.errors import InfererError
@@ -13,7 +13,7 @@ from inferer.session import VERSION as ORT_VERSION
 from service import auth, errors
 from service.front import Front
 from service.metrics import Metrics
-from service.record import UNMATCHED, current_record
+from service.record import UNMATCHED, record_of
 from service.routes import health, info, metrics, predict
 from service.settings import Settings, SettingsError, from_env
 from service.start import cannot_start
@@ -44,7 +44,7 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     state.metrics.watch(inferer.batcher)
     install(app, state)
     app.before_request(_begin)
-    auth.register(app)
+    auth.register(app, settings.api_keys)
     errors.register(app)
     for module in (predict, health, info, metrics):
         app.register_blueprint(module.blueprint)
@@ -62,7 +62,8 @@ def app_or_exit() -> Flask:
 
 
 def _begin() -> None:
-    current_record().route = UNMATCHED if request.url_rule is None else str(request.url_rule)
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
+    record_of(asked.environ).route = UNMATCHED if asked.url_rule is None else asked.url_rule.rule
 
 
 def _facts(settings: Settings, inferer: ModelInferer) -> dict[str, str]:

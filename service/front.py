@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
+from werkzeug.wsgi import ClosingIterator
+
 from service import arrival
 from service.cors import Cors
 from service.errors import error_body, status_line
@@ -47,7 +49,8 @@ class Front:
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
-        record = Record(request_id_of(environ), arrival.take(), time.monotonic())
+        arrived = arrival.take()
+        record = Record(request_id_of(environ), arrived.at, time.monotonic())
         put(environ, record)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -60,15 +63,14 @@ class Front:
                 headers.append(("Server-Timing", _server_timing(record)))
             return start_response(status, headers, exc_info)
 
-        try:
-            if self._cors.is_preflight(environ):
-                start("204 No Content", self._cors.preflight())
-                return []
-            if environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
-                return self._refuse(environ, record, start)
-            return self._app(environ, start)
-        finally:
-            self._finish(environ, record)
+        if self._cors.is_preflight(environ):
+            start("204 No Content", self._cors.preflight())
+            body: Iterable[bytes] = ()
+        elif environ["REQUEST_METHOD"] == "POST" and (arrived.refuse or self._state.is_full()):
+            body = self._refuse(environ, record, start)
+        else:
+            body = self._app(environ, start)
+        return ClosingIterator(body, lambda: self._finish(environ, record))
 
     def _refuse(self, environ: dict[str, Any], record: Record, start: _Start) -> list[bytes]:
         path = environ["PATH_INFO"]
@@ -81,7 +83,7 @@ class Front:
         return [body]
 
     def _finish(self, environ: dict[str, Any], record: Record) -> None:
-        """Count and log the request, of which everything but the sending is done."""
+        """Count and log the request. Its answer has been sent: nobody waits for this."""
         seconds = time.monotonic() - record.arrived
         self._state.metrics.count_request(record.route, record.status, seconds)
         if record.rejected is not None:

@@ -49,10 +49,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # A lone surrogate, as in a path that is no UTF-8, cannot be encoded.
-        return (
-            _encode(line).decode() if _is_clean(line) else _encode({k: _cleaned(v) for k, v in line.items()}).decode()
-        )
+        try:
+            return _encode(line).decode()
+        except UnicodeEncodeError:  # a lone surrogate, as in a path that is no UTF-8
+            return _encode({name: _cleaned(value) for name, value in line.items()}).decode()
 
 
 class TextFormatter(logging.Formatter):
@@ -82,9 +82,7 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         log.propagate = False
 
 
-def _is_clean(line: Mapping[str, Any]) -> bool:
-    return all(not isinstance(value, str) or value.isascii() or _cleaned(value) == value for value in line.values())
-
-
 def _cleaned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_cleaned(one) for one in value]
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

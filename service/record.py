@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,15 +45,20 @@ class Record:
 def request_id_of(environ: dict[str, Any]) -> str:
     """Return the caller's own id where it is safe to echo and log, else a new one."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
-    return given if _SAFE.fullmatch(given) else uuid.uuid4().hex
+    return given if _SAFE.fullmatch(given) else os.urandom(16).hex()
 
 
 def put(environ: dict[str, Any], record: Record) -> None:
-    """Put `record` where `current_record` finds it."""
+    """Put `record` where `record_of` finds it."""
     environ[_KEY] = record
+
+
+def record_of(environ: dict[str, Any]) -> Record:
+    """Return the record of the request with this WSGI environment."""
+    record: Record = environ[_KEY]
+    return record
 
 
 def current_record() -> Record:
     """Return the record of the request being answered."""
-    record: Record = request.environ[_KEY]
-    return record
+    return record_of(request.environ)

@@ -1,10 +1,13 @@
-"""gunicorn's threaded worker, with three changes.
+"""gunicorn's threaded worker, with four changes.
 
 A connection holds a thread only once its request has begun to arrive; gunicorn 27.0.1 gives each new one a thread
 for up to 5 s, whether it says anything or not.
 
 Health checks and metrics have threads of their own, and so do not stand behind predictions, or behind those that are
 refused: which they are is seen by a look at the first bytes of a request.
+
+What comes while all places are taken goes to two threads that refuse it. Among the others it would keep those who
+found a place waiting for a thread.
 
 A connection is closed by the thread that answered on it. gunicorn 27.0.1 closes it on the thread that accepts, and
 lingers there for up to 2 s while the client keeps its side open: one such client held up everybody, health checks
@@ -25,9 +28,11 @@ from typing import Any
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service import arrival
+from service.arrival import Arrival
 
 _OPERATIONS = (b"GET /health", b"GET /metrics")
 _OPERATIONS_THREADS = 4
+_REFUSING_THREADS = 2
 _LOOK = max(map(len, _OPERATIONS))
 
 
@@ -37,6 +42,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Make the threads for operations, then everything else."""
         self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
+        self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, "refusing")
         super().init_process()
 
     def accept(self, listener: socket.socket) -> None:
@@ -60,14 +66,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread: one of its own kind."""
-        conn.arrived = time.monotonic()
-        pool = self._operations if _first_bytes(conn).startswith(_OPERATIONS) else self.tpool
+        first = _first_bytes(conn)
+        pool = self.tpool
+        if first.startswith(_OPERATIONS):
+            pool = self._operations
+        elif first.startswith(b"POST") and self.wsgi.extensions["inferer"].is_full():
+            pool = self._refusing
+        conn.arrival = Arrival(time.monotonic(), refuse=pool is self._refusing)
         answered: Future[Any] = pool.submit(self.handle, conn)
         answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def handle(self, conn: TConn) -> Any:
         """Answer the request on `conn`; close it here when it is not kept alive."""
-        arrival.note(conn.arrived)
+        arrival.note(conn.arrival)
         keep = super().handle(conn)
         if not keep:
             with contextlib.suppress(OSError):

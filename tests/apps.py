@@ -80,6 +80,14 @@ def metric(server: Server, sample: str, **labels: str) -> float:
     return 0.0
 
 
+def comes_to(server: Server, value: object, sample: str, **labels: str) -> None:
+    """Return when a sample in /metrics has `value`: a request is counted after its answer was sent."""
+    end = time.monotonic() + 20
+    while (found := metric(server, sample, **labels)) != value:
+        assert time.monotonic() < end, f"{sample} {labels} stays {found}, expected {value}"
+        time.sleep(0.02)
+
+
 def until(holds: object, seconds: float = 20) -> None:
     """Return when `holds()` is true; fails after `seconds`."""
     assert callable(holds)

@@ -13,7 +13,7 @@ import pytest
 
 from inferer import ModelInferer
 from tests import tiny
-from tests.apps import HeldApp, held_app, metric, until, waiting
+from tests.apps import HeldApp, comes_to, held_app, metric, until, waiting
 from tests.server import Server, serving
 
 
@@ -33,9 +33,7 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldApp:
 def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.socket:
     """Return a connection on which a request for /predict was sent, or the part of it that `body` is."""
     client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-    head = (
-        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length or len(body)}"
-    )
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     client.sendall(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
     return client
 
@@ -53,9 +51,9 @@ def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_
         assert first.result().json() == model.predict("good").as_dict()
         assert [other.result().json() for other in others] == [model.predict(text).as_dict() for text in texts]
         assert held.runs == [1, len(texts)]
-        assert metric(server, "inferer_batch_size_count") == 2
-        assert metric(server, "inferer_batch_size_sum") == 1 + len(texts)
-        assert metric(server, "inferer_queue_size") == 0
+        comes_to(server, 2, "inferer_batch_size_count")
+        comes_to(server, 1 + len(texts), "inferer_batch_size_sum")
+        comes_to(server, 0, "inferer_queue_size")
 
 
 @pytest.mark.parametrize("why", ["off", "scheme"])
@@ -87,7 +85,7 @@ def test_503_when_the_deadline_passes_in_the_queue(shared_bundle: Path, held: He
             assert not running.done()
         assert running.result().status == 200, "a run that began in time gives its answer"
         assert held.runs == [1]
-        assert metric(server, "inferer_rejected_total", reason="deadline") == 1
+        comes_to(server, 1, "inferer_rejected_total", reason="deadline")
         assert server.request("GET", "/health/ready").status == 200
 
 
@@ -127,7 +125,7 @@ def test_a_client_that_went_away_while_waiting_costs_no_run(shared_bundle: Path,
             waiting(server, 2)
         assert (first.result().status, stays.result().json()["label"]) == (200, "other")
         assert held.runs == [1, 1]
-        until(lambda: metric(server, "inferer_rejected_total", reason="caller_gone") == 1)
+        comes_to(server, 1, "inferer_rejected_total", reason="caller_gone")
 
 
 def test_a_client_that_only_closed_its_sending_side_is_told(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
@@ -160,10 +158,10 @@ def test_429_costs_no_place_and_comes_before_anything_else(shared_bundle: Path, 
             assert server.request("GET", "/info").status == 200
         assert [one.result().status for one in busy] == [200] * 3
         assert server.predict({"text": "good"}).status == 200
-        assert metric(server, "inferer_rejected_total", reason="overloaded") == 5
-        assert metric(server, "inferer_requests_total", route="/predict", status="429") == 5
-        assert metric(server, "inferer_requests_total", route="/predict", status="200") == 4
-        assert metric(server, "inferer_in_flight_requests") == 0
+        comes_to(server, 5, "inferer_rejected_total", reason="overloaded")
+        comes_to(server, 5, "inferer_requests_total", route="/predict", status="429")
+        comes_to(server, 4, "inferer_requests_total", route="/predict", status="200")
+        comes_to(server, 0, "inferer_in_flight_requests")
 
 
 def test_half_sent_requests_fewer_than_the_threads_hold_up_nobody(shared_bundle: Path, tmp_path: Path) -> None:
@@ -175,7 +173,7 @@ def test_half_sent_requests_fewer_than_the_threads_hold_up_nobody(shared_bundle:
             head = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             head.sendall(b"POST /predict HTTP/1.1\r\nHost:")
         assert server.predict({"text": "good"}).json()["label"] == "pos"
-        assert metric(server, "inferer_in_flight_requests") == 0
+        comes_to(server, 0, "inferer_in_flight_requests")
         slow[0].sendall(b'"bad"}')
         assert b'"label":"neg"' in slow[0].recv(10_000)
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
 from service.metrics import NAMES
-from tests.apps import metric, until
+from tests.apps import comes_to, metric, until
 from tests.server import ROOT, Server, serving
 from tests.test_reload import workers
 
@@ -31,25 +31,25 @@ def ask_everything(server: Server) -> None:
 
 def assert_counted(server: Server, model: ModelInferer) -> None:
     """Assert that each of those requests was counted, once."""
-    assert metric(server, "inferer_requests_total", route="/predict", status="200") == 5
-    assert metric(server, "inferer_requests_total", route="/predict", status="422") == 1
-    assert metric(server, "inferer_requests_total", route="unmatched", status="404") == 2
-    assert metric(server, "inferer_request_duration_seconds_count", route="/predict") == 6
+    comes_to(server, 5, "inferer_requests_total", route="/predict", status="200")
+    comes_to(server, 1, "inferer_requests_total", route="/predict", status="422")
+    comes_to(server, 2, "inferer_requests_total", route="unmatched", status="404")
+    comes_to(server, 6, "inferer_request_duration_seconds_count", route="/predict")
     for stage in ("tokenize", "queue", "infer"):
-        assert metric(server, "inferer_stage_duration_seconds_count", stage=stage) == 5
-    assert metric(server, "inferer_predictions_total", label="pos") == 4
-    assert metric(server, "inferer_predictions_total", label="neg") == 4
-    assert metric(server, "inferer_predictions_total", label="other") == 0
-    assert metric(server, "inferer_truncated_total") == 2
-    assert metric(server, "inferer_input_tokens_sum") == 2 * (3 + 3 + 4 + 11)
-    assert metric(server, "inferer_confidence_count") == 8
+        comes_to(server, 5, "inferer_stage_duration_seconds_count", stage=stage)
+    comes_to(server, 4, "inferer_predictions_total", label="pos")
+    comes_to(server, 4, "inferer_predictions_total", label="neg")
+    comes_to(server, 0, "inferer_predictions_total", label="other")
+    comes_to(server, 2, "inferer_truncated_total")
+    comes_to(server, 2 * (3 + 3 + 4 + 11), "inferer_input_tokens_sum")
+    comes_to(server, 8, "inferer_confidence_count")
     best = 2 * sum(model.predict(text).score for text in TEXTS)
-    assert metric(server, "inferer_confidence_sum") == pytest.approx(best)
-    assert metric(server, "inferer_batch_size_sum") == 8
-    assert metric(server, "inferer_in_flight_requests") == 0
-    assert metric(server, "inferer_queue_size") == 0
+    comes_to(server, pytest.approx(best), "inferer_confidence_sum")
+    comes_to(server, 8, "inferer_batch_size_sum")
+    comes_to(server, 0, "inferer_in_flight_requests")
+    comes_to(server, 0, "inferer_queue_size")
     facts = {"model": "tiny", "scheme": "int8-tensor", "problem_type": "single_label_classification"}
-    assert metric(server, "inferer_model_info", **facts) == 1
+    comes_to(server, 1, "inferer_model_info", **facts)
 
 
 def test_one_worker_counts_every_request_once(tiny_bundle: Path, model: ModelInferer, tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def test_the_settings_table_has_every_variable_and_its_default() -> None:
             assert value == ROOT / shown.strip("`")
         elif name == "INFERER_THREADS":
             assert shown == f"`{defaults.worker_threads}`"
+        elif isinstance(value, bool):
+            assert shown == {"INFERER_BATCHING": "`on`", "INFERER_LOG_TEXTS": "`0`"}[name]
+            assert value is (name == "INFERER_BATCHING")
         elif value in ("", 0, (), None):
             assert "`" not in shown, f"{name}: the default is computed, the table says {shown}"
         else:

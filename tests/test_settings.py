@@ -36,6 +36,12 @@ def test_every_variable_reaches_its_field() -> None:
             "INFERER_API_KEYS": "one, two",
             "INFERER_CACHE_DIR": "cache",
             "INFERER_GOLDEN_CHECK": "warn",
+            "INFERER_BATCHING": "off",
+            "INFERER_MAX_BATCH_TOKENS": "1024",
+            "INFERER_DEADLINE_MS": "250",
+            "INFERER_LOG_FORMAT": "text",
+            "INFERER_LOG_TEXTS": "1",
+            "INFERER_CORS_ORIGINS": "https://a.example, http://localhost:3000/",
         }
     )
     assert settings == Settings(
@@ -53,6 +59,12 @@ def test_every_variable_reaches_its_field() -> None:
         api_keys=("one", "two"),
         cache_dir=Path("cache"),
         golden_check="warn",
+        batching=False,
+        max_batch_tokens=1024,
+        deadline_ms=250,
+        log_format="text",
+        log_texts=True,
+        cors_origins=("https://a.example", "http://localhost:3000"),
     )
 
 
@@ -72,6 +84,14 @@ def test_every_variable_reaches_its_field() -> None:
             "'2147483648' is not allowed; expected a whole .* to 1024",
         ),
         ("INFERER_GOLDEN_CHECK", "on", "'on' is not allowed; expected one of enforce, warn, off"),
+        ("INFERER_BATCHING", "yes", "'yes' is not allowed; expected on or off"),
+        ("INFERER_MAX_BATCH_TOKENS", "0", "'0' is not allowed; expected a whole number from 1"),
+        ("INFERER_DEADLINE_MS", "10s", "'10s' is not allowed; expected a whole number from 1"),
+        ("INFERER_LOG_FORMAT", "xml", "'xml' is not allowed; expected one of json, text"),
+        ("INFERER_LOG_TEXTS", "true", "'true' is not allowed; expected 1 or 0"),
+        ("INFERER_CORS_ORIGINS", "a.example", "'a.example' is not allowed; expected origins such as https://"),
+        ("INFERER_CORS_ORIGINS", "https://a.example/path", "'https://a.example/path' is not allowed"),
+        ("INFERER_CORS_ORIGINS", "*, https://a.example", ".* is not allowed"),
         ("INFERER_CACHE_DIR", "~no-such-user/x", "'~no-such-user/x' is not allowed; expected the path"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response, request
 from msgspec import UNSET, UnsetType
 
 from inferer.errors import TextError
@@ -32,12 +32,13 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
 @blueprint.post("/predict")
 def predict() -> Response:
     """Answer one text with an object, several with a list of them in order."""
-    data = read_body(request)
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
+    data = read_body(asked)
     state = current_state()
     with state.admitted():  # only now: a slow sender holds no place
         body = parse_json(data, PredictRequest)
         try:
-            predictions = answer(state, request, _texts(body, state), _options(body))
+            predictions = answer(state, asked, _texts(body, state), _options(body))
         except TextError as error:
             raise ServiceError("Validation", f"field '{_place(body, error.index)}': {error.problem}") from error
         answers = [prediction.as_dict() for prediction in predictions]

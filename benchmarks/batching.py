@@ -1,0 +1,176 @@
+"""What sharing runs gives callers in threads, and what it costs a lone one; and how large a run should be.
+
+One process, no HTTP. 32 threads call `predict` on texts of 16 tokens: with batching, without it, and without it and
+with no bound on runs at once (`unbounded`: all callers in onnxruntime together). Then one caller. Then the bound of a
+run, by length. Interleaved, medians; for MiniLM-L6 (the demo) and BERT-base with random weights.
+
+The last line is JSON; the whole goes to benchmarks/results/batching.json.
+
+    python -m benchmarks.batching --bundle models/query_type --checkpoint checkpoints/query_type
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from tqdm import tqdm
+
+from benchmarks.bert_base import bert_base_bundle
+from benchmarks.latency import text_of
+from inferer import ModelInferer
+from inferer.batching import Answer, Batcher, Patience
+from inferer.cpu import available_cpus, instruction_flags
+from inferer.encoding import Encoding
+from tests.server import ROOT
+
+CALLERS = 32
+TOKENS = 16
+LENGTHS = (8, 16, 32, 64, 128)
+BOUNDS = (1, 128, 256, 512, 1024, 2048)  # 1: every text alone
+LONE_ROUNDS = 400
+
+
+def throughput(model: ModelInferer, batcher: Batcher, texts: Sequence[str], seconds: float) -> float:
+    """Return the texts a second that CALLERS threads get answered."""
+    model.batcher = batcher
+    counts = [0] * CALLERS
+    end = time.perf_counter() + seconds
+
+    def call(number: int) -> None:
+        turn = number
+        while time.perf_counter() < end:
+            model.predict(texts[turn % len(texts)])
+            counts[number] += 1
+            turn += 1
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(CALLERS)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started)
+
+
+def interleaved(calls: dict[str, Callable[[], float]], rounds: int, what: str) -> dict[str, float]:
+    """Return the median of each call's results over `rounds` rounds, taken in turn in changing order."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    shuffler = random.Random(0)
+    for _ in tqdm(range(rounds), unit="round", desc=what):
+        shuffler.shuffle(order)
+        for name in order:
+            found[name].append(calls[name]())
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+class _Direct(Batcher):
+    """What a caller paid if there were no queue: the session alone."""
+
+    def run(self, encodings: Sequence[Encoding], patience: Patience | None = None) -> Answer:
+        """Return the logits of one run."""
+        assert patience is None  # noqa: S101 - nobody waits here
+        return Answer(list(self._run(encodings)), 0.0, 0.0)
+
+
+def lone(model: ModelInferer, text: str) -> dict[str, float]:
+    """Return the median ms of one caller's predict: with batching, without, and without any queue, call by call."""
+    batchers = {
+        "on": model_batcher(model),
+        "off": model_batcher(model, shared=False),
+        "none": _Direct(model._session.run_batch),
+    }
+
+    def timed(batcher: Batcher) -> float:
+        model.batcher = batcher
+        started = time.perf_counter()
+        model.predict(text)
+        return (time.perf_counter() - started) * 1000
+
+    calls = {name: (lambda b=batcher: timed(b)) for name, batcher in batchers.items()}
+    return interleaved(calls, LONE_ROUNDS, "lone")
+
+
+def model_batcher(model: ModelInferer, **options: Any) -> Batcher:
+    """Return a batcher for `model` as ModelInferer makes it, with `options` over that."""
+    shared = options.pop("shared", True)
+    return Batcher(model._session.run_batch, shared=shared, **options)
+
+
+def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
+    """Return the figures of one model."""
+    model = ModelInferer(bundle, golden_check="off")
+    words = {length: [text_of(model, length)] for length in LENGTHS}
+    batchers = {
+        "on": model_batcher(model),
+        "off": model_batcher(model, shared=False, at_once=16),
+        "unbounded": model_batcher(model, shared=False, at_once=CALLERS),
+    }
+    calls = {
+        name: (lambda b=batcher: throughput(model, b, words[TOKENS], seconds)) for name, batcher in batchers.items()
+    }
+    found: dict[str, Any] = {"texts_a_second": interleaved(calls, rounds, "32 callers")}
+    figures = batchers["on"].figures
+    found["texts_a_run"] = figures.texts / figures.runs
+    found["lone_ms"] = lone(model, words[TOKENS][0])
+    found["by_bound"] = {}
+    for length in LENGTHS:
+        batchers = {str(bound): model_batcher(model, max_tokens=bound) for bound in BOUNDS}
+        bounds = {
+            bound: (lambda b=batcher, w=words[length]: throughput(model, b, w, seconds))
+            for bound, batcher in batchers.items()
+        }
+        found["by_bound"][str(length)] = interleaved(bounds, max(3, rounds // 2), f"{length} tokens")
+    return found
+
+
+def main() -> None:
+    """Measure and write the results."""
+    parser = argparse.ArgumentParser(description="Throughput of concurrent callers, with and without shared runs.")
+    parser.add_argument("--bundle", type=Path, required=True, help="the demo's")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="whose tokenizer BERT-base gets")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+    result: dict[str, Any] = {
+        "benchmark": "batching",
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpus": available_cpus(),
+        "cpu_flags": instruction_flags(),
+        "onnxruntime": onnxruntime.__version__,
+        "callers": CALLERS,
+        "tokens": TOKENS,
+        "models": {},
+    }
+    bundles = {"MiniLM-L6": (args.bundle, 1), "BERT-base": (bert_base_bundle(args.checkpoint), 2)}
+    for name, (bundle, times) in bundles.items():
+        found = measure(bundle, args.seconds * times, args.rounds)
+        result["models"][name] = found
+        rate, ms = found["texts_a_second"], found["lone_ms"]
+        print(
+            f"{name}: {CALLERS} callers, {TOKENS} tokens: {rate['on']:.0f} texts/s, {found['texts_a_run']:.1f} a run;"
+        )
+        print(f"  without batching {rate['off']:.0f} ({rate['on'] / rate['off']:.2f} times), ", end="")
+        print(f"all at once {rate['unbounded']:.0f} ({rate['on'] / rate['unbounded']:.2f} times)")
+        print(f"  a lone caller: {ms['on']:.3f} ms, {ms['on'] / ms['none']:.3f} of the session's own call")
+        print("  texts/s by the bound of a run in tokens: " + "  ".join(f"{bound:>6}" for bound in BOUNDS))
+        for length, rates in found["by_bound"].items():
+            print(f"  {length:>39} tokens " + "  ".join(f"{rates[str(bound)]:6.0f}" for bound in BOUNDS))
+    target = ROOT / "benchmarks" / "results" / "batching.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
