@@ -260,12 +260,16 @@ class Batcher:
         now = time.monotonic()
         by_length = sorted(self._queue, key=lambda other: abs(other.size.longest - job.size.longest))
         for other in by_length:  # of the same length, who came first: sorting is stable
-            if self._may_share(size, other.size):
-                self._queue.remove(other)
-                if not self._is_over(other, now):
-                    other.waiting = False
-                    chosen.append(other)
-                    size = size.with_(other.size)
+            if (size.texts + 1) * size.longest > self.max_tokens:
+                break  # nobody fits any more
+            if not self._may_share(size, other.size):
+                continue
+            if self._is_over(other, now):
+                continue
+            other.waiting = False
+            chosen.append(other)
+            size = size.with_(other.size)
+        self._queue = deque(other for other in self._queue if other.waiting)
         return size
 
     def _compute(self, jobs: list[_Job]) -> None:
