@@ -15,7 +15,8 @@ from inferer.model import CallOptions
 from inferer.scoring import Prediction
 from service.errors import ServiceError
 from service.record import Record, record_of
-from service.state import RETRY_AFTER_S, State
+from service.settings import RETRY_AFTER_S
+from service.state import State
 
 _TIMEOUT = "X-Request-Timeout-Ms"
 
@@ -36,7 +37,7 @@ def answer(state: State, request: Request, texts: Sequence[str], options: CallOp
             "DeadlineExceeded",
             f"{'the client closed its side' if gone else 'the deadline passed'} before the text was run; "
             f"it had waited {error.waited_s * 1000:.0f} ms",
-            {"Retry-After": RETRY_AFTER_S},
+            {"Retry-After": str(RETRY_AFTER_S)},
         ) from error
     except RunError:
         state.last_run_failed = True

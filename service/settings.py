@@ -27,6 +27,9 @@ _FROM_KUBERNETES = re.compile(r"INFERER_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
+# What a client that finds no place is told to wait.
+RETRY_AFTER_S = 1
+
 # Threads beyond the in-flight cap: requests over the cap, health checks and slow senders still find one.
 _SPARE_THREADS = 16
 

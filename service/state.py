@@ -14,10 +14,9 @@ from inferer.errors import RunError
 from inferer.model import ModelInferer
 from service.errors import ServiceError
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import RETRY_AFTER_S, Settings
 
 _EXTENSION = "inferer"
-RETRY_AFTER_S = "1"
 
 
 @dataclass
@@ -60,7 +59,7 @@ class State:
         return ServiceError(
             "Overloaded",
             f"{self.settings.max_in_flight} requests are in flight, the most allowed; try again",
-            {"Retry-After": RETRY_AFTER_S},
+            {"Retry-After": str(RETRY_AFTER_S)},
         )
 
     def unready_because(self) -> str | None:

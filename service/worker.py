@@ -6,8 +6,8 @@ for up to 5 s, whether it says anything or not.
 Health checks and metrics have threads of their own, and so do not stand behind predictions, or behind those that are
 refused: which they are is seen by a look at the first bytes of a request.
 
-What comes while all places are taken goes to two threads that refuse it. Among the others it would keep those who
-found a place waiting for a thread.
+What comes while all places or threads are taken goes to two threads that refuse it. Among the others it would keep
+those who found a place waiting for a thread.
 
 A thread that has answered stays with its connection for a moment, as long as threads are plenty: a client that asks
 again at once then needs no change of threads, of which gunicorn's own way takes two and a round of its poller.
@@ -49,6 +49,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Make the threads for operations, then everything else."""
         self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
         self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, "refusing")
+        self._busy = 0  # of the threads for predictions; counted by the accepting thread alone
         super().init_process()
 
     def accept(self, listener: socket.socket) -> None:
@@ -76,15 +77,31 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         pool = self.tpool
         if first.startswith(_OPERATIONS):
             pool = self._operations
-        elif first.startswith(b"POST") and self.wsgi.extensions["inferer"].is_full():
+        elif first.startswith(b"POST") and (
+            self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
+        ):
             pool = self._refusing
         conn.arrival = Arrival(time.monotonic(), refuse=pool is self._refusing)
+        conn.is_main = pool is self.tpool
+        self._busy += conn.is_main
         answered: Future[Any] = pool.submit(self.handle, conn)
         answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
+    def finish_request(self, conn: TConn, answered: Future[Any]) -> None:
+        """See to a connection whose request was answered: wait for the next one, or close."""
+        self._busy -= conn.is_main
+        super().finish_request(conn, answered)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Close by `deadline`, when the worker stops, also the connections on which nothing has come yet."""
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
+
     def _may_stay(self, conn: TConn) -> bool:
         plenty = self.nr_conns + _SPARE_THREADS <= self.cfg.threads
-        return bool(self.alive and plenty and not conn.is_http2 and not conn.parser.unreader.buf.getvalue())
+        simple = conn.is_main and not conn.is_http2 and not conn.parser.unreader.buf.getvalue()
+        return bool(self.alive and plenty and simple)
 
     def handle(self, conn: TConn) -> Any:
         """Answer the request on `conn`; close it here when it is not kept alive."""

@@ -198,6 +198,34 @@ def test_silent_connections_hold_no_thread(shared_bundle: Path, tmp_path: Path) 
         assert silent[30].recv(10_000).startswith(b"HTTP/1.1 200")
 
 
+def test_silent_connections_do_not_hold_up_a_stop(shared_bundle: Path, tmp_path: Path) -> None:
+    """A server told to stop does not wait its full grace period for connections on which nothing was sent."""
+    with serving(shared_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert server.predict({"text": "good"}).status == 200
+        assert server.stop(timeout_s=15) == 0
+
+
+def test_a_connection_that_asked_for_health_takes_no_thread_of_operations_for_more(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """Predictions on connections that asked for health just before leave health checks their threads."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, contextlib.ExitStack() as stack:
+        with held.held():
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(6)]
+            body = b'{"text": "good"}'
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            for client in clients:
+                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"live" in whole(client)
+                client.sendall(head + b"Content-Length: 16\r\n\r\n" + body)
+            comes_to(server, 6, "inferer_in_flight_requests")
+            assert server.request("GET", "/health/live").status == 200
+        for client in clients:
+            assert b'"label":"pos"' in whole(client)
+
+
 def test_health_and_metrics_answer_when_every_thread_is_busy(
     shared_bundle: Path, held: HeldApp, tmp_path: Path
 ) -> None:
