@@ -7,15 +7,17 @@ to stop. When anything is wrong nothing changes but one log line.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from service.settings import Settings
 
@@ -24,6 +26,7 @@ BUNDLE = "INFERER_BUNDLE"
 # Above the check of the largest model on a busy machine; a conversion from a PyTorch checkpoint has to fit, too.
 _CHECK_TIMEOUT_S = 600
 _BOOT_TIMEOUT_S = 120
+_ROOT = Path(__file__).resolve().parent.parent
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -52,7 +55,8 @@ class Bundles:
     def worker_has_booted(self) -> None:
         """Tell the master so; called in the worker, before it takes its first connection."""
         if self._booted is not None:
-            os.write(self._booted, b".")
+            with contextlib.suppress(BrokenPipeError):  # the master waits no more: it is being stopped
+                os.write(self._booted, b".")
             os.close(self._booted)
             self._booted = None
 
@@ -73,28 +77,25 @@ class Bundles:
     def _check(self) -> Path:
         """Return the folder of the bundle at the path, which a child process has loaded, checked and warmed up."""
         environ: MutableMapping[str, str] = {**os.environ, BUNDLE: str(self._asked)}
-        child = subprocess.Popen(
-            [sys.executable, "-m", "service.check"],
-            cwd=Path(__file__).resolve().parent.parent,
-            env=environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            for _ in self._until_told_to_stop(_CHECK_TIMEOUT_S):
-                if child.poll() is not None:
-                    break
-            else:
-                raise _RefusedError(f"the check of {self._asked} took more than {_CHECK_TIMEOUT_S} s")
-        finally:
-            if child.poll() is None:
-                child.terminate()
-            said, why = child.communicate()
-        if child.returncode != 0:
-            lines = why.strip().splitlines()
-            raise _RefusedError(lines[-1] if lines else f"the check ended with code {child.returncode}")
-        return Path(said.strip().splitlines()[-1])
+        # Files, not pipes: a conversion may say much, and nobody reads along.
+        with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as why:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "service.check"], cwd=_ROOT, env=environ, stdout=said, stderr=why
+            )
+            try:
+                for _ in self._until_told_to_stop(_CHECK_TIMEOUT_S):
+                    if child.poll() is not None:
+                        break
+                else:
+                    raise _RefusedError(f"the check of {self._asked} took more than {_CHECK_TIMEOUT_S} s")
+            finally:
+                if child.poll() is None:
+                    child.terminate()
+                    child.wait()
+            found, problem = _last_line(said), _last_line(why)
+        if child.returncode != 0 or not found:
+            raise _RefusedError(problem or f"the check ended with code {child.returncode}")
+        return Path(found)
 
     def _replace_workers(self) -> None:
         """Start new workers beside the old, and when they are ready stop the old."""
@@ -112,7 +113,9 @@ class Bundles:
                 # Reaped here by their own numbers: gunicorn would stop the server for a worker that cannot boot.
                 dead = [pid for pid in new if os.waitpid(pid, os.WNOHANG)[0]]
                 for pid in dead:
-                    server.WORKERS.pop(pid).tmp.close()
+                    worker = server.WORKERS.pop(pid)
+                    worker.tmp.close()
+                    server.cfg.child_exit(server, worker)
                 if dead or ready >= len(new):
                     break
             if ready < len(new) or dead:
@@ -136,3 +139,8 @@ class Bundles:
                 raise _RefusedError("the server is told to stop")
             yield
             time.sleep(0.05)
+
+
+def _last_line(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip().rpartition("\n")[2]
