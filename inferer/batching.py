@@ -239,9 +239,9 @@ class Batcher:
                 self._count(size, sum(one.started - one.queued for one in (job, *others)))
         except BaseException:  # Ctrl-C in this thread: the others keep their places
             with self._lock:
-                for other in reversed(others):
+                for other in others:
                     other.waiting = True
-                    self._queue.appendleft(other)
+                self._queue = deque([*others, *(one for one in self._queue if one.waiting and one not in others)])
                 others = []
             raise
         finally:

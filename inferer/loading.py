@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.batching import Batcher
+from inferer.batching import MAX_BATCH_TOKENS, Batcher
 from inferer.bundle import CONFIG, FP32, INT8_TENSOR, INT8_TOKEN, TOKENIZER, Bundle
 from inferer.cpu import instruction_flags, is_x86_64
 from inferer.encoding import Encoder, Encoding
@@ -51,7 +51,13 @@ class _Found(NamedTuple):
     rows: list[NDArray[np.float32]]
 
 
-def load(bundle: Bundle, scheme: str, mode: str, session_of: Callable[[bool], Session]) -> Loaded:
+def load(
+    bundle: Bundle,
+    scheme: str,
+    mode: str,
+    session_of: Callable[[bool], Session],
+    max_batch_tokens: int = MAX_BATCH_TOKENS,
+) -> Loaded:
     """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" runs nothing.
 
     scheme: what is run, which is fp32 where a caller chose it. session_of: makes a session, exact or as the CPU
@@ -73,14 +79,14 @@ def load(bundle: Bundle, scheme: str, mode: str, session_of: Callable[[bool], Se
         exact = session_of(True)
         again = _golden_check(bundle, scheme, encoder, exact) if exact.exact else None
         if again is not None and again.check.outcome == PASSED:
-            return Loaded(exact, _FAILED_WITHOUT, again.check, _alone_because(scheme, exact, again))
+            return Loaded(exact, _FAILED_WITHOUT, again.check, _alone_because(scheme, exact, again, max_batch_tokens))
         tried = "exact int8 arithmetic did not help; " if again else "this model allows no exact int8 arithmetic; "
     if found.outcome == FAILED:
         error = GoldenCheckError(bundle.path, f"{found}; {tried}{_where_and_what_to_do(bundle)}")
         if mode == ENFORCE:
             raise error
         log.warning("%s", error)
-    return Loaded(session, exact_because, found, _alone_because(scheme, session, golden))
+    return Loaded(session, exact_because, found, _alone_because(scheme, session, golden, max_batch_tokens))
 
 
 def check_shape(bundle: Bundle, logits: NDArray[np.float32]) -> None:
@@ -103,15 +109,15 @@ def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
         )
 
 
-def _alone_because(scheme: str, session: Session, golden: _Found) -> str | None:
+def _alone_because(scheme: str, session: Session, golden: _Found, max_batch_tokens: int) -> str | None:
     """Return why texts may not share a run here: a scheme whose answers depend on the batch, or a CPU on which they do.
 
-    The golden texts are run once more, in such batches as serving makes, and must keep every bit.
+    The golden texts are run once more, each twice, in such batches as serving makes, and must keep every bit.
     """
     if scheme == INT8_TENSOR:
         return _ONE_SCALE
-    batched = Batcher(session.run_batch).run(golden.encodings).rows
-    if all(np.array_equal(one, other) for one, other in zip(batched, golden.rows, strict=True)):
+    batched = Batcher(session.run_batch, max_tokens=max_batch_tokens).run(golden.encodings * 2).rows
+    if all(np.array_equal(one, other) for one, other in zip(batched, golden.rows * 2, strict=True)):
         return None
     log.warning("%s; every text is run by itself", _OTHER_BITS)
     return _OTHER_BITS

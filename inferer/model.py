@@ -119,6 +119,7 @@ class ModelInferer:
             self.scheme,
             golden_check,
             lambda exact: Session(model, threads, spinning=spinning, exact=exact, pad_id=pad_id),
+            max_batch_tokens,
         )
         if not batching:
             self.alone_because = "batching is off"

@@ -26,6 +26,7 @@ BUNDLE = "INFERER_BUNDLE"
 # Above the check of the largest model on a busy machine; a conversion from a PyTorch checkpoint has to fit, too.
 _CHECK_TIMEOUT_S = 600
 _BOOT_TIMEOUT_S = 120
+_END_TIMEOUT_S = 3
 _ROOT = Path(__file__).resolve().parent.parent
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
@@ -68,7 +69,7 @@ class Bundles:
             checked = self._check()
             self._serve(checked)
             self._replace_workers()
-        except _RefusedError as error:
+        except (_RefusedError, OSError, ValueError) as error:
             self._serve(before)
             log.error("SIGHUP: still serving %s; %s", before, error)  # noqa: TRY400 - one line is all there is to say
         else:
@@ -78,7 +79,7 @@ class Bundles:
         """Return the folder of the bundle at the path, which a child process has loaded, checked and warmed up."""
         environ: MutableMapping[str, str] = {**os.environ, BUNDLE: str(self._asked)}
         # Files, not pipes: a conversion may say much, and nobody reads along.
-        with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as why:
+        with _scratch() as said, _scratch() as why:
             child = subprocess.Popen(
                 [sys.executable, "-m", "service.check"], cwd=_ROOT, env=environ, stdout=said, stderr=why
             )
@@ -91,7 +92,11 @@ class Bundles:
             finally:
                 if child.poll() is None:
                     child.terminate()
-                    child.wait()
+                    try:
+                        child.wait(_END_TIMEOUT_S)
+                    except subprocess.TimeoutExpired:
+                        child.kill()
+                        child.wait()
             found, problem = _last_line(said), _last_line(why)
         if child.returncode != 0 or not found:
             raise _RefusedError(problem or f"the check ended with code {child.returncode}")
@@ -100,32 +105,61 @@ class Bundles:
     def _replace_workers(self) -> None:
         """Start new workers beside the old, and when they are ready stop the old."""
         server = self._server
-        old = set(server.WORKERS)
+        old, new = set(server.WORKERS), set[int]()
         read, self._booted = os.pipe()
         try:
-            new = [server.spawn_worker() for _ in range(server.num_workers)]
+            while len(new) < server.num_workers:
+                new.add(server.spawn_worker())
             os.close(self._booted)
             self._booted = None
-            ready = 0
-            for _ in self._until_told_to_stop(_BOOT_TIMEOUT_S):
-                if select.select([read], [], [], 0)[0]:
-                    ready += len(os.read(read, len(new)))
-                # Reaped here by their own numbers: gunicorn would stop the server for a worker that cannot boot.
-                dead = [pid for pid in new if os.waitpid(pid, os.WNOHANG)[0]]
-                for pid in dead:
-                    worker = server.WORKERS.pop(pid)
-                    worker.tmp.close()
-                    server.cfg.child_exit(server, worker)
-                if dead or ready >= len(new):
-                    break
-            if ready < len(new) or dead:
-                for pid in set(new) - set(dead):
-                    server.kill_worker(pid, signal.SIGTERM)
-                raise _RefusedError("new workers did not start with it")
+            self._wait_until_ready(new, read)
+        except BaseException:
+            if os.getpid() == server.pid:  # a worker leaves this way, too, when it has served
+                self._end(new)
+            raise
         finally:
             os.close(read)
+            if self._booted is not None:
+                os.close(self._booted)
+                self._booted = None
         for pid in old & set(server.WORKERS):
             server.kill_worker(pid, signal.SIGTERM)
+
+    def _wait_until_ready(self, pids: set[int], told: int) -> None:
+        """Return when each of the workers `pids` has written to the pipe `told`."""
+        ready = 0
+        for _ in self._until_told_to_stop(_BOOT_TIMEOUT_S):
+            if select.select([told], [], [], 0)[0]:
+                ready += len(os.read(told, len(pids)))
+            if self._reaped(pids):
+                raise _RefusedError("a new worker ended while it started")
+            if ready >= len(pids):
+                return
+        raise _RefusedError(f"new workers were not ready after {_BOOT_TIMEOUT_S} s")
+
+    def _reaped(self, pids: set[int]) -> bool:
+        """Forget those workers among `pids` that have ended; return whether there were any.
+
+        By their own numbers: gunicorn stops the server for a worker that cannot boot, and of more workers than there
+        should be it stops the oldest, which are the good ones.
+        """
+        ended = {pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0]}
+        for pid in ended:
+            pids.discard(pid)
+            worker = self._server.WORKERS.pop(pid)
+            worker.tmp.close()
+            self._server.cfg.child_exit(self._server, worker)
+        return bool(ended)
+
+    def _end(self, pids: set[int]) -> None:
+        """Stop the workers `pids`, which are not to serve, and wait until they have ended."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+            end = time.monotonic() + _END_TIMEOUT_S
+            while pids and time.monotonic() < end:
+                self._reaped(pids)
+                time.sleep(0.02)
 
     def _until_told_to_stop(self, seconds: float) -> Iterator[None]:
         """Yield every 50 ms for `seconds`; raises _RefusedError as soon as the server is told to stop."""
@@ -139,6 +173,10 @@ class Bundles:
                 raise _RefusedError("the server is told to stop")
             yield
             time.sleep(0.05)
+
+
+def _scratch() -> IO[str]:
+    return tempfile.TemporaryFile("w+", errors="replace")
 
 
 def _last_line(file: IO[str]) -> str:

@@ -42,8 +42,8 @@ class State:
             if self.is_full():
                 raise self.overloaded()
             self.in_flight += 1
-        self.metrics.in_flight.inc()
         try:
+            self.metrics.in_flight.inc()
             yield
         finally:
             with self._lock:

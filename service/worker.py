@@ -1,10 +1,11 @@
-"""gunicorn's threaded worker, with five changes.
+"""gunicorn's threaded worker, with six changes.
 
 A connection holds a thread only once its request has begun to arrive; gunicorn 27.0.1 gives each new one a thread
 for up to 5 s, whether it says anything or not.
 
 Health checks and metrics have threads of their own, and so do not stand behind predictions, or behind those that are
-refused: which they are is seen by a look at the first bytes of a request.
+refused: which they are is seen by a look at the request, which must be there whole, or a slow sender would hold these
+few threads.
 
 What comes while all places or threads are taken goes to two threads that refuse it. Among the others it would keep
 those who found a place waiting for a thread.
@@ -12,23 +13,31 @@ those who found a place waiting for a thread.
 A thread that has answered stays with its connection for a moment, as long as threads are plenty: a client that asks
 again at once then needs no change of threads, of which gunicorn's own way takes two and a round of its poller.
 
-A connection is closed by the thread that answered on it. gunicorn 27.0.1 closes it on the thread that accepts, and
-lingers there for up to 2 s while the client keeps its side open: one such client held up everybody, health checks
-too, and a hundred of them for minutes.
+A connection is closed by the thread that answered on it, or by threads for just that. gunicorn 27.0.1 closes it on the
+thread that accepts, and lingers there for up to 2 s while the client keeps its side open: one such client held up
+everybody, health checks too, and a hundred of them for minutes.
+
+What is no HTTP is refused in our own form, and logged by the kind of fault alone: gunicorn would log the line itself,
+in which there may be a key or a text.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import re
 import select
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import msgspec
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service import arrival
@@ -37,9 +46,13 @@ from service.arrival import Arrival
 _OPERATIONS = (b"GET /health", b"GET /metrics")
 _OPERATIONS_THREADS = 4
 _REFUSING_THREADS = 2
+_CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
-_LOOK = max(map(len, _OPERATIONS))
+_LOOK = 65536
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+_STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -48,6 +61,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Make the threads for operations, then everything else."""
         self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
+        self._closing = ThreadPoolExecutor(_CLOSING_THREADS, "closing")
         self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, "refusing")
         self._busy = 0  # of the threads for predictions; counted by the accepting thread alone
         super().init_process()
@@ -73,14 +87,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread: one of its own kind."""
-        first = _first_bytes(conn)
         pool = self.tpool
-        if first.startswith(_OPERATIONS):
-            pool = self._operations
-        elif first.startswith(b"POST") and (
-            self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
-        ):
-            pool = self._refusing
+        came = b"" if conn.parser and conn.parser.unreader.buf.getvalue() else _first_bytes(conn)
+        if came.startswith(_OPERATIONS):
+            pool = self._operations if _is_whole(came) else pool
+        elif came.startswith(b"POST"):
+            full = self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
+            pool = self._refusing if full and _is_whole(came) else pool
         conn.arrival = Arrival(time.monotonic(), refuse=pool is self._refusing)
         conn.is_main = pool is self.tpool
         self._busy += conn.is_main
@@ -111,10 +124,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             arrival.note(Arrival(time.monotonic()))
             keep = super().handle(conn)
         if not keep:
-            with contextlib.suppress(OSError):
-                conn.close(graceful=True)
-            conn.close = _closed  # the accepting thread closes once more
+            close, conn.close = conn.close, _closed  # the accepting thread closes once more
+            if conn.is_main:
+                _close(close)
+            else:
+                self._closing.submit(_close, close)
         return keep
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Answer what cannot be read as HTTP; leave all other errors to gunicorn."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        fault = type(exc).__name__
+        self.log.warning("refused what is no HTTP: %s", fault)
+        message = f"the request cannot be read as HTTP: {fault}"
+        request_id = os.urandom(16).hex()
+        body = msgspec.json.encode({"error": message, "error_type": "BadRequest", "request_id": request_id})
+        head = (
+            f"HTTP/1.1 {_STATUS.get(type(exc), '400 Bad Request')}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            client.sendall(head.encode() + body)
 
 
 def _comes_within(conn: TConn, seconds: float) -> bool:
@@ -131,6 +163,18 @@ def _first_bytes(conn: TConn) -> bytes:
     except (OSError, ValueError):
         return b""
     return first
+
+
+def _is_whole(came: bytes) -> bool:
+    """Return whether a request of which `came` has come is there to its end, as far as that is simple to see."""
+    head, end, body = came.partition(b"\r\n\r\n")
+    lengths = _LENGTH.findall(head + b"\r\n")
+    return bool(end) and not _CODED.search(head) and len(lengths) <= 1 and int((lengths or [0])[0]) <= len(body)
+
+
+def _close(close: Callable[..., None]) -> None:
+    with contextlib.suppress(OSError):
+        close(graceful=True)
 
 
 def _closed(graceful: bool = False) -> None:

@@ -247,6 +247,55 @@ def test_health_and_metrics_answer_when_every_thread_is_busy(
         assert [one.result().status for one in busy] == [200, 200]
 
 
+def test_half_sent_health_checks_and_refusals_hold_up_nobody(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """Health checks that are not sent to their end, or not closed, delay no health check; nor slow posts a refusal."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2"}
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, **settings) as server,
+        ThreadPoolExecutor(2) as pool,
+        contextlib.ExitStack() as stack,
+    ):
+        for sent in [b"GET /health", b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"] * 5:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            client.sendall(sent)
+        with held.held():
+            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(2)]
+            comes_to(server, 2, "inferer_in_flight_requests")
+            for _ in range(6):
+                stack.enter_context(raw(server, b'{"text": ', length=15))
+            assert server.predict({"text": "good"}).status == 429
+            assert server.request("GET", "/health/live").status == 200
+            assert not any(one.done() for one in busy)
+        assert [one.result().status for one in busy] == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\nX-API-Key sekret\r\n\r\n", b"400 Bad Request"),
+        (b"sekret sekret\r\n\r\n", b"400 Bad Request"),
+        (b"GET /" + b"sekret" * 1000 + b" HTTP/1.1\r\n\r\n", b"414 URI Too Long"),
+    ],
+)
+def test_what_is_no_http_is_refused_in_our_form_and_not_logged(
+    tiny_bundle: Path, tmp_path: Path, sent: bytes, status: bytes
+) -> None:
+    """A request that cannot be read gets a JSON error with an id; nothing of it is in the log or in the answer."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        with socket.create_connection(("127.0.0.1", server.port), 20) as client:
+            client.sendall(sent)
+            reply = whole(client)
+        head, _, body = reply.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status)
+        error = json.loads(body)
+        assert (error["error_type"], len(error["request_id"])) == ("BadRequest", 32)
+        until(lambda: any("refused what is no HTTP" in line["message"] for line in server.logged()))
+        assert "sekret" not in server.log.read_text()
+        assert b"sekret" not in reply
+
+
 def test_answers_under_load_are_the_bits_of_a_text_alone(demo_bundle: Path, tmp_path: Path) -> None:
     """Through HTTP under load, with clients that are late or leave, every 200 has the bits of the text alone."""
     rng = random.Random(0)

@@ -119,7 +119,8 @@ def test_every_metric_exported_is_on_the_dashboard() -> None:
 def test_what_the_tests_know_of_metrics_is_what_the_service_exports(model: ModelInferer) -> None:
     """The metrics that the service exports have the names, types and labels that this file lists."""
     client = create_app(inferer=model).test_client()
-    assert client.post("/predict", json={"text": "good"}).status_code == 200
+    with client.post("/predict", json={"text": "good"}) as reply:  # counted when it is closed
+        assert reply.status_code == 200
     found = list(text_string_to_metric_families(client.get("/metrics").text))
     exported = {f"{metric.name}_total" if metric.type == "counter" else metric.name: metric for metric in found}
     assert NAMES | FROM_ELSEWHERE - {"up"} <= set(exported)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests import tiny
 from tests.apps import until
-from tests.server import Server, serving
+from tests.server import ROOT, Server, serving
 
 
 def workers(server: Server) -> list[int]:
@@ -160,3 +161,38 @@ def test_sigterm_during_the_check_of_a_bundle_stops_the_server(link: Path, tmp_p
         until(lambda: len(workers(server)) == 2)  # the check is a child, too
         assert server.stop() == 0
         assert any("the server is told to stop" in str(line["message"]) for line in server.logged())
+
+
+# The real application, but that workers after the first ones cannot start, each a little later than the one before.
+CANNOT_START_AGAIN = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+
+started = Path({started!r})
+with started.open("a") as file:
+    file.write("x")
+number = started.stat().st_size
+if number > 2:
+    time.sleep(0.4 * (number - 2))
+    sys.exit(3)
+from app import app
+"""
+
+
+def test_new_workers_that_cannot_start_are_ended_and_the_old_ones_stay(
+    link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the check passes but new workers end one after another, the same old workers go on serving."""
+    source = CANNOT_START_AGAIN.format(root=str(ROOT), started=str(tmp_path / "started"))
+    (tmp_path / "once_app.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(link, tmp_path / "log", "once_app:app", INFERER_WORKERS="2") as server:
+        until(lambda: sum(line["message"].startswith("serving ") for line in server.logged()) == 2)
+        before = workers(server)
+        point(link, "other")
+        hup(server, "a new worker ended while it started")
+        time.sleep(1.5)
+        assert workers(server) == before
+        assert {label(server) for _ in range(6)} == {"pos"}
+        assert server.stop() == 0
