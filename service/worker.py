@@ -49,8 +49,9 @@ _REFUSING_THREADS = 2
 _CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
-_LOOK = 65536
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_LOOK = max(map(len, _OPERATIONS))
+_LARGEST_WHOLE = 65536  # a longer request goes the ordinary way, whatever it is
+_LENGTH = re.compile(rb"\r\ncontent-length:([^\r]*)", re.IGNORECASE)
 _CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
@@ -76,7 +77,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         self.nr_conns += 1
         conn = TConn(self.cfg, client, address, listener.getsockname())
-        if _first_bytes(conn):
+        if _first_bytes(conn, 1):
             conn.data_ready = True
             self.enqueue_req(conn)
             return
@@ -88,12 +89,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread: one of its own kind."""
         pool = self.tpool
-        came = b"" if conn.parser and conn.parser.unreader.buf.getvalue() else _first_bytes(conn)
+        came = b"" if conn.parser and conn.parser.unreader.buf.getvalue() else _first_bytes(conn, _LOOK)
         if came.startswith(_OPERATIONS):
-            pool = self._operations if _is_whole(came) else pool
+            pool = self._operations if _is_whole(conn) else pool
         elif came.startswith(b"POST"):
             full = self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
-            pool = self._refusing if full and _is_whole(came) else pool
+            pool = self._refusing if full and _is_whole(conn) else pool
         conn.arrival = Arrival(time.monotonic(), refuse=pool is self._refusing)
         conn.is_main = pool is self.tpool
         self._busy += conn.is_main
@@ -156,20 +157,23 @@ def _comes_within(conn: TConn, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
-def _first_bytes(conn: TConn) -> bytes:
+def _first_bytes(conn: TConn, most: int) -> bytes:
     """Return the first bytes that have come on `conn`, which stay there; none when none have, or under TLS."""
     try:
-        first: bytes = conn.sock.recv(_LOOK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        first: bytes = conn.sock.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except (OSError, ValueError):
         return b""
     return first
 
 
-def _is_whole(came: bytes) -> bool:
-    """Return whether a request of which `came` has come is there to its end, as far as that is simple to see."""
-    head, end, body = came.partition(b"\r\n\r\n")
-    lengths = _LENGTH.findall(head + b"\r\n")
-    return bool(end) and not _CODED.search(head) and len(lengths) <= 1 and int((lengths or [0])[0]) <= len(body)
+def _is_whole(conn: TConn) -> bool:
+    """Return whether the request on `conn` has come to its end, as far as that is simple to see."""
+    head, end, body = _first_bytes(conn, _LARGEST_WHOLE).partition(b"\r\n\r\n")
+    if not end or _CODED.search(head):
+        return False
+    lengths = [value.strip() for value in _LENGTH.findall(head)] or [b"0"]
+    # Few digits: Python refuses to read numbers of thousands of them, and here that would end the worker.
+    return len(lengths) == 1 and re.fullmatch(rb"[0-9]{1,9}", lengths[0]) is not None and int(lengths[0]) <= len(body)
 
 
 def _close(close: Callable[..., None]) -> None:

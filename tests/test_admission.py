@@ -15,6 +15,7 @@ from inferer import ModelInferer
 from tests import tiny
 from tests.apps import HeldApp, comes_to, held_app, metric, until, waiting
 from tests.server import Server, serving
+from tests.test_reload import workers
 
 
 @pytest.fixture
@@ -269,6 +270,18 @@ def test_half_sent_health_checks_and_refusals_hold_up_nobody(
             assert server.request("GET", "/health/live").status == 200
             assert not any(one.done() for one in busy)
         assert [one.result().status for one in busy] == [200, 200]
+
+
+@pytest.mark.parametrize("length", [b"9" * 6000, b"1, 1", b"-1", b"x", b""])
+def test_a_strange_content_length_harms_only_its_own_request(tiny_bundle: Path, tmp_path: Path, length: bytes) -> None:
+    """A Content-Length that is no number, or one of thousands of digits, leaves the worker as it was."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        (before,) = workers(server)
+        with socket.create_connection(("127.0.0.1", server.port), 20) as client:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n")
+            assert client.recv(100).startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
+        assert server.request("GET", "/health/live").status == 200
+        assert workers(server) == [before]
 
 
 @pytest.mark.parametrize(
