@@ -16,7 +16,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from service import arrival
 from service.cors import Cors
-from service.errors import error_body, status_line
+from service.errors import STATUS, error_body, status_line
 from service.logs import fields
 from service.record import Record, put, request_id_of
 from service.state import State
@@ -76,7 +76,6 @@ class Front:
         path = environ["PATH_INFO"]
         record.route = path if path in self._state.routes else record.route
         error = self._state.overloaded()
-        record.rejected = "overloaded"
         body = error_body(error.error_type, error.message, record.request_id)
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]
         start(status_line(error.error_type), headers)
@@ -85,6 +84,8 @@ class Front:
     def _finish(self, environ: dict[str, Any], record: Record) -> None:
         """Count and log the request. Its answer has been sent: nobody waits for this."""
         seconds = time.monotonic() - record.arrived
+        if record.status == STATUS["Overloaded"]:  # refused here, or by the view that found the last place taken
+            record.rejected = "overloaded"
         self._state.metrics.count_request(record.route, record.status, seconds)
         if record.rejected is not None:
             self._state.metrics.count_rejected(record.rejected)

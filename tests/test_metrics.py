@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
+from service import create_app
 from service.metrics import NAMES
 from tests.apps import comes_to, metric, until
 from tests.server import ROOT, Server, serving
@@ -95,6 +96,17 @@ def test_every_name_is_there_from_the_start_and_no_other_of_ours(server: Server)
     totals = {family.name + "_total" if family.type == "counter" else family.name for family in families.values()}
     assert {name for name in totals if name.startswith("inferer_")} == NAMES
     assert all(family.documentation for family in families.values())
+
+
+def test_a_place_lost_at_the_last_moment_is_counted_as_refused(tiny_bundle: Path) -> None:
+    """A request that finds a place free at first and all taken in the end is refused, and counted so."""
+    app = create_app(inferer=ModelInferer(tiny_bundle, intra_op_threads=1))
+    state = app.extensions["inferer"]
+    answers = iter([False, True])
+    state.is_full = lambda: next(answers)
+    with app.test_client().post("/predict", json={"text": "good"}) as reply:
+        assert reply.status_code == 429
+    assert b'inferer_rejected_total{reason="overloaded"} 1.0' in state.metrics.exposition("")[0]
 
 
 def test_open_metrics_are_given_where_they_are_asked_for(server: Server) -> None:
