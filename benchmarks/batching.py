@@ -12,26 +12,23 @@ The last line is JSON; the whole goes to benchmarks/results/batching.json.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 from tqdm import tqdm
 
+from benchmarks import record
 from benchmarks.bert_base import bert_base_bundle
 from benchmarks.latency import text_of
 from inferer import ModelInferer
 from inferer.batching import Answer, Batcher, Patience
-from inferer.cpu import available_cpus, instruction_flags
 from inferer.encoding import Encoding
-from tests.server import ROOT
 
 CALLERS = 32
 TOKENS = 16
@@ -142,16 +139,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
-    result: dict[str, Any] = {
-        "benchmark": "batching",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpus": available_cpus(),
-        "cpu_flags": instruction_flags(),
-        "onnxruntime": onnxruntime.__version__,
-        "callers": CALLERS,
-        "tokens": TOKENS,
-        "models": {},
-    }
+    result = record.new("batching", onnxruntime=onnxruntime.__version__, callers=CALLERS, tokens=TOKENS, models={})
     bundles = {"MiniLM-L6": (args.bundle, 1), "BERT-base": (bert_base_bundle(args.checkpoint), 2)}
     for name, (bundle, times) in bundles.items():
         found = measure(bundle, args.seconds * times, args.rounds)
@@ -166,10 +154,7 @@ def main() -> None:
         print("  texts/s by the bound of a run in tokens: " + "  ".join(f"{bound:>6}" for bound in BOUNDS))
         for length, rates in found["by_bound"].items():
             print(f"  {length:>39} tokens " + "  ".join(f"{rates[str(bound)]:6.0f}" for bound in BOUNDS))
-    target = ROOT / "benchmarks" / "results" / "batching.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    record.write(result)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from benchmarks import record
 from inferer import ModelInferer
 from inferer.cpu import available_cpus, instruction_flags
-from tests.server import ROOT, serving
+from tests.server import serving
 
 LENGTHS = (8, 16, 32, 64)  # tokens, special tokens included
 WARM_UP_ROUNDS = 20
@@ -121,10 +122,7 @@ def main() -> None:
         "scheme": int8.scheme,
         "median_ms": rows,
     }
-    target = ROOT / "benchmarks" / "results" / "latency.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    record.write(result)
 
 
 if __name__ == "__main__":

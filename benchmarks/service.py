@@ -23,18 +23,17 @@ import socket
 import statistics
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks import record
 from benchmarks.bert_base import bert_base_bundle
 from benchmarks.latency import text_of
 from inferer import ModelInferer
-from inferer.cpu import available_cpus, instruction_flags
 from tests.load import Plan, Result, run_in_child
-from tests.server import ROOT, Server, serving
+from tests.server import Server, serving
 
 TOKENS, LONE_TOKENS = 16, 10
 CLIENTS = 32
@@ -198,14 +197,7 @@ def main() -> None:
     parser.add_argument("--overload-seconds", type=float, default=30.0)
     parser.add_argument("--models", nargs="+", default=["MiniLM-L6", "BERT-base"])
     args = parser.parse_args()
-    result: dict[str, Any] = {
-        "benchmark": "service",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpus": available_cpus(),
-        "cpu_flags": instruction_flags(),
-        "tokens": TOKENS,
-        "models": {},
-    }
+    result = record.new("service", tokens=TOKENS, models={})
     for name in args.models:
         bundle = args.bundle if name == "MiniLM-L6" else bert_base_bundle(args.checkpoint)
         with contextlib.ExitStack() as stack:
@@ -216,10 +208,7 @@ def main() -> None:
             found["overload"] = bench.overload(saturating, args.overload_seconds)
         result["models"][name] = found
         report(name, found)
-    target = ROOT / "benchmarks" / "results" / "service.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    record.write(result)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+"""Where a benchmark's result goes: its file under benchmarks/results, and the last line of what it prints."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from inferer.cpu import available_cpus, instruction_flags
+from tests.server import ROOT
+
+
+def new(benchmark: str, **facts: Any) -> dict[str, Any]:
+    """Return the beginning of a result: what was measured, when, and on which CPU."""
+    where = {"cpus": available_cpus(), "cpu_flags": instruction_flags()}
+    return {"benchmark": benchmark, "date": datetime.now(UTC).date().isoformat(), **where, **facts}
+
+
+def write(result: dict[str, Any]) -> None:
+    """Write `result` to its file and print it in one line."""
+    target = ROOT / "benchmarks" / "results" / f"{result['benchmark']}.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
