@@ -127,6 +127,8 @@ def write_checkpoint(folder: Path, architecture: str, **changes: Any) -> Path:
     )
     model = model_class(config)
     _fill(model)
+    if model.config.vocab_size >= len(tokenizer):
+        _balance(model, tokenizer)
     unfinished = folder.with_name(f"{folder.name}.partial")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
@@ -201,6 +203,18 @@ def _fill(model: PreTrainedModel) -> None:
                 weight.add_(random * 0.1)
 
 
+def _balance(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Move the last bias so that no label is ahead over all of TEXTS together."""
+    model.eval()
+    with torch.no_grad():
+        rows = [
+            model(**tokenizer(text, truncation=True, max_length=POSITIONS, return_tensors="pt")).logits
+            for text in TEXTS
+        ]
+        (bias,) = (w for name, w in model.named_parameters() if name in ("classifier.bias", "classifier.out_proj.bias"))
+        bias -= torch.cat(rows).mean(dim=0)
+
+
 def _word_piece(wrapper: type[PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
     words = sorted({word.strip(",.!") for line in _CORPUS for word in line.split()})
     letters = sorted({letter for line in _CORPUS for letter in line if letter != " "})
@@ -232,40 +246,33 @@ def _byte_level_bpe() -> PreTrainedTokenizerFast:
 
 
 def _unigram() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.Unigram())
+    tokenizer = _of_pieces(("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(
-        _CORPUS,
-        trainers.UnigramTrainer(
-            vocab_size=120,
-            special_tokens=["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"],
-            unk_token="<unk>",
-            show_progress=False,
-        ),
-    )
     tokenizer.post_processor = _template(tokenizer)
     return AlbertTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS)
 
 
 def _sentence_piece() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(
-        _CORPUS,
-        trainers.UnigramTrainer(
-            vocab_size=120,
-            special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-            unk_token="<unk>",
-            show_progress=False,
-        ),
-    )
+    tokenizer = _of_pieces(("<s>", "<pad>", "</s>", "<unk>", "<mask>"))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     return XLMRobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS)
+
+
+def _of_pieces(special: tuple[str, ...]) -> Tokenizer:
+    """Return a unigram model of the corpus's letters and starts of words; longer pieces are likelier.
+
+    Not trained: the trainer's vocabulary differs from run to run, and with it every answer.
+    """
+    letters = sorted({letter for line in _CORPUS for letter in line if letter != " "})
+    starts = sorted({f"▁{word[:length]}" for line in _CORPUS for word in line.split() for length in (0, 2, 4)})
+    pieces = [(name, 0.0) for name in special] + [(piece, len(piece) - 8.0) for piece in (*letters, *starts)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=special.index("<unk>")))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer
 
 
 def _template(tokenizer: Tokenizer) -> processors.TemplateProcessing:
