@@ -261,6 +261,39 @@ def test_figures_count_what_was_done() -> None:
     assert told == [(1, 1), (3, 30)]
 
 
+def test_answers_come_once_the_next_run_has_begun() -> None:
+    """Who shared a run has his answer while the next one is still under way."""
+    held = Held(max_tokens=16)
+    answers = [held.queue(of_length(8, first)) for first in range(2)]
+    held.queue(of_length(9))
+    for _ in range(2):
+        held.model.may_end.release()
+        assert held.model.started.acquire(timeout=30)
+    try:
+        assert [len(answer.result(10).rows) for answer in answers] == [1, 1]
+    finally:
+        held.release()
+    assert [len(run) for run in held.model.runs] == [1, 2, 1]
+
+
+def test_who_is_interrupted_as_he_takes_the_turn_still_wakes_the_others() -> None:
+    """A caller interrupted between the last run and his own leaves those of the last run their answers."""
+    interrupts = iter([KeyboardInterrupt])
+
+    def gave_up() -> bool:
+        for interrupt in interrupts:
+            raise interrupt
+        return False
+
+    held = Held(max_tokens=16)
+    answers = [held.queue(of_length(8, first)) for first in range(2)]
+    next_one = held.queue(of_length(8))
+    answers.append(held.queue(of_length(8, 2), patience=Patience(gave_up=gave_up)))
+    held.release()
+    assert isinstance(next_one.exception(30), KeyboardInterrupt)
+    assert [rows(answer) for answer in answers] == [[logits(of_length(8, first))] for first in range(3)]
+
+
 @pytest.mark.parametrize("while_running", [True, False])
 def test_ctrl_c_in_the_main_thread_loses_nobody_elses_answer(while_running: bool) -> None:
     """Interrupted while it runs a batch or waits, a caller takes his KeyboardInterrupt, and all others get answers."""
