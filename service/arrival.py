@@ -1,28 +1,20 @@
-"""When the request that this thread answers arrived, and whether it found all places taken: told by the worker."""
+"""When the request that this thread answers arrived: told by the worker, which saw it come."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import NamedTuple
 
 _here = threading.local()
 
 
-class Arrival(NamedTuple):
-    """at: time.monotonic() when the request was there, before it waited for a thread. refuse: no place was free."""
-
-    at: float
-    refuse: bool = False
+def note(arrived: float) -> None:
+    """Say when (time.monotonic()) the request came that this thread is about to answer."""
+    _here.arrived = arrived
 
 
-def note(arrival: Arrival) -> None:
-    """Say how the request that this thread is about to answer arrived."""
-    _here.arrival = arrival
-
-
-def take() -> Arrival:
-    """Return that, once; an arrival now when nobody said."""
-    arrival: Arrival | None = getattr(_here, "arrival", None)
-    _here.arrival = None
-    return arrival or Arrival(time.monotonic())
+def take() -> float:
+    """Return that, once; now when nobody said."""
+    arrived: float | None = getattr(_here, "arrived", None)
+    _here.arrived = None
+    return time.monotonic() if arrived is None else arrived

@@ -35,6 +35,7 @@ _HEADERS = [
     ("Cache-Control", "no-store"),
 ]
 
+_Headers = list[tuple[str, str]]
 _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
 
@@ -49,37 +50,47 @@ class Front:
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
-        arrived = arrival.take()
-        record = Record(request_id_of(environ), arrived.at, time.monotonic())
+        record = Record(request_id_of(environ), arrival.take(), time.monotonic())
         put(environ, record)
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
             record.status = int(status[:3])
-            given = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in _HEADERS if name.lower() not in given]
-            headers += self._cors.headers(environ)
-            headers.append(("X-Request-Id", record.request_id))
-            if record.timings is not None:
-                headers.append(("Server-Timing", _server_timing(record)))
-            return start_response(status, headers, exc_info)
+            return start_response(status, self._complete(headers, environ, record), exc_info)
 
         if self._cors.is_preflight(environ):
             start("204 No Content", self._cors.preflight())
             body: Iterable[bytes] = ()
-        elif environ["REQUEST_METHOD"] == "POST" and (arrived.refuse or self._state.is_full()):
-            body = self._refuse(environ, record, start)
+        elif environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
+            status, headers, text = self._overloaded(environ, record)
+            start(status, headers)
+            body = (text,)
         else:
             body = self._app(environ, start)
         return ClosingIterator(body, lambda: self._finish(environ, record))
 
-    def _refuse(self, environ: dict[str, Any], record: Record, start: _Start) -> list[bytes]:
+    def refuse(self, environ: dict[str, Any], arrived: float) -> tuple[str, _Headers, bytes, Callable[[], None]]:
+        """Return 429 for a request of which only this is known: status, headers, body, what to call when it is sent."""
+        record = Record(request_id_of(environ), arrived, time.monotonic(), status=STATUS["Overloaded"])
+        status, headers, body = self._overloaded(environ, record)
+        return status, self._complete(headers, environ, record), body, lambda: self._finish(environ, record)
+
+    def _overloaded(self, environ: dict[str, Any], record: Record) -> tuple[str, _Headers, bytes]:
         path = environ["PATH_INFO"]
         record.route = path if path in self._state.routes else record.route
         error = self._state.overloaded()
         body = error_body(error.error_type, error.message, record.request_id)
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]
-        start(status_line(error.error_type), headers)
-        return [body]
+        return status_line(error.error_type), headers, body
+
+    def _complete(self, headers: _Headers, environ: dict[str, Any], record: Record) -> _Headers:
+        """Add to `headers` what every reply carries."""
+        given = {name.lower() for name, _ in headers}
+        headers += [(name, value) for name, value in _HEADERS if name.lower() not in given]
+        headers += self._cors.headers(environ)
+        headers.append(("X-Request-Id", record.request_id))
+        if record.timings is not None:
+            headers.append(("Server-Timing", _server_timing(record)))
+        return headers
 
     def _finish(self, environ: dict[str, Any], record: Record) -> None:
         """Count and log the request. Its answer has been sent: nobody waits for this."""

@@ -7,8 +7,8 @@ Health checks and metrics have threads of their own, and so do not stand behind 
 refused: which they are is seen by a look at the request, which must be there whole, or a slow sender would hold these
 few threads.
 
-What comes while all places or threads are taken goes to two threads that refuse it. Among the others it would keep
-those who found a place waiting for a thread.
+What comes while all places or threads are taken goes to one thread that refuses it, without the parser. Among the
+others it would keep those who found a place waiting for a thread.
 
 A thread that has answered stays with its connection for a moment, as long as threads are plenty: a client that asks
 again at once then needs no change of threads, of which gunicorn's own way takes two and a round of its poller.
@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import select
 import selectors
 import socket
@@ -41,18 +40,15 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service import arrival
-from service.arrival import Arrival
+from service.raw_http import LARGEST, Simple, exchange, reply, simple_request
 
 _OPERATIONS = (b"GET /health", b"GET /metrics")
 _OPERATIONS_THREADS = 4
-_REFUSING_THREADS = 2
+_REFUSING_THREADS = 1
 _CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
 _LOOK = max(map(len, _OPERATIONS))
-_LARGEST_WHOLE = 65536  # a longer request goes the ordinary way, whatever it is
-_LENGTH = re.compile(rb"\r\ncontent-length:([^\r]*)", re.IGNORECASE)
-_CODED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
 
@@ -88,17 +84,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread: one of its own kind."""
-        pool = self.tpool
-        came = b"" if conn.parser and conn.parser.unreader.buf.getvalue() else _first_bytes(conn, _LOOK)
-        if came.startswith(_OPERATIONS):
-            pool = self._operations if _is_whole(conn) else pool
-        elif came.startswith(b"POST"):
-            full = self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
-            pool = self._refusing if full and _is_whole(conn) else pool
-        conn.arrival = Arrival(time.monotonic(), refuse=pool is self._refusing)
-        conn.is_main = pool is self.tpool
-        self._busy += conn.is_main
-        answered: Future[Any] = pool.submit(self.handle, conn)
+        conn.arrived, conn.is_main = time.monotonic(), False
+        full = self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
+        came = _first_bytes(conn, LARGEST if full else _LOOK)
+        if came.startswith(_OPERATIONS) and simple_request(came if full else _first_bytes(conn, LARGEST)):
+            answered = self._operations.submit(self.handle, conn)
+        elif full and came.startswith(b"POST") and (refused := simple_request(came)):
+            answered = self._refusing.submit(self._refuse, conn, refused)
+        else:
+            self._busy += 1
+            conn.is_main = True
+            answered = self.tpool.submit(self.handle, conn)
         answered.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def finish_request(self, conn: TConn, answered: Future[Any]) -> None:
@@ -114,23 +110,39 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _may_stay(self, conn: TConn) -> bool:
         plenty = self.nr_conns + _SPARE_THREADS <= self.cfg.threads
-        simple = conn.is_main and not conn.is_http2 and not conn.parser.unreader.buf.getvalue()
-        return bool(self.alive and plenty and simple)
+        return bool(self.alive and plenty and conn.is_main and not conn.is_http2 and not _has_read_ahead(conn))
 
     def handle(self, conn: TConn) -> Any:
         """Answer the request on `conn`; close it here when it is not kept alive."""
-        arrival.note(conn.arrival)
+        arrival.note(conn.arrived)
         keep = super().handle(conn)
         while keep is True and self._may_stay(conn) and _comes_within(conn, _STAY_S):
-            arrival.note(Arrival(time.monotonic()))
+            arrival.note(time.monotonic())
             keep = super().handle(conn)
         if not keep:
-            close, conn.close = conn.close, _closed  # the accepting thread closes once more
-            if conn.is_main:
-                _close(close)
-            else:
-                self._closing.submit(_close, close)
+            self._close(conn)
         return keep
+
+    def _refuse(self, conn: TConn, request: Simple) -> bool:
+        """Answer `request`, which has come on `conn`, with 429."""
+        keep = request.keep and self.alive and len(self.keepalived_conns) < self.max_keepalived
+        status, headers, body, finish = self.wsgi.wsgi_app.refuse(request.environ, conn.arrived)
+        try:
+            exchange(conn.sock, request.size, reply(status, headers, body, keep=keep))
+            conn.init()
+        except OSError:
+            keep = False
+        finish()
+        if not keep:
+            self._close(conn)
+        return keep
+
+    def _close(self, conn: TConn) -> None:
+        close, conn.close = conn.close, _closed  # the accepting thread closes once more
+        if conn.is_main:
+            _close(close)
+        else:
+            self._closing.submit(_close, close)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what cannot be read as HTTP; leave all other errors to gunicorn."""
@@ -142,12 +154,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         message = f"the request cannot be read as HTTP: {fault}"
         request_id = os.urandom(16).hex()
         body = msgspec.json.encode({"error": message, "error_type": "BadRequest", "request_id": request_id})
-        head = (
-            f"HTTP/1.1 {_STATUS.get(type(exc), '400 Bad Request')}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nX-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
-        )
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("X-Request-Id", request_id),
+        ]
         with contextlib.suppress(OSError):
-            client.sendall(head.encode() + body)
+            client.sendall(reply(_STATUS.get(type(exc), "400 Bad Request"), headers, body, keep=False))
 
 
 def _comes_within(conn: TConn, seconds: float) -> bool:
@@ -157,23 +170,20 @@ def _comes_within(conn: TConn, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
+def _has_read_ahead(conn: TConn) -> bool:
+    """Return whether gunicorn holds bytes of the next request on `conn`."""
+    return bool(conn.parser and conn.parser.unreader.buf.getvalue())
+
+
 def _first_bytes(conn: TConn, most: int) -> bytes:
-    """Return the first bytes that have come on `conn`, which stay there; none when none have, or under TLS."""
+    """Return what has come on `conn`, which stays there; nothing when it cannot be seen: read ahead, or under TLS."""
+    if _has_read_ahead(conn):
+        return b""
     try:
         first: bytes = conn.sock.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except (OSError, ValueError):
         return b""
     return first
-
-
-def _is_whole(conn: TConn) -> bool:
-    """Return whether the request on `conn` has come to its end, as far as that is simple to see."""
-    head, end, body = _first_bytes(conn, _LARGEST_WHOLE).partition(b"\r\n\r\n")
-    if not end or _CODED.search(head):
-        return False
-    lengths = [value.strip() for value in _LENGTH.findall(head)] or [b"0"]
-    # Few digits: Python refuses to read numbers of thousands of them, and here that would end the worker.
-    return len(lengths) == 1 and re.fullmatch(rb"[0-9]{1,9}", lengths[0]) is not None and int(lengths[0]) <= len(body)
 
 
 def _close(close: Callable[..., None]) -> None:
