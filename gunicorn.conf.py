@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import tempfile
 
 from inferer.bundle import read_bundle
 from inferer.checkpoint import bundle_for
@@ -11,13 +10,16 @@ from inferer.config import Config
 from inferer.cpu import cpu_quota, instruction_flags
 from inferer.errors import InfererError
 from inferer.memory import memory_limit, resident_memory
+from service import metrics_folder
 from service.logs import fields
 from service.master import Bundles
+from service.open_files import connections
 from service.settings import SettingsError, from_env
 from service.start import cannot_start
 
 try:
     _settings = from_env(os.environ)
+    worker_connections = connections(_settings.worker_threads)
 except SettingsError as error:
     cannot_start(error)
 
@@ -33,7 +35,6 @@ worker_class = "service.worker.Worker"  # gthread, with health checks on threads
 logger_class = "service.logs.ServiceLogger"
 workers = _settings.worker_count
 threads = _settings.worker_threads
-worker_connections = max(1000, 2 * threads)  # gthread keeps connections alive only beyond its threads
 # Each worker makes its own session after the fork: a session's threads do not survive one.
 preload_app = False
 
@@ -78,7 +79,7 @@ def on_starting(server):
     _bundles = Bundles(server, _settings, folder)
     os.environ.pop(_MULTIPROCESS, None)
     if workers > 1:  # a fresh folder: what an earlier server counted is not ours
-        os.environ[_MULTIPROCESS] = tempfile.mkdtemp(prefix="inferer-metrics-", dir=worker_tmp_dir)
+        os.environ[_MULTIPROCESS] = str(metrics_folder.make(worker_tmp_dir))
 
 
 def child_exit(server, worker):

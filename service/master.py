@@ -48,6 +48,8 @@ class Bundles:
         self._booted: int | None = None
         self._serve(checked)
         server.handle_hup = self.reload
+        self._signals = server.wait_for_signals
+        server.wait_for_signals = self._stopping_first
 
     def _serve(self, folder: Path) -> None:
         self._folder = folder.resolve()
@@ -75,6 +77,10 @@ class Bundles:
         else:
             log.info("SIGHUP: serving %s in place of %s", self._folder, before)
 
+    def _stopping_first(self, timeout: float = 1.0) -> list[int]:
+        """Return gunicorn's signals, those first that stop the server: that waits for the check of no bundle."""
+        return sorted(self._signals(timeout=timeout), key=lambda number: number not in _STOPPING)
+
     def _check(self) -> Path:
         """Return the folder of the bundle at the path, which a child process has loaded, checked and warmed up."""
         environ: MutableMapping[str, str] = {**os.environ, BUNDLE: str(self._asked)}
@@ -87,10 +93,11 @@ class Bundles:
                 for _ in self._until_told_to_stop(_CHECK_TIMEOUT_S):
                     if child.poll() is not None:
                         break
+                    self._keep_serving()
                 else:
                     raise _RefusedError(f"the check of {self._asked} took more than {_CHECK_TIMEOUT_S} s")
             finally:
-                if child.poll() is None:
+                if os.getpid() == self._server.pid and child.poll() is None:  # not in a worker that began here
                     child.terminate()
                     try:
                         child.wait(_END_TIMEOUT_S)
@@ -101,6 +108,15 @@ class Bundles:
         if child.returncode != 0 or not found:
             raise _RefusedError(problem or f"the check ended with code {child.returncode}")
         return Path(found)
+
+    def _keep_serving(self) -> None:
+        """Replace workers that ended, and end those that hang: gunicorn's own loop does not run meanwhile."""
+        server = self._server
+        server.murder_workers()
+        before = set(server.WORKERS)
+        if self._reaped(set(before)):
+            server.log.error("worker(s) %s ended", ", ".join(map(str, sorted(before - set(server.WORKERS)))))
+            server.spawn_workers()
 
     def _replace_workers(self) -> None:
         """Start new workers beside the old, and when they are ready stop the old."""

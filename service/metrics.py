@@ -7,6 +7,7 @@ folder before they start), and whoever is asked adds them up.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
@@ -99,11 +100,13 @@ class Metrics:
     def watch(self, batcher: Batcher) -> None:
         """Take what `batcher` tells of its runs and its queue."""
         several = MULTIPROCESS_FOLDER in os.environ
+        in_turn = threading.Lock()  # or a thread that was passed would leave an old number
 
         def on_run(texts: int, _tokens: int) -> None:
             self._batch_size.observe(texts)
             if several:  # another worker may be the one that is asked
-                self.queue_size.set(batcher.waiting)
+                with in_turn:
+                    self.queue_size.set(batcher.waiting)
 
         batcher.on_run = on_run
         if not several:

@@ -1,4 +1,4 @@
-"""gunicorn's threaded worker, with six changes.
+"""gunicorn's threaded worker, with some changes.
 
 A connection holds a thread only once its request has begun to arrive; gunicorn 27.0.1 gives each new one a thread
 for up to 5 s, whether it says anything or not.
@@ -17,6 +17,9 @@ A connection is closed by the thread that answered on it, or by threads for just
 thread that accepts, and lingers there for up to 2 s while the client keeps its side open: one such client held up
 everybody, health checks too, and a hundred of them for minutes.
 
+A worker that stops ends soon after its grace period; gunicorn's would wait for the rest of a half-sent request. One
+that may open no more files goes on, and says so; gunicorn's would end.
+
 What is no HTTP is refused in our own form, and logged by the kind of fault alone: gunicorn would log the line itself,
 in which there may be a key or a text.
 """
@@ -29,6 +32,7 @@ import os
 import select
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +52,8 @@ _REFUSING_THREADS = 1
 _CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
+_LAST_S = 3
+_SAY_EVERY_S = 10
 _LOOK = max(map(len, _OPERATIONS))
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
@@ -60,15 +66,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
         self._closing = ThreadPoolExecutor(_CLOSING_THREADS, "closing")
         self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, "refusing")
+        self._silent_until = 0.0
         self._busy = 0  # of the threads for predictions; counted by the accepting thread alone
         super().init_process()
+
+    def run(self) -> None:
+        """Serve until told to stop, and end then, though a half-sent request may still hold a thread."""
+        super().run()
+        last = threading.Timer(_LAST_S, os._exit, (0,))
+        last.daemon = True
+        last.start()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection, and wait with all the others until its request begins."""
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # gunicorn's own worker would end; the client waits instead
+                self._say_that_files_are_short()
+                time.sleep(_STAY_S)
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
             return
         self.nr_conns += 1
@@ -81,6 +98,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.timeout = time.monotonic() + self.cfg.keepalive
         self.pending_conns.append(conn)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _say_that_files_are_short(self) -> None:
+        if time.monotonic() > self._silent_until:
+            self._silent_until = time.monotonic() + _SAY_EVERY_S
+            self.log.error("no connection can be accepted: %d are open, and no more files may be", self.nr_conns)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread: one of its own kind."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,26 @@ def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInf
         assert_counted(server, model)
         assert list(folder.glob("*.db"))
     assert not folder.exists()
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+    """A new folder takes the place of those whose server was killed; those of running servers stay."""
+    source = (
+        "import sys; from service import metrics_folder as m; print(m.make(sys.argv[1]), flush=True); sys.stdin.read()"
+    )
+    run = [sys.executable, "-c", source, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        servers, folders = [], []
+        for number in range(3):
+            if number == 2:
+                servers[0].kill()
+                servers[0].wait()
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            servers.append(stack.enter_context(subprocess.Popen(run, cwd=ROOT, **pipes)))
+            folders.append(Path(servers[-1].stdout.readline().strip()))
+            if number == 0:
+                (tmp_path / "inferer-metrics-unfinished").mkdir()
+        assert sorted(tmp_path.iterdir()) == sorted([*folders[1:], tmp_path / "inferer-metrics-unfinished"])
 
 
 def _folder(server: Server) -> Path:

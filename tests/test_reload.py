@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
+from service.master import Bundles
+from service.settings import from_env
 from tests import tiny
 from tests.apps import until
 from tests.server import ROOT, Server, serving
@@ -161,6 +165,47 @@ def test_sigterm_during_the_check_of_a_bundle_stops_the_server(link: Path, tmp_p
         until(lambda: len(workers(server)) == 2)  # the check is a child, too
         assert server.stop() == 0
         assert any("the server is told to stop" in str(line["message"]) for line in server.logged())
+
+
+def test_a_worker_killed_during_the_check_of_a_bundle_is_replaced_at_once(link: Path, tmp_path: Path) -> None:
+    """While a check takes its time a worker that dies is replaced, by the model in service; then the check goes on."""
+    with serving(link, tmp_path / "log") as server:
+        (old,) = workers(server)
+        point(link, "other")
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: len(workers(server)) == 2)
+        (check,) = set(workers(server)) - {old}
+        os.kill(check, signal.SIGSTOP)
+        os.kill(old, signal.SIGKILL)
+        until(lambda: len(set(workers(server)) - {old, check}) == 1)
+        assert label(server) == "pos"
+        os.kill(check, signal.SIGCONT)
+        until(lambda: label(server) == "POS")
+        assert any(f"worker(s) {old} ended" in str(line["message"]) for line in server.logged())
+        assert server.stop() == 0
+
+
+def test_an_old_worker_does_not_wait_for_the_rest_of_a_request(
+    link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After SIGHUP an old worker ends with its grace period, though a client never sends the rest of its request."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--graceful-timeout 1")
+    with serving(link, tmp_path / "log") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert label(server) == "pos"
+        (old,) = workers(server)
+        hup(server, "in place of")
+        until(lambda: old not in workers(server))
+        assert label(server) == "pos"
+
+
+def test_signals_that_stop_the_server_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of signals that came together, those that stop the server are handled before SIGHUP, the others in order."""
+    monkeypatch.setenv("INFERER_BUNDLE", "before")
+    came = [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGTERM]
+    server = SimpleNamespace(wait_for_signals=lambda **_: came)
+    Bundles(server, from_env({"INFERER_BUNDLE": str(tmp_path)}), tmp_path)
+    assert server.wait_for_signals(timeout=1.0) == [signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP]
 
 
 # The real application, but that workers after the first ones cannot start, each a little later than the one before.

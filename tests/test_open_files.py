@@ -1,0 +1,72 @@
+"""Connections against the number of files that may be open."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server import ROOT, serving
+from tests.test_admission import whole
+from tests.test_reload import workers
+
+_ASK = """
+import resource, sys
+soft, hard, threads = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from service.open_files import connections
+print(connections(threads), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def _connections(soft: int, hard: int, threads: int) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _ASK, *map(str, (soft, hard, threads))]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "threads", "expected"),
+    [
+        (4096, 4096, 72, (1000, 4096)),
+        (1024, 4096, 72, (1000, 1100)),
+        (1024, 4096, 1500, (3000, 3100)),
+        (1024, 1024, 500, (924, 1024)),
+        (256, 300, 72, (200, 300)),
+    ],
+)
+def test_connections_fit_into_the_files(soft: int, hard: int, threads: int, expected: tuple[int, int]) -> None:
+    """The soft limit rises to what is needed where the hard one allows it; else fewer connections are taken."""
+    assert tuple(map(int, _connections(soft, hard, threads).stdout.split())) == expected
+
+
+def test_too_few_files_for_the_threads_is_refused() -> None:
+    """A limit below a connection a thread ends the start, naming the numbers and the settings."""
+    ended = _connections(128, 128, 72)
+    assert ended.returncode != 0
+    assert "72 threads need more than 172 open files and the limit is 128" in ended.stderr.splitlines()[-1]
+
+
+def test_a_worker_without_files_left_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Where no connection can be accepted the worker says so, answers on those it has, and later on new ones."""
+    with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        (worker,) = workers(server)
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+        client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"live" in whole(client)
+        open_now = max(int(file.name) for file in Path(f"/proc/{worker}/fd").iterdir())
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_now + 4, open_now + 4))
+        with contextlib.ExitStack() as many:
+            for _ in range(40):
+                many.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            for _ in range(3):
+                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"live" in whole(client)
+        assert server.predict({"text": "good"}).status == 200
+        assert workers(server) == [worker]
+        said = [line["message"] for line in server.logged() if "no connection can be accepted" in line["message"]]
+        assert len(said) == 1
