@@ -23,7 +23,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,11 @@ from onnxruntime.quantization import quantize_dynamic
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, PreTrainedModel
 
+from benchmarks import record
 from export.onnx_model import to_onnx, token_linears
 from export.quantize import quantize
 from inferer.bundle import INT8_TOKEN, TOKENIZER
-from inferer.cpu import available_cpus, instruction_flags
 from inferer.encoding import Encoder
-from tests.server import ROOT
 
 LENGTHS = (8, 16, 32, 64, 128, 256)  # tokens
 BATCHES = (2, 3, 16, 64)
@@ -188,9 +186,7 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[], metavar="NAME=CHECKPOINT:FILE.csv")
     parser.add_argument("--seconds", type=float, default=10, help="a length")
     args = parser.parse_args()
-    result: dict[str, Any] = {"benchmark": "engine", "date": datetime.now(UTC).date().isoformat()}
-    result |= {"cpus": available_cpus(), "cpu_flags": instruction_flags(), "onnxruntime": ort.__version__}
-    result |= {"latency_ms": {}, "token_over_default": {}, "held_out": {}}
+    result = record.new("engine", onnxruntime=ort.__version__, latency_ms={}, token_over_default={}, held_out={})
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         models = {
@@ -206,9 +202,7 @@ def main() -> None:
             checkpoint, _, file = paths.partition(":")
             result["held_out"][name] = held_out(Path(checkpoint), Path(file), Path(scratch) / f"data-{name}")
             print(f"\n{name}: {json.dumps(result['held_out'][name], indent=2)}", flush=True)
-    target = ROOT / "benchmarks" / "results" / "engine.json"
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    record.write(result)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import resource
 
 from service.settings import SettingsError
 
-_AT_LEAST = 1000  # gunicorn's default
+# gunicorn's own 1,000 can be filled by clients that keep their connections; a health check then finds no way in.
+_AT_LEAST = 4000
 _OTHERS = 100  # files that a worker holds beside its connections: libraries, logs, metrics, the check of a bundle
 
 

@@ -18,7 +18,8 @@ thread that accepts, and lingers there for up to 2 s while the client keeps its 
 everybody, health checks too, and a hundred of them for minutes.
 
 A worker that stops ends soon after its grace period; gunicorn's would wait for the rest of a half-sent request. One
-that may open no more files goes on, and says so; gunicorn's would end.
+that may open no more files goes on, and says so; gunicorn's would end. Where nearly all connections are taken, those
+that are idle make room for new ones, or health checks would find no way in.
 
 What is no HTTP is refused in our own form, and logged by the kind of fault alone: gunicorn would log the line itself,
 in which there may be a key or a text.
@@ -53,6 +54,8 @@ _CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
 _LAST_S = 3
+_ROOM = 100
+_IDLE_S = 2
 _SAY_EVERY_S = 10
 _LOOK = max(map(len, _OPERATIONS))
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
@@ -89,6 +92,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 raise
             return
         self.nr_conns += 1
+        self._make_room()
         conn = TConn(self.cfg, client, address, listener.getsockname())
         if _first_bytes(conn, 1):
             conn.data_ready = True
@@ -98,6 +102,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.timeout = time.monotonic() + self.cfg.keepalive
         self.pending_conns.append(conn)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def murder_pending(self) -> None:
+        """Close what gunicorn would, and make room; called each second, also when nothing more is accepted."""
+        super().murder_pending()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """While nearly all connections are taken, close those that were idle longest and on which nothing has come."""
+        since = time.monotonic() + self.cfg.keepalive - _IDLE_S
+        for idle in (self.pending_conns, self.keepalived_conns):  # both in the order of their timeouts
+            while self.nr_conns > self.worker_connections - _ROOM and idle and idle[0].timeout < since:
+                if _first_bytes(idle[0], 1):
+                    break
+                conn = idle.popleft()
+                self.poller.unregister(conn.sock)
+                self.nr_conns -= 1
+                conn.close()
 
     def _say_that_files_are_short(self) -> None:
         if time.monotonic() > self._silent_until:

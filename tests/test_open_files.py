@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,9 @@ def _connections(soft: int, hard: int, threads: int) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("soft", "hard", "threads", "expected"),
     [
-        (4096, 4096, 72, (1000, 4096)),
-        (1024, 4096, 72, (1000, 1100)),
-        (1024, 4096, 1500, (3000, 3100)),
+        (5000, 5000, 72, (4000, 5000)),
+        (1024, 5000, 72, (4000, 4100)),
+        (1024, 9000, 2500, (5000, 5100)),
         (1024, 1024, 500, (924, 1024)),
         (256, 300, 72, (200, 300)),
     ],
@@ -49,6 +50,23 @@ def test_too_few_files_for_the_threads_is_refused() -> None:
     ended = _connections(128, 128, 72)
     assert ended.returncode != 0
     assert "72 threads need more than 172 open files and the limit is 128" in ended.stderr.splitlines()[-1]
+
+
+def test_idle_connections_make_room_for_new_ones(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as many silent connections as a worker takes, those idle longest are closed, and others are answered."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 300")
+    with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        (worker,) = workers(server)
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(300)]
+        time.sleep(2.5)
+        for _ in range(3):
+            assert server.request("GET", "/health/live").status == 200  # on a connection of its own
+        assert idle[0].recv(1) == b""
+        idle[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"live" in whole(idle[-1])
+        assert workers(server) == [worker]
 
 
 def test_a_worker_without_files_left_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:

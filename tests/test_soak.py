@@ -55,6 +55,15 @@ class Load:
         self._thread.join()
 
 
+def linked(bundle: Path, folder: Path, other: str) -> tuple[Path, Path]:
+    """Return a link to a copy of `bundle` in `folder`, and another copy beside it, named `other`."""
+    for name in ("one", other):
+        shutil.copytree(bundle, folder / name)
+    link = folder / "current"
+    link.symlink_to("one")
+    return link, folder / other
+
+
 def test_overload_is_answered_with_200_429_and_503_alone(demo_bundle: Path, tmp_path: Path) -> None:
     """Ten times the clients that it can take get 200, 429 or 503, no reset; health answers, and all is well after."""
     with serving(demo_bundle, tmp_path / "log") as server:
@@ -103,10 +112,7 @@ def test_sigterm_under_load_answers_every_request_read(demo_bundle: Path, tmp_pa
 
 def test_sighup_under_load_fails_no_request(demo_bundle: Path, tmp_path: Path) -> None:
     """While a bundle is changed under load every request is answered 200, none is reset, and health is never lost."""
-    shutil.copytree(demo_bundle, tmp_path / "one")
-    shutil.copytree(demo_bundle, tmp_path / "two")
-    link = tmp_path / "current"
-    link.symlink_to(tmp_path / "one")
+    link, _ = linked(demo_bundle, tmp_path, "two")
     with serving(link, tmp_path / "log") as server:
         before = workers(server)
         with Load(server, 30 if FULL else 12) as load:
@@ -122,13 +128,10 @@ def test_sighup_under_load_fails_no_request(demo_bundle: Path, tmp_path: Path) -
 
 def test_sighup_to_a_damaged_bundle_under_load_changes_nothing(demo_bundle: Path, tmp_path: Path) -> None:
     """A damaged bundle put in place under load is refused in one log line; the same worker answers all requests."""
-    shutil.copytree(demo_bundle, tmp_path / "one")
-    bad = Path(shutil.copytree(demo_bundle, tmp_path / "bad"))
+    link, bad = linked(demo_bundle, tmp_path, "bad")
     with (bad / "model_quantized.onnx").open("r+b") as file:
         file.seek(1000)
         file.write(b"\xff\x00\xff")
-    link = tmp_path / "current"
-    link.symlink_to(tmp_path / "one")
     with serving(link, tmp_path / "log") as server:
         before = workers(server)
         with Load(server, 10 if FULL else 5) as load:
