@@ -8,7 +8,8 @@ refused: which they are is seen by a look at the request, which must be there wh
 few threads.
 
 What comes while all places or threads are taken goes to one thread that refuses it, without the parser. Among the
-others it would keep those who found a place waiting for a thread.
+others it would keep those who found a place waiting for a thread. After a second's worth, 500, it goes on at 500 a
+second: each client that waits as it is told comes once a second.
 
 A thread that has answered stays with its connection for a moment, as long as threads are plenty: a client that asks
 again at once then needs no change of threads, of which gunicorn's own way takes two and a round of its poller.
@@ -50,6 +51,8 @@ from service.raw_http import LARGEST, Simple, exchange, reply, simple_request
 _OPERATIONS = (b"GET /health", b"GET /metrics")
 _OPERATIONS_THREADS = 4
 _REFUSING_THREADS = 1
+_REFUSAL_S = 1 / 500  # in the long run; quicker, clients that ask again at once would take half of the CPU
+_BURST_S = 1
 _CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
@@ -70,6 +73,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._closing = ThreadPoolExecutor(_CLOSING_THREADS, "closing")
         self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, "refusing")
         self._silent_until = 0.0
+        self._refusal_due = 0.0
         self._busy = 0  # of the threads for predictions; counted by the accepting thread alone
         super().init_process()
 
@@ -167,7 +171,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return keep
 
     def _refuse(self, conn: TConn, request: Simple) -> bool:
-        """Answer `request`, which has come on `conn`, with 429."""
+        """Answer `request`, which has come on `conn`, with 429; rest when there were too many of late."""
         keep = request.keep and self.alive and len(self.keepalived_conns) < self.max_keepalived
         status, headers, body, finish = self.wsgi.wsgi_app.refuse(request.environ, conn.arrived)
         try:
@@ -178,6 +182,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         finish()
         if not keep:
             self._close(conn)
+        now = time.monotonic()
+        self._refusal_due = max(self._refusal_due, now - _BURST_S) + _REFUSAL_S
+        time.sleep(max(0.0, self._refusal_due - now))
         return keep
 
     def _close(self, conn: TConn) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from service.raw_http import Simple, simple_request
 from tests.apps import HeldApp, comes_to, held_app
+from tests.load import Plan, run_in_child
 from tests.server import serving
 from tests.test_admission import raw, shared_bundle, whole
 
@@ -199,6 +200,20 @@ def test_every_kind_of_request_is_refused(shared_bundle: Path, held: HeldApp, tm
             assert b'"error_type":"Overloaded"' in reply
         assert busy.result().status == 200
         comes_to(server, 1, "inferer_rejected_total", reason="overloaded")
+
+
+def test_refusals_are_paced(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """Clients that ask again at once are all refused, and not more than 500 times a second after the first 500."""
+    env = {"INFERER_MAX_IN_FLIGHT": "1"}
+    with serving(shared_bundle, tmp_path / "log", held.name, **env) as server, ThreadPoolExecutor(1) as pool:
+        with held.held():
+            busy = pool.submit(server.predict, {"text": "good"})
+            comes_to(server, 1, "inferer_in_flight_requests")
+            result = run_in_child(Plan(server.port, 40, 4, [b"{}"], warm_up_s=0))
+        assert set(result.statuses) == {429}
+        assert 40 <= result.statuses[429] <= 500 + 500 * 5
+        assert (result.resets, result.unanswered) == (0, 0)
+        assert busy.result().status == 200
 
 
 def test_a_client_that_leaves_while_it_is_refused_harms_nobody(
