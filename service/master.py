@@ -113,9 +113,11 @@ class Bundles:
         """Replace workers that ended, and end those that hang: gunicorn's own loop does not run meanwhile."""
         server = self._server
         server.murder_workers()
-        before = set(server.WORKERS)
-        if self._reaped(set(before)):
-            server.log.error("worker(s) %s ended", ", ".join(map(str, sorted(before - set(server.WORKERS)))))
+        for pid, status in self._reaped(set(server.WORKERS)).items():
+            if code := os.waitstatus_to_exitcode(status):  # old ones of the last SIGHUP end with 0
+                why = " (perhaps out of memory)" if code == -signal.SIGKILL else ""
+                server.log.error("worker %d ended with %d%s", pid, code, why)
+        if len(server.WORKERS) < server.num_workers:
             server.spawn_workers()
 
     def _replace_workers(self) -> None:
@@ -153,19 +155,19 @@ class Bundles:
                 return
         raise _RefusedError(f"new workers were not ready after {_BOOT_TIMEOUT_S} s")
 
-    def _reaped(self, pids: set[int]) -> bool:
-        """Forget those workers among `pids` that have ended; return whether there were any.
+    def _reaped(self, pids: set[int]) -> dict[int, int]:
+        """Forget those workers among `pids` that have ended; return them with their exit status.
 
         By their own numbers: gunicorn stops the server for a worker that cannot boot, and of more workers than there
         should be it stops the oldest, which are the good ones.
         """
-        ended = {pid for pid in pids if os.waitpid(pid, os.WNOHANG)[0]}
+        ended = {pid: status for pid in pids for found, status in [os.waitpid(pid, os.WNOHANG)] if found}
         for pid in ended:
             pids.discard(pid)
             worker = self._server.WORKERS.pop(pid)
             worker.tmp.close()
             self._server.cfg.child_exit(self._server, worker)
-        return bool(ended)
+        return ended
 
     def _end(self, pids: set[int]) -> None:
         """Stop the workers `pids`, which are not to serve, and wait until they have ended."""

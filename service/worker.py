@@ -57,6 +57,7 @@ _CLOSING_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
 _LAST_S = 3
+_MOST_LINGERING = 64
 _ROOM = 100
 _IDLE_S = 2
 _SAY_EVERY_S = 10
@@ -72,6 +73,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
         self._closing = ThreadPoolExecutor(_CLOSING_THREADS, "closing")
         self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, "refusing")
+        self._may_linger = threading.BoundedSemaphore(_MOST_LINGERING)  # each holds a file that nothing else counts
         self._silent_until = 0.0
         self._refusal_due = 0.0
         self._busy = 0  # of the threads for predictions; counted by the accepting thread alone
@@ -79,10 +81,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop, and end then, though a half-sent request may still hold a thread."""
-        super().run()
-        last = threading.Timer(_LAST_S, os._exit, (0,))
-        last.daemon = True
-        last.start()
+        code = 1
+        try:
+            super().run()
+            code = 0
+        except SystemExit:
+            code = 0
+            raise
+        finally:
+            last = threading.Timer(_LAST_S, os._exit, (code,))
+            last.daemon = True
+            last.start()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection, and wait with all the others until its request begins."""
@@ -96,7 +105,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 raise
             return
         self.nr_conns += 1
-        self._make_room()
         conn = TConn(self.cfg, client, address, listener.getsockname())
         if _first_bytes(conn, 1):
             conn.data_ready = True
@@ -108,16 +116,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def murder_pending(self) -> None:
-        """Close what gunicorn would, and make room; called each second, also when nothing more is accepted."""
+        """Close what gunicorn would, and make room; called after each round of the poller, and each second."""
         super().murder_pending()
         self._make_room()
 
     def _make_room(self) -> None:
         """While nearly all connections are taken, close those that were idle longest and on which nothing has come."""
         since = time.monotonic() + self.cfg.keepalive - _IDLE_S
+        most = self.worker_connections - min(_ROOM, self.worker_connections // 10)
         for idle in (self.pending_conns, self.keepalived_conns):  # both in the order of their timeouts
-            while self.nr_conns > self.worker_connections - _ROOM and idle and idle[0].timeout < since:
-                if _first_bytes(idle[0], 1):
+            while self.nr_conns > most and idle and idle[0].timeout < since:
+                if _comes_within(idle[0], 0):
                     break
                 conn = idle.popleft()
                 self.poller.unregister(conn.sock)
@@ -191,8 +200,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         close, conn.close = conn.close, _closed  # the accepting thread closes once more
         if conn.is_main:
             _close(close)
-        else:
-            self._closing.submit(_close, close)
+        elif self._may_linger.acquire(blocking=False):
+            self._closing.submit(_close, close).add_done_callback(lambda _: self._may_linger.release())
+        else:  # too many clients keep their side open; what is sent has been sent
+            close()
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Answer what cannot be read as HTTP; leave all other errors to gunicorn."""

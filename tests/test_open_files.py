@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps import until
 from tests.server import ROOT, serving
 from tests.test_admission import whole
 from tests.test_reload import workers
@@ -66,6 +69,41 @@ def test_idle_connections_make_room_for_new_ones(
         assert idle[0].recv(1) == b""
         idle[-1].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"live" in whole(idle[-1])
+        assert workers(server) == [worker]
+
+
+def test_connections_that_are_reset_while_room_is_made_harm_nobody(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle connections that end in the moment in which others come, when room is short, leave the worker as it was."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 100")
+    with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        (worker,) = workers(server)
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(92)]
+        time.sleep(2.5)
+        for one in range(0, 90, 10):
+            os.kill(worker, signal.SIGSTOP)  # so that both come in one round of its poller
+            for client in idle[one : one + 10]:
+                client.close()
+            for _ in range(10):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            os.kill(worker, signal.SIGCONT)
+        assert server.request("GET", "/health/live").status == 200
+        assert workers(server) == [worker]
+
+
+def test_clients_that_do_not_close_use_up_no_files(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of answered connections whose clients keep their side open only so many stay open here."""
+    with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        (worker,) = workers(server)
+        before = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+        for _ in range(300):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+            client.sendall(b"GET /health/live HTTP/1.0\r\n\r\n")
+            assert b"live" in whole(client)
+        until(lambda: len(list(Path(f"/proc/{worker}/fd").iterdir())) < before + 100, 3)
         assert workers(server) == [worker]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -128,6 +129,15 @@ def test_what_is_simple(data: bytes, expected: tuple[int, bool] | None) -> None:
     """A whole request of one clear length is simple, and its connection kept as HTTP says; no other is."""
     request = simple_request(data)
     assert (None if request is None else (request.size, request.keep)) == expected
+
+
+def test_blanks_in_a_value_take_no_time() -> None:
+    """A header with as many blanks as may come is read at once, as are the longest path and the longest name."""
+    for sent in (b"X: a" + b" " * 60_000 + b"b", b"X: " + b"\t " * 30_000, b"X" * 60_000 + b": 1"):
+        began = time.thread_time()
+        assert simple_request(b"GET /health HTTP/1.1\r\n" + sent + b"\r\n\r\n") is not None
+        assert simple_request(b"GET /health HTTP/1.1\r\n" + sent) is None
+        assert time.thread_time() - began < 1, "seconds for every request of its kind, all threads waiting"
 
 
 def test_what_a_refusal_needs_is_read() -> None:
