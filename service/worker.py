@@ -193,7 +193,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._close(conn)
         now = time.monotonic()
         self._refusal_due = max(self._refusal_due, now - _BURST_S) + _REFUSAL_S
-        time.sleep(max(0.0, self._refusal_due - now))
+        if self._refusal_due > now:  # to sleep for no time would give Python's lock away
+            time.sleep(self._refusal_due - now)
         return keep
 
     def _close(self, conn: TConn) -> None:
