@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks import record
 from inferer import ModelInferer
-from inferer.cpu import available_cpus, instruction_flags
 from tests.server import serving
 
 LENGTHS = (8, 16, 32, 64)  # tokens, special tokens included
@@ -112,17 +110,7 @@ def main() -> None:
                 for tokens in tqdm(LENGTHS, unit="length")
             ]
     report(rows, args.threads, args.rounds)
-    result = {
-        "benchmark": "latency",
-        "date": datetime.now(UTC).date().isoformat(),
-        "threads": args.threads,
-        "rounds": args.rounds,
-        "cpus": available_cpus(),
-        "cpu_flags": instruction_flags(),
-        "scheme": int8.scheme,
-        "median_ms": rows,
-    }
-    record.write(result)
+    record.write(record.new("latency", threads=args.threads, rounds=args.rounds, scheme=int8.scheme, median_ms=rows))
 
 
 if __name__ == "__main__":

@@ -74,13 +74,18 @@ class Front:
         status, headers, body = self._overloaded(environ, record)
         return status, self._complete(headers, environ, record), body, lambda: self._finish(environ, record)
 
+    def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
+        """Return headers and body for what could not be read as HTTP, of which nothing is known."""
+        record = Record(request_id_of({}), 0.0, 0.0)
+        body = error_body("BadRequest", f"the request cannot be read as HTTP: {fault}", record.request_id)
+        return self._complete(_json(body), {}, record), body
+
     def _overloaded(self, environ: dict[str, Any], record: Record) -> tuple[str, _Headers, bytes]:
         path = environ["PATH_INFO"]
         record.route = path if path in self._state.routes else record.route
         error = self._state.overloaded()
         body = error_body(error.error_type, error.message, record.request_id)
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *error.headers.items()]
-        return status_line(error.error_type), headers, body
+        return status_line(error.error_type), [*_json(body), *error.headers.items()], body
 
     def _complete(self, headers: _Headers, environ: dict[str, Any], record: Record) -> _Headers:
         """Add to `headers` what every reply carries."""
@@ -134,6 +139,10 @@ class Front:
             record.request_id,
             extra=fields(**values),
         )
+
+
+def _json(body: bytes) -> _Headers:
+    return [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
 
 
 def _server_timing(record: Record) -> str:

@@ -26,7 +26,7 @@ _HEAD = re.compile(
 _HEADER = re.compile(rb"([^:\r\n]+):([^\r\n]*)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,9}")  # few digits: Python refuses to read numbers of thousands of them
 _FRAMING = (b"content-length", b"connection", b"host")  # at most one of each
-_CODED = (b"transfer-encoding", b"expect")
+_NOT_SIMPLE = (b"transfer-encoding", b"expect")
 _READ = {b"x-request-id": "HTTP_X_REQUEST_ID", b"origin": "HTTP_ORIGIN"}
 
 
@@ -48,7 +48,7 @@ def simple_request(data: bytes) -> Simple | None:
     framing: dict[bytes, bytes] = {}
     for name, given in _HEADER.findall(head[4]):
         lowered, value = name.lower(), given.strip(b"\t ")
-        if lowered in _CODED or lowered in framing:
+        if lowered in _NOT_SIMPLE or lowered in framing:
             return None
         if lowered in _FRAMING:
             framing[lowered] = value.lower()

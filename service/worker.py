@@ -41,7 +41,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-import msgspec
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -200,9 +199,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def _close(self, conn: TConn) -> None:
         close, conn.close = conn.close, _closed  # the accepting thread closes once more
         if conn.is_main:
-            _close(close)
+            _close_gracefully(close)
         elif self._may_linger.acquire(blocking=False):
-            self._closing.submit(_close, close).add_done_callback(lambda _: self._may_linger.release())
+            self._closing.submit(_close_gracefully, close).add_done_callback(lambda _: self._may_linger.release())
         else:  # too many clients keep their side open; what is sent has been sent
             close()
 
@@ -213,14 +212,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         fault = type(exc).__name__
         self.log.warning("refused what is no HTTP: %s", fault)
-        message = f"the request cannot be read as HTTP: {fault}"
-        request_id = os.urandom(16).hex()
-        body = msgspec.json.encode({"error": message, "error_type": "BadRequest", "request_id": request_id})
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("X-Request-Id", request_id),
-        ]
+        headers, body = self.wsgi.wsgi_app.unreadable(fault)
         with contextlib.suppress(OSError):
             client.sendall(reply(_STATUS.get(type(exc), "400 Bad Request"), headers, body, keep=False))
 
@@ -248,7 +240,7 @@ def _first_bytes(conn: TConn, most: int) -> bytes:
     return first
 
 
-def _close(close: Callable[..., None]) -> None:
+def _close_gracefully(close: Callable[..., None]) -> None:
     with contextlib.suppress(OSError):
         close(graceful=True)
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from inferer import ModelInferer
 from inferer.bundle import MULTI_LABEL
 from tests import tiny
+from tests.apps import HeldApp, held_app
 from tests.server import ROOT, Server, serving
 
 # The same examples every time, and no clock: a busy machine is not a fault of the code.
@@ -35,6 +36,19 @@ def multi_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as multi-label, with a threshold of its own for one label."""
     folder = tmp_path_factory.mktemp("bundles") / "multi"
     return tiny.write_bundle(folder, problem_type=MULTI_LABEL, thresholds={"pos": 0.5, "neg": 0.9, "other": 0.5})
+
+
+@pytest.fixture
+def shared_bundle(tmp_path: Path) -> Path:
+    """The tiny bundle under a scheme whose texts may share runs."""
+    return tiny.write_bundle(tmp_path / "shared", quantization={"scheme": "int8-token", "quantized_matmuls": 0})
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldApp:
+    """The application whose model can be held."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return held_app(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
 
@@ -121,6 +123,32 @@ def _wait(server: Server) -> None:
         except OSError:
             time.sleep(0.05)
     raise RuntimeError(f"gunicorn was not ready after {START_TIMEOUT_S} s:\n{server.log.read_text()}")
+
+
+def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.socket:
+    """Return a connection on which a request for /predict was sent, or the part of it that `body` is."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    client.sendall(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
+    return client
+
+
+def whole(client: socket.socket) -> bytes:
+    """Return a whole JSON reply: its head and its body may come apart."""
+    reply = b""
+    while not reply.endswith(b"}"):
+        part = client.recv(10_000)
+        assert part, reply
+        reply += part
+    return reply
+
+
+def workers(server: Server) -> list[int]:
+    """Return the process ids of the workers."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    if not children.exists():
+        pytest.skip("this kernel does not list children in /proc")
+    return [int(pid) for pid in children.read_text().split()]
 
 
 def run_to_end(

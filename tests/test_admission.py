@@ -12,41 +12,8 @@ from pathlib import Path
 import pytest
 
 from inferer import ModelInferer
-from tests import tiny
-from tests.apps import HeldApp, comes_to, held_app, metric, until, waiting
-from tests.server import Server, serving
-from tests.test_reload import workers
-
-
-@pytest.fixture
-def shared_bundle(tmp_path: Path) -> Path:
-    """The tiny bundle under a scheme whose texts may share runs."""
-    return tiny.write_bundle(tmp_path / "shared", quantization={"scheme": "int8-token", "quantized_matmuls": 0})
-
-
-@pytest.fixture
-def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HeldApp:
-    """The application whose model can be held."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    return held_app(tmp_path)
-
-
-def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.socket:
-    """Return a connection on which a request for /predict was sent, or the part of it that `body` is."""
-    client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    client.sendall(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
-    return client
-
-
-def whole(client: socket.socket) -> bytes:
-    """Return a whole JSON reply: its head and its body may come apart."""
-    reply = b""
-    while not reply.endswith(b"}"):
-        part = client.recv(10_000)
-        assert part, reply
-        reply += part
-    return reply
+from tests.apps import HeldApp, comes_to, metric, until, waiting
+from tests.server import Server, raw, serving, whole, workers
 
 
 def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
@@ -305,6 +272,7 @@ def test_what_is_no_http_is_refused_in_our_form_and_not_logged(
         error = json.loads(body)
         assert (error["error_type"], len(error["request_id"])) == ("BadRequest", 32)
         until(lambda: any("refused what is no HTTP" in line["message"] for line in server.logged()))
+        assert b"X-Content-Type-Options: nosniff\r\n" in head
         assert "sekret" not in server.log.read_text()
         assert b"sekret" not in reply
 

@@ -17,8 +17,7 @@ from inferer import ModelInferer
 from service import create_app
 from service.metrics import NAMES
 from tests.apps import comes_to, metric, until
-from tests.server import ROOT, Server, serving
-from tests.test_reload import workers
+from tests.server import ROOT, Server, serving, workers
 
 TEXTS = ["good", "bad", "bad bad", "good " * 9]  # the last has 11 tokens, of which 8 are read
 

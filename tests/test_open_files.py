@@ -15,9 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps import until
-from tests.server import ROOT, serving
-from tests.test_admission import whole
-from tests.test_reload import workers
+from tests.server import ROOT, Server, serving, whole, workers
 
 _ASK = """
 import resource, sys
@@ -55,6 +53,13 @@ def test_too_few_files_for_the_threads_is_refused() -> None:
     assert "72 threads need more than 172 open files and the limit is 128" in ended.stderr.splitlines()[-1]
 
 
+def _idle(server: Server, count: int, stack: contextlib.ExitStack) -> list[socket.socket]:
+    """Return connections that have said nothing for longer than those to which room is not denied."""
+    clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(count)]
+    time.sleep(2.5)
+    return clients
+
+
 def test_idle_connections_make_room_for_new_ones(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,8 +67,7 @@ def test_idle_connections_make_room_for_new_ones(
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 300")
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         (worker,) = workers(server)
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(300)]
-        time.sleep(2.5)
+        idle = _idle(server, 300, stack)
         for _ in range(3):
             assert server.request("GET", "/health/live").status == 200  # on a connection of its own
         assert idle[0].recv(1) == b""
@@ -79,8 +83,7 @@ def test_connections_that_are_reset_while_room_is_made_harm_nobody(
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 100")
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         (worker,) = workers(server)
-        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(92)]
-        time.sleep(2.5)
+        idle = _idle(server, 92, stack)
         for one in range(0, 90, 10):
             os.kill(worker, signal.SIGSTOP)  # so that both come in one round of its poller
             for client in idle[one : one + 10]:

@@ -19,15 +19,7 @@ from service.master import Bundles
 from service.settings import from_env
 from tests import tiny
 from tests.apps import until
-from tests.server import ROOT, Server, serving
-
-
-def workers(server: Server) -> list[int]:
-    """Return the process ids of the workers."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    if not children.exists():
-        pytest.skip("this kernel does not list children in /proc")
-    return [int(pid) for pid in children.read_text().split()]
+from tests.server import ROOT, Server, serving, workers
 
 
 def hup(server: Server, saying: str) -> dict[str, object]:

@@ -22,8 +22,8 @@ from inferer import ModelInferer
 from tests import tiny
 from tests.apps import comes_to, until
 from tests.load import Plan, Result, run_in_child
-from tests.server import Server, serving
-from tests.test_reload import point, workers
+from tests.server import Server, serving, workers
+from tests.test_reload import point
 
 FULL = os.environ.get("SOAK") == "1"
 CLIENTS = 32
