@@ -12,25 +12,38 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from inferer.errors import BundleError, shown
 from inferer.golden import GoldenText, read_golden
+from inferer.manifest import (
+    MANIFEST,
+    MULTI_LABEL,
+    SINGLE_LABEL,
+    Platt,
+    Windows,
+    abstain_threshold_of,
+    field,
+    platt_of,
+    read_json,
+    temperature_of,
+    thresholds_of,
+    windows_of,
+)
 from inferer.onnx_file import external_files
 
-FORMAT_VERSION = 2
-MANIFEST = "inferer.json"
+FORMAT_VERSION = 3
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 INT8_MODEL = "model_quantized.onnx"
 FP32_MODEL = "model.onnx"
 MODEL_CARD = "README.md"
 PICTURE = "quantization.png"
+RELIABILITY = "reliability.png"
 
-SINGLE_LABEL = "single_label_classification"
-MULTI_LABEL = "multi_label_classification"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
-TRUNCATIONS = ("head", "error")
+HEAD, HEAD_TAIL, WINDOWS, ERROR = "head", "head_tail", "windows", "error"
+TRUNCATIONS = (HEAD, HEAD_TAIL, WINDOWS, ERROR)
 # One activation scale a token: an answer does not depend on its batch.
 INT8_TOKEN = "int8-token"  # noqa: S105 - a token of text
 # onnxruntime's own dynamic int8, one activation scale a tensor: an answer would depend on its batch.
@@ -40,9 +53,6 @@ SCHEMES = (INT8_TOKEN, INT8_TENSOR, FP32)
 
 _OWN_HASH = "manifest_sha256"
 DEFAULT_THRESHOLD = 0.5
-_HIGHEST_TEMPERATURE = 1000  # far above any that was ever fitted; every score is the same there
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,9 @@ class Bundle:
 
     labels: names in the order of the logits. max_length: tokens read of a text, special tokens
     included; max_positions: the most that the architecture could read. thresholds: one per label for
-    multi-label, None for single-label. vocab_size: token ids that the model has embeddings for, from 0;
-    pad_token_id is one of them.
-    golden: texts with their logits at export. manifest: inferer.json whole, for those who report it.
+    multi-label, None for single-label, which may have abstain_threshold, the score below which no label is named.
+    temperature, platt: what makes the scores of a calibrated model say how often they are right. vocab_size: token ids
+    that the model has embeddings for, from 0; pad_token_id is one of them. golden: texts with their logits at export. manifest: inferer.json whole, for those who report it.
     """
 
     path: Path
@@ -62,8 +72,11 @@ class Bundle:
     max_length: int
     max_positions: int
     truncation: str
+    windows: Windows
     thresholds: Mapping[str, float] | None
+    abstain_threshold: float | None
     temperature: float
+    platt: Mapping[str, Platt] | None
     scheme: str
     vocab_size: int
     pad_token_id: int
@@ -112,7 +125,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise BundleError(folder, what)
-    manifest = _read_json(folder, MANIFEST)
+    manifest = read_json(folder, MANIFEST)
     version = manifest.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise BundleError(
@@ -124,23 +137,18 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
             folder, f"{MANIFEST} is damaged or was edited: its values are not those that {_OWN_HASH} vouches for"
         )
     _check_files(folder, manifest)
-    config = _read_json(folder, CONFIG)
+    config = read_json(folder, CONFIG)
     labels = labels_of(config.get("id2label"), folder)
-    problem_type = _field(folder, manifest, "problem_type", str, PROBLEM_TYPES)
+    problem_type = field(folder, manifest, "problem_type", str, PROBLEM_TYPES)
     if config.get("problem_type") != problem_type:
         raise BundleError(
             folder,
             f"problem_type is {shown(config.get('problem_type'))} in {CONFIG} but '{problem_type}' in {MANIFEST}",
         )
-    max_positions = _field(folder, manifest, "max_positions", int)
-    max_length = _field(folder, manifest, "max_length", int)
+    max_positions = field(folder, manifest, "max_positions", int)
+    max_length = field(folder, manifest, "max_length", int)
     if not 3 <= max_length <= max_positions:
         raise BundleError(folder, f"max_length is {max_length}, expected 3 to max_positions ({max_positions})")
-    temperature = _field(folder, manifest, "temperature", (int, float))
-    if not 0 < temperature <= _HIGHEST_TEMPERATURE:
-        raise BundleError(
-            folder, f"temperature is {shown(temperature)}, expected a number above 0, at most {_HIGHEST_TEMPERATURE}"
-        )
     vocab_size = config.get("vocab_size")
     if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < 1:
         raise BundleError(folder, f"vocab_size is {shown(vocab_size)} in {CONFIG}, expected the number of token ids")
@@ -156,9 +164,12 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         problem_type=problem_type,
         max_length=max_length,
         max_positions=max_positions,
-        truncation=_field(folder, manifest, "truncation", str, TRUNCATIONS),
-        thresholds=_thresholds(folder, manifest, labels, problem_type),
-        temperature=float(temperature),
+        truncation=field(folder, manifest, "truncation", str, TRUNCATIONS),
+        windows=windows_of(folder, manifest, max_length),
+        thresholds=thresholds_of(folder, manifest, labels, problem_type),
+        abstain_threshold=abstain_threshold_of(folder, manifest, problem_type),
+        temperature=temperature_of(folder, manifest),
+        platt=platt_of(folder, manifest, labels, problem_type),
         scheme=scheme,
         vocab_size=vocab_size,
         pad_token_id=pad_token_id,
@@ -186,7 +197,7 @@ def labels_of(id2label: object, folder: Path) -> tuple[str, ...]:
 
 
 def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    files = _field(folder, manifest, "files", dict)
+    files = field(folder, manifest, "files", dict)
     for name in (CONFIG, TOKENIZER):
         if name not in files:
             raise BundleError(folder, f"{MANIFEST} does not list {name}")
@@ -221,52 +232,5 @@ def _check_self_contained(folder: Path, name: str) -> None:
 
 
 def _scheme(folder: Path, manifest: Mapping[str, Any]) -> str:
-    quantization = _field(folder, manifest, "quantization", dict)
-    return _field(folder, quantization, "scheme", str, SCHEMES)
-
-
-def _thresholds(
-    folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
-) -> dict[str, float] | None:
-    given = manifest.get("thresholds")
-    if problem_type == SINGLE_LABEL:
-        if given is not None:
-            raise BundleError(folder, f"{MANIFEST}: thresholds is {shown(given)}, expected null for {SINGLE_LABEL}")
-        return None
-    if not isinstance(given, dict) or set(given) != set(labels):
-        raise BundleError(
-            folder, f"{MANIFEST}: thresholds is {shown(given)}, expected a number for each of {', '.join(labels)}"
-        )
-    for label, threshold in given.items():
-        number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-        if not number or not 0 <= threshold <= 1:
-            raise BundleError(folder, f"thresholds: {shown(threshold)} for '{label}', expected a number 0 to 1")
-    return {label: float(given[label]) for label in labels}
-
-
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(folder, f"{name} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(folder, f"{name} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise BundleError(folder, f"{name} holds a {type(value).__name__}, expected a JSON object")
-    return value
-
-
-def _field(
-    folder: Path,
-    manifest: Mapping[str, Any],
-    name: str,
-    kind: type[_T] | tuple[type[_T], ...],
-    allowed: tuple[str, ...] | None = None,
-) -> _T:
-    value = manifest.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        names = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-        raise BundleError(folder, f"{MANIFEST}: {name} is {shown(value)}, expected {names}")
-    if allowed is not None and value not in allowed:
-        raise BundleError(folder, f"{MANIFEST}: {name} is {shown(value)}, expected one of {', '.join(allowed)}")
-    return value
+    quantization = field(folder, manifest, "quantization", dict)
+    return field(folder, quantization, "scheme", str, SCHEMES)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inferer.batching import MAX_BATCH_TOKENS, Batcher, Patience
-from inferer.bundle import (
-    DEFAULT_THRESHOLD,
-    FP32,
-    MULTI_LABEL,
-    SINGLE_LABEL,
-    TOKENIZER,
-    TRUNCATIONS,
-    Bundle,
-    read_bundle,
-)
+from inferer.bundle import DEFAULT_THRESHOLD, FP32, TOKENIZER, TRUNCATIONS, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, check_thresholds, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
@@ -31,7 +23,8 @@ from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
 from inferer.golden import ENFORCE, MODES
 from inferer.loading import check_shape, load
-from inferer.scoring import Prediction, activate, to_prediction
+from inferer.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.scoring import Choice, Prediction, Read, activate, calibration_of, pool, to_prediction
 from inferer.session import Session
 
 _WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
@@ -46,8 +39,8 @@ _TEXTS_AT_ONCE = 256
 class CallOptions:
     """The choices of one call; None means the bundle's own.
 
-    top_k: how many scores to return. truncation: "head" or "error". threshold: for multi-label, one
-    number for every label or a mapping of labels to numbers.
+    top_k: how many scores to return. truncation: "head", "head_tail", "windows" or "error". threshold:
+    for multi-label, one number for every label or a mapping of labels to numbers.
     """
 
     top_k: int | None = None
@@ -112,7 +105,7 @@ class ModelInferer:
         self._apply(overrides)
         model = self.bundle.model_path(quantize=quantize)
         self.scheme = self.bundle.scheme if quantize else FP32
-        self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length)
+        self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length, self.bundle.windows.overlap)
         pad_id = self.bundle.pad_token_id
         self._session, self.exact_because, self.golden_check, self.alone_because = load(
             self.bundle,
@@ -142,6 +135,13 @@ class ModelInferer:
         if self.max_length > bundle.max_positions:
             raise ConfigError(
                 "config.max_length", self.max_length, f"at most the model's {bundle.max_positions} tokens"
+            )
+        self.calibration = calibration_of(bundle.temperature, bundle.platt)
+        self.abstain_threshold = bundle.abstain_threshold
+        fitted = self.calibration is not None or self.abstain_threshold is not None
+        if fitted and self.problem_type != bundle.problem_type:
+            raise ConfigError(
+                "config.problem_type", self.problem_type, f"{bundle.problem_type}, which this bundle is calibrated for"
             )
         self.thresholds: dict[str, float] | None = None
         if self.problem_type == MULTI_LABEL:
@@ -225,7 +225,8 @@ class ModelInferer:
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
         options = self.check_options(CallOptions(truncation=truncation))
-        return self.batcher.run([self._encode(text, options, Timings())]).rows[0]
+        encodings = self._read(text, options, Timings())
+        return self._pooled(self.batcher.run(encodings).rows, encodings)
 
     def check_options(self, options: CallOptions) -> CallOptions:
         """Return `options` if this model allows them; raises ConfigError naming the option."""
@@ -251,30 +252,46 @@ class ModelInferer:
         several: bool = False,
     ) -> list[Prediction]:
         """Encode, run and score `texts`; a TextError carries the index of its text when there are `several`."""
-        encodings = []
+        readings: list[tuple[Encoding, ...]] = []
         for index, text in enumerate(texts):
             try:
-                encodings.append(self._encode(text, options, timings))
+                readings.append(self._read(text, options, timings))
             except TextError as error:
                 if several:
                     raise error.at(index) from None
                 raise
-        answer = self.batcher.run(encodings, patience)
+        answer = self.batcher.run([encoding for reading in readings for encoding in reading], patience)
         timings.queue_s += answer.queue_s
         timings.infer_s += answer.infer_s
-        return [self._score(row, encoding, options) for row, encoding in zip(answer.rows, encodings, strict=True)]
+        rows = iter(answer.rows)
+        return [self._score(list(islice(rows, len(reading))), reading, options) for reading in readings]
 
-    def _score(self, logits: NDArray[np.float32], encoding: Encoding, options: CallOptions) -> Prediction:
-        scores = activate(logits, self.problem_type, self.bundle.temperature)
+    def _score(
+        self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding], options: CallOptions
+    ) -> Prediction:
+        logits = self._pooled(rows, reading)
+        scores = activate(logits, self.problem_type, self.calibration)
         if not np.isfinite(scores).all():
             raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
         thresholds = self.thresholds
         if thresholds is not None and isinstance(options.threshold, Mapping):
             thresholds = dict(options.threshold)
-        return to_prediction(scores, self.labels, thresholds, options.top_k, (encoding.num_tokens, encoding.truncated))
+        windows = len(reading) if self._truncation(options) == WINDOWS else None
+        choice = Choice(thresholds, self.abstain_threshold, options.top_k)
+        return to_prediction(
+            scores, self.labels, choice, Read(reading[0].num_tokens, reading[0].truncated, windows)
+        )
 
-    def _encode(self, text: str, options: CallOptions, timings: Timings) -> Encoding:
+    def _pooled(
+        self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding]
+    ) -> NDArray[np.float32]:
+        return pool(rows, [window.own_tokens for window in reading], self.bundle.windows.pooling)
+
+    def _truncation(self, options: CallOptions) -> str:
+        return options.truncation or self.bundle.truncation
+
+    def _read(self, text: str, options: CallOptions, timings: Timings) -> tuple[Encoding, ...]:
         started = time.perf_counter()
-        encoding = self._encoder.encode(text, options.truncation or self.bundle.truncation)
+        reading = self._encoder.read(text, self._truncation(options))
         timings.tokenize_s += time.perf_counter() - started
-        return encoding
+        return reading

@@ -1,18 +1,46 @@
-"""Logits to a prediction: activation by problem type, temperature, thresholds. Pure numpy.
+"""Logits to a prediction: windows pooled, calibration, activation by problem type, thresholds. Pure numpy.
 
 The problem type decides between softmax and sigmoid, never the number of logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle import SINGLE_LABEL
+from inferer.manifest import MAX, SINGLE_LABEL, Platt
+
+
+class Calibration(NamedTuple):
+    """What is done to logits before they become scores: times scale, plus bias; float64, each [labels] or a scalar."""
+
+    scale: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How scores become labels.
+
+    thresholds: one a label, None for single-label. abstain_below: the score of the best label below which
+    single-label names none; None where it always names one. top_k: how many scores are listed; None lists all.
+    """
+
+    thresholds: Mapping[str, float] | None = None
+    abstain_below: float | None = None
+    top_k: int | None = None
+
+
+class Read(NamedTuple):
+    """What was read of a text: its tokens before any cut, whether some went unread, windows where it was read so."""
+
+    num_tokens: int
+    truncated: bool
+    windows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +51,8 @@ class Prediction:
     (single-label), or every label at or above its threshold, best first, possibly none (multi-label).
     scores: every label's score in the model's order, or with `top_k` the best ones, best first.
     num_tokens: tokens of the whole text, special tokens included. truncated: whether some went unread.
+    windows: in how many the text was read; None where it was not read so. abstained: whether the best score was too
+    low for a label to be named, so that `labels` is empty; None where the model always names one.
     """
 
     label: str
@@ -31,10 +61,12 @@ class Prediction:
     scores: Mapping[str, float]
     num_tokens: int
     truncated: bool
+    windows: int | None = None
+    abstained: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain types, in the order of the wire format."""
-        return {
+        """Return the prediction as plain types, in the order of the wire format; what is None is left out."""
+        values = {
             "label": self.label,
             "score": self.score,
             "labels": list(self.labels),
@@ -42,6 +74,8 @@ class Prediction:
             "num_tokens": self.num_tokens,
             "truncated": self.truncated,
         }
+        optional = {"windows": self.windows, "abstained": self.abstained}
+        return values | {name: value for name, value in optional.items() if value is not None}
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -59,39 +93,63 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
     return scores
 
 
-def activate(logits: NDArray[Any], problem_type: str, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return the scores [labels] of `logits` [labels], float64 in 0 to 1.
+def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Calibration | None:
+    """Return what a bundle's temperature and `platt`, in the order of the logits, do to logits; None for nothing.
 
-    temperature divides the logits first (Guo et al., arXiv 1706.04599); 1 leaves them alone.
+    Temperature scaling: Guo et al., arXiv 1706.04599. Scale and bias a label: Platt, Advances in Large Margin
+    Classifiers (1999).
     """
-    scaled = logits.astype(np.float64) / temperature
+    if temperature == 1 and platt is None:
+        return None
+    scale, bias = np.array(1 / temperature), np.array(0.0)
+    if platt is None:
+        return Calibration(scale, bias)
+    scales, biases = ([getattr(one, name) for one in platt.values()] for name in ("scale", "bias"))
+    return Calibration(scale * np.array(scales), np.array(biases))
+
+
+def activate(
+    logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None
+) -> NDArray[np.float64]:
+    """Return the scores [labels] of `logits` [labels], float64 in 0 to 1."""
+    scaled = logits.astype(np.float64)
+    if calibration is not None:
+        scaled = scaled * calibration.scale + calibration.bias
     return softmax(scaled) if problem_type == SINGLE_LABEL else sigmoid(scaled)
 
 
-def to_prediction(
-    scores: NDArray[np.float64],
-    labels: tuple[str, ...],
-    thresholds: Mapping[str, float] | None,
-    top_k: int | None,
-    cut: tuple[int, bool],
-) -> Prediction:
-    """Return the prediction for `scores` [labels].
+def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: str) -> NDArray[np.float32]:
+    """Return the logits [labels] of a text that was read in windows, from theirs, a row [labels] each.
 
-    thresholds: None for single-label. cut: the encoding's (num_tokens, truncated). Equal scores keep
-    the model's order.
+    "mean" weighs each window by its length in tokens of the text, "max" takes each label's highest logit. One window's
+    logits stay as they are.
     """
+    if len(rows) == 1:
+        return rows[0]
+    if pooling == MAX:
+        highest: NDArray[np.float32] = np.max(rows, axis=0)
+        return highest
+    mean: NDArray[np.float64] = np.average(np.array(rows, dtype=np.float64), axis=0, weights=lengths)
+    return mean.astype(np.float32)
+
+
+def to_prediction(scores: NDArray[np.float64], labels: tuple[str, ...], choice: Choice, read: Read) -> Prediction:
+    """Return the prediction for `scores` [labels]. Equal scores keep the model's order."""
     order = [int(i) for i in np.argsort(-scores, kind="stable")]
     best = order[0]
-    if thresholds is None:
-        chosen: tuple[str, ...] = (labels[best],)
+    abstained = None if choice.abstain_below is None else bool(scores[best] < choice.abstain_below)
+    if choice.thresholds is not None:
+        chosen = tuple(labels[i] for i in order if scores[i] >= choice.thresholds[labels[i]])
     else:
-        chosen = tuple(labels[i] for i in order if scores[i] >= thresholds[labels[i]])
-    listed = range(len(labels)) if top_k is None else order[:top_k]
+        chosen = () if abstained else (labels[best],)
+    listed = range(len(labels)) if choice.top_k is None else order[: choice.top_k]
     return Prediction(
         label=labels[best],
         score=float(scores[best]),
         labels=chosen,
         scores={labels[i]: float(scores[i]) for i in listed},
-        num_tokens=cut[0],
-        truncated=cut[1],
+        num_tokens=read.num_tokens,
+        truncated=read.truncated,
+        windows=read.windows,
+        abstained=abstained,
     )

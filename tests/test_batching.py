@@ -25,7 +25,7 @@ BAD = 99  # a token on which the model fails
 def encoding(*ids: int) -> Encoding:
     """Return the encoding of a text with these token ids."""
     array = np.array(ids, dtype=np.int64)
-    return Encoding(array, np.ones_like(array), np.zeros_like(array), len(ids), False)
+    return Encoding(array, np.ones_like(array), np.zeros_like(array), len(ids), False, len(ids))
 
 
 def of_length(length: int, first: int = 1) -> Encoding:

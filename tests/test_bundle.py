@@ -80,15 +80,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"format_version": 1}, "format_version 1, this version reads 2; export it again"),
-        ({"format_version": 3}, "format_version 3, this version reads 2"),
+        ({"format_version": 1}, "format_version 1, this version reads 3; export it again"),
+        ({"format_version": 4}, "format_version 4, this version reads 3"),
         ({"format_version": None}, "format_version None"),
         ({"problem_type": "regression"}, "problem_type is 'regression', expected one of single_label"),
         ({"problem_type": MULTI_LABEL}, "is 'single_label_classification' in config.json but 'multi_label"),
         ({"max_length": 17}, "max_length is 17, expected 3 to max_positions"),
         ({"max_length": "8"}, "max_length is '8', expected int"),
         ({"max_length": True}, "max_length is True, expected int"),
-        ({"truncation": "tail"}, "truncation is 'tail', expected one of head, error"),
+        ({"truncation": "tail"}, "truncation is 'tail', expected one of head, head_tail, windows, error"),
         ({"temperature": float("inf")}, "temperature is inf, expected a number above 0, at most 1000"),
         ({"temperature": 10**400}, "expected a number above 0, at most 1000"),
         ({"format_version": True}, "format_version True"),

@@ -121,9 +121,11 @@ def test_another_mode_is_refused(tiny_bundle: Path, value: Any) -> None:
 
 def test_what_the_config_overrides_does_not_disturb_the_check(tmp_path: Path) -> None:
     """Other labels, another problem type and fewer tokens by config, or a temperature, change nothing in the check."""
-    folder = tiny.write_bundle(tmp_path / "b", temperature=3.0)
-    config = {"labels": ["x", "y", "z"], "problem_type": MULTI_LABEL, "max_length": 4}
-    assert ModelInferer(folder, config).golden_check == GoldenCheck("passed", 4, 0, 0, 0.0)
+    config = {"labels": ["x", "y", "z"], "max_length": 4}
+    passed = GoldenCheck("passed", 4, 0, 0, 0.0)
+    folder = tiny.write_bundle(tmp_path / "a")
+    assert ModelInferer(folder, {**config, "problem_type": MULTI_LABEL}).golden_check == passed
+    assert ModelInferer(tiny.write_bundle(tmp_path / "b", temperature=3.0), config).golden_check == passed
 
 
 def test_a_temperature_hides_no_difference(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferer.bundle import MULTI_LABEL, SINGLE_LABEL
-from inferer.scoring import activate, to_prediction
+from inferer.scoring import Choice, Read, activate, calibration_of, to_prediction
 
 LABELS = ("a", "b", "c")
 logits = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20).map(lambda v: np.array(v, np.float32))
@@ -31,7 +31,7 @@ def test_multi_label_is_sigmoid_even_of_one_logit() -> None:
 
 def test_temperature_divides_the_logits() -> None:
     """A temperature of 2 halves the logits."""
-    hot = activate(np.array([0.0, 2 * math.log(3)], np.float32), SINGLE_LABEL, temperature=2.0)
+    hot = activate(np.array([0.0, 2 * math.log(3)], np.float32), SINGLE_LABEL, calibration_of(2.0, None))
     assert hot == pytest.approx([0.25, 0.75], abs=1e-7)
 
 
@@ -54,7 +54,7 @@ def test_scores_keep_the_order_of_the_logits(values: np.ndarray) -> None:
 
 def test_labels_stay_in_the_models_order() -> None:
     """Scores come in the model's order, sorted neither by name nor by score."""
-    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), ("z", "y", "x"), None, None, (4, False))
+    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), ("z", "y", "x"), Choice(), Read(4, False))
     assert list(prediction.scores.items()) == [("z", 0.2), ("y", 0.3), ("x", 0.5)]
     assert (prediction.label, prediction.score, prediction.labels) == ("x", 0.5, ("x",))
 
@@ -62,35 +62,35 @@ def test_labels_stay_in_the_models_order() -> None:
 def test_multi_label_lists_labels_at_or_above_their_threshold_best_first() -> None:
     """A multi-label prediction names the labels at or above their threshold, best first."""
     thresholds = {"a": 0.2, "b": 0.9, "c": 0.6}
-    prediction = to_prediction(np.array([0.2, 0.8, 0.6]), LABELS, thresholds, None, (4, False))
+    prediction = to_prediction(np.array([0.2, 0.8, 0.6]), LABELS, Choice(thresholds), Read(4, False))
     assert prediction.labels == ("c", "a")
     assert (prediction.label, prediction.score) == ("b", 0.8)
 
 
 def test_multi_label_may_name_no_label() -> None:
     """With no score at its threshold, labels is empty."""
-    prediction = to_prediction(np.array([0.1, 0.2, 0.3]), LABELS, dict.fromkeys(LABELS, 0.5), None, (4, False))
+    prediction = to_prediction(np.array([0.1, 0.2, 0.3]), LABELS, Choice(dict.fromkeys(LABELS, 0.5)), Read(4, False))
     assert prediction.labels == ()
     assert prediction.label == "c"
 
 
 def test_top_k_gives_the_best_scores_first() -> None:
     """top_k 2 gives the two best scores, best first."""
-    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, None, 2, (4, False))
+    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(top_k=2), Read(4, False))
     assert list(prediction.scores.items()) == [("c", 0.5), ("b", 0.3)]
-    assert len(to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, None, 99, (4, False)).scores) == 3
+    assert len(to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(top_k=99), Read(4, False)).scores) == 3
 
 
 def test_equal_scores_keep_the_models_order() -> None:
     """Of equal scores, the earlier label comes first."""
-    prediction = to_prediction(np.array([0.4, 0.4, 0.2]), LABELS, None, 2, (4, False))
+    prediction = to_prediction(np.array([0.4, 0.4, 0.2]), LABELS, Choice(top_k=2), Read(4, False))
     assert prediction.label == "a"
     assert list(prediction.scores) == ["a", "b"]
 
 
 def test_as_dict_holds_plain_python_types() -> None:
     """The wire format holds plain Python types: no numpy type, no tuple."""
-    answer = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, None, None, (4, True)).as_dict()
+    answer = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(), Read(4, True)).as_dict()
     assert list(answer) == ["label", "score", "labels", "scores", "num_tokens", "truncated"]
     assert [type(v) for v in answer.values()] == [str, float, list, dict, int, bool]
     assert {type(v) for v in answer["scores"].values()} == {float}
