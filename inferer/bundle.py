@@ -63,7 +63,8 @@ class Bundle:
     included; max_positions: the most that the architecture could read. thresholds: one per label for
     multi-label, None for single-label, which may have abstain_threshold, the score below which no label is named.
     temperature, platt: what makes the scores of a calibrated model say how often they are right. vocab_size: token ids
-    that the model has embeddings for, from 0; pad_token_id is one of them. golden: texts with their logits at export. manifest: inferer.json whole, for those who report it.
+    that the model has embeddings for, from 0; pad_token_id is one of them. golden: texts with their logits at export.
+    manifest: inferer.json whole, for those who report it.
     """
 
     path: Path
