@@ -278,13 +278,9 @@ class ModelInferer:
             thresholds = dict(options.threshold)
         windows = len(reading) if self._truncation(options) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
-        return to_prediction(
-            scores, self.labels, choice, Read(reading[0].num_tokens, reading[0].truncated, windows)
-        )
+        return to_prediction(scores, self.labels, choice, Read(reading[0].num_tokens, reading[0].truncated, windows))
 
-    def _pooled(
-        self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding]
-    ) -> NDArray[np.float32]:
+    def _pooled(self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding]) -> NDArray[np.float32]:
         return pool(rows, [window.own_tokens for window in reading], self.bundle.windows.pooling)
 
     def _truncation(self, options: CallOptions) -> str:

@@ -108,9 +108,7 @@ def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Cal
     return Calibration(scale * np.array(scales), np.array(biases))
 
 
-def activate(
-    logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None
-) -> NDArray[np.float64]:
+def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> NDArray[np.float64]:
     """Return the scores [labels] of `logits` [labels], float64 in 0 to 1."""
     scaled = logits.astype(np.float64)
     if calibration is not None:
