@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         TextTooLongError,
         WaitError,
     )
+    from inferer.explain import Explanation
     from inferer.model import ModelInferer
     from inferer.scoring import Prediction
 
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigError",
     "DeadlineError",
     "EmptyTextError",
+    "Explanation",
     "GoldenCheckError",
     "InfererError",
     "ModelInferer",
@@ -52,6 +54,7 @@ __all__ = [
 _HOMES = {
     "Bundle": "inferer.bundle",
     "read_bundle": "inferer.bundle",
+    "Explanation": "inferer.explain",
     "ModelInferer": "inferer.model",
     "Prediction": "inferer.scoring",
 }

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
+from inferer.bundle import TRUNCATIONS
 from inferer.errors import InfererError, TextError
+from inferer.explain import MAX_PARTS, Explanation
 from inferer.golden import ENFORCE, MODES
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
-
-_BAR_WIDTH = 24
-_SHOWN_LABELS = 5
+from inferer.screen import drawn, explained
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -28,12 +28,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object a line, as POST /predict answers")
     parser.add_argument("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
     parser.add_argument("--top-k", type=int, help="how many scores (default: all; 5 for a person)")
-    parser.add_argument("--truncation", help='"head" or "error" (default: the bundle\'s)')
+    parser.add_argument(
+        "--truncation", metavar="HOW", help=f"of long texts: {', '.join(TRUNCATIONS)} (default: the bundle's)"
+    )
+    explain = parser.add_argument_group("instead of the answer, why")
+    explain.add_argument("--explain", action="store_true", help="what each word contributes, by leaving words out")
+    explain.add_argument("--label", help="to which label (default: the best one)")
+    explain.add_argument("--max-parts", type=int, help=f"into how many parts a text is divided at most ({MAX_PARTS})")
     parser.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
     parser.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
     parser.add_argument("--golden-check", choices=MODES, default=ENFORCE, help=f"of the stored texts ({ENFORCE})")
     parser.add_argument("--threads", type=int, help="onnxruntime threads (default: the CPU quota)")
     return parser
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Return the arguments; ends with code 2 and one line for options that do not go together."""
+    parser = _parser()
+    args = parser.parse_intermixed_args(argv)  # so that options may stand between bundle and texts
+    useless = ("top_k", "threshold") if args.explain else ("label", "max_parts")
+    for name in useless:
+        if getattr(args, name) is not None:
+            flag = "--" + name.replace("_", "-")
+            parser.error(f"{flag} is not for an explanation" if args.explain else f"{flag} needs --explain")
+    return args
 
 
 class _ClosedStreamError(Exception):
@@ -55,22 +73,6 @@ def _check_bytes(text: str) -> None:
         raise TextError(f"byte 0x{ord(bad) - 0xDC00:02x} is not UTF-8")
 
 
-def _for_person(text: str, prediction: Prediction) -> str:
-    width = max(len(label) for label in prediction.scores)
-    best_first = sorted(prediction.scores.items(), key=lambda pair: -pair[1])[:_SHOWN_LABELS]
-    lines = [text if len(text) <= 100 else text[:99] + "…"]
-    for label, score in best_first:
-        mark = "*" if label in prediction.labels else " "
-        lines.append(f" {mark} {label:<{width}}  {score:7.2%}  {'█' * round(score * _BAR_WIDTH)}")
-    if len(prediction.scores) > _SHOWN_LABELS:
-        lines.append(f"   … and {len(prediction.scores) - _SHOWN_LABELS} more labels (--json shows all)")
-    if not prediction.labels:
-        lines.append("   no label reaches its threshold")
-    if prediction.truncated:
-        lines.append(f"   note: the text has {prediction.num_tokens} tokens; only the first ones were read")
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
     """Print an answer or an error for each text as it comes; return how many failed."""
     if sys.stdout is None:
@@ -81,7 +83,7 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
     for number, text in enumerate(tqdm(texts, unit="text", disable=not watched), start=1):
         try:
             _check_bytes(text)
-            prediction = model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
+            answer = _ask(model, text, args)
         except TextError as error:
             failed += 1
             if args.json:
@@ -90,10 +92,17 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
                 print(f"line {number}: {error}", file=sys.stderr)
             continue
         if args.json:
-            print(json.dumps(prediction.as_dict()), flush=True)
+            print(json.dumps(answer.as_dict()), flush=True)
         else:
-            print(_for_person(text, prediction), flush=True)
+            print(drawn(text, answer) if isinstance(answer, Prediction) else explained(text, answer), flush=True)
     return failed
+
+
+def _ask(model: ModelInferer, text: str, args: argparse.Namespace) -> Prediction | Explanation:
+    if args.explain:
+        most = MAX_PARTS if args.max_parts is None else args.max_parts
+        return model.explain(text, label=args.label, truncation=args.truncation, max_parts=most)
+    return model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal or a file that cannot show a bar or a text's letters
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_intermixed_args(argv)  # so that options may stand between bundle and texts
+    args = _arguments(argv)
     try:
         model = ModelInferer(
             args.bundle, args.config, not args.fp32, intra_op_threads=args.threads, golden_check=args.golden_check

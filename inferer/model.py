@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from inferer.batching import MAX_BATCH_TOKENS, Batcher, Patience
-from inferer.bundle import DEFAULT_THRESHOLD, FP32, TOKENIZER, TRUNCATIONS, WINDOWS, Bundle, read_bundle
+from inferer.batching import MAX_BATCH_TOKENS, Answer, Batcher, Patience
+from inferer.bundle import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
-from inferer.config import Config, check_thresholds, read_config, spread_thresholds
+from inferer.config import Config, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
+from inferer.explain import MAX_PARTS, Explanation, Reading, occlude
 from inferer.golden import ENFORCE, MODES
 from inferer.loading import check_shape, load
 from inferer.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
 from inferer.scoring import Choice, Prediction, Read, activate, calibration_of, pool, to_prediction
 from inferer.session import Session
 
@@ -33,28 +34,6 @@ _WARM_UP_TEXT = "a short text, once through the whole model before anybody waits
 _RUNS_AT_ONCE = 16
 # Texts whose tokens are held in memory together; enough for runs of texts of like length.
 _TEXTS_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """The choices of one call; None means the bundle's own.
-
-    top_k: how many scores to return. truncation: "head", "head_tail", "windows" or "error". threshold:
-    for multi-label, one number for every label or a mapping of labels to numbers.
-    """
-
-    top_k: int | None = None
-    truncation: str | None = None
-    threshold: float | Mapping[str, float] | None = None
-
-
-@dataclass(slots=True)
-class Timings:
-    """Where the time of a call went, in seconds: making tokens, waiting for runs, in runs (shared with others)."""
-
-    tokenize_s: float = 0.0
-    queue_s: float = 0.0
-    infer_s: float = 0.0
 
 
 class ModelInferer:
@@ -180,7 +159,7 @@ class ModelInferer:
         Raises TextError (empty, not Unicode, too long with truncation "error") or ConfigError (an
         option that is not allowed).
         """
-        options = self.check_options(CallOptions(top_k, truncation, threshold))
+        options = self._checked(CallOptions(top_k, truncation, threshold))
         return self._answer([text], options, Timings(), None)[0]
 
     def predict_batch(
@@ -196,7 +175,7 @@ class ModelInferer:
 
         progress: show a bar on stderr.
         """
-        options = self.check_options(CallOptions(top_k, truncation, threshold))
+        options = self._checked(CallOptions(top_k, truncation, threshold))
         if isinstance(texts, str):
             raise TextError("texts must be several texts, not one str; use predict(text)")
         listed = list(texts)
@@ -218,29 +197,59 @@ class ModelInferer:
 
         Errors as `predict_batch`, and WaitError when `patience` ended before all was run.
         """
-        checked = self.check_options(options)
+        checked = self._checked(options)
         timings = Timings()
         return self._answer(texts, checked, timings, patience, several=True), timings
 
+    def explain(
+        self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int = MAX_PARTS
+    ) -> Explanation:
+        """Return what each word of `text` contributes to `label`, by default the best one, by leaving words out.
+
+        Of a text of more than max_parts words, those that say least go together. Costs about as many runs of the text
+        as there are parts. Errors as `predict`.
+        """
+        return self.explanation(text, ExplainOptions(label, truncation, max_parts))[0]
+
+    def explanation(
+        self, text: str, options: ExplainOptions, patience: Patience | None = None
+    ) -> tuple[Explanation, Timings]:
+        """Return what `explain` does and where the time went; for a server that reports it. Errors as `answer`."""
+        checked = check_explain_options(options, self.labels)
+        timings = Timings()
+        reading = self._read(text, checked, timings, spans=True)
+        known: dict[int, NDArray[np.float32]] = {}  # by the encoding's id; each is held by `every`
+        every: list[Encoding] = []
+
+        def rows_of(readings: Sequence[Reading]) -> list[list[NDArray[np.float32]]]:
+            new = {id(one): one for one in chain.from_iterable(readings) if id(one) not in known}
+            every.extend(new.values())
+            answer = self.batcher.run(list(new.values()), patience) if new else Answer([], 0.0, 0.0)
+            known.update(zip(new, answer.rows, strict=True))
+            timings.queue_s += answer.queue_s
+            timings.infer_s += answer.infer_s
+            return [[known[id(one)] for one in reading] for reading in readings]
+
+        def scores_of(readings: Sequence[Reading]) -> list[NDArray[np.float64]]:
+            return [self._scores(rows, one) for rows, one in zip(rows_of(readings), readings, strict=True)]
+
+        prediction = self._score(rows_of([reading])[0], reading, checked)
+        label = options.label or prediction.label
+        parts = occlude(text, reading, scores_of, self.labels.index(label), options.max_parts)
+        tokens = sum(len(one.input_ids) for one in every)
+        return (
+            Explanation(prediction, label, prediction.scores[label], tuple(parts), len(every), tokens),
+            timings,
+        )
+
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
-        options = self.check_options(CallOptions(truncation=truncation))
+        options = self._checked(CallOptions(truncation=truncation))
         encodings = self._read(text, options, Timings())
         return self._pooled(self.batcher.run(encodings).rows, encodings)
 
-    def check_options(self, options: CallOptions) -> CallOptions:
-        """Return `options` if this model allows them; raises ConfigError naming the option."""
-        top_k, truncation = options.top_k, options.truncation
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise ConfigError("top_k", top_k, "an integer of at least 1")
-        if truncation is not None and truncation not in TRUNCATIONS:
-            raise ConfigError("truncation", truncation, f"one of {', '.join(TRUNCATIONS)}")
-        threshold = check_thresholds("threshold", options.threshold)
-        if threshold is not None:
-            if self.thresholds is None:
-                raise ConfigError("threshold", threshold, "none: thresholds are for multi-label models")
-            threshold = spread_thresholds("threshold", threshold, self.labels, self.thresholds)
-        return CallOptions(top_k, truncation, threshold)
+    def _checked(self, options: CallOptions) -> CallOptions:
+        return check_options(options, self.labels, self.thresholds)
 
     def _answer(
         self,
@@ -269,10 +278,7 @@ class ModelInferer:
     def _score(
         self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding], options: CallOptions
     ) -> Prediction:
-        logits = self._pooled(rows, reading)
-        scores = activate(logits, self.problem_type, self.calibration)
-        if not np.isfinite(scores).all():
-            raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
+        scores = self._scores(rows, reading)
         thresholds = self.thresholds
         if thresholds is not None and isinstance(options.threshold, Mapping):
             thresholds = dict(options.threshold)
@@ -280,14 +286,21 @@ class ModelInferer:
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
         return to_prediction(scores, self.labels, choice, Read(reading[0].num_tokens, reading[0].truncated, windows))
 
+    def _scores(self, rows: Sequence[NDArray[np.float32]], reading: Reading) -> NDArray[np.float64]:
+        logits = self._pooled(rows, reading)
+        scores = activate(logits, self.problem_type, self.calibration)
+        if not np.isfinite(scores).all():
+            raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
+        return scores
+
     def _pooled(self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding]) -> NDArray[np.float32]:
         return pool(rows, [window.own_tokens for window in reading], self.bundle.windows.pooling)
 
     def _truncation(self, options: CallOptions) -> str:
         return options.truncation or self.bundle.truncation
 
-    def _read(self, text: str, options: CallOptions, timings: Timings) -> tuple[Encoding, ...]:
+    def _read(self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False) -> tuple[Encoding, ...]:
         started = time.perf_counter()
-        reading = self._encoder.read(text, self._truncation(options))
+        reading = self._encoder.read(text, self._truncation(options), spans=spans)
         timings.tokenize_s += time.perf_counter() - started
         return reading

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Request
 
 from inferer.batching import Patience
 from inferer.errors import CallerGoneError, DeadlineError, RunError, shown
-from inferer.model import CallOptions
+from inferer.explain import Explanation
+from inferer.options import CallOptions, ExplainOptions, Timings
 from inferer.scoring import Prediction
 from service.errors import ServiceError
 from service.record import Record, record_of
@@ -28,8 +30,28 @@ def answer(state: State, request: Request, texts: Sequence[str], options: CallOp
     """
     record = record_of(request.environ)
     record.texts = texts
-    try:
+    with _running(state, record):
         predictions, timings = state.inferer.answer(texts, options, _patience(state, request, record))
+    _keep(state, record, predictions, timings)
+    state.metrics.count_predictions(predictions)
+    return predictions
+
+
+def explanation(state: State, request: Request, text: str, options: ExplainOptions) -> Explanation:
+    """Return what each word of `text` contributes to a label. Errors as `answer`."""
+    record = record_of(request.environ)
+    record.texts = [text]
+    with _running(state, record):
+        explained, timings = state.inferer.explanation(text, options, _patience(state, request, record))
+    _keep(state, record, [explained.prediction], timings)
+    return explained
+
+
+@contextmanager
+def _running(state: State, record: Record) -> Iterator[None]:
+    """Note how the runs in the block end, and turn a wait that was too long into its answer."""
+    try:
+        yield
     except (DeadlineError, CallerGoneError) as error:
         gone = isinstance(error, CallerGoneError)
         record.rejected = "caller_gone" if gone else "deadline"
@@ -43,11 +65,13 @@ def answer(state: State, request: Request, texts: Sequence[str], options: CallOp
         state.last_run_failed = True
         raise
     state.last_run_failed = False
+
+
+def _keep(state: State, record: Record, predictions: Sequence[Prediction], timings: Timings) -> None:
     record.timings = timings
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
-    state.metrics.count_predictions(predictions, timings)
-    return predictions
+    state.metrics.count_timings(timings)
 
 
 def _patience(state: State, request: Request, record: Record) -> Patience:

@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from inferer.batching import Batcher
-from inferer.model import Timings
+from inferer.options import Timings
 from inferer.scoring import Prediction
 
 # prometheus_client's own name for it.
@@ -46,6 +46,7 @@ NAMES = frozenset(
         "inferer_batch_size",
         "inferer_input_tokens",
         "inferer_truncated_total",
+        "inferer_abstained_total",
         "inferer_predictions_total",
         "inferer_confidence",
         "inferer_model_info",
@@ -79,6 +80,7 @@ class Metrics:
         self._batch_size = Histogram("inferer_batch_size", "Texts a model run", buckets=_POWERS, registry=own)
         self._tokens = Histogram("inferer_input_tokens", "Tokens a text, before any cut", buckets=_POWERS, registry=own)
         self._truncated = Counter("inferer_truncated", "Texts of which some went unread", registry=own)
+        self._abstained = Counter("inferer_abstained", "Texts that got no label for a low score", registry=own)
         predictions = Counter("inferer_predictions", "Answers by label", ("label",), registry=own)
         self._predictions = {label: predictions.labels(label) for label in labels}
         self._confidence = Histogram("inferer_confidence", "Score of the best label", buckets=_SCORES, registry=own)
@@ -112,11 +114,14 @@ class Metrics:
         if not several:
             self.queue_size.set_function(lambda: batcher.waiting)
 
-    def count_predictions(self, predictions: Iterable[Prediction], timings: Timings) -> None:
-        """Count the answers to one request, and where its time went."""
+    def count_timings(self, timings: Timings) -> None:
+        """Count where the time of one request went."""
         self._stages["tokenize"].observe(timings.tokenize_s)
         self._stages["queue"].observe(timings.queue_s)
         self._stages["infer"].observe(timings.infer_s)
+
+    def count_predictions(self, predictions: Iterable[Prediction]) -> None:
+        """Count the answers to one request."""
         for prediction in predictions:
             self._tokens.observe(prediction.num_tokens)
             self._confidence.observe(prediction.score)
@@ -124,6 +129,8 @@ class Metrics:
                 self._predictions[label].inc()
             if prediction.truncated:
                 self._truncated.inc()
+            if prediction.abstained:
+                self._abstained.inc()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """Return all of it in the format that the `Accept` header asks for, and that format's content type."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import request
 
-from inferer.model import Timings
+from inferer.options import Timings
 
 _KEY = "inferer.record"
 _SAFE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

@@ -43,6 +43,12 @@ def parse_json(data: bytes, kind: type[_T]) -> _T:
         raise ServiceError("Validation", _explain(str(error), body, kind)) from error
 
 
+def check_length(text: str, where: str, most: int) -> None:
+    """Raise ServiceError (Validation) when the text in field `where` has more than `most` characters."""
+    if len(text) > most:
+        raise ServiceError("Validation", f"field '{where}': has {len(text)} characters, at most {most} are allowed")
+
+
 def _bytes(request: Request) -> bytes:
     """Return the whole body; raises RequestEntityTooLarge beyond the limit, however it was sent."""
     limit = request.max_content_length

@@ -15,6 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from inferer import BundleError, ModelInferer, read_bundle
 from inferer.bundle import FP32, MULTI_LABEL, sealed
+from inferer.manifest import Platt
 from tests import tiny
 
 GOOD = tiny.GOLDEN[0]
@@ -93,6 +94,15 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"temperature": 10**400}, "expected a number above 0, at most 1000"),
         ({"format_version": True}, "format_version True"),
         ({"temperature": 0}, "temperature is 0, expected a number above 0"),
+        ({"windows": None}, "windows is None, expected dict"),
+        ({"windows": {"overlap": 2, "pooling": "sum"}}, "pooling is 'sum', expected one of mean, max"),
+        ({"windows": {"overlap": 8, "pooling": "mean"}}, "windows.overlap is 8, expected 0 to 7 tokens"),
+        ({"windows": {"overlap": -1, "pooling": "mean"}}, "windows.overlap is -1, expected 0 to 7 tokens"),
+        ({"windows": {"pooling": "mean"}}, "overlap is None, expected int"),
+        ({"abstain_threshold": 1.5}, "abstain_threshold is 1.5, expected a number 0 to 1"),
+        ({"abstain_threshold": True}, "abstain_threshold is True, expected a number 0 to 1"),
+        ({"abstain_threshold": float("nan")}, "abstain_threshold is nan, expected a number 0 to 1"),
+        ({"platt": {"pos": {"scale": 1, "bias": 0}}}, "platt is .*, expected null for single_label"),
         ({"quantization": {"scheme": "int4"}}, "scheme is 'int4'"),
         ({"quantization": {"scheme": "fp32"}, "golden": FP32_GOLDEN}, "has no fp32 model"),
         ({"golden": None}, "golden is None, expected a list of at least one text"),
@@ -163,6 +173,40 @@ def test_wrong_thresholds_are_refused(tmp_path: Path, thresholds: object, proble
     """A multi-label manifest must have exactly one number from 0 to 1 for each label."""
     folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, thresholds=thresholds)
     with pytest.raises(BundleError, match=problem):
+        read_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [0.5, {"scale": 1}, {"scale": 0, "bias": 0}, {"scale": -1, "bias": 0}, {"scale": 1, "bias": "0"},
+     {"scale": 1, "bias": float("nan")}, {"scale": True, "bias": 0}, {"scale": 1, "bias": 10**400},
+     {"scale": float("inf"), "bias": 0}, {"scale": 1, "bias": 0, "more": 0}],
+)  # fmt: skip
+def test_a_wrong_platt_scaling_is_refused_by_label(tmp_path: Path, wrong: object) -> None:
+    """Each label's scale must be a number above 0 and its bias a number, and nothing else may stand beside them."""
+    platt = {"pos": {"scale": 2, "bias": -1}, "neg": wrong, "other": {"scale": 1, "bias": 0}}
+    folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=platt)
+    with pytest.raises(BundleError, match="platt: .* for 'neg', expected a scale above 0, at most 1000, and a bias"):
+        read_bundle(folder)
+
+
+def test_platt_scaling_must_name_every_label(tmp_path: Path) -> None:
+    """Platt scaling for some of the labels, or for others, is refused with their names; for all it is read by label."""
+    one = {"scale": 2, "bias": -1}
+    for given in ({"pos": one}, {"pos": one, "neg": one, "nobody": one}, [one]):
+        folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=given)
+        with pytest.raises(BundleError, match="expected scale and bias for each of pos, neg, other"):
+            read_bundle(folder)
+    every = {"other": {"scale": 3, "bias": 0}, "neg": one, "pos": one}
+    platt = read_bundle(tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=every)).platt
+    assert platt == {"pos": Platt(2, -1), "neg": Platt(2, -1), "other": Platt(3, 0)}
+    assert list(platt) == ["pos", "neg", "other"], "in the order of the logits"
+
+
+def test_a_multi_label_bundle_does_not_abstain(tmp_path: Path) -> None:
+    """An abstain threshold in a multi-label manifest is refused: each label has a threshold of its own there."""
+    folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, abstain_threshold=0.5)
+    with pytest.raises(BundleError, match="abstain_threshold is 0.5, expected null for multi_label_classification"):
         read_bundle(folder)
 
 

@@ -35,7 +35,7 @@ def test_a_person_sees_labels_with_bars(tiny_bundle: Path) -> None:
 
 def test_a_person_is_told_of_a_cut_and_of_no_label(tiny_bundle: Path, multi_bundle: Path) -> None:
     """A person is told when a text was cut, and when no label reaches its threshold."""
-    assert "10 tokens; only the first" in run(str(tiny_bundle), "good " * 8).stdout.decode()
+    assert "10 tokens, more than are read; it was cut" in run(str(tiny_bundle), "good " * 8).stdout.decode()
     assert "no label reaches its threshold" in run(str(multi_bundle), "good", "--threshold", "0.99").stdout.decode()
 
 
@@ -103,7 +103,7 @@ def test_a_terminal_without_unicode_still_gets_an_answer(tiny_bundle: Path) -> N
         (("nowhere", "good"), "inferer: bundle nowhere: does not exist"),
         (("BUNDLE", "good", "--top-k", "0"), "top_k: 0 is not allowed"),
         (("BUNDLE", "good", "--fp32"), "--keep-fp32"),
-        (("BUNDLE", "good", "--truncation", "tail"), "'tail' is not allowed; expected one of head, error"),
+        (("BUNDLE", "good", "--truncation", "tail"), "'tail' is not allowed; expected one of head, head_tail"),
         (("BUNDLE", "good", "--config", "none.json"), "none.json"),
     ],
 )

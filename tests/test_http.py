@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from inferer import ModelInferer
-from tests.apps import until
+from tests import tiny
+from tests.apps import comes_to, until
 from tests.server import Reply, Server, serving
 
 JSON = "application/json"
@@ -125,6 +126,23 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
     assert info["versions"]["onnxruntime"]
 
 
+def test_abstaining_and_windows_over_http(tmp_path: Path) -> None:
+    """A bundle that abstains and reads in windows answers with both fields, tells both in /info, and is counted."""
+    changes = {"abstain_threshold": 0.6, "truncation": "windows", "temperature": 1.5}
+    folder = tiny.write_bundle(tmp_path / "b", **changes)
+    model = ModelInferer(folder)
+    with serving(folder, tmp_path / "log") as server:
+        for text in ("good bad", "good", "bad " * 9):
+            assert server.predict({"text": text}).json() == model.predict(text).as_dict()
+        unsure = server.predict({"text": "good bad"}).json()
+        assert (unsure["labels"], unsure["abstained"], unsure["windows"]) == ([], True, 1)
+        info = server.request("GET", "/info").json()
+        assert (info["truncation"], info["windows"]) == ("windows", {"overlap": 2, "pooling": "mean"})
+        assert info["abstain_threshold"] == 0.6
+        assert info["calibration"] == {"temperature": 1.5, "platt": None, "report": None}
+        comes_to(server, 2, "inferer_abstained_total")
+
+
 # --- the error table -----------------------------------------------------------------------------------
 
 
@@ -160,7 +178,7 @@ def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
         ({"texts": ["good", "x" * 1001]}, ("field 'texts[1]'", "1001 characters")),
         ({"text": "good " * 9, "truncation": "error"}, ("field 'text'", "11 tokens", "at most 8")),
         ({"texts": ["good", "good " * 9], "truncation": "error"}, ("field 'texts[1]'", "11 tokens")),
-        ({"text": "good", "truncation": "windows"}, ("field 'truncation': 'windows'", "head, error")),
+        ({"text": "good", "truncation": "tail"}, ("field 'truncation': 'tail'", "head, head_tail, windows, error")),
         ({"text": "good", "truncation": 1}, ("field 'truncation': 1", "Expected str")),
         ({"text": "good", "top_k": 0}, ("field 'top_k': 0", ">= 1")),
         ({"text": "good", "top_k": "2"}, ("field 'top_k': '2'", "Expected int")),

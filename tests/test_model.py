@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from inferer import BundleError, ConfigError, EmptyTextError, ModelInferer, RunError, TextError, TextTooLongError
+from inferer.bundle import MULTI_LABEL
 from tests import tiny
 
 E2 = math.exp(2)
@@ -198,3 +199,42 @@ def test_many_threads_get_the_answers_they_would_get_alone(demo_bundle: Path) ->
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(ask, range(16)))
     assert wrong == []
+
+
+# --- calibration, thresholds, abstaining ---------------------------------------------------------------
+
+
+def test_a_temperature_changes_scores_and_no_label(tmp_path: Path, model: ModelInferer) -> None:
+    """A bundle with a temperature answers with the scores of the divided logits, and with the labels of before."""
+    calibrated = ModelInferer(tiny.write_bundle(tmp_path / "b", temperature=2.0))
+    cool = calibrated.predict("good good bad")
+    exp = np.exp([2.0, 1.0, 0.0])
+    assert list(cool.scores.values()) == pytest.approx(list(exp / exp.sum()))
+    assert cool.labels == model.predict("good good bad").labels
+    assert calibrated.logits("good good bad").tolist() == [4, 2, 0], "logits are the model's own"
+
+
+def test_platt_scaling_comes_before_the_thresholds(tmp_path: Path) -> None:
+    """Each label's threshold is held against its calibrated score."""
+    platt = {"pos": {"scale": 1, "bias": -2}, "neg": {"scale": 1, "bias": 1}, "other": {"scale": 1, "bias": 0}}
+    folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=platt)
+    answer = ModelInferer(folder).predict("good")  # logits 2, 0, 0
+    assert answer.scores == pytest.approx({"pos": 0.5, "neg": 1 / (1 + np.exp(-1)), "other": 0.5})
+    assert (answer.label, answer.labels) == ("neg", ("neg", "pos", "other"))
+
+
+def test_a_model_that_abstains_says_so(tmp_path: Path) -> None:
+    """Below its abstain threshold a model names no label, above it the best; both say which, and have all scores."""
+    model = ModelInferer(tiny.write_bundle(tmp_path / "b", abstain_threshold=0.6))
+    unsure, sure = model.predict_batch(["good bad", "good"])
+    assert (unsure.labels, unsure.abstained, unsure.label, len(unsure.scores)) == ((), True, "pos", 3)
+    assert (sure.labels, sure.abstained) == (("pos",), False)
+
+
+def test_a_calibrated_bundle_keeps_its_problem_type(tmp_path: Path) -> None:
+    """A config cannot make another problem type of a bundle whose scores were fitted, or which abstains, for one."""
+    for number, fitted in enumerate(({"temperature": 2.0}, {"abstain_threshold": 0.6})):
+        folder = tiny.write_bundle(tmp_path / str(number), **fitted)
+        with pytest.raises(ConfigError, match="config.problem_type: .*, which this bundle is calibrated for"):
+            ModelInferer(folder, {"problem_type": MULTI_LABEL})
+        assert ModelInferer(folder, {"labels": ["x", "y", "z"]}).predict("bad").label == "y"

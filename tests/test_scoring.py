@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferer.bundle import MULTI_LABEL, SINGLE_LABEL
+from inferer.manifest import Platt
 from inferer.scoring import Choice, Read, activate, calibration_of, to_prediction
 
 LABELS = ("a", "b", "c")
@@ -33,6 +34,34 @@ def test_temperature_divides_the_logits() -> None:
     """A temperature of 2 halves the logits."""
     hot = activate(np.array([0.0, 2 * math.log(3)], np.float32), SINGLE_LABEL, calibration_of(2.0, None))
     assert hot == pytest.approx([0.25, 0.75], abs=1e-7)
+
+
+def test_platt_scales_and_shifts_each_label() -> None:
+    """Each label's logit is multiplied by its own scale, and its own bias added, before the sigmoid."""
+    platt = {"a": Platt(2.0, 0.0), "b": Platt(1.0, -math.log(3))}
+    scores = activate(np.array([math.log(3) / 2, 2 * math.log(3)], np.float32), MULTI_LABEL, calibration_of(1.0, platt))
+    assert scores == pytest.approx([0.75, 0.75], abs=1e-7)
+
+
+def test_nothing_is_done_to_the_logits_of_a_model_that_is_not_calibrated() -> None:
+    """A temperature of 1 without scales is no calibration at all, so that no bit of a score can change."""
+    assert calibration_of(1.0, None) is None
+
+
+@given(logits, st.floats(0.01, 1000))
+def test_a_temperature_keeps_the_order(values: np.ndarray, temperature: float) -> None:
+    """Whatever the temperature, no label overtakes another, and the scores sum to 1."""
+    scores = activate(values, SINGLE_LABEL, calibration_of(temperature, None))
+    assert (np.diff(scores[np.argsort(values, kind="stable")]) >= 0).all()
+    assert scores.sum() == pytest.approx(1.0, abs=1e-12)
+
+
+@given(logits, st.floats(1e-3, 100), st.floats(-100, 100))
+def test_platt_keeps_the_order_within_a_label(values: np.ndarray, scale: float, bias: float) -> None:
+    """Of two texts, the one with a label's higher logit never has its lower score."""
+    calibration = calibration_of(1.0, {"a": Platt(scale, bias)})
+    scores = [activate(np.array([value]), MULTI_LABEL, calibration)[0] for value in np.sort(values)]
+    assert (np.diff(scores) >= 0).all()
 
 
 @given(logits)
@@ -94,3 +123,14 @@ def test_as_dict_holds_plain_python_types() -> None:
     assert list(answer) == ["label", "score", "labels", "scores", "num_tokens", "truncated"]
     assert [type(v) for v in answer.values()] == [str, float, list, dict, int, bool]
     assert {type(v) for v in answer["scores"].values()} == {float}
+
+
+def test_a_best_score_below_the_abstain_threshold_names_no_label() -> None:
+    """Below the threshold `labels` is empty and `abstained` true; at it the label is named; the scores stay."""
+    scores = np.array([0.2, 0.3, 0.5])
+    below = to_prediction(scores, LABELS, Choice(abstain_below=0.51), Read(4, False))
+    assert (below.labels, below.abstained, below.label, below.score) == ((), True, "c", 0.5)
+    assert below.as_dict()["abstained"] is True
+    at = to_prediction(scores, LABELS, Choice(abstain_below=0.5), Read(4, False))
+    assert (at.labels, at.abstained) == (("c",), False)
+    assert "abstained" not in to_prediction(scores, LABELS, Choice(), Read(4, False)).as_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response
@@ -33,7 +34,14 @@ def info() -> Response:
             "problem_type": model.problem_type,
             "max_length": model.max_length,
             "truncation": model.bundle.truncation,
+            "windows": asdict(model.bundle.windows),
             "thresholds": model.thresholds,
+            "abstain_threshold": model.abstain_threshold,
+            "calibration": {
+                "temperature": manifest["temperature"],
+                "platt": manifest.get("platt"),
+                "report": manifest.get("calibration"),
+            },
             "quantization": {
                 **manifest["quantization"],
                 "running": model.scheme,

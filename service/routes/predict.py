@@ -9,12 +9,12 @@ from flask import Blueprint, Request, Response, request
 from msgspec import UNSET, UnsetType
 
 from inferer.errors import TextError
-from inferer.model import CallOptions
+from inferer.options import CallOptions
 from service.answering import answer
 from service.errors import ServiceError
 from service.reply import json_response
 from service.state import State, current_state
-from service.wire import parse_json, read_body
+from service.wire import check_length, parse_json, read_body
 
 blueprint = Blueprint("predict", __name__)
 
@@ -52,13 +52,10 @@ def _texts(body: PredictRequest, state: State) -> list[str]:
         raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {given}")
     texts = [body.text] if isinstance(body.text, str) else list(body.texts or ())
     limits = state.settings
-    most = limits.max_text_chars
     if not 1 <= len(texts) <= limits.max_texts:
         raise ServiceError("Validation", f"field 'texts': has {len(texts)} texts, allowed are 1 to {limits.max_texts}")
     for index, text in enumerate(texts):
-        if len(text) > most:
-            where = _place(body, index)
-            raise ServiceError("Validation", f"field '{where}': has {len(text)} characters, at most {most} are allowed")
+        check_length(text, _place(body, index), limits.max_text_chars)
     return texts
 
 
