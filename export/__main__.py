@@ -12,10 +12,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from export.errors import ExportError
 from export.eval_options import add_arguments, read_eval_file
 from export.limits import Limits
+from export.score_options import add_arguments as add_score_arguments
+from export.score_options import read_wishes
 from export.source import find_checkpoint
 from inferer.bundle import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError
+from inferer.manifest import MEAN, POOLINGS
 from training.errors import TrainingError
 from training.output import OutputError, check_target, interrupt_on_signals
 
@@ -38,11 +41,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not say")
     parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
     parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
+    parser.add_argument("--window-overlap", type=_tokens, metavar="TOKENS", help="that windows share (a quarter)")
+    parser.add_argument("--window-pooling", choices=POOLINGS, default=MEAN, help=f"of windows' logits ({MEAN})")
     parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TOKEN, help=f"({INT8_TOKEN})")
     parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     add_arguments(parser)
+    add_score_arguments(parser)
     return parser
+
+
+def _tokens(given: str) -> int:
+    if not given.isdecimal():
+        raise argparse.ArgumentTypeError(f"is {given!r}, expected a number of tokens from 0")
+    return int(given)
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -67,11 +79,21 @@ def main(argv: list[str] | None = None) -> int:
         target = Path(args.bundle)
         check_target(target, MANIFEST, overwrite=args.overwrite)
         source = find_checkpoint(args.checkpoint)
-        texts = read_eval_file(args)
+        texts, wishes = read_eval_file(args), read_wishes(args)
         limits = Limits(args.max_accuracy_drop, args.min_agreement)
-        from export.pipeline import Choices, export  # torch takes seconds to import
+        from export.pipeline import export  # torch takes seconds to import
+        from export.plan import Choices
 
-        choices = Choices(args.scheme, args.truncation, keep_fp32=args.keep_fp32, eval_file=texts, limits=limits)
+        choices = Choices(
+            args.scheme,
+            args.truncation,
+            args.window_overlap,
+            args.window_pooling,
+            keep_fp32=args.keep_fp32,
+            eval_file=texts,
+            limits=limits,
+            wishes=wishes,
+        )
         guard = export(source, target, config, choices)
     except (ExportError, OutputError, InfererError, TrainingError) as error:
         print(f"export: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The user's own texts, to measure int8 on: what is read of a CSV, and how it fits the model. No torch."""
+"""The user's own texts, to measure on and to fit to: what is read of a CSV, and how it fits the model. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from export.errors import ExportError
-from inferer.bundle import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle import ERROR, HEAD, MULTI_LABEL, SINGLE_LABEL, WINDOWS
 from inferer.encoding import Encoder
 from inferer.errors import TextError
 from training.csv_file import parse_csv
@@ -38,8 +38,8 @@ class EvalSet:
     """Texts to run, their labels, and how they came out of the file.
 
     labels_from: the columns of the labels. truth: bool [texts, labels] in the model's order, None when no
-    labels were read. rows: in the file. cut: texts of which only the first tokens are read. left_out: rows
-    that a bundle with truncation "error" would refuse.
+    labels were read. row_numbers: each text's in the file, from 1. rows: in the file. truncation: the bundle's. cut:
+    texts of which only a part is read. left_out: rows that a bundle with truncation "error" would refuse.
     """
 
     name: str
@@ -47,7 +47,9 @@ class EvalSet:
     labels_from: tuple[str, ...]
     texts: tuple[str, ...]
     truth: np.ndarray | None
+    row_numbers: tuple[int, ...]
     rows: int
+    truncation: str
     cut: int
     left_out: int
 
@@ -63,13 +65,13 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     faults, kept, cut = [], [], 0
     for i, text in enumerate(dataset.texts):
         try:
-            longer = encoder.encode(text, "head").truncated
+            longer = encoder.encode(text, HEAD).truncated
         except TextError as error:
             faults.append(f"row {i + 1}, column '{file.columns.text_column}': {error}")
             continue
-        if not longer or truncation == "head":
+        if not longer or truncation != ERROR:
             kept.append(i)
-            cut += longer
+            cut += longer and truncation != WINDOWS
     if faults:
         raise DataError(file.path, faults)
     if not kept:
@@ -83,7 +85,9 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
         labels_from=(file.columns.label_column,) if file.columns.label_column else file.columns.label_columns,
         texts=tuple(dataset.texts[i] for i in kept),
         truth=None if truth is None else truth[kept],
+        row_numbers=tuple(i + 1 for i in kept),
         rows=len(dataset),
+        truncation=truncation,
         cut=cut,
         left_out=len(dataset) - len(kept),
     )

@@ -11,27 +11,43 @@ import numpy as np
 from tqdm import tqdm
 
 from export.errors import ExportError
+from export.f1 import macro_f1
 from export.figures import Figure, bootstrapped, resampled_sums, wilson
 from inferer.bundle import SINGLE_LABEL
 from inferer.cpu import available_cpus
 from inferer.encoding import Encoder
-from inferer.scoring import activate
+from inferer.manifest import MEAN
+from inferer.scoring import Calibration, activate, pool
 from inferer.session import Session
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a text is read, as the bundle will: its encoder, what becomes of long texts, and how windows are pooled."""
+
+    encoder: Encoder
+    truncation: str
+    pooling: str = MEAN
+
+
+@dataclass(frozen=True)
 class Rule:
-    """How logits become labels, as the bundle will: the problem type and, for multi-label, each label's threshold."""
+    """How logits become labels, as the bundle will: the problem type, for multi-label each label's threshold.
+
+    calibration: what is done to logits before they become scores; None for nothing.
+    """
 
     problem_type: str
     thresholds: tuple[float, ...] | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
 class Answers:
     """One model's answers: logits and scores, float [texts, labels], and the labels it names, bool of that shape.
 
-    Single-label names the best one, multi-label every label at or above its threshold.
+    Logits are calibrated ones where the rule calibrates. Single-label names the best label, whether or not the bundle
+    would abstain; multi-label every label at or above its threshold.
     """
 
     logits: np.ndarray
@@ -39,28 +55,35 @@ class Answers:
     chosen: np.ndarray
 
 
-def run_texts(model: Path, encoder: Encoder, texts: Sequence[str], what: str | None) -> np.ndarray:
+def run_texts(model: Path, reading: Reading, texts: Sequence[str], what: str | None) -> np.ndarray:
     """Return the logits [texts, labels] of the ONNX file `model`, each text run alone, as serving runs it.
 
-    what: the words on the progress bar; None shows none. Long texts are cut to their first tokens. Raises
-    ExportError for logits that are not finite.
+    what: the words on the progress bar; None shows none. Raises ExportError for logits that are not finite.
     """
     session = Session(model, available_cpus())
     bar = tqdm(texts, desc=what, unit="text", leave=False, file=sys.stderr, position=1, disable=what is None)
-    logits = np.stack([session.run(encoder.encode(text, "head")) for text in bar])
+    logits = np.stack([_run(session, reading, text) for text in bar])
     if not np.isfinite(logits).all():
         row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
         raise ExportError(f"{model.name}: the logits of text {row + 1} are not finite: {logits[row].tolist()}")
     return logits
 
 
+def _run(session: Session, reading: Reading, text: str) -> np.ndarray:
+    parts = reading.encoder.read(text, reading.truncation)
+    return pool([session.run(part) for part in parts], [part.own_tokens for part in parts], reading.pooling)
+
+
 def answers_of(logits: np.ndarray, rule: Rule) -> Answers:
-    """Return the answers that `logits` [texts, labels] mean under `rule`."""
-    scores = np.stack([activate(row, rule.problem_type) for row in logits])
+    """Return the answers that `logits` [texts, labels], as the model gives them, mean under `rule`."""
+    calibration = rule.calibration
+    scores = np.stack([activate(row, rule.problem_type, calibration) for row in logits])
     if rule.thresholds is None:
         chosen = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
     else:
         chosen = scores >= np.array(rule.thresholds)
+    if calibration is not None:
+        logits = logits.astype(np.float64) * calibration.scale + calibration.bias
     return Answers(logits, scores, chosen)
 
 
@@ -122,16 +145,12 @@ def compare(fp32: Answers, int8: Answers, truth: np.ndarray | None, problem_type
 def _macro_f1s(labels: int) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return the macro-F1 of fp32, of int8, and the first less the second, as functions of the columns' sums."""
 
-    def macro_f1(sums: np.ndarray, model: int) -> np.ndarray:
+    def of_model(sums: np.ndarray, model: int) -> np.ndarray:
         blocks = [sums[..., 3 + i * labels : 3 + (i + 1) * labels] for i in range(5)]
-        true, chosen, hits = blocks[0], blocks[1 + 2 * model], blocks[2 + 2 * model]
-        carried = true > 0  # a resample may have lost a rare label; it is left out there
-        f1 = np.where(carried, 2 * hits / np.maximum(true + chosen, 1), 0.0)
-        count = carried.sum(axis=-1)
-        return np.where(count > 0, f1.sum(axis=-1) / np.maximum(count, 1), np.nan)
+        return macro_f1(blocks[0], blocks[1 + 2 * model], blocks[2 + 2 * model])
 
     return {
-        "fp32": lambda sums: macro_f1(sums, 0),
-        "int8": lambda sums: macro_f1(sums, 1),
-        "drop": lambda sums: macro_f1(sums, 0) - macro_f1(sums, 1),
+        "fp32": lambda sums: of_model(sums, 0),
+        "int8": lambda sums: of_model(sums, 1),
+        "drop": lambda sums: of_model(sums, 0) - of_model(sums, 1),
     }

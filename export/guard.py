@@ -2,41 +2,50 @@
 
 When a limit is missed a ladder is climbed: the scheme whole, then without its most sensitive layers (the
 worst 1, 2, 4, 8, … stay fp32, then the fewest between the last that missed and the first that held), then
-fp32. What is written is the first rung that holds, which is the smallest.
+fp32. What is written is the first rung that holds, which is the smallest. Each rung is measured under the rule
+that it would be served with: where scores are calibrated, that is fitted to its own answers.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from export.eval_file import EvalSet
-from export.evaluate import Answers, Rule, answers_of, compare, run_texts
+from export.evaluate import Answers, Reading, answers_of, compare, run_texts
 from export.figures import METHOD, Figure
+from export.fit import Fit, FitError, Fitting
 from export.limits import Limits
 from export.sensitivity import Quantizer, Sensitivity, rank_layers, sample_of
 from inferer.bundle import FP32, MULTI_LABEL
-from inferer.encoding import Encoder
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One int8 model that was measured: the layers left in fp32, its figures, and the limits that it misses."""
+    """One int8 model that was measured: the layers left in fp32, its figures, and the limits that it misses.
+
+    fit: how its logits [texts, labels] become labels; fp32, int8: both models' answers by that fit.
+    """
 
     kept: tuple[str, ...]
     quantized: int
     model_bytes: int
     figures: Mapping[str, Figure]
     missed: tuple[str, ...]
-    answers: Answers
+    fit: Fit
+    logits: np.ndarray
+    fp32: Answers
+    int8: Answers
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: the fp32 model, how to quantize it, and its linear layers by name.
+    """What is measured: the fp32 model, how to quantize it, its linear layers by name, how texts are read, a fit made.
 
     int8 is where the whole scheme stands when the guard begins, and the chosen model when it ends.
     """
@@ -46,22 +55,32 @@ class Subject:
     scheme: str
     layers: tuple[str, ...]
     quantizer: Quantizer
-    encoder: Encoder
-    rule: Rule
+    reading: Reading
+    problem_type: str
+    fit: Fitting
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What the guard found. `chosen` is the rung whose model is in the bundle; None when only fp32 holds."""
+    """What the guard found. `chosen` is the rung whose model is in the bundle; None when only fp32 holds.
+
+    fit, logits [texts, labels]: of the model in the bundle.
+    """
 
     texts: EvalSet
     scheme: str
-    multi: bool
+    problem_type: str
     limits: Limits
-    fp32: Answers
     rungs: tuple[Rung, ...]
     chosen: Rung | None
     sensitivity: tuple[Sensitivity, ...]
+    fit: Fit
+    logits: np.ndarray
+
+    @property
+    def multi(self) -> bool:
+        """Return whether the model is multi-label."""
+        return self.problem_type == MULTI_LABEL
 
     @property
     def measured(self) -> Rung:
@@ -87,6 +106,7 @@ class Guard:
             "labels_from": list(texts.labels_from),
             "rows": texts.rows,
             "evaluated": len(texts.texts),
+            "truncation": texts.truncation,
             "cut": texts.cut,
             "left_out": texts.left_out,
             "measured": {"scheme": self.scheme, "kept_fp32": list(self.measured.kept)},
@@ -113,28 +133,44 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
     """Measure int8 on `texts`, climb the ladder where `limits` are missed, and leave the chosen model at subject.int8.
 
     quantized: int8 products of the whole scheme. When only fp32 holds, subject.int8 is gone. Raises
-    ExportError for a model whose logits are not finite.
+    ExportError for a model whose logits are not finite, FitError where no model can be fitted.
     """
-    fp32 = answers_of(run_texts(subject.fp32, subject.encoder, texts.texts, "asking fp32"), subject.rule)
+    problem_type = subject.problem_type
+    fp32 = run_texts(subject.fp32, subject.reading, texts.texts, "asking fp32")
     rungs: list[Rung] = []
 
+    def fitted(model: Path, what: str) -> tuple[Fit, tuple[str, ...]]:
+        try:
+            return subject.fit(model, what), ()
+        except FitError:
+            if not limits.given:
+                raise
+            # The ladder may mend it; it cannot where fp32 has no fit either, and then that is what is raised.
+            return subject.fit(subject.fp32, "fp32"), ("calibration",)
+
     def measure(model: Path, kept: tuple[str, ...], quantized: int) -> Rung:
-        what = f"asking int8, {len(kept)} kept fp32" if kept else "asking int8"
-        answers = answers_of(run_texts(model, subject.encoder, texts.texts, what), subject.rule)
-        figures = compare(fp32, answers, texts.truth, subject.rule.problem_type)
-        rung = Rung(kept, quantized, model.stat().st_size, figures, limits.missed(figures), answers)
+        what = f"int8, {len(kept)} kept fp32" if kept else "int8"
+        logits = run_texts(model, subject.reading, texts.texts, f"asking {what}")
+        fit, unfitted = fitted(model, what)
+        pair = answers_of(fp32, fit.rule), answers_of(logits, fit.rule)
+        figures = compare(*pair, texts.truth, problem_type)
+        missed = (*limits.missed(figures), *unfitted)
+        rung = Rung(kept, quantized, model.stat().st_size, figures, missed, fit, logits, *pair)
         rungs.append(rung)
         return rung
 
+    def found(chosen: Rung | None, ranked: Sequence[Sensitivity] = ()) -> Guard:
+        served = (chosen.fit, chosen.logits) if chosen is not None else (subject.fit(subject.fp32, "fp32"), fp32)
+        return Guard(texts, subject.scheme, problem_type, limits, tuple(rungs), chosen, tuple(ranked), *served)
+
     whole = measure(subject.int8, (), quantized)
-    guard = Guard(texts, subject.scheme, subject.rule.problem_type == MULTI_LABEL, limits, fp32, (), whole, ())
     if not whole.missed:
-        return replace(guard, rungs=tuple(rungs))
+        return found(whole)
     with tempfile.TemporaryDirectory(dir=subject.int8.parent) as folder:
         scratch = Path(folder)
         places = sample_of(len(texts.texts))
-        sample = ([texts.texts[i] for i in places], fp32.logits[places], subject.rule.problem_type)
-        ranked = rank_layers(subject.layers, subject.quantizer, scratch, subject.encoder, sample)
+        sample = ([texts.texts[i] for i in places], fp32[places], problem_type)
+        ranked = rank_layers(subject.layers, subject.quantizer, scratch, subject.reading, sample)
 
         def holds(count: int) -> bool:
             kept = tuple(one.layer for one in ranked[:count])
@@ -147,11 +183,9 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
         fewest = fewest_kept(len(ranked), holds)
         if fewest is None:
             subject.int8.unlink()
-            chosen = None
-        else:
-            (scratch / "held.onnx").replace(subject.int8)
-            chosen = next(rung for rung in rungs if len(rung.kept) == fewest)
-    return replace(guard, rungs=tuple(rungs), chosen=chosen, sensitivity=tuple(ranked))
+            return found(None, ranked)
+        (scratch / "held.onnx").replace(subject.int8)
+    return found(next(rung for rung in rungs if len(rung.kept) == fewest), ranked)
 
 
 def fewest_kept(layers: int, holds: Callable[[int], bool]) -> int | None:

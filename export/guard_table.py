@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inferer.bundle import PICTURE
+from export.tables import Row, card_table, rows_of, screen_table
+from inferer.bundle import HEAD, PICTURE
 
 _ROWS = {
     "agreement": ("same label as fp32", "percent"),
@@ -19,30 +20,12 @@ _ROWS = {
     "largest_change": ("change of a score, largest", "score"),
     "kl": ("KL divergence, nats, mean", "nats"),
 }
-_MULTI = {"agreement": "same set of labels as fp32"}
-_FORMATS = {
-    "percent": lambda value: f"{100 * value:.2f} %",
-    "points": lambda value: f"{100 * value:+.2f} pt",
-    "score": lambda value: f"{value:.4f}",
-    "change": lambda value: f"{value:+.4f}",
-    "nats": lambda value: f"{value:.5f}",
-}
+_MULTI = {"agreement": ("same set of labels as fp32", "percent")}
 
 
-def figure_rows(figures: Mapping[str, Any], *, multi: bool) -> list[tuple[str, str, str, str]]:
+def figure_rows(figures: Mapping[str, Any], *, multi: bool) -> list[Row]:
     """Return a row for each figure that is there: what, value, 95 % interval, n."""
-    rows = []
-    for name, (what, kind) in _ROWS.items():
-        if name not in figures:
-            continue
-        figure, show = figures[name], _FORMATS[kind]
-        interval = "" if figure["low"] is None else _interval(show(figure["low"]), show(figure["high"]))
-        rows.append((_MULTI.get(name, what) if multi else what, show(figure["value"]), interval, str(figure["n"])))
-    return rows
-
-
-def _interval(low: str, high: str) -> str:
-    return f"{low.removesuffix(' %').removesuffix(' pt')} to {high}"  # the unit once
+    return rows_of(figures, {**_ROWS, **(_MULTI if multi else {})})
 
 
 def notes(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
@@ -50,7 +33,8 @@ def notes(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
     labels = f"labels from {_columns(guard['labels_from'])}" if guard["labels_from"] else "no labels read"
     lines = [f"{guard['file']}: texts from {_columns([guard['text_column']])}, {labels}"]
     if guard["cut"]:
-        lines.append(f"{guard['cut']} of {guard['evaluated']} texts are longer than is read: only their beginning was")
+        part = "only their beginning was" if guard["truncation"] == HEAD else "only their beginning and end were"
+        lines.append(f"{guard['cut']} of {guard['evaluated']} texts are longer than is read: {part}")
     if guard["left_out"]:
         lines.append(f"{guard['left_out']} of {guard['rows']} rows are too long for truncation 'error': left out")
     if multi and guard["labels_from"]:
@@ -88,8 +72,7 @@ def screen(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
     lines += [f"    {note}" for note in notes(guard, multi=multi)]
     if not guard["labels_from"]:
         lines.append("    for accuracy, name the column of the labels: --label-column NAME")
-    rows = [("", "", "95 % interval", "n"), *figure_rows(guard["figures"], multi=multi)]
-    lines += [f"    {what:<27}{value:>11}   {interval:<24}{n:>7}".rstrip() for what, value, interval, n in rows]
+    lines += screen_table(figure_rows(guard["figures"], multi=multi))
     limits = limits_in_words(guard)
     if not limits:
         return lines
@@ -108,8 +91,7 @@ def card_section(guard: Mapping[str, Any], *, multi: bool) -> str:
     lines = [f"## {guard['measured']['scheme']} against fp32 on {guard['evaluated']} of the owner's texts", ""]
     if not guard["in_bundle"]:
         lines += ["**int8 missed the limits, so this bundle is fp32.** What int8 would have done:", ""]
-    lines += ["| | | 95 % interval | n |", "| --- | ---: | --- | ---: |"]
-    lines += [f"| {' | '.join(row)} |" for row in figure_rows(guard["figures"], multi=multi)]
+    lines += card_table(figure_rows(guard["figures"], multi=multi))
     lines += ["", f"Read: {'; '.join(notes(guard, multi=multi))}. {guard['intervals']}.", ""]
     if limits := limits_in_words(guard):
         lines += [f"Limits: {limits}.", ""]

@@ -38,6 +38,11 @@ class Limits:
                 f"--min-agreement is {agreement:g}, expected {_LEAST_PERCENT} to 100 per cent (99 means 99 %, not 0.99)"
             )
 
+    @property
+    def given(self) -> bool:
+        """Return whether anything is asked."""
+        return self.max_accuracy_drop is not None or self.min_agreement is not None
+
     def missed(self, figures: Mapping[str, Figure]) -> tuple[str, ...]:
         """Return the names of the figures that miss a limit: accuracy_drop, agreement, both or none."""
         missed = []

@@ -1,4 +1,4 @@
-"""The bundle's README.md: what the model answers, how it was made, and what int8 changed."""
+"""The bundle's README.md: what the model answers, how it was made, what int8 changed, and what a score means."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.checkpoint import Checkpoint
-from export.guard_table import card_section
+from export.guard_table import card_section as guard_section
 from export.parity import Parity
-from inferer.bundle import MULTI_LABEL
+from export.score_table import card_section as score_section
+from export.tables import cell
+from inferer.bundle import ERROR, HEAD, HEAD_TAIL, MULTI_LABEL
+from inferer.manifest import MAX
 
 
 def model_card(
@@ -16,14 +19,15 @@ def model_card(
     quantization: Mapping[str, Any],
     parity: Parity,
     sizes: Mapping[str, int],
-    guard: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
 ) -> str:
-    """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle. guard: as in the manifest."""
+    """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle. facts: fields of the manifest."""
     multi = checkpoint.problem_type == MULTI_LABEL
     count = len(quantization["kept_fp32"])
     kept = f", {count} layer{'' if count == 1 else 's'} kept in fp32" if count else ""
-    measured = "" if guard is None else card_section(guard, multi=multi) + "\n\n"
-    labels = "\n".join(f"| {i} | {_cell(label)} |" for i, label in enumerate(checkpoint.labels))
+    guard = facts["guard"]
+    measured = "" if guard is None else guard_section(guard, multi=multi) + "\n\n"
+    labels = "\n".join(f"| {i} | {cell(label)} |" for i, label in enumerate(checkpoint.labels))
     files = "\n".join(f"| `{name}` | {size / 1e6:.1f} MB |" for name, size in sizes.items())
     kind = checkpoint.problem_type.split("_")[0]
     return f"""---
@@ -34,7 +38,7 @@ pipeline_tag: text-classification
 # {checkpoint.source.resolve().stem}
 
 A {kind}-label text classifier ({checkpoint.model_type}), exported from a PyTorch checkpoint for
-onnxruntime. It reads the first {checkpoint.max_length} tokens of a text.
+onnxruntime. {_how_read(checkpoint.max_length, facts)}
 
 | id | label |
 | --- | --- |
@@ -46,12 +50,27 @@ onnxruntime. It reads the first {checkpoint.max_length} tokens of a text.
 
 Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matrix products{kept}.
 
+{score_section(facts)}
+
 {measured}{_changes(parity)}
 
 Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or ask it from Python:
 `ModelInferer("<this folder>").predict("some text")`. Hugging Face's
 `ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` reads it too.
 """
+
+
+def _how_read(max_length: int, facts: Mapping[str, Any]) -> str:
+    longer = f"a text of more than {max_length} tokens"
+    if facts["truncation"] == HEAD:
+        return f"It reads the first {max_length} tokens of a text."
+    if facts["truncation"] == HEAD_TAIL:
+        return f"Of {longer} it reads that many, the first quarter from its beginning and the rest from its end."
+    if facts["truncation"] == ERROR:
+        return f"It refuses {longer}."
+    overlap, pooling = facts["windows"]["overlap"], facts["windows"]["pooling"]
+    pooled = "each label's highest logit counts" if pooling == MAX else "their logits are averaged by their length"
+    return f"It reads {longer} in windows of that many, which share {overlap} with the one before; {pooled}."
 
 
 def _changes(parity: Parity) -> str:
@@ -74,7 +93,3 @@ few to say how it does on your texts.
 | --- | --- |
 | fp32 ONNX against PyTorch, largest difference of a logit | {parity.fp32_max_difference:.1e} |
 {int8}"""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -82,12 +82,13 @@ def parity_texts(encoder: Encoder) -> list[str]:
     return texts
 
 
-def check_tokenizer(checkpoint: Checkpoint, folder: Path) -> Encoder:
+def check_tokenizer(checkpoint: Checkpoint, folder: Path, overlap: int = 0) -> Encoder:
     """Return the bundle's encoder once it gives the ids that the checkpoint's tokenizer gives.
 
+    overlap: tokens that windows share; the encoder's own is lower where that is more than it can do.
     Training and serving must read a text alike; raises ExportError, with the text, when they do not.
     """
-    encoder = Encoder(folder / TOKENIZER, checkpoint.max_length)
+    encoder = Encoder(folder / TOKENIZER, checkpoint.max_length, overlap)
     for text in parity_texts(encoder):
         expected = checkpoint.tokenizer(text, truncation=True, max_length=checkpoint.max_length)["input_ids"]
         found = encoder.encode(text, "head").input_ids.tolist()

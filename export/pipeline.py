@@ -5,41 +5,28 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from export.checkpoint import TESTED_TYPES, load_checkpoint
-from export.eval_file import EvalFile, eval_set
-from export.evaluate import Rule
+from export.calibration_set import Rows
+from export.checkpoint import TESTED_TYPES, Checkpoint, load_checkpoint
+from export.evaluate import run_texts
+from export.fit import Fit
 from export.golden import choose_golden
 from export.guard import Guard, Subject, guard_int8
-from export.guard_table import screen
-from export.limits import Limits
+from export.guard_table import screen as guard_screen
 from export.onnx_model import to_onnx, token_linears
-from export.parity import Parity, check_parity, check_tokenizer
+from export.parity import Parity, check_parity
+from export.plan import Choices, Plan, make_plan
 from export.quantize import quantize
+from export.score_report import ScoreReport, Served, score_report
+from export.score_table import screen as score_screen
 from export.write import finish, thresholds_for, write_companions
-from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, INT8_TOKEN, PICTURE
+from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, PICTURE, RELIABILITY
 from inferer.config import Config
 from training.output import fresh_folder
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What a user may choose of an export.
-
-    The scheme, what happens to long texts, whether fp32 stays; texts to measure int8 on, and how much it
-    may change there.
-    """
-
-    scheme: str = INT8_TOKEN
-    truncation: str = "head"
-    keep_fp32: bool = False
-    eval_file: EvalFile | None = None
-    limits: Limits = field(default_factory=Limits)
 
 
 def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard | None:
@@ -48,9 +35,8 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
     bar = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
-    steps = tqdm(
-        total=6 + (choices.eval_file is not None), desc="reading the checkpoint", bar_format=bar, file=sys.stderr
-    )
+    total = 6 + choices.guarded + choices.reported
+    steps = tqdm(total=total, desc="reading the checkpoint", bar_format=bar, file=sys.stderr)
 
     def step(what: str) -> None:
         """Count the step before as done, and say what begins."""
@@ -59,24 +45,13 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
 
     with steps, fresh_folder(target) as folder:
         checkpoint = load_checkpoint(path, config)
+        choices.wishes.check_kind(checkpoint.problem_type)
         thresholds = thresholds_for(checkpoint, config)
-        if checkpoint.model_type not in TESTED_TYPES:
-            steps.write(
-                f"note: architecture '{checkpoint.model_type}' is untested here; it is exported if the checks pass",
-                file=sys.stderr,
-            )
-        if checkpoint.labels == tuple(f"LABEL_{i}" for i in range(len(checkpoint.labels))):
-            steps.write(
-                "note: the checkpoint names no labels; they are called LABEL_0, LABEL_1, … "
-                "(give names by --config, in the order of the logits)",
-                file=sys.stderr,
-            )
+        for note in _notes(checkpoint):
+            steps.write(note, file=sys.stderr)
         write_companions(checkpoint, folder)
-        encoder = check_tokenizer(checkpoint, folder)
-        rule = Rule(checkpoint.problem_type, None if thresholds is None else tuple(thresholds.values()))
-        texts = None
-        if choices.eval_file is not None:
-            texts = eval_set(choices.eval_file, checkpoint.labels, rule.problem_type, encoder, choices.truncation)
+        plan = make_plan(checkpoint, folder, choices, thresholds)
+        encoder = plan.reading.encoder
         step("converting to ONNX")
         fp32, int8 = folder / FP32_MODEL, None
         to_onnx(checkpoint.model, fp32)
@@ -91,20 +66,25 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
                 return quantize(fp32, model, linears, choices.scheme, kept)
 
             quantization["quantized_matmuls"] = quantizer(int8)
-            if texts is not None:
+            if choices.guarded:
                 step("comparing on your texts")
                 layers = tuple(linear.name for linear in linears)
-                subject = Subject(fp32, int8, choices.scheme, layers, quantizer, encoder, rule)
-                guard = guard_int8(subject, texts, choices.limits, quantization["quantized_matmuls"])
+                subject = Subject(
+                    fp32, int8, choices.scheme, layers, quantizer, plan.reading, checkpoint.problem_type, plan.fitter
+                )
+                guard = guard_int8(subject, plan.texts, choices.limits, quantization["quantized_matmuls"])
                 quantization = guard.quantization()
                 int8 = None if guard.chosen is None else int8
+        if choices.reported:
+            step("measuring the scores")
+        fit = plan.fitter(int8 or fp32, quantization["scheme"]) if guard is None else guard.fit
+        scores = _score_report(plan, fit, int8 or fp32, guard, quantization["scheme"])
         step("comparing torch, fp32 and int8")
         parity = check_parity(checkpoint, encoder, fp32, int8, choices.scheme)
         step("choosing the golden set")
         golden = choose_golden(checkpoint, encoder, fp32, int8)
         step("writing the bundle")
-        if guard is not None:
-            _draw(guard, rule, folder / PICTURE)
+        _draw(guard, scores, folder)
         if int8 is not None and not choices.keep_fp32:
             fp32.unlink()
         finish(
@@ -114,28 +94,71 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
             parity,
             {
                 "truncation": choices.truncation,
-                "thresholds": thresholds,
+                "windows": {"overlap": encoder.overlap, "pooling": choices.window_pooling},
+                **fit.as_dict(checkpoint.labels),
                 "golden": golden,
                 "guard": None if guard is None else guard.as_dict(),
+                "calibration": scores.calibration,
+                "abstention": scores.abstention,
             },
         )
         steps.update()
-    _report(path, target, parity, guard)
+    _report(path, target, parity, guard, scores)
     return guard
 
 
-def _draw(guard: Guard, rule: Rule, target: Path) -> None:
+def _notes(checkpoint: Checkpoint) -> list[str]:
+    notes = []
+    if checkpoint.model_type not in TESTED_TYPES:
+        notes.append(
+            f"note: architecture '{checkpoint.model_type}' is untested here; it is exported if the checks pass"
+        )
+    if checkpoint.labels == tuple(f"LABEL_{i}" for i in range(len(checkpoint.labels))):
+        notes.append(
+            "note: the checkpoint names no labels; they are called LABEL_0, LABEL_1, … "
+            "(give names by --config, in the order of the logits)"
+        )
+    return notes
+
+
+def _score_report(plan: Plan, fit: Fit, model: Path, guard: Guard | None, scheme: str) -> ScoreReport:
+    """Return the report on the scores of the served `model`; the guard has asked it already, where its texts serve."""
+    texts = plan.texts
+    if plan.rows is not None:
+        reported = plan.rows.reported
+    elif texts is not None and fit.abstain_threshold is not None:
+        reported = Rows(texts.name, texts.texts, texts.truth)
+    else:
+        return ScoreReport()
+    if guard is None or reported.texts is not guard.texts.texts:
+        logits = run_texts(model, plan.reading, reported.texts, f"asking {scheme} to report")
+    else:
+        logits = guard.logits
+    return score_report(Served(scheme, fit, logits), plan.fitter, plan.rows, reported)
+
+
+def _draw(guard: Guard | None, scores: ScoreReport, folder: Path) -> None:
+    if guard is None and scores.calibration is None:
+        return
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache when it is imported
-    from export.picture import draw  # matplotlib is only needed here
+    from export import picture, reliability  # matplotlib is only needed here
 
-    kept = len(guard.measured.kept)
-    title = f"{guard.scheme} against fp32 on {len(guard.texts.texts):,} texts"
-    title += f", {kept} layer{'' if kept == 1 else 's'} kept in fp32" if kept else ""
-    title += " (not in this bundle: limits missed)" if guard.chosen is None else ""
-    draw(guard.fp32, guard.measured.answers, rule.problem_type, title, target)
+    if guard is not None:
+        kept = len(guard.measured.kept)
+        title = f"{guard.scheme} against fp32 on {len(guard.texts.texts):,} texts"
+        title += f", {kept} layer{'' if kept == 1 else 's'} kept in fp32" if kept else ""
+        title += " (not in this bundle: limits missed)" if guard.chosen is None else ""
+        pair = guard.measured.fp32, guard.measured.int8
+        picture.draw(*pair, guard.problem_type, title, folder / PICTURE)
+    if scores.calibration is not None:
+        report = scores.calibration
+        each = "" if report["labels"] is None else f" by {len(report['labels'])} labels"
+        title = f"Calibration of {report['model']}, {report['reported_rows']:,} texts{each} that were not fitted on"
+        eces = (report["figures"]["ece_before"]["value"], report["figures"]["ece_after"]["value"])
+        reliability.draw(scores.before, scores.after, eces, title, folder / RELIABILITY)
 
 
-def _report(path: Path, target: Path, parity: Parity, guard: Guard | None) -> None:
+def _report(path: Path, target: Path, parity: Parity, guard: Guard | None, scores: ScoreReport) -> None:
     lines = [f"wrote {target} from {path} ({_size(target)})"]
     lines.append(f"  fp32 ONNX against torch: logits differ by at most {parity.fp32_max_difference:.1e}")
     if parity.int8_agreement is not None:
@@ -144,9 +167,10 @@ def _report(path: Path, target: Path, parity: Parity, guard: Guard | None) -> No
             f"{parity.int8_mean_change:.4f} on average, {parity.int8_max_change:.4f} at most"
         )
     if guard is not None:
-        lines += screen(guard.as_dict(), multi=guard.multi)
+        lines += guard_screen(guard.as_dict(), multi=guard.multi)
     elif parity.int8_agreement is not None:
         lines.append("  int8 was not checked on your texts; to do it: --eval FILE.csv --label-column NAME")
+    lines += score_screen(scores.calibration, scores.abstention)
     print("\n".join(lines), file=sys.stderr)
 
 

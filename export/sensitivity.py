@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from export.evaluate import divergence, run_texts
-from inferer.encoding import Encoder
+from export.evaluate import Reading, divergence, run_texts
 
 # Enough to tell a layer that matters from one that does not; each layer costs a quantization and these runs.
 SAMPLE = 64
@@ -38,7 +37,7 @@ def rank_layers(
     layers: Sequence[str],
     quantizer: Quantizer,
     scratch: Path,
-    encoder: Encoder,
+    reading: Reading,
     sample: tuple[Sequence[str], np.ndarray, str],
 ) -> list[Sensitivity]:
     """Return every layer with its sensitivity, the most sensitive first; equal ones in the model's order.
@@ -53,7 +52,7 @@ def rank_layers(
     trial = scratch / "one_layer.onnx"
     for layer in bar:
         quantizer(trial, [other for other in layers if other != layer])
-        logits = run_texts(trial, encoder, texts, None)
+        logits = run_texts(trial, reading, texts, None)
         found.append(Sensitivity(layer, float(divergence(fp32_logits, logits, problem_type).mean()), len(texts)))
     trial.unlink(missing_ok=True)
     return sorted(found, key=lambda one: -one.kl)

@@ -64,10 +64,11 @@ def finish(
 ) -> None:
     """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
 
-    options: truncation, thresholds, the golden set and the guard's figures, as the manifest states them.
+    options: how texts are read and logits become labels, the golden set, the guard's figures and those of the scores,
+    as the manifest states them.
     """
     sizes = {name: (folder / name).stat().st_size for name in (INT8_MODEL, FP32_MODEL) if (folder / name).is_file()}
-    card = model_card(checkpoint, quantization, parity, sizes, options.get("guard"))
+    card = model_card(checkpoint, quantization, parity, sizes, options)
     (folder / MODEL_CARD).write_text(card, encoding="utf-8")
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -75,10 +76,6 @@ def finish(
         "problem_type": checkpoint.problem_type,
         "max_length": checkpoint.max_length,
         "max_positions": checkpoint.max_positions,
-        "windows": {"overlap": checkpoint.max_length // 4, "pooling": "mean"},
-        "abstain_threshold": None,
-        "temperature": 1.0,
-        "platt": None,
         **options,
         "quantization": quantization,
         "parity": parity.as_dict(),

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from inferer.bundle import TRUNCATIONS
 from inferer.errors import InfererError, TextError
-from inferer.explain import MAX_PARTS, Explanation
+from inferer.explain import Explanation
 from inferer.golden import ENFORCE, MODES
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = parser.add_argument_group("instead of the answer, why")
     explain.add_argument("--explain", action="store_true", help="what each word contributes, by leaving words out")
     explain.add_argument("--label", help="to which label (default: the best one)")
-    explain.add_argument("--max-parts", type=int, help=f"into how many parts a text is divided at most ({MAX_PARTS})")
+    explain.add_argument("--max-parts", type=int, help="into how many parts a text is divided at most")
     parser.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
     parser.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
     parser.add_argument("--golden-check", choices=MODES, default=ENFORCE, help=f"of the stored texts ({ENFORCE})")
@@ -100,8 +100,7 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
 
 def _ask(model: ModelInferer, text: str, args: argparse.Namespace) -> Prediction | Explanation:
     if args.explain:
-        most = MAX_PARTS if args.max_parts is None else args.max_parts
-        return model.explain(text, label=args.label, truncation=args.truncation, max_parts=most)
+        return model.explain(text, label=args.label, truncation=args.truncation, max_parts=args.max_parts)
     return model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
 
 

@@ -23,7 +23,9 @@ from inferer.encoding import Encoding
 from inferer.scoring import Prediction
 
 METHOD = "occlusion"
-MAX_PARTS = 16
+# By default a text of up to so many words is divided into its words, a longer one into so many parts: either costs at
+# most about twelve predictions of the text (benchmarks/results/explanations.json).
+MOST_WORDS, PARTS = 20, 10
 
 # What stands between white space; of Chinese and Japanese, which are written without it, each character.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
@@ -87,7 +89,7 @@ class _Unit:
 
 
 def occlude(
-    text: str, reading: Reading, run: Callable[[Sequence[Reading]], list[Scores]], place: int, max_parts: int
+    text: str, reading: Reading, run: Callable[[Sequence[Reading]], list[Scores]], place: int, max_parts: int | None
 ) -> list[Part]:
     """Return what the parts of `text`, at most `max_parts`, contribute to the score at `place`.
 
@@ -97,6 +99,8 @@ def occlude(
     owners = [_owners(text, words, encoding) for encoding in reading]
     read = sorted({int(word) for owner in owners for word in owner if word >= 0})
     units = _units(read)
+    if max_parts is None:
+        max_parts = MOST_WORDS if len(units) <= MOST_WORDS else PARTS
     if len(units) > max_parts:
         alone = run([_alone(reading, owners, unit) for unit in (_Unit(0, 0), *units)])
         odds = np.array([_log_odds(scores[place]) for scores in alone])

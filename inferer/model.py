@@ -20,7 +20,7 @@ from inferer.config import Config, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
-from inferer.explain import MAX_PARTS, Explanation, Reading, occlude
+from inferer.explain import Explanation, Reading, occlude
 from inferer.golden import ENFORCE, MODES
 from inferer.loading import check_shape, load
 from inferer.manifest import MULTI_LABEL, SINGLE_LABEL
@@ -202,12 +202,13 @@ class ModelInferer:
         return self._answer(texts, checked, timings, patience, several=True), timings
 
     def explain(
-        self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int = MAX_PARTS
+        self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int | None = None
     ) -> Explanation:
         """Return what each word of `text` contributes to `label`, by default the best one, by leaving words out.
 
-        Of a text of more than max_parts words, those that say least go together. Costs about as many runs of the text
-        as there are parts. Errors as `predict`.
+        Of a text of more than max_parts words, those that say least go together. By default a text of up to 20 words
+        is divided into them, a longer one into at most 10 parts: about as much work as twelve predictions of the text;
+        each further part costs about one. Errors as `predict`.
         """
         return self.explanation(text, ExplainOptions(label, truncation, max_parts))[0]
 

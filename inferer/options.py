@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from inferer.bundle import TRUNCATIONS
 from inferer.config import check_thresholds, spread_thresholds
 from inferer.errors import ConfigError
-from inferer.explain import MAX_PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +25,11 @@ class CallOptions:
 
 @dataclass(frozen=True, slots=True)
 class ExplainOptions:
-    """The choices of an explanation: of which label (None: the best), how a long text is cut, parts at most."""
+    """The choices of an explanation: of which label, how a long text is cut, parts at most; None is the default."""
 
     label: str | None = None
     truncation: str | None = None
-    max_parts: int = MAX_PARTS
+    max_parts: int | None = None
 
 
 @dataclass(slots=True)
@@ -62,7 +61,7 @@ def check_options(options: CallOptions, labels: tuple[str, ...], thresholds: Map
 
 def check_explain_options(options: ExplainOptions, labels: tuple[str, ...]) -> CallOptions:
     """Return those of `options` that are any call's; raises ConfigError naming the one that is not allowed."""
-    if not _is_count(options.max_parts):
+    if options.max_parts is not None and not _is_count(options.max_parts):
         raise ConfigError("max_parts", options.max_parts, "an integer of at least 1")
     if options.label is not None and options.label not in labels:
         raise ConfigError("label", options.label, f"one of the labels {', '.join(labels)}")

@@ -58,12 +58,15 @@ def with_outlier(checkpoint: Path, target: Path, *layers: str) -> Path:
     return folder
 
 
-def with_outlier_embedding(checkpoint: Path, target: Path, token: int) -> Path:
-    """Copy `checkpoint` with a huge embedding for `token`, which no text has: int8-tensor's embeddings drown in it."""
+def with_outlier_embedding(checkpoint: Path, target: Path, token: int, size: float = 3000.0) -> Path:
+    """Copy `checkpoint` with a huge embedding for `token`, which no text has: int8-tensor's embeddings drown in it.
+
+    size: of the embedding, where those of other tokens are about 1.
+    """
     folder = architectures.copy_of(checkpoint, target)
     file = folder / "model.safetensors"
     weights = load_file(file)
     name = next(name for name in weights if name.endswith("word_embeddings.weight"))
-    weights[name][token] = torch.full_like(weights[name][token], 3000.0)
+    weights[name][token] = torch.full_like(weights[name][token], size)
     save_file(weights, file, metadata={"format": "pt"})
     return folder

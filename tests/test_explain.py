@@ -114,6 +114,12 @@ def test_what_matters_stands_for_itself_when_parts_are_few(tmp_path: Path) -> No
     assert [part.words for part in model.explain(text, max_parts=1).parts] == [10]
 
 
+def test_by_default_twenty_words_stand_each_for_itself(demo_model: ModelInferer) -> None:
+    """Without a bound twenty words are twenty parts, and more of them ten."""
+    assert len(demo_model.explain("milk bread " * 10).parts) == 20
+    assert len(demo_model.explain("milk bread " * 10 + "milk").parts) == 10
+
+
 def test_runs_are_bounded_and_stated(demo_model: ModelInferer) -> None:
     """However long the text, what is run is one text a part, the whole, and at most 129 short ones; it is all told."""
     explanation = demo_model.explain("milk and bread " * 300, truncation="windows", max_parts=4)

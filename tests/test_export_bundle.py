@@ -116,16 +116,21 @@ def test_the_manifest_has_the_time_of_its_export(plain: Path) -> None:
 def test_the_manifest_states_the_defaults(plain: Path) -> None:
     """Every fact that serving reads is there, as the checkpoint says or by default."""
     manifest = _manifest(plain)
-    facts = ("format_version", "problem_type", "max_length", "max_positions", "temperature", "truncation", "thresholds")
-    assert {name: manifest[name] for name in facts} == {
-        "format_version": 2,
+    expected = {
+        "format_version": 3,
         "problem_type": "single_label_classification",
         "max_length": 64,
         "max_positions": 64,
         "temperature": 1.0,
+        "platt": None,
         "truncation": "head",
+        "windows": {"overlap": 16, "pooling": "mean"},
         "thresholds": None,
+        "abstain_threshold": None,
+        "calibration": None,
+        "abstention": None,
     }
+    assert {name: manifest[name] for name in expected} == expected
 
 
 def test_the_parity_figures_are_what_a_server_would_measure(kept: Path) -> None:
@@ -352,5 +357,13 @@ def test_a_label_with_a_bar_does_not_break_the_cards_table(tmp_path: Path, bert:
         {"scheme": "fp32", "quantized_matmuls": 0, "kept_fp32": []},
         Parity(1, (2,), 0.0, None, None, None, None),
         {"m": 1},
+        {
+            "truncation": "head",
+            "guard": None,
+            "calibration": None,
+            "abstention": None,
+            "abstain_threshold": None,
+            "thresholds": None,
+        },
     )
     assert "| 0 | a\\|b |\n| 1 | two lines |\n| 2 | c |\n" in card

@@ -9,7 +9,7 @@ from flask import Blueprint, Request, Response, request
 from msgspec import UNSET, UnsetType
 
 from inferer.errors import TextError
-from inferer.explain import MAX_PARTS
+from inferer.explain import MOST_WORDS
 from inferer.options import ExplainOptions
 from service.answering import explanation
 from service.errors import ServiceError
@@ -47,10 +47,12 @@ def explain() -> Response:
 
 def _options(body: ExplainRequest, state: State) -> ExplainOptions:
     """Return the options asked for; a part costs what a text costs, so there may be as many as texts in a request."""
-    parts = MAX_PARTS if isinstance(body.max_parts, UnsetType) else body.max_parts
     most = state.settings.max_texts
-    if parts > most and not isinstance(body.max_parts, UnsetType):
-        raise ServiceError("Validation", f"field 'max_parts': {parts} is not allowed; expected at most {most}")
+    parts = None if most >= MOST_WORDS else most
+    if not isinstance(body.max_parts, UnsetType):
+        parts = body.max_parts
+        if parts > most:
+            raise ServiceError("Validation", f"field 'max_parts': {parts} is not allowed; expected at most {most}")
     label = None if isinstance(body.label, UnsetType) else body.label
     truncation = None if isinstance(body.truncation, UnsetType) else body.truncation
-    return ExplainOptions(label, truncation, min(parts, most))
+    return ExplainOptions(label, truncation, parts)
