@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -298,3 +299,12 @@ def test_names_in_flags_are_split_at_commas(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err == (
         "training: command line: label_columns is ['a', '', 'b'], expected a list of names\n"
     )
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.005, 0.76, 1.0])
+def test_a_calibration_share_that_leaves_no_room_is_refused(share: float) -> None:
+    """The calibration share must leave rows to train on beside the test share; 0 means none, which is the default."""
+    recipe = Recipe(name="x", file=Path("x.csv"), text_column="text", label_column="label")
+    assert check_recipe(recipe).calibration_share == 0
+    with pytest.raises(TrainingError, match=f"calibration_share is {share:g}, expected 0, or 0.01 to 0.75 beside"):
+        check_recipe(replace(recipe, calibration_share=share))

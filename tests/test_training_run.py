@@ -140,10 +140,11 @@ def command(table: Path, base: Path | str, folder: Path, *flags: str) -> list[st
 
 @pytest.fixture(scope="module")
 def runs(base: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Four runs: a single-label one twice, and a multi-label one by separator and by columns."""
+    """Runs: a single-label one twice, one with calibration rows, and a multi-label one by separator and by columns."""
     forms = {
         "single": ("--label-column", "colour", "--labels", "red,green,blue"),
         "again": ("--label-column", "colour", "--labels", "red,green,blue"),
+        "calibrated": ("--label-column", "colour", "--epochs", "1", "--calibration-share", "0.2"),
         "joined": ("--label-column", "fruits", "--label-separator", "|", "--allow-unlabelled", "--epochs", "12"),
         "flags": ("--label-columns", "pear,apple", "--epochs", "12"),
     }
@@ -172,6 +173,22 @@ def logits_of(folder: Path, texts: list[str]) -> np.ndarray:
 def f1(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Return F1 of flags."""
     return float(2 * (truth & predicted).sum() / max(1, truth.sum() + predicted.sum()))
+
+
+@pytest.mark.slow
+def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, Run]) -> None:
+    """With a calibration share a checkpoint has calibration.csv besides, of rows that are in no other part."""
+    run = runs["calibrated"]
+    assert run.done.returncode == 0, run.done.stderr
+    header, *calibration = csv.reader((run.folder / "calibration.csv").open(encoding="utf-8", newline=""))
+    assert header == ["text", "colour"]
+    held_out = run.held_out()[1:]
+    assert (len(calibration), len(held_out)) == (32, 48)
+    assert not {row[0] for row in calibration} & {row[0] for row in held_out}
+    assert run.json("training.json")["train_rows"] == 160 - 32 - 48
+    assert run.json("training.json")["recipe"]["calibration_share"] == 0.2
+    assert "training on 80 texts, 48 held out, 32 more for calibration" in run.done.stderr
+    assert not (runs["single"].folder / "calibration.csv").exists()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset, rows_needed
 from training.errors import TrainingError
-from training.split import multi_hot, stratified_split
+from training.split import calibration_split, multi_hot, stratified_split
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -104,6 +104,28 @@ def test_a_multi_label_split_without_rows_in_one_part_is_refused() -> None:
         TrainingError, match=r"^seed \d+ and test share 0.1 leave one part without rows; choose others$"
     ):
         split_until_refused()
+
+
+@pytest.mark.parametrize("data", [single([60, 40]), multi(100, (0.5, 0.3))], ids=["single", "multi"])
+def test_the_calibration_rows_are_a_part_of_their_own(data: Dataset) -> None:
+    """Training, held-out and calibration rows are three parts of the whole, the last one as large as asked."""
+    train, held_out = stratified_split(data, 0.2, seed=1)
+    rest, calibration = calibration_split(train, held_out, 0.25, seed=1)
+    assert_whole(train, rest, calibration)
+    assert abs(len(calibration) - 20) <= 2
+    assert min(calibration.counts().values()) > 0
+
+
+def test_a_text_that_is_elsewhere_too_is_not_calibrated_on() -> None:
+    """A calibration row whose text stands among the training or the held-out rows as well is left out."""
+    data = single([50, 50])
+    twice = Dataset(
+        tuple(f" {int(text) // 2}" for text in data.texts), data.targets, data.labels, data.problem_type, data.columns
+    )
+    train, held_out = stratified_split(twice, 0.2, seed=1)
+    rest, calibration = calibration_split(train, held_out, 0.25, seed=1)
+    assert 0 < len(calibration) < 20
+    assert not {text.strip() for text in calibration.texts} & {text.strip() for text in (*rest.texts, *held_out.texts)}
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--labels", type=_names, metavar="A,B,…", help="label names in order (default: sorted)")
     data.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
     data.add_argument("--test-share", type=float, help=f"share of rows held out ({Recipe.test_share})")
+    data.add_argument(
+        "--calibration-share", type=float, help="share of rows held out besides, for the export's --calibrate (0)"
+    )
     model = parser.add_argument_group("model")
     model.add_argument(
         "--base-model",
@@ -62,7 +65,7 @@ def _read(recipe: Recipe) -> Dataset:
     else:
         path = recipe.file or Path()
         dataset = read_csv(path, recipe.columns())
-    for warning in check_class_sizes(dataset, recipe.test_share, path):
+    for warning in check_class_sizes(dataset, recipe.test_share, path, recipe.calibration_share):
         print(f"warning: {warning}; its figures will mean little", file=sys.stderr)
     counts = ", ".join(f"{label} {n}" for label, n in dataset.counts().items())
     print(f"{len(dataset)} texts from {path}: {counts}", file=sys.stderr)

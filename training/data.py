@@ -90,15 +90,19 @@ def rows_needed(test_share: float) -> int:
     return max(2, math.ceil(round(1 / smaller, 6)))  # 1 - 0.8 is a little less than 0.2
 
 
-def check_class_sizes(dataset: Dataset, test_share: float, path: Path) -> list[str]:
+def check_class_sizes(dataset: Dataset, test_share: float, path: Path, calibration_share: float = 0) -> list[str]:
     """Return warnings about small classes; raises DataError where no split can be made.
 
     Multi-label classes that are too small only warn: their texts still serve the other labels.
     """
-    needed = rows_needed(test_share)
+    if calibration_share:
+        needed = rows_needed(min(test_share, calibration_share, 1 - test_share - calibration_share))
+        split = f"test share {test_share:g} and calibration share {calibration_share:g}"
+    else:
+        needed, split = rows_needed(test_share), f"test share {test_share:g}"
     small = {label: n for label, n in dataset.counts().items() if n < needed}
     lines = [
-        f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with test share {test_share:g} needs {needed}"
+        f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with {split} needs {needed}"
         for label, n in small.items()
     ]
     if dataset.problem_type == SINGLE_LABEL and lines:
@@ -108,5 +112,5 @@ def check_class_sizes(dataset: Dataset, test_share: float, path: Path) -> list[s
         hint = "; give a 0/1 column as --label-column" if dataset.columns.label_columns else ""
         raise DataError(path, [f"{what}; a classifier needs at least 2{hint}"])
     if len(dataset) < needed:
-        raise DataError(path, [f"has {len(dataset)} rows; a split with test share {test_share:g} needs {needed}"])
+        raise DataError(path, [f"has {len(dataset)} rows; a split with {split} needs {needed}"])
     return lines

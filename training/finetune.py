@@ -39,10 +39,11 @@ from training.errors import TrainingError
 from training.metrics import as_table, measure
 from training.output import fresh_folder
 from training.recipe import Recipe
-from training.split import multi_hot, stratified_split
+from training.split import calibration_split, multi_hot, stratified_split
 
 RECORD = "training.json"
 HELD_OUT = "held_out.csv"
+CALIBRATION = "calibration.csv"
 
 
 class _EncodedTexts(torch.utils.data.Dataset):
@@ -82,13 +83,18 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     The folder is complete or not there. Raises TrainingError for a base model that cannot be used.
     """
     train, held_out = stratified_split(dataset, recipe.test_share, recipe.seed)
+    calibration = None
+    if recipe.calibration_share:
+        share = round(recipe.calibration_share / (1 - recipe.test_share), 6)  # or 0.2 of 160 rows would be 33
+        train, calibration = calibration_split(train, held_out, share, recipe.seed)
     transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected here
     set_seed(recipe.seed)
     tokenizer, model = _base(recipe, dataset)
     max_length = min(recipe.max_length, max_positions_of(model))
     tokenizer.model_max_length = max_length
     _report_lengths(dataset, tokenizer, max_length)
-    print(f"training on {len(train)} texts, {len(held_out)} held out", file=sys.stderr)
+    besides = "" if calibration is None else f", {len(calibration)} more for calibration"
+    print(f"training on {len(train)} texts, {len(held_out)} held out{besides}", file=sys.stderr)
     with fresh_folder(recipe.target) as folder, tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,
@@ -112,6 +118,8 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         metrics = measure(held_out, logits)
         _write(folder, model, tokenizer)
         write_csv(folder / HELD_OUT, held_out)
+        if calibration is not None:
+            write_csv(folder / CALIBRATION, calibration)
         record = {
             "recipe": recipe.as_dict(),
             "train_rows": len(train),

@@ -26,10 +26,12 @@ _SECTIONS = {
         "allow_unlabelled",
         "lists",
         "test_share",
+        "calibration_share",
     ),
     "model": ("base_model", "max_length"),
     "training": ("epochs", "batch_size", "learning_rate", "weight_decay", "warmup_ratio", "seed"),
 }
+_SHARES_AND_RATES = ("test_share", "calibration_share", "epochs", "learning_rate", "weight_decay", "warmup_ratio")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Recipe:
     """The choices of one run. Paths are absolute, or relative to the folder the command runs in.
 
     Data: `file` (a CSV) with its columns, or `lists` (label -> file of names). test_share is the part
-    held out. max_length is in tokens, special tokens included. warmup_ratio is a share of all steps.
+    held out for the figures, calibration_share a further one for the export's --calibrate; 0 for none. max_length
+    is in tokens, special tokens included. warmup_ratio is a share of all steps.
     """
 
     name: str | None = None
@@ -51,6 +54,7 @@ class Recipe:
     allow_unlabelled: bool = False
     lists: Mapping[str, Path] = field(default_factory=dict)
     test_share: float = 0.2
+    calibration_share: float = 0.0
     base_model: str = EMBEDDED
     max_length: int = 128
     epochs: float = 3.0
@@ -143,6 +147,11 @@ def check_recipe(recipe: Recipe) -> Recipe:
         value = getattr(recipe, name)
         if not low <= value <= high:
             raise TrainingError(f"{name} is {value}, expected {low} to {high}")
+    share, most = recipe.calibration_share, round(0.95 - recipe.test_share, 6)
+    if share and not 0.01 <= share <= most:
+        raise TrainingError(
+            f"calibration_share is {share:g}, expected 0, or 0.01 to {most:g} beside test_share {recipe.test_share:g}"
+        )
     return recipe
 
 
@@ -190,7 +199,7 @@ def _convert(name: str, value: Any, folder: Path, source: str) -> Any:
         return str(folder / value)
     kind = {"allow_unlabelled": bool, "max_length": int, "batch_size": int, "seed": int}.get(name)
     if kind is None:
-        kind = float if name in ("test_share", "epochs", "learning_rate", "weight_decay", "warmup_ratio") else str
+        kind = float if name in _SHARES_AND_RATES else str
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
         raise wrong({bool: "true or false", int: "a whole number", float: "a number", str: "a non-empty string"}[kind])
     if value == "":

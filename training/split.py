@@ -29,6 +29,17 @@ def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Da
     return dataset.subset(np.sort(train).tolist()), dataset.subset(np.sort(test).tolist())
 
 
+def calibration_split(train: Dataset, held_out: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Return (training rows, calibration rows), of which the latter are `share` of the training rows and stratified.
+
+    A calibration row whose text is among the other training rows or the held-out ones too is left out: what is fitted
+    on it would be fitted on what the model has seen, or on what its figures are made of.
+    """
+    rest, calibration = stratified_split(train, share, seed)
+    seen = {text.strip() for text in (*rest.texts, *held_out.texts)}
+    return rest, calibration.subset([i for i, text in enumerate(calibration.texts) if text.strip() not in seen])
+
+
 def multi_hot(dataset: Dataset) -> np.ndarray:
     """Return the labels as an int array [rows, labels] of 0 and 1."""
     flags = np.zeros((len(dataset), len(dataset.labels)), dtype=np.int64)
