@@ -18,7 +18,7 @@ from export.source import find_checkpoint
 from inferer.bundle import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError
-from inferer.manifest import MEAN, POOLINGS
+from inferer.manifest import MAX, POOLINGS
 from training.errors import TrainingError
 from training.output import OutputError, check_target, interrupt_on_signals
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
     parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
     parser.add_argument("--window-overlap", type=_tokens, metavar="TOKENS", help="that windows share (a quarter)")
-    parser.add_argument("--window-pooling", choices=POOLINGS, default=MEAN, help=f"of windows' logits ({MEAN})")
+    parser.add_argument("--window-pooling", choices=POOLINGS, default=MAX, help=f"of windows' logits ({MAX})")
     parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TOKEN, help=f"({INT8_TOKEN})")
     parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")

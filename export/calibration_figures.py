@@ -13,6 +13,7 @@ from export.figures import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums
 from inferer.bundle import SINGLE_LABEL
 
 BINS = 15
+_DRAWS = 200  # the mean of as many is within some per cent
 METHOD = (
     f"95 % intervals: Wilson score for shares of texts, percentile bootstrap over texts ({RESAMPLES} resamples, seed "
     f"{SEED}) for the rest; differences are paired; ECE (expected calibration error, {BINS} bins of equal width) is "
@@ -61,6 +62,19 @@ def surplus(judgement: Judged) -> np.ndarray:
     return sums
 
 
+def ece_by_chance(scores: np.ndarray) -> float:
+    """Return the ECE that `scores` [texts, k] would show on as many texts if each were exactly right, on average.
+
+    What came true is drawn by the scores themselves: no calibration can be told from a better one below this.
+    """
+    rng = np.random.default_rng(SEED)
+    chances, bins = scores.ravel(), bin_of(scores).ravel()
+    draws = [
+        np.abs(np.bincount(bins, (rng.random(len(chances)) < chances) - chances, BINS)).sum() for _ in range(_DRAWS)
+    ]
+    return float(np.mean(draws)) / len(chances)
+
+
 def brier(answers: Answers, truth: np.ndarray, problem_type: str) -> np.ndarray:
     """Return each text's squared error of its scores, [texts]: summed over labels (0 to 2), multi-label their mean.
 
@@ -82,9 +96,9 @@ def calibration_figures(logits: np.ndarray, truth: np.ndarray, plain: Rule, fitt
     """Return the figures of one model's `logits` [texts, labels] under `plain` (before) and `fitted` (after).
 
     truth: bool [texts, labels]. Of either kind: ece_…, brier_…, nll_… with before, after, and change, the second less
-    the first. Single-label: accuracy_before, accuracy_after. Multi-label, where a text has a label: macro_f1_… and
-    micro_f1_… with before; calibrated, which has the thresholds of before; and where others were chosen, tuned and
-    gain, tuned less calibrated.
+    the first; ece_by_chance, what ece_after would be if the scores were exact. Single-label: accuracy_before,
+    accuracy_after. Multi-label, where a text has a label: macro_f1_… and micro_f1_… with before; calibrated, which has
+    the thresholds of before; and where others were chosen, tuned and gain, tuned less calibrated.
     """
     before, after = answers_of(logits, plain), answers_of(logits, fitted)
     kind, n = plain.problem_type, len(logits)
@@ -117,6 +131,7 @@ def calibration_figures(logits: np.ndarray, truth: np.ndarray, plain: Rule, fitt
             tuned = fitted.thresholds != plain.thresholds
             statistics |= {**_f1("macro_f1", macro_f1, tuned=tuned), **_f1("micro_f1", micro_f1, tuned=tuned)}
     figures = _measured(columns, statistics)
+    figures["ece_by_chance"] = Figure(ece_by_chance(judged(after, truth, kind).scores), n)
     if kind == SINGLE_LABEL:
         for when, answers in pair.items():
             figures[f"accuracy_{when}"] = wilson(int((answers.chosen & truth).sum()), n)

@@ -16,7 +16,7 @@ from export.figures import Figure, bootstrapped, resampled_sums, wilson
 from inferer.bundle import SINGLE_LABEL
 from inferer.cpu import available_cpus
 from inferer.encoding import Encoder
-from inferer.manifest import MEAN
+from inferer.manifest import MAX
 from inferer.scoring import Calibration, activate, pool
 from inferer.session import Session
 
@@ -27,7 +27,7 @@ class Reading:
 
     encoder: Encoder
     truncation: str
-    pooling: str = MEAN
+    pooling: str = MAX
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from export.limits import Limits
 from export.parity import check_tokenizer
 from export.score_options import Wishes
 from inferer.bundle import FP32, HEAD, INT8_TOKEN
-from inferer.manifest import MEAN
+from inferer.manifest import MAX
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Choices:
     scheme: str = INT8_TOKEN
     truncation: str = HEAD
     window_overlap: int | None = None
-    window_pooling: str = MEAN
+    window_pooling: str = MAX
     keep_fp32: bool = False
     eval_file: EvalFile | None = None
     limits: Limits = field(default_factory=Limits)

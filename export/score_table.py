@@ -12,6 +12,7 @@ _WORDS = {
     "ece_before": ("ECE before", "score"),
     "ece_after": ("ECE after", "score"),
     "ece_change": ("ECE, after less before", "change"),
+    "ece_by_chance": ("ECE if scores were exact", "score"),
     "brier_before": ("Brier score before", "score"),
     "brier_after": ("Brier score after", "score"),
     "brier_change": ("Brier, after less before", "change"),

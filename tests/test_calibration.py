@@ -360,6 +360,16 @@ def test_the_interval_of_an_ece_is_shifted_by_its_bias() -> None:
     assert plain.low == pytest.approx(np.percentile(values, 2.5))
 
 
+def test_the_ece_of_exact_scores_is_what_chance_makes_of_it() -> None:
+    """Scores that are exactly right show an ECE that falls with the root of their number; certain ones show none."""
+    by_chance = calibration_figures.ece_by_chance
+    small, large = (by_chance(np.full((n, 1), 0.7)) for n in (400, 40_000))
+    expected = np.sqrt(2 / np.pi * 0.7 * 0.3 / 400)  # the mean of |normal| of that spread, all in one bin
+    assert small == pytest.approx(expected, rel=0.15)
+    assert small / large == pytest.approx(10, rel=0.2)
+    assert by_chance(np.array([[0.0, 1.0]] * 50)) == 0.0
+
+
 def test_f1_is_scikit_learns_before_and_after() -> None:
     """Macro-F1 and micro-F1, as they were, calibrated, and with tuned thresholds, are scikit-learn's."""
     rng = np.random.default_rng(17)

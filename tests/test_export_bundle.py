@@ -124,7 +124,7 @@ def test_the_manifest_states_the_defaults(plain: Path) -> None:
         "temperature": 1.0,
         "platt": None,
         "truncation": "head",
-        "windows": {"overlap": 16, "pooling": "mean"},
+        "windows": {"overlap": 16, "pooling": "max"},
         "thresholds": None,
         "abstain_threshold": None,
         "calibration": None,

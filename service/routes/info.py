@@ -42,6 +42,7 @@ def info() -> Response:
                 "platt": manifest.get("platt"),
                 "report": manifest.get("calibration"),
             },
+            "abstention": manifest.get("abstention"),
             "quantization": {
                 **manifest["quantization"],
                 "running": model.scheme,
