@@ -20,6 +20,8 @@ BUNDLE ?=
 IMAGE ?= inferer
 # Checkpoints whose held-out rows `make bench` compares int8 on: NAME=CHECKPOINT:FILE.csv, several with spaces.
 BENCH_DATA ?= demo=checkpoints/query_type:checkpoints/query_type/held_out.csv
+# A bundle and labelled texts that it was not trained on, for the benchmarks of long texts and of explanations.
+BENCH_TEXTS ?= --bundle models/query_type --data checkpoints/query_type/held_out.csv
 BASE_IMAGE ?= python:3.11-slim
 # Where to find torch's CPU build; see the README. Empty: what the package index gives.
 TORCH_INDEX ?=
@@ -79,6 +81,8 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.engine --checkpoint checkpoints/query_type $(BENCH_DATA:%=--data %)
 	$(PY) -m benchmarks.batching --bundle $(DEMO) --checkpoint checkpoints/query_type
 	$(PY) -m benchmarks.service --bundle $(DEMO) --checkpoint checkpoints/query_type
+	$(PY) -m benchmarks.long_texts $(BENCH_TEXTS)
+	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
 
 image:  ## build the container image with docker or podman
 	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \

@@ -79,12 +79,18 @@ def telling(rows: dict[str, list[str]], count: int, joined: int, rng: random.Ran
     return [(label, ". ".join(rng.choices(rows[label], k=joined))) for label in chosen]
 
 
-def filled(tokens: int, pieces: tuple[str, ...], rng: random.Random, length: Callable[[str], int]) -> str:
-    """Return filler of at least `tokens` tokens."""
-    out: list[str] = []
-    while length(" ".join(out)) < tokens:
-        out += rng.choices(pieces, k=10)
-    return " ".join(out)
+def surrounded(
+    part: str, before: float, pieces: tuple[str, ...], rng: random.Random, length: Callable[[str], int]
+) -> str:
+    """Return `part` amid at least LEAST_TOKENS tokens of `pieces`, the share `before` of them before it."""
+
+    def filled(tokens: float) -> list[str]:
+        out: list[str] = []
+        while tokens and length(" ".join(out)) < tokens:
+            out += rng.choices(pieces, k=10)
+        return out
+
+    return " ".join([*filled(LEAST_TOKENS * before), part, *filled(LEAST_TOKENS * (1 - before))])
 
 
 def accuracies(model: ModelInferer, texts: list[tuple[str, str]], what: str) -> dict[str, float]:
@@ -124,7 +130,6 @@ def main() -> None:
     rows = rows_of(args.data, args.text_column, args.label_column)
     rng = random.Random(SEED)
     parts = telling(rows, args.texts, args.joined, rng)
-
     encoder = Encoder(model.bundle.path / TOKENIZER, model.max_length)
 
     def length(text: str) -> int:
@@ -137,19 +142,7 @@ def main() -> None:
     ]
     for name, pieces in FILLERS.items():
         for place, before in (("middle", 0.5), ("end", 1.0)):
-            texts = [
-                (
-                    label,
-                    " ".join(
-                        (
-                            filled(round(LEAST_TOKENS * before), pieces, rng, length),
-                            part,
-                            filled(round(LEAST_TOKENS * (1 - before)), pieces, rng, length),
-                        )
-                    ),
-                )
-                for label, part in parts
-            ]
+            texts = [(label, surrounded(part, before, pieces, rng, length)) for label, part in parts]
             what = f"in the {place} of {name}"
             table.append({"text": what, "n": len(texts), "accuracy": accuracies(model, texts, what)})
     size = max(1, round(LEAST_TOKENS / (length(parts[0][1]) / args.joined)))

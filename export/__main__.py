@@ -17,12 +17,13 @@ from export.score_options import read_wishes
 from export.source import find_checkpoint
 from inferer.bundle import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
-from inferer.errors import InfererError
+from inferer.errors import InfererError, shown
 from inferer.manifest import MAX, POOLINGS
 from training.errors import TrainingError
 from training.output import OutputError, check_target, interrupt_on_signals
 
 _ONLY_FP32_HOLDS = 4
+_LONGEST_NUMBER = 9  # digits; Python refuses to read thousands
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not say")
     parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
     parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
-    parser.add_argument("--window-overlap", type=_tokens, metavar="TOKENS", help="that windows share (a quarter)")
+    parser.add_argument("--window-overlap", type=_overlap, metavar="TOKENS", help="that windows share (a quarter)")
     parser.add_argument("--window-pooling", choices=POOLINGS, default=MAX, help=f"of windows' logits ({MAX})")
     parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TOKEN, help=f"({INT8_TOKEN})")
     parser.add_argument("--keep-fp32", action="store_true", help="keep the fp32 model in the bundle too")
@@ -51,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tokens(given: str) -> int:
-    if not given.isdecimal():
-        raise argparse.ArgumentTypeError(f"is {given!r}, expected a number of tokens from 0")
+def _overlap(given: str) -> int:
+    if not given.isdecimal() or len(given) > _LONGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"is {shown(given)}, expected a number of tokens from 0")
     return int(given)
 
 

@@ -1,7 +1,8 @@
-"""Which rows are fitted on and which are reported on: never one text in both. No torch."""
+"""Which rows are fitted on and which are reported on: never one text, as the model reads it, in both. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ def calibration_set(
     """
     held_back = evaluated is None
     if held_back:
-        fitted, reported = (_rows(given, places) for places in split_rows(given.texts, given.truth))
+        fitted, reported = (_rows(given, places) for places in split_rows(given.keys, given.truth))
     else:
         _check_apart(given, evaluated)
         fitted, reported = (Rows(one.name, one.texts, one.truth) for one in (given, evaluated))
@@ -58,16 +59,16 @@ def calibration_set(
     return rows
 
 
-def split_rows(texts: tuple[str, ...], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of two halves of `texts`, in order; the same text, white space around it aside, is in one.
+def split_rows(keys: Sequence[Hashable], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of two halves of texts, in order; those with equal `keys` are in one.
 
     truth: bool [texts, labels]. Every second text is taken, of an order that is random within the texts of one label
     (multi-label: of which that label is the rarest), so that each label is halved.
     """
     rng = np.random.default_rng(_SEED)
-    groups: dict[str, list[int]] = {}
-    for place, text in enumerate(texts):
-        groups.setdefault(text.strip(), []).append(place)
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
     rarity = np.where(truth, truth.sum(axis=0), len(truth) + 1)
     strata = np.where(truth.any(axis=1), rarity.argmin(axis=1), truth.shape[1])
     members = list(groups.values())
@@ -83,19 +84,20 @@ def _rows(given: EvalSet, places: np.ndarray) -> Rows:
 
 
 def _check_apart(given: EvalSet, evaluated: EvalSet) -> None:
-    there = {text.strip(): row for text, row in zip(evaluated.texts, evaluated.row_numbers, strict=True)}
-    shared: dict[str, int] = {}
-    for text, row in zip(given.texts, given.row_numbers, strict=True):
-        if text.strip() in there:
-            shared.setdefault(text.strip(), row)
+    there = dict(zip(evaluated.keys, evaluated.row_numbers, strict=True))
+    shared: dict[bytes, int] = {}
+    for place, key in enumerate(given.keys):
+        if key in there:
+            shared.setdefault(key, place)
     if not shared:
         return
-    text, row = next(iter(shared.items()))
+    key, place = next(iter(shared.items()))
+    text, row = given.texts[place].strip(), given.row_numbers[place]
     clipped = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
     count = "1 text is" if len(shared) == 1 else f"{len(shared):,} texts are"
     raise ExportError(
         f"{count} in --calibrate {given.name} and in --eval {evaluated.name}, the first in row {row} (--eval: row "
-        f"{there[text]}): {clipped!r}; figures on what was fitted on would flatter, so take them out of one of the two"
+        f"{there[key]}): {clipped!r}; figures on what was fitted on would flatter, so take them out of one of the two"
     )
 
 

@@ -38,8 +38,9 @@ class EvalSet:
     """Texts to run, their labels, and how they came out of the file.
 
     labels_from: the columns of the labels. truth: bool [texts, labels] in the model's order, None when no
-    labels were read. row_numbers: each text's in the file, from 1. rows: in the file. truncation: the bundle's. cut:
-    texts of which only a part is read. left_out: rows that a bundle with truncation "error" would refuse.
+    labels were read. row_numbers: each text's in the file, from 1. keys: of texts that the model reads alike the same.
+    rows: in the file. truncation: the bundle's. cut: texts of which only a part is read. left_out: rows that a bundle
+    with truncation "error" would refuse.
     """
 
     name: str
@@ -48,6 +49,7 @@ class EvalSet:
     texts: tuple[str, ...]
     truth: np.ndarray | None
     row_numbers: tuple[int, ...]
+    keys: tuple[bytes, ...]
     rows: int
     truncation: str
     cut: int
@@ -62,15 +64,17 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     """
     dataset = file.dataset(tuple(labels))
     truth = _truth(file, dataset, labels, problem_type) if file.columns.labelled else None
-    faults, kept, cut = [], [], 0
+    faults, kept, keys, cut = [], [], [], 0
     for i, text in enumerate(dataset.texts):
         try:
-            longer = encoder.encode(text, HEAD).truncated
+            read = encoder.read(text, HEAD if truncation == ERROR else truncation)
         except TextError as error:
             faults.append(f"row {i + 1}, column '{file.columns.text_column}': {error}")
             continue
+        longer = read[0].num_tokens > encoder.max_length
         if not longer or truncation != ERROR:
             kept.append(i)
+            keys.append(b"".join(part.input_ids.tobytes() for part in read))
             cut += longer and truncation != WINDOWS
     if faults:
         raise DataError(file.path, faults)
@@ -86,6 +90,7 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
         texts=tuple(dataset.texts[i] for i in kept),
         truth=None if truth is None else truth[kept],
         row_numbers=tuple(i + 1 for i in kept),
+        keys=tuple(keys),
         rows=len(dataset),
         truncation=truncation,
         cut=cut,

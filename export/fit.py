@@ -110,6 +110,11 @@ def _multi(fitter: Fitter, logits: np.ndarray, truth: np.ndarray) -> Fit:
     examples = truth.sum(axis=0)
     rare = np.minimum(examples, len(truth) - examples) < LEAST_EXAMPLES
     found = [None if rare[i] else fit_platt(logits[:, i], truth[:, i]) for i in range(len(fitter.labels))]
+    if not any(found):
+        raise FitError(
+            f"--calibrate: of no label do the {len(truth):,} fitted rows show that it is likelier where its logit is "
+            "higher; are these the model's labels?"
+        )
     platt = {label: one or Platt(1.0, 0.0) for label, one in zip(fitter.labels, found, strict=True)}
     rule = replace(fitter.plain, calibration=calibration_of(1.0, platt))
     kept = {

@@ -2,8 +2,8 @@
 
 When a limit is missed a ladder is climbed: the scheme whole, then without its most sensitive layers (the
 worst 1, 2, 4, 8, … stay fp32, then the fewest between the last that missed and the first that held), then
-fp32. What is written is the first rung that holds, which is the smallest. Each rung is measured under the rule
-that it would be served with: where scores are calibrated, that is fitted to its own answers.
+fp32. What is written is the first rung that holds, which is the smallest. Each rung, and fp32, is measured under the
+rule that it would be served with: where scores are calibrated, that is fitted to its own answers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from inferer.bundle import FP32, MULTI_LABEL
 class Rung:
     """One int8 model that was measured: the layers left in fp32, its figures, and the limits that it misses.
 
-    fit: how its logits [texts, labels] become labels; fp32, int8: both models' answers by that fit.
+    fit: how its logits [texts, labels] become labels; fp32, int8: both models' answers, each by its own fit.
     """
 
     kept: tuple[str, ...]
@@ -139,20 +139,28 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
     fp32 = run_texts(subject.fp32, subject.reading, texts.texts, "asking fp32")
     rungs: list[Rung] = []
 
+    fp32_fit: Fit | None = None
+    fp32_fault: FitError | None = None
+    try:
+        fp32_fit = subject.fit(subject.fp32, "fp32")
+    except FitError as error:
+        fp32_fault = error
+
     def fitted(model: Path, what: str) -> tuple[Fit, tuple[str, ...]]:
         try:
             return subject.fit(model, what), ()
         except FitError:
             if not limits.given:
                 raise
-            # The ladder may mend it; it cannot where fp32 has no fit either, and then that is what is raised.
-            return subject.fit(subject.fp32, "fp32"), ("calibration",)
+            if fp32_fit is None:
+                raise fp32_fault from None  # the ladder, which leads to fp32, cannot mend it
+            return fp32_fit, ("calibration",)
 
     def measure(model: Path, kept: tuple[str, ...], quantized: int) -> Rung:
         what = f"int8, {len(kept)} kept fp32" if kept else "int8"
         logits = run_texts(model, subject.reading, texts.texts, f"asking {what}")
         fit, unfitted = fitted(model, what)
-        pair = answers_of(fp32, fit.rule), answers_of(logits, fit.rule)
+        pair = answers_of(fp32, (fp32_fit or fit).rule), answers_of(logits, fit.rule)
         figures = compare(*pair, texts.truth, problem_type)
         missed = (*limits.missed(figures), *unfitted)
         rung = Rung(kept, quantized, model.stat().st_size, figures, missed, fit, logits, *pair)
@@ -160,7 +168,9 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
         return rung
 
     def found(chosen: Rung | None, ranked: Sequence[Sensitivity] = ()) -> Guard:
-        served = (chosen.fit, chosen.logits) if chosen is not None else (subject.fit(subject.fp32, "fp32"), fp32)
+        if chosen is None and fp32_fit is None:
+            raise fp32_fault
+        served = (chosen.fit, chosen.logits) if chosen is not None else (fp32_fit, fp32)
         return Guard(texts, subject.scheme, problem_type, limits, tuple(rungs), chosen, tuple(ranked), *served)
 
     whole = measure(subject.int8, (), quantized)

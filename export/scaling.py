@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from inferer.manifest import Platt
+from inferer.manifest import LARGEST, Platt
 
 # Trained classifiers are mended by 0.5 to 5. A fit that runs beyond these has found no answer, not a strange one.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 _HALVINGS = 100  # of an interval of 20 in 1/T: more than a float can tell apart
 
-LARGEST_PLATT = 1000.0  # of a scale and of a bias; a manifest may say no more
 _MOST_STEPS = 100
 _STEEPNESS = 1e-10  # of the mean loss, where it counts as flat
 _RIDGE = 1e-12
@@ -63,7 +62,7 @@ def fit_platt(logits: np.ndarray, truth: np.ndarray) -> Platt | None:
     x = (z - middle) / spread  # so that one size of step suits scale and bias, whatever the logits' size
     scale, bias = _newton(x, target, np.log((yes + 1) / (no + 1)))
     scale, bias = scale / spread, bias - scale * middle / spread
-    if not 0 < scale <= LARGEST_PLATT or not abs(bias) <= LARGEST_PLATT:
+    if not 0 < scale <= LARGEST or not abs(bias) <= LARGEST:
         return None
     return Platt(scale, bias)
 

@@ -40,7 +40,8 @@ RUN_COST_TOKENS = 24
 class Patience:
     """How long a caller waits for a run to begin; once it has begun, he gets its answer.
 
-    deadline: a time of time.monotonic(). gave_up: asked before a run begins; True costs the caller his turn.
+    deadline: a time of time.monotonic(). gave_up: asked before a run for which the caller waited or which is not his
+    first; True costs him his turn.
     """
 
     deadline: float = math.inf
@@ -153,8 +154,8 @@ class Batcher:
             return Answer([self._rows(job)[0]], job.started - job.queued, job.infer_s)
         rows: dict[int, Rows] = {}
         queue_s = infer_s = 0.0
-        for places in self._parts(encodings):
-            job = self._one([encodings[place] for place in places], patience)
+        for number, places in enumerate(self._parts(encodings)):
+            job = self._one([encodings[place] for place in places], patience, further=number > 0)
             rows.update(zip(places, self._rows(job), strict=True))
             queue_s += job.started - job.queued
             infer_s += job.infer_s
@@ -186,13 +187,16 @@ class Batcher:
         assert job.rows is not None  # noqa: S101 - a job ends with rows or an error
         return job.rows
 
-    def _one(self, encodings: Sequence[Encoding], patience: Patience) -> _Job:
-        """Return the job of `encodings`, done."""
+    def _one(self, encodings: Sequence[Encoding], patience: Patience, *, further: bool = False) -> _Job:
+        """Return the job of `encodings`, done. further: one of several of the same caller, who may have left since."""
         now = time.monotonic()
         job = _Job(encodings, patience, _size(encodings), queued=now, started=now)
         with self._lock:
             if patience.deadline <= now:
                 self._drop(job, DeadlineError(0.0))
+                return job
+            if further and patience.gave_up is not None and patience.gave_up():
+                self._drop(job, CallerGoneError(0.0))
                 return job
             if self._idle and not self._queue:
                 self._idle -= 1

@@ -31,8 +31,9 @@ class Encoding:
     """One text, or one window of it, as a model reads it. Arrays are int64 of shape [tokens].
 
     num_tokens counts the whole text, special tokens included, before any cut; truncated says whether some of it is
-    read nowhere. own_tokens: how many of `input_ids` are the text's. spans: the characters [tokens, 2] that each token
-    was made of, from and to, equal for special tokens; None where nobody asked.
+    read nowhere. own_tokens: how many of `input_ids` are the text's; those from place `first_own` on. gap: the place
+    before which tokens of the text were left out; None where none were. spans: the characters [tokens, 2] that each
+    token was made of, from and to, equal for special tokens; None where nobody asked.
     """
 
     input_ids: NDArray[np.int64]
@@ -41,10 +42,12 @@ class Encoding:
     num_tokens: int
     truncated: bool
     own_tokens: int
+    first_own: int = 0
+    gap: int | None = None
     spans: NDArray[np.int64] | None = None
 
     def without(self, places: NDArray[np.bool_]) -> Encoding:
-        """Return the encoding less the tokens where `places`, bool [tokens], is true."""
+        """Return the encoding, to be run, less the tokens of the text where `places`, bool [tokens], is true."""
         kept = ~places
         return Encoding(
             self.input_ids[kept],
@@ -53,7 +56,7 @@ class Encoding:
             self.num_tokens,
             self.truncated,
             self.own_tokens - int(places.sum()),
-            None if self.spans is None else self.spans[kept],
+            self.first_own,
         )
 
 
@@ -151,8 +154,17 @@ class _Whole:
             return np.concatenate([values[one] for one in slices])
 
         ids, mask, types = map(taken, self._values)
-        spans = None if self._spans is None else taken(self._spans)
-        return Encoding(ids, mask, types, self._size, truncated, len(ids) - self._special, spans)
+        return Encoding(
+            input_ids=ids,
+            attention_mask=mask,
+            token_type_ids=types,
+            num_tokens=self._size,
+            truncated=truncated,
+            own_tokens=len(ids) - self._special,
+            first_own=self._before,
+            gap=self._before + ranges[0][1] if len(ranges) > 1 else None,
+            spans=None if self._spans is None else taken(self._spans),
+        )
 
 
 def _load(tokenizer_file: Path) -> Tokenizer:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 from unicodedata import category
 
@@ -29,7 +30,7 @@ MOST_WORDS, PARTS = 20, 10
 
 # What stands between white space; of Chinese and Japanese, which are written without it, each character.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
-_MOST_UNITS = 128  # asked alone; of a text of more words, neighbours are asked together
+_MOST_UNITS = 128  # about so many are asked alone; of a text of more words, neighbours are asked together
 _TINY = 1e-12
 
 Reading = Sequence[Encoding]
@@ -82,32 +83,52 @@ _READ = ("num_tokens", "truncated", "windows")
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """Neighbouring words, by number, `first` up to but not `last`."""
+    """Neighbouring pieces of the text, by number, `first` up to but not `last`."""
 
     first: int
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """The text in its smallest pieces, numbered as they follow each other: words, or several that share a token.
+
+    Only what was read is a piece. starts, ends: their characters; words: how many each has, [pieces]. owners: of each
+    window, the piece of each token, [tokens], -1 for special tokens; lowest, highest: of each window, [windows].
+    windows: the first that has each piece. gap: the first piece after a part of the text that was left out; None where
+    none was.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    words: NDArray[np.int64]
+    owners: tuple[NDArray[np.int64], ...]
+    lowest: NDArray[np.int64]
+    highest: NDArray[np.int64]
+    windows: NDArray[np.int64]
+    gap: int | None
+
+
 def occlude(
     text: str, reading: Reading, run: Callable[[Sequence[Reading]], list[Scores]], place: int, max_parts: int | None
 ) -> list[Part]:
-    """Return what the parts of `text`, at most `max_parts`, contribute to the score at `place`.
+    """Return what the parts of `text` contribute to the score at `place`.
 
-    reading: how the text is read, with spans. run: the scores [labels] of each of several readings.
+    reading: how the text is read, with spans. run: the scores [labels] of each of several readings. max_parts: the
+    most parts, though never one over a gap; None for the default.
     """
-    words = _words(text)
-    owners = [_owners(text, words, encoding) for encoding in reading]
-    read = sorted({int(word) for owner in owners for word in owner if word >= 0})
-    units = _units(read)
+    pieces = _pieces(text, reading)
+    count = len(pieces.starts)
     if max_parts is None:
-        max_parts = MOST_WORDS if len(units) <= MOST_WORDS else PARTS
-    if len(units) > max_parts:
-        alone = run([_alone(reading, owners, unit) for unit in (_Unit(0, 0), *units)])
+        max_parts = MOST_WORDS if count <= MOST_WORDS else PARTS
+    units = _units(count, 1 if count <= max_parts else -(-count // _MOST_UNITS), pieces.gap)
+    if count > max_parts:
+        alone = run([_alone(reading, pieces, unit) for unit in (_Unit(0, 0), *units)])
         odds = np.array([_log_odds(scores[place]) for scores in alone])
-        units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts)
-    whole, *others = run([reading, *(_without(reading, owners, unit) for unit in units)])
+        units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts, pieces.gap)
+    whole, *others = run([reading, *(_without(reading, pieces, unit) for unit in units)])
     return [
-        _part(text, words, read, unit, float(whole[place] - scores[place]))
+        _part(text, pieces, unit, float(whole[place] - scores[place]))
         for unit, scores in zip(units, others, strict=True)
     ]
 
@@ -123,68 +144,98 @@ def _words(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def _owners(text: str, words: Sequence[tuple[int, int]], encoding: Encoding) -> NDArray[np.int64]:
-    """Return the word that each token is of, [tokens]; -1 for special tokens and white space."""
+def _pieces(text: str, reading: Reading) -> _Pieces:
+    words = np.array(_words(text), dtype=np.int64)
+    solid = np.flatnonzero([not c.isspace() for c in text])  # the characters that can belong to a word
+    word_of = np.searchsorted(words[:, 0], solid, side="right") - 1
+    firsts, lasts = [], []  # for each window, the first and the last word that each token is of
+    for encoding in reading:
+        first, last = _words_of(encoding, solid, word_of)
+        firsts.append(first)
+        lasts.append(last)
+    joined = np.zeros(len(words), dtype=bool)  # to the word before, by a token that is of both
+    for first, last in zip(firsts, lasts, strict=True):
+        for token in np.flatnonzero(last > first):
+            joined[first[token] + 1 : last[token] + 1] = True
+    group = np.cumsum(~joined) - 1
+    groups = [np.where(first < 0, -1, group[first]) for first in firsts]
+    read = np.unique(np.concatenate(groups))
+    read = read[read >= 0]
+    owners = tuple(np.where(one < 0, -1, np.searchsorted(read, one)) for one in groups)
+    windows = np.zeros(len(read), dtype=np.int64)
+    for number in reversed(range(len(owners))):
+        windows[owners[number][owners[number] >= 0]] = number
+    begin, end = np.searchsorted(group, read), np.searchsorted(group, read, side="right")
+    gap = None
+    if reading[0].gap is not None:
+        after = owners[0][reading[0].gap :]
+        gap = next((int(owner) for owner in after if owner >= 0), None)
+    lowest = np.array([np.min(owner, initial=len(read), where=owner >= 0) for owner in owners])
+    highest = np.array([owner.max() for owner in owners])
+    return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, lowest, highest, windows, gap)
+
+
+def _words_of(
+    encoding: Encoding, solid: NDArray[np.int64], word_of: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and the last word of each token, [tokens]; -1 for special tokens.
+
+    solid: the characters of the text that are not white space; word_of: the word of each. A token of white space
+    alone goes with the token after it, or else with the one before, as it would if its word were not there.
+    """
     assert encoding.spans is not None  # noqa: S101 - asked for by whoever explains
-    starts = np.array([start for start, _ in words])
-    owners = np.full(len(encoding.spans), -1, dtype=np.int64)
-    for place, (start, end) in enumerate(encoding.spans.tolist()):
-        said = text[start:end]
-        if said.strip():  # a token may begin with the blank before its word
-            owners[place] = np.searchsorted(starts, start + len(said) - len(said.lstrip()), side="right") - 1
-    return owners
+    own = slice(encoding.first_own, encoding.first_own + encoding.own_tokens)
+    starts, ends = encoding.spans[own].T
+    begin, end = np.searchsorted(solid, starts), np.searchsorted(solid, ends)
+    said = np.flatnonzero(end > begin)
+    near = said[np.minimum(np.searchsorted(said, np.arange(len(starts))), len(said) - 1)] if len(said) else None
+    first = np.full(len(encoding.spans), -1, dtype=np.int64)
+    last = first.copy()
+    if near is not None:
+        first[own], last[own] = word_of[begin[near]], word_of[end[near] - 1]
+    return first, last
 
 
-def _units(read: Sequence[int]) -> list[_Unit]:
-    """Return the words that were read, each for itself, or so many neighbours together that there are not too many."""
-    size = -(-len(read) // _MOST_UNITS)
-    units: list[_Unit] = []
-    for word in read:
-        if units and units[-1].last == word and units[-1].last - units[-1].first < size:
-            units[-1] = _Unit(units[-1].first, word + 1)
-        else:
-            units.append(_Unit(word, word + 1))
-    return units
+def _units(count: int, size: int, gap: int | None) -> list[_Unit]:
+    """Return `count` pieces in units of `size` neighbours each; none reaches over the gap."""
+    ends = (0, count) if gap in (None, 0) else (0, gap, count)
+    return [_Unit(first, min(first + size, end)) for start, end in pairwise(ends) for first in range(start, end, size)]
 
 
-def _parts(units: Sequence[_Unit], telling: NDArray[np.float64], most: int) -> list[_Unit]:
+def _parts(units: Sequence[_Unit], telling: NDArray[np.float64], most: int, gap: int | None) -> list[_Unit]:
     """Return at most `most` parts: the most `telling` units each for itself, as many as can be, the rest joined."""
-    parts = [_Unit(units[0].first, units[-1].last)]
-    chosen: set[int] = set()
+    alone = np.zeros(len(units), dtype=bool)
+    begins = [number == 0 or unit.first == gap for number, unit in enumerate(units)] + [True]
+    count = sum(begins[:-1])
     for place in np.argsort(-telling, kind="stable").tolist():
-        chosen.add(place)
-        more: list[_Unit] = []
-        for number, unit in enumerate(units):
-            joins = number > 0 and number not in chosen and number - 1 not in chosen
-            if joins:
-                more[-1] = _Unit(more[-1].first, unit.last)
-            else:
-                more.append(unit)
-        if len(more) > most:
-            chosen.remove(place)
+        before = not begins[place] and not alone[place - 1]
+        after = not begins[place + 1] and not alone[place + 1]
+        if count + before + after <= most:  # what a part breaks into
+            alone[place] = True
+            count += before + after
+    parts: list[_Unit] = []
+    for number, unit in enumerate(units):
+        if begins[number] or alone[number] or alone[number - 1]:
+            parts.append(unit)
         else:
-            parts = more
+            parts[-1] = _Unit(parts[-1].first, unit.last)
     return parts
 
 
-def _places(owners: NDArray[np.int64], unit: _Unit) -> NDArray[np.bool_]:
-    places: NDArray[np.bool_] = (owners >= unit.first) & (owners < unit.last)
-    return places
-
-
-def _without(reading: Reading, owners: Sequence[NDArray[np.int64]], unit: _Unit) -> Reading:
+def _without(reading: Reading, pieces: _Pieces, unit: _Unit) -> Reading:
     """Return `reading` less the tokens of `unit`; a window that has none of them stays the same object."""
-    places = [_places(owner, unit) for owner in owners]
-    left = [one.without(gone) if gone.any() else one for one, gone in zip(reading, places, strict=True)]
+    left = list(reading)
+    for window in np.flatnonzero((pieces.lowest < unit.last) & (pieces.highest >= unit.first)).tolist():
+        owner = pieces.owners[window]
+        left[window] = reading[window].without((owner >= unit.first) & (owner < unit.last))
     return [one for one in left if one.own_tokens] or left[:1]
 
 
-def _alone(reading: Reading, owners: Sequence[NDArray[np.int64]], unit: _Unit) -> Reading:
+def _alone(reading: Reading, pieces: _Pieces, unit: _Unit) -> Reading:
     """Return `unit` alone between the special tokens, as the first window that has it reads it."""
-    for encoding, owner in zip(reading, owners, strict=True):
-        if _places(owner, unit).any():
-            return [encoding.without((owner >= 0) & ~_places(owner, unit))]
-    return [reading[0].without(owners[0] >= 0)]
+    window = int(pieces.windows[unit.first]) if unit.last > unit.first else 0
+    owner = pieces.owners[window]
+    return [reading[window].without((owner >= 0) & ~((owner >= unit.first) & (owner < unit.last)))]
 
 
 def _log_odds(score: float) -> float:
@@ -192,7 +243,6 @@ def _log_odds(score: float) -> float:
     return float(np.log(clipped / (1 - clipped)))
 
 
-def _part(text: str, words: Sequence[tuple[int, int]], read: Sequence[int], unit: _Unit, contribution: float) -> Part:
-    start, end = words[unit.first][0], words[unit.last - 1][1]
-    count = sum(unit.first <= word < unit.last for word in read)
-    return Part(text[start:end], start, end, count, contribution)
+def _part(text: str, pieces: _Pieces, unit: _Unit, contribution: float) -> Part:
+    start, end = int(pieces.starts[unit.first]), int(pieces.ends[unit.last - 1])
+    return Part(text[start:end], start, end, int(pieces.words[unit.first : unit.last].sum()), contribution)

@@ -17,8 +17,7 @@ MULTI_LABEL = "multi_label_classification"
 MEAN, MAX = "mean", "max"
 POOLINGS = (MEAN, MAX)
 
-_HIGHEST_TEMPERATURE = 1000  # far above any that was ever fitted; every score is the same there
-_LARGEST_BIAS = 1000
+LARGEST = 1000  # temperature, scale and bias: far above any that was ever fitted
 
 _T = TypeVar("_T")
 
@@ -72,10 +71,8 @@ def field(
 def temperature_of(folder: Path, manifest: Mapping[str, Any]) -> float:
     """Return what the logits are divided by."""
     temperature = field(folder, manifest, "temperature", (int, float))
-    if not 0 < temperature <= _HIGHEST_TEMPERATURE:
-        raise BundleError(
-            folder, f"temperature is {shown(temperature)}, expected a number above 0, at most {_HIGHEST_TEMPERATURE}"
-        )
+    if not 0 < temperature <= LARGEST:
+        raise BundleError(folder, f"temperature is {shown(temperature)}, expected a number above 0, at most {LARGEST}")
     return float(temperature)
 
 
@@ -113,11 +110,11 @@ def platt_of(
         )
     for label, one in given.items():
         whole = isinstance(one, dict) and set(one) == {"scale", "bias"} and all(map(_is_number, one.values()))
-        if not whole or not 0 < one["scale"] <= _HIGHEST_TEMPERATURE or not abs(one["bias"]) <= _LARGEST_BIAS:
+        if not whole or not 0 < one["scale"] <= LARGEST or not abs(one["bias"]) <= LARGEST:
             raise BundleError(
                 folder,
-                f"platt: {shown(one)} for '{label}', expected a scale above 0, at most {_HIGHEST_TEMPERATURE}, and a "
-                f"bias from -{_LARGEST_BIAS} to {_LARGEST_BIAS}",
+                f"platt: {shown(one)} for '{label}', expected a scale above 0, at most {LARGEST}, and a "
+                f"bias from -{LARGEST} to {LARGEST}",
             )
     return {label: Platt(float(given[label]["scale"]), float(given[label]["bias"])) for label in labels}
 

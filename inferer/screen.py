@@ -45,7 +45,8 @@ def _bar(part: Part, largest: float) -> str:
     share = part.contribution / largest if largest else 0.0
     columns = round(abs(share) * _SIDE)
     left, right = ("", "█" * columns) if share > 0 else ("░" * columns, "")
-    return f"   {_cut(part.text, _PART_WIDTH):<{_PART_WIDTH}} {100 * part.contribution:+7.2f} {left:>{_SIDE}}│{right}"
+    said = _cut(" ".join(part.text.split()), _PART_WIDTH)  # a line break would break the line of the bar
+    return f"   {said:<{_PART_WIDTH}} {100 * part.contribution:+7.2f} {left:>{_SIDE}}│{right}"
 
 
 def _how_read(prediction: Prediction) -> list[str]:

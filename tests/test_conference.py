@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.long_texts import FILLERS, accuracies, rows_of, surrounded, telling
 from inferer import ModelInferer
+from inferer.bundle import TOKENIZER
+from inferer.encoding import Encoder
 from tests.server import Server, run_to_end, serving
 
 pytestmark = pytest.mark.slow
@@ -68,3 +72,28 @@ def test_api_python_and_command_line_give_the_same_answers(
     assert [conference.predict({"text": title}).json() for title in titles[:20]] == python[:20]
     done = run_to_end(sys.executable, "-m", "inferer", str(folders[1]), "--json", *titles)
     assert [json.loads(line) for line in done.stdout.splitlines()] == python
+
+
+@pytest.mark.parametrize("before", [0.5, 1.0], ids=["middle", "end"])
+def test_windows_find_what_a_long_text_says(folders: tuple[Path, Path], before: float) -> None:
+    """Three titles amid filler beyond 512 tokens: windows are right as often as on short texts, head is not."""
+    model = ModelInferer(folders[1], {"max_length": 32})
+    encoder = Encoder(folders[1] / TOKENIZER, 32)
+    rng = random.Random(0)
+
+    def length(text: str) -> int:
+        return encoder.encode(text, "head").num_tokens if text else 0
+
+    rows = rows_of(folders[0] / "held_out.csv", "Title", "Conference")
+    texts = [
+        (label, surrounded(titles, before, FILLERS["notices"], rng, length))
+        for label, titles in telling(rows, 60, 3, rng)
+    ]
+    assert min(length(text) for _, text in texts) > 512
+    short = accuracies(model, [(label, text) for label, listed in rows.items() for text in listed[:30]], "short")
+    long = accuracies(model, texts, "long")
+    assert long["windows, max"] >= short["head"] - 0.03
+    assert long["head"] < 0.5
+    for label, text in texts[:5]:
+        answer = model.predict(text, truncation="windows")
+        assert (answer.truncated, answer.num_tokens > 512, answer.label in rows) == (False, True, True), label

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferer import ModelInferer
-from inferer.errors import ConfigError, EmptyTextError, TextTooLongError
+from inferer.batching import Patience
+from inferer.errors import CallerGoneError, ConfigError, EmptyTextError, TextTooLongError
 from inferer.explain import Explanation
+from inferer.options import ExplainOptions
 from tests import tiny
 from tests.server import Server, run_to_end, serving
 
@@ -160,6 +162,46 @@ def test_words_of_a_script_without_blanks_are_characters(demo_model: ModelInfere
     """Chinese and Japanese is divided into characters, other scripts at white space; punctuation joins its word."""
     assert [part.text for part in demo_model.explain("猫が好き!").parts] == ["猫", "が", "好", "き!"]
     assert [part.text for part in demo_model.explain("it's good , really !").parts] == ["it's", "good ,", "really !"]
+
+
+def test_words_that_share_a_token_are_one_part(model: ModelInferer, tmp_path: Path) -> None:
+    """Characters that the tokenizer takes together are left out together, and none of the text is lost."""
+    assert [(part.text, part.words) for part in model.explain("good 犬の家 bad").parts] == [
+        ("good", 1), ("犬の家", 3), ("bad", 1),
+    ]  # fmt: skip
+
+
+def test_a_part_does_not_reach_over_what_went_unread(model: ModelInferer, demo_model: ModelInferer) -> None:
+    """With head_tail no part spans the words between, which were not read; for that there may be one part more."""
+    text = "who is " + "milk " * 2000 + "the end"
+    for most in (1, 2, 5, 70):
+        parts = demo_model.explain(text, truncation="head_tail", max_parts=most).parts
+        assert len(parts) <= max(most, 2)
+        assert all(part.words == len(part.text.split()) for part in parts)
+        assert sum(part.words for part in parts) == 62
+
+
+def test_words_that_the_tokenizer_drops_cost_nothing(demo_model: ModelInferer) -> None:
+    """Words without a token are in no count of runs, however many: neighbours around them are asked together."""
+    explanation = demo_model.explain("a \u200b " * 4000, truncation="windows", max_parts=2)
+    windows = explanation.prediction.windows
+    assert windows is not None
+    assert explanation.runs <= windows + 129 + 2 * windows
+
+
+def test_a_caller_who_left_is_not_explained_to_the_end(demo_model: ModelInferer) -> None:
+    """Of an explanation in many runs, none begins after its caller was found to have left."""
+    asked: list[int] = []
+
+    def gave_up() -> bool:
+        asked.append(1)
+        return len(asked) > 1
+
+    before = demo_model.batcher.figures
+    with pytest.raises(CallerGoneError):
+        demo_model.explanation("milk " * 600, ExplainOptions(truncation="windows"), Patience(gave_up=gave_up))
+    assert demo_model.batcher.figures.runs - before.runs == 3
+    assert demo_model.batcher.figures.dropped - before.dropped == 1
 
 
 def test_a_calibrated_models_contributions_are_of_its_scores(tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_an_overlap_that_no_window_has_room_for_is_refused(
 def test_a_text_in_both_files_is_refused(
     early: Callable[..., str], tmp_path: Path, rows: list[tuple[str, str]], file: Path
 ) -> None:
-    """Texts of --calibrate that are in --eval too, white space aside, are counted; the first is shown with its row."""
-    shared = [(f"  {rows[7][0]} ", "other"), rows[9], rows[7]]
+    """Texts of --calibrate that the model reads as texts of --eval are counted; the first is shown with its row."""
+    shared = [(f"  {rows[7][0].upper()} ", "other"), rows[9], rows[7]]
     other = write_rows(
         tmp_path / "other.csv", ("text", "label"), [*[(f"box {i}", "brand") for i in range(200)], *shared]
     )
@@ -353,31 +353,31 @@ def test_the_screen_fits_80_columns_and_the_bar_ends(
 def test_no_row_is_fitted_on_and_reported_on(
     tmp_path: Path, bert: Path, rows: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The texts that the fit asks and those that the report asks have none in common and are the file's together."""
+    """What the fit asks and what the report asks have no text in common, as the model reads it; both are the file."""
     asked: dict[str, list[str]] = {}
 
     def recorded(where: str) -> Callable[..., np.ndarray]:
         def run(model: Path, reading: Reading, listed: Sequence[str], what: str) -> np.ndarray:
-            asked[where] = [text.strip() for text in listed]
+            asked[where] = [text.strip().lower() for text in listed]
             return run_texts(model, reading, listed, what)
 
         return run
 
     for module in (export.fit, export.pipeline):
         monkeypatch.setattr(module, "run_texts", recorded(module.__name__))
-    twice = [*rows[:240], *((f" {text}", label) for text, label in rows[:60])]
+    twice = [*rows[:240], *((f" {text.upper()}  ", label) for text, label in rows[:60])]  # an uncased tokenizer
     file = write_rows(tmp_path / "twice.csv", ("text", "label"), twice)
     assert run_export(bert, tmp_path / "bundle", "--calibrate", file, *LABELLED, "--scheme", "fp32") == 0
     fitted, reported = asked["export.fit"], asked["export.pipeline"]
     assert not set(fitted) & set(reported)
-    assert sorted(fitted + reported) == sorted(text.strip() for text, _ in twice)
+    assert sorted(fitted + reported) == sorted(text.strip().lower() for text, _ in twice)
 
 
 @pytest.mark.slow
 def test_with_eval_all_rows_are_fitted_and_the_guard_judges_calibrated_scores(
     tmp_path: Path, bert: Path, file: Path
 ) -> None:
-    """With --eval all rows of --calibrate are fitted on, and what int8 changed is the change of the served scores."""
+    """With --eval all rows of --calibrate are fitted on, and int8 is held against fp32 with each one's own fit."""
     other = single_rows(bert, 120, seed=1)
     known = set(texts(ROWS))
     other = [row for row in other if row[0] not in known][:105]
@@ -389,8 +389,12 @@ def test_with_eval_all_rows_are_fitted_and_the_guard_judges_calibrated_scores(
     facts = (report["fitted_rows"], report["reported_file"], report["reported_rows"], report["held_back"])
     assert facts == (ROWS, "other.csv", len(other), False)
     int8, fp32 = ModelInferer(bundle), ModelInferer(bundle, quantize=False)
-    pairs = [(int8.predict(text).scores, fp32.predict(text).scores) for text, _ in other]
-    change = [max(abs(a[label] - b[label]) for label in LABELS) for a, b in pairs]
+    fitted = dict(single_rows(bert, ROWS))
+    truth = np.array([[label == name for name in LABELS] for label in fitted.values()])
+    temperature = fit_temperature(np.stack([fp32.logits(text) for text in fitted]), truth)
+    assert temperature != found["temperature"]
+    pairs = [(list(int8.predict(text).scores.values()), softmax(fp32.logits(text), temperature)) for text, _ in other]
+    change = [np.abs(a - b).max() for a, b in pairs]
     assert found["guard"]["figures"]["mean_change"]["value"] == pytest.approx(np.mean(change), rel=1e-6)
 
 

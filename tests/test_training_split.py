@@ -33,6 +33,10 @@ def multi(rows: int, shares: tuple[float, ...]) -> Dataset:
     return Dataset(tuple(map(str, range(rows))), targets, names, MULTI_LABEL, Columns("text", "label", separator="|"))
 
 
+def _but_texts(data: Dataset) -> tuple[object, ...]:
+    return data.targets, data.labels, data.problem_type, data.columns
+
+
 def assert_whole(data: Dataset, train: Dataset, held_out: Dataset) -> None:
     """Assert that each row of `data` is in one of the parts, once, with its own targets."""
     rows = [*zip(train.texts, train.targets, strict=True), *zip(held_out.texts, held_out.targets, strict=True)]
@@ -117,15 +121,26 @@ def test_the_calibration_rows_are_a_part_of_their_own(data: Dataset) -> None:
 
 
 def test_a_text_that_is_elsewhere_too_is_not_calibrated_on() -> None:
-    """A calibration row whose text stands among the training or the held-out rows as well is left out."""
+    """A row whose text stands among the training or the held-out rows as well, in any case, stays a training row."""
     data = single([50, 50])
-    twice = Dataset(
-        tuple(f" {int(text) // 2}" for text in data.texts), data.targets, data.labels, data.problem_type, data.columns
-    )
+    twice = Dataset(tuple(f" {'Xx'[int(text) % 2]}{int(text) // 2}" for text in data.texts), *_but_texts(data))
     train, held_out = stratified_split(twice, 0.2, seed=1)
     rest, calibration = calibration_split(train, held_out, 0.25, seed=1)
+    assert_whole(train, rest, calibration)
     assert 0 < len(calibration) < 20
-    assert not {text.strip() for text in calibration.texts} & {text.strip() for text in (*rest.texts, *held_out.texts)}
+    elsewhere = {text.lower() for text in (*rest.texts, *held_out.texts)}
+    assert not {text.lower() for text in calibration.texts} & elsewhere
+
+
+def test_calibration_rows_that_cannot_be_had_are_refused() -> None:
+    """Texts that are all among the other rows too, and shares that leave a part without a label, are refused."""
+    data = single([50, 50])
+    few = Dataset(tuple(str(int(text) % 4) for text in data.texts), *_but_texts(data))
+    with pytest.raises(TrainingError, match="no row is left to calibrate on: each text is among the other rows too"):
+        calibration_split(*stratified_split(few, 0.2, seed=1), 0.25, seed=1)
+    train, held_out = stratified_split(single([10, 10]), 0.45, seed=0)
+    with pytest.raises(TrainingError, match="calibration share, of what is not held out, 0.9 leave one part without"):
+        calibration_split(train, held_out, 0.9, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ from training.split import calibration_split, multi_hot, stratified_split
 RECORD = "training.json"
 HELD_OUT = "held_out.csv"
 CALIBRATION = "calibration.csv"
+_LEAST_TO_CALIBRATE = 100
 
 
 class _EncodedTexts(torch.utils.data.Dataset):
@@ -95,6 +96,8 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
     _report_lengths(dataset, tokenizer, max_length)
     besides = "" if calibration is None else f", {len(calibration)} more for calibration"
     print(f"training on {len(train)} texts, {len(held_out)} held out{besides}", file=sys.stderr)
+    if calibration is not None and len(calibration) < _LEAST_TO_CALIBRATE:
+        print(f"note: the export calibrates on {_LEAST_TO_CALIBRATE} rows at least", file=sys.stderr)
     with fresh_folder(recipe.target) as folder, tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,
@@ -123,6 +126,7 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
         record = {
             "recipe": recipe.as_dict(),
             "train_rows": len(train),
+            "calibration_rows": 0 if calibration is None else len(calibration),
             "held_out": metrics,
             "versions": _versions(),
         }

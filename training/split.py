@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -10,7 +12,9 @@ from training.data import SINGLE_LABEL, Dataset
 from training.errors import TrainingError
 
 
-def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Dataset, Dataset]:
+def stratified_split(
+    dataset: Dataset, test_share: float, seed: int, share_name: str = "test share"
+) -> tuple[Dataset, Dataset]:
     """Return (training rows, held-out rows), each with every label's share of the whole.
 
     Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011).
@@ -23,21 +27,34 @@ def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Da
     else:
         splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
         targets = multi_hot(dataset)
-    train, test = next(splitter.split(np.zeros(len(dataset)), targets))
+    try:
+        train, test = next(splitter.split(np.zeros(len(dataset)), targets))
+    except ValueError:  # a part with fewer rows than labels
+        train = test = np.array([])
     if not len(train) or not len(test):
-        raise TrainingError(f"seed {seed} and test share {test_share:g} leave one part without rows; choose others")
+        raise TrainingError(f"seed {seed} and {share_name} {test_share:g} leave one part without rows; choose others")
     return dataset.subset(np.sort(train).tolist()), dataset.subset(np.sort(test).tolist())
 
 
 def calibration_split(train: Dataset, held_out: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return (training rows, calibration rows), of which the latter are `share` of the training rows and stratified.
 
-    A calibration row whose text is among the other training rows or the held-out ones too is left out: what is fitted
-    on it would be fitted on what the model has seen, or on what its figures are made of.
+    A row whose text, whatever its case and blanks, is among the other training rows or the held-out ones too stays a
+    training row: what is fitted on it would be fitted on what the model has seen, or on what its figures are made of.
+    Raises TrainingError where no other is left.
     """
-    rest, calibration = stratified_split(train, share, seed)
-    seen = {text.strip() for text in (*rest.texts, *held_out.texts)}
-    return rest, calibration.subset([i for i, text in enumerate(calibration.texts) if text.strip() not in seen])
+    numbered = replace(train, texts=tuple(map(str, range(len(train)))))
+    rest, chosen = stratified_split(numbered, share, seed, "calibration share, of what is not held out,")
+    seen = {_plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
+    alone = [int(i) for i in chosen.texts if _plain(train.texts[int(i)]) not in seen]
+    if not alone:
+        raise TrainingError("no row is left to calibrate on: each text is among the other rows too; give more data")
+    others = sorted(set(range(len(train))) - set(alone))
+    return train.subset(others), train.subset(alone)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def multi_hot(dataset: Dataset) -> np.ndarray:
