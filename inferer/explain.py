@@ -26,7 +26,7 @@ from inferer.scoring import Prediction
 METHOD = "occlusion"
 # By default a text of up to so many words is divided into its words, a longer one into so many parts: either costs at
 # most about twelve predictions of the text (benchmarks/results/explanations.json).
-MOST_WORDS, PARTS = 20, 10
+MOST_WORDS, PARTS = 20, 9
 
 # What stands between white space; of Chinese and Japanese, which are written without it, each character.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")

@@ -207,7 +207,7 @@ class ModelInferer:
         """Return what each word of `text` contributes to `label`, by default the best one, by leaving words out.
 
         Of a text of more than max_parts words, those that say least go together. By default a text of up to 20 words
-        is divided into them, a longer one into at most 10 parts: about as much work as twelve predictions of the text;
+        is divided into them, a longer one into at most 9 parts: about as much work as twelve predictions of the text;
         each further part costs about one. Errors as `predict`.
         """
         return self.explanation(text, ExplainOptions(label, truncation, max_parts))[0]

@@ -117,9 +117,9 @@ def test_what_matters_stands_for_itself_when_parts_are_few(tmp_path: Path) -> No
 
 
 def test_by_default_twenty_words_stand_each_for_itself(demo_model: ModelInferer) -> None:
-    """Without a bound twenty words are twenty parts, and more of them ten."""
+    """Without a bound twenty words are twenty parts, and more of them nine."""
     assert len(demo_model.explain("milk bread " * 10).parts) == 20
-    assert len(demo_model.explain("milk bread " * 10 + "milk").parts) == 10
+    assert len(demo_model.explain("milk bread " * 10 + "milk").parts) == 9
 
 
 def test_runs_are_bounded_and_stated(demo_model: ModelInferer) -> None:
