@@ -32,6 +32,7 @@ MOST_WORDS, PARTS = 20, 9
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _MOST_UNITS = 128  # about so many are asked alone; of a text of more words, neighbours are asked together
 _TINY = 1e-12
+_READ = ("num_tokens", "truncated", "windows")  # of the prediction, what says how the text was read
 
 Reading = Sequence[Encoding]
 Scores = NDArray[np.float64]
@@ -78,9 +79,6 @@ class Explanation:
         }
 
 
-_READ = ("num_tokens", "truncated", "windows")
-
-
 @dataclass(frozen=True, slots=True)
 class _Unit:
     """Neighbouring pieces of the text, by number, `first` up to but not `last`."""
@@ -121,8 +119,8 @@ def occlude(
     count = len(pieces.starts)
     if max_parts is None:
         max_parts = MOST_WORDS if count <= MOST_WORDS else PARTS
-    units = _units(count, 1 if count <= max_parts else -(-count // _MOST_UNITS), pieces.gap)
-    if count > max_parts:
+    units = _units(count, -(-count // max(_MOST_UNITS, max_parts)), pieces.gap)
+    if len(units) > max_parts:
         alone = run([_alone(reading, pieces, unit) for unit in (_Unit(0, 0), *units)])
         odds = np.array([_log_odds(scores[place]) for scores in alone])
         units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts, pieces.gap)

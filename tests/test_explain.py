@@ -122,6 +122,15 @@ def test_by_default_twenty_words_stand_each_for_itself(demo_model: ModelInferer)
     assert len(demo_model.explain("milk bread " * 10 + "milk").parts) == 9
 
 
+def test_as_many_parts_as_are_asked_for_can_be_had(demo_model: ModelInferer) -> None:
+    """Of a text of 300 words 200 parts can be asked for, and as many as there are words."""
+    text = "milk bread " * 150
+    parts = demo_model.explain(text, truncation="windows", max_parts=200).parts
+    assert len(parts) > 128
+    assert sum(part.words for part in parts) == 300
+    assert len(demo_model.explain(text, truncation="windows", max_parts=300).parts) == 300
+
+
 def test_runs_are_bounded_and_stated(demo_model: ModelInferer) -> None:
     """However long the text, what is run is one text a part, the whole, and at most 129 short ones; it is all told."""
     explanation = demo_model.explain("milk and bread " * 300, truncation="windows", max_parts=4)
