@@ -157,6 +157,18 @@ def test_windows_without_the_words_are_not_run_again(model: ModelInferer) -> Non
     assert explanation.runs == 2 + 7 + 2  # both windows; one a word, but both for the two words that both have
 
 
+def test_a_window_that_loses_all_its_words_says_nothing(tmp_path: Path) -> None:
+    """Without its only word a window is gone: what special tokens alone say is not among what is pooled."""
+    table = tiny.TABLE.copy()
+    table[4:] -= 3  # so that special tokens alone, at 0, would be the highest
+    windows = {"overlap": 0, "pooling": "max"}
+    folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table), windows=windows)
+    model = ModelInferer(folder, golden_check="off")
+    explanation = model.explain("good good good good good good bad", truncation="windows")
+    assert explanation.prediction.windows == 2
+    assert contributions(explanation)[-1] == ("bad", softmax(-3, -1, -3)[1] - softmax(-6, -18, -18)[1])
+
+
 def test_what_went_unread_is_no_part(model: ModelInferer) -> None:
     """Words beyond the cut are in no part, and the explanation says that the text was cut."""
     explanation = model.explain("good bad odd good bad odd plain plain", truncation="head")
