@@ -39,6 +39,15 @@ def test_a_person_is_told_of_a_cut_and_of_no_label(tiny_bundle: Path, multi_bund
     assert "no label reaches its threshold" in run(str(multi_bundle), "good", "--threshold", "0.99").stdout.decode()
 
 
+def test_a_person_is_told_of_windows_and_of_abstaining(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A person is told in how many windows a long text was read, and when the model gives no answer."""
+    done = run(str(tiny_bundle), "good " * 8, "--truncation", "windows")
+    assert "10 tokens; it was read in 2 windows" in done.stdout.decode()
+    unsure = run(str(tiny.write_bundle(tmp_path / "b", abstain_threshold=0.6)), "good bad").stdout.decode()
+    assert "no answer: the best score is below the lowest that this model answers with" in unsure
+    assert "*" not in unsure
+
+
 def test_a_program_gets_what_the_api_answers(tiny_bundle: Path, model: ModelInferer) -> None:
     """--json gives the prediction as the service sends it."""
     done = run(str(tiny_bundle), "good bad", "--json", "--top-k", "2")

@@ -199,6 +199,17 @@ def test_what_is_read_decides(model: ModelInferer) -> None:
     assert labels == {"head": ["pos", "pos"], "head_tail": ["neg", "pos"], "windows": ["neg", "neg"]}
 
 
+def test_windows_of_one_text_run_together(demo_bundle: Path) -> None:
+    """A lone text in windows goes through the model in fewer runs than it has windows."""
+    model = ModelInferer(demo_bundle)
+    before = model.batcher.figures
+    windows = model.predict("milk and bread " * 100, truncation="windows").windows
+    after = model.batcher.figures
+    assert windows is not None
+    assert after.texts - before.texts == windows > 5
+    assert after.runs - before.runs <= 2
+
+
 def test_answers_in_windows_are_the_same_bits_in_any_batch(demo_bundle: Path) -> None:
     """A long text in windows gets the same bits alone, among others and without batching."""
     texts = [" ".join(["milk", "target", "hand bags", "huggies"][n % 4] for n in range(k)) for k in (3, 90, 200, 64)]
