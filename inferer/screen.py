@@ -32,11 +32,13 @@ def drawn(text: str, prediction: Prediction) -> str:
 def explained(text: str, explanation: Explanation) -> str:
     """Return the parts of the text in their order, with what each contributes to the label as bars to both sides."""
     largest = max((abs(part.contribution) for part in explanation.parts), default=0.0)
+    words = sum(part.words for part in explanation.parts)
+    more = f"; --max-parts {words} takes each word by itself" if words > len(explanation.parts) else ""
     lines = [
         _cut(text, _TEXT_WIDTH),
         f" {explanation.label} {explanation.score:.2%}; without the words, this many points less:",
         *(_bar(part, largest) for part in explanation.parts),
-        f"   {METHOD}: {explanation.runs} runs of the model, {explanation.tokens} tokens",
+        f"   {METHOD}: {explanation.runs} runs, {explanation.tokens} tokens{more}",
     ]
     return "\n".join(line.rstrip() for line in [*lines, *_how_read(explanation.prediction)])
 

@@ -269,8 +269,16 @@ def test_a_person_sees_bars_to_both_sides(tiny_bundle: Path) -> None:
     assert [line.split()[0] for line in lines[2:6]] == ["good", "bad", "good", "plain"]
     assert [right.count("█") for _, _, right in bars] == [18, 0, 18, 0]
     assert [left.count("░") for left, _, _ in bars] == [0, 4, 0, 0]
-    assert lines[6] == "   occlusion: 5 runs of the model, 26 tokens"
+    assert lines[6] == "   occlusion: 5 runs, 26 tokens"
     assert max(map(len, lines)) <= 80
+
+
+def test_a_person_is_told_how_to_see_more(tiny_bundle: Path) -> None:
+    """Where words were left out together the picture says which option takes each by itself; else it does not."""
+    _, out, _ = run(tiny_bundle, "--explain", "--max-parts", "2", "good plain plain plain")
+    assert out.splitlines()[-1].endswith("tokens; --max-parts 4 takes each word by itself")
+    assert len(out.splitlines()[-1]) <= 80
+    assert "max-parts" not in run(tiny_bundle, "--explain", "--max-parts", "4", "good plain plain plain")[1]
 
 
 def test_a_program_gets_the_explanation_as_the_api_answers(tiny_bundle: Path, model: ModelInferer) -> None:
