@@ -58,9 +58,9 @@ class Run:
         """Return a JSON file of the checkpoint."""
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
-    def held_out(self) -> list[list[str]]:
-        """Return the rows of held_out.csv, the header first."""
-        with (self.folder / "held_out.csv").open(encoding="utf-8", newline="") as file:
+    def rows(self, name: str) -> list[list[str]]:
+        """Return the rows of a CSV of the checkpoint, the header first."""
+        with (self.folder / name).open(encoding="utf-8", newline="") as file:
             return list(csv.reader(file))
 
 
@@ -180,9 +180,9 @@ def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, R
     """With a calibration share a checkpoint has calibration.csv besides, of rows that are in no other part."""
     run = runs["calibrated"]
     assert run.done.returncode == 0, run.done.stderr
-    header, *calibration = csv.reader((run.folder / "calibration.csv").open(encoding="utf-8", newline=""))
+    header, *calibration = run.rows("calibration.csv")
     assert header == ["text", "colour"]
-    held_out = run.held_out()[1:]
+    held_out = run.rows("held_out.csv")[1:]
     assert (len(calibration), len(held_out)) == (32, 48)
     assert not {row[0] for row in calibration} & {row[0] for row in held_out}
     assert run.json("training.json")["train_rows"] == 160 - 32 - 48
@@ -200,7 +200,13 @@ def test_a_run_writes_an_ordinary_checkpoint(runs: dict[str, Run], name: str) ->
     there = {path.name for path in run.folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "held_out.csv", "training.json"} <= there
     assert not {name for name in there if name.endswith((".bin", ".pt", ".pkl"))}
-    assert sorted(path.name for path in run.folder.parent.iterdir()) == ["again", "flags", "joined", "single"]
+    assert sorted(path.name for path in run.folder.parent.iterdir()) == [
+        "again",
+        "calibrated",
+        "flags",
+        "joined",
+        "single",
+    ]
 
 
 @pytest.mark.slow
@@ -237,7 +243,7 @@ def test_the_tokenizer_neither_pads_nor_truncates_by_itself(runs: dict[str, Run]
 def test_single_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run]) -> None:
     """Accuracy and macro-F1 in training.json are those that the checkpoint has on the rows of held_out.csv."""
     run = runs["single"]
-    header, *held_out = run.held_out()
+    header, *held_out = run.rows("held_out.csv")
     assert header == ["text", "colour"]
     figures = run.json("training.json")["held_out"]
     labels = ["red", "green", "blue"]
@@ -256,7 +262,7 @@ def test_single_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run]) 
 def test_multi_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run], name: str, labels: list[str]) -> None:
     """Subset accuracy, macro-F1 and micro-F1 in training.json are the checkpoint's on the rows of held_out.csv."""
     run = runs[name]
-    header, *held_out = run.held_out()
+    header, *held_out = run.rows("held_out.csv")
     if name == "joined":
         assert header == ["text", "fruits"]
         truth = np.array([[label in row[1].split("|") for label in labels] for row in held_out])
@@ -277,7 +283,7 @@ def test_held_out_rows_are_rows_of_the_data(runs: dict[str, Run], table: Path) -
     """Each held-out row is a row of the data with its own label, and the record counts the others as trained on."""
     with table.open(encoding="utf-8", newline="") as file:
         data = [(row["text"], row["colour"]) for row in csv.DictReader(file)]
-    held_out = [tuple(row) for row in runs["single"].held_out()[1:]]
+    held_out = [tuple(row) for row in runs["single"].rows("held_out.csv")[1:]]
     assert set(held_out) <= set(data)
     assert runs["single"].json("training.json")["train_rows"] == len(data) - len(held_out)
 
