@@ -124,7 +124,8 @@ checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes
 	@echo "fine-tuning the demo model" >&2
 	@$(PY) -m training --config recipes/query_type.toml --output checkpoints/query_type --overwrite
 
-$(DEMO)/inferer.json: checkpoints/query_type/training.json | $(VENV)/.training
+# After an update a bundle of an older format would be refused; its number is in inferer/bundle.py.
+$(DEMO)/inferer.json: checkpoints/query_type/training.json $(wildcard inferer/bundle.py) | $(VENV)/.training
 	@echo "exporting the demo model" >&2
 	@$(PY) -m export checkpoints/query_type $(DEMO) --overwrite --eval checkpoints/query_type/held_out.csv \
 	  --label-column label --max-accuracy-drop 2 --min-agreement 95

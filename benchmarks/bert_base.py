@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -11,15 +12,17 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from export.__main__ import main as export
+from inferer.bundle import read_bundle
+from inferer.errors import BundleError
 from tests.server import ROOT
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
 def bert_base_bundle(tokenizer_of: Path, folder: Path = ROOT / "build" / "bert_base") -> Path:
-    """Return the bundle, made once; `tokenizer_of` is a checkpoint whose tokenizer is used."""
-    if (folder / "inferer.json").is_file():
-        return folder
+    """Return the bundle, made once a format; `tokenizer_of` is a checkpoint whose tokenizer is used."""
+    with contextlib.suppress(BundleError):
+        return read_bundle(folder).path
     torch.manual_seed(0)
     tokenizer = json.loads((tokenizer_of / "tokenizer.json").read_text(encoding="utf-8"))
     vocab = max(tokenizer["model"]["vocab"].values()) + 1
@@ -33,6 +36,6 @@ def bert_base_bundle(tokenizer_of: Path, folder: Path = ROOT / "build" / "bert_b
         for name in _TOKENIZER_FILES:
             if (tokenizer_of / name).is_file():
                 shutil.copy(tokenizer_of / name, checkpoint)
-        if export([str(checkpoint), str(folder)]):
+        if export([str(checkpoint), str(folder), "--overwrite"]):
             raise SystemExit("BERT-base could not be exported")
     return folder

@@ -101,3 +101,20 @@ def test_interrupted_after_the_bundle_is_in_place_nothing_is_taken_away(project:
     process.communicate(timeout=20)
     assert process.returncode != 0
     assert (model / "inferer.json").exists()
+
+
+def test_the_demo_is_exported_again_when_the_format_may_have_changed(project: Path) -> None:
+    """With a format younger than the demo's bundle the demo is exported anew, and is left alone with an older one."""
+    training, bundle, code = (
+        project / name
+        for name in ("checkpoints/query_type/training.json", "models/query_type/inferer.json", "inferer/bundle.py")
+    )
+    for file, age in ((training, 300), (bundle, 200), (code, 100)):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
+    stand_in(project, f'echo "$@" >> {project}/ran; touch {bundle}\n')
+    for _ in range(2):
+        assert run_to_end("make", "export", cwd=project).returncode == 0
+    ran = (project / "ran").read_text().splitlines()
+    assert [line.split()[:2] for line in ran] == [["-m", "export"]]
