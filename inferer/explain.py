@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 from unicodedata import category
 
@@ -77,6 +77,31 @@ class Explanation:
             "cost": {"runs": self.runs, "tokens": self.tokens},
             **read,
         }
+
+
+class Runs:
+    """Run readings, each encoding once: of windows, most are the same without a part as with it.
+
+    run: the logits [labels] of each of several encodings. count, tokens: encodings run so far, and tokens in them.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Encoding]], Sequence[NDArray[np.float32]]]) -> None:
+        self._run = run
+        self._known: dict[int, tuple[Encoding, NDArray[np.float32]]] = {}  # by id, which holds while it is held here
+        self.tokens = 0
+
+    @property
+    def count(self) -> int:
+        """Return how many encodings were run."""
+        return len(self._known)
+
+    def rows(self, readings: Sequence[Reading]) -> list[list[NDArray[np.float32]]]:
+        """Return the logits of each reading's encodings."""
+        new = list({id(one): one for one in chain.from_iterable(readings) if id(one) not in self._known}.values())
+        if new:
+            self._known |= {id(one): (one, row) for one, row in zip(new, self._run(new), strict=True)}
+        self.tokens += sum(len(one.input_ids) for one in new)
+        return [[self._known[id(one)][1] for one in reading] for reading in readings]
 
 
 @dataclass(frozen=True, slots=True)

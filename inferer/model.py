@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from inferer.batching import MAX_BATCH_TOKENS, Answer, Batcher, Patience
+from inferer.batching import MAX_BATCH_TOKENS, Batcher, Patience
 from inferer.bundle import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
-from inferer.explain import Explanation, Reading, occlude
+from inferer.explain import Explanation, Reading, Runs, occlude
 from inferer.golden import ENFORCE, MODES
 from inferer.loading import check_shape, load
 from inferer.manifest import MULTI_LABEL, SINGLE_LABEL
@@ -219,29 +219,23 @@ class ModelInferer:
         checked = check_explain_options(options, self.labels)
         timings = Timings()
         reading = self._read(text, checked, timings, spans=True)
-        known: dict[int, NDArray[np.float32]] = {}  # by the encoding's id; each is held by `every`
-        every: list[Encoding] = []
 
-        def rows_of(readings: Sequence[Reading]) -> list[list[NDArray[np.float32]]]:
-            new = {id(one): one for one in chain.from_iterable(readings) if id(one) not in known}
-            every.extend(new.values())
-            answer = self.batcher.run(list(new.values()), patience) if new else Answer([], 0.0, 0.0)
-            known.update(zip(new, answer.rows, strict=True))
+        def run(encodings: Sequence[Encoding]) -> list[NDArray[np.float32]]:
+            answer = self.batcher.run(encodings, patience)
             timings.queue_s += answer.queue_s
             timings.infer_s += answer.infer_s
-            return [[known[id(one)] for one in reading] for reading in readings]
+            return answer.rows
+
+        runs = Runs(run)
 
         def scores_of(readings: Sequence[Reading]) -> list[NDArray[np.float64]]:
-            return [self._scores(rows, one) for rows, one in zip(rows_of(readings), readings, strict=True)]
+            return [self._scores(rows, one) for rows, one in zip(runs.rows(readings), readings, strict=True)]
 
-        prediction = self._score(rows_of([reading])[0], reading, checked)
+        prediction = self._score(runs.rows([reading])[0], reading, checked)
         label = options.label or prediction.label
         parts = occlude(text, reading, scores_of, self.labels.index(label), options.max_parts)
-        tokens = sum(len(one.input_ids) for one in every)
-        return (
-            Explanation(prediction, label, prediction.scores[label], tuple(parts), len(every), tokens),
-            timings,
-        )
+        score = prediction.scores[label]
+        return Explanation(prediction, label, score, tuple(parts), runs.count, runs.tokens), timings
 
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
