@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import record
+from benchmarks.timing import interleaved
 from inferer import ModelInferer
 from inferer.explain import MOST_WORDS, PARTS, Explanation
 
@@ -40,19 +40,6 @@ def texts_of(path: Path, column: str, words: int, count: int) -> list[str]:
             if len(texts) == count:
                 return texts
     raise SystemExit(f"{path} has too few words for {count} texts of {words} words")
-
-
-def interleaved(calls: dict[str, Callable[[str], object]], texts: list[str], rounds: int) -> dict[str, float]:
-    """Return each call's median time in ms over texts and rounds, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(WARM_UP_ROUNDS + rounds):
-        for text in texts:
-            for name, call in calls.items():
-                began = time.perf_counter()
-                call(text)
-                if number >= WARM_UP_ROUNDS:
-                    times[name].append((time.perf_counter() - began) * 1000)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def by_character(explanation: Explanation, size: int) -> np.ndarray:
@@ -95,7 +82,7 @@ def main() -> None:
     rows = []
     for words in tqdm(WORDS, unit="length"):
         texts = texts_of(args.data, args.text_column, words, args.texts)
-        times = interleaved(calls, texts, args.rounds)
+        times = interleaved(calls, texts, args.rounds, WARM_UP_ROUNDS)
         near = np.array([nearness(model, text) for text in texts])
         rows.append(
             {

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks import record
+from benchmarks.timing import interleaved
 from inferer import ModelInferer
 from tests.server import serving
 
@@ -52,18 +51,6 @@ def torch_predict(checkpoint: Path, threads: int) -> Callable[[str], object]:
             return model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1).tolist()
 
     return predict
-
-
-def interleaved(calls: dict[str, Callable[[str], object]], text: str, rounds: int) -> dict[str, float]:
-    """Return each call's median time in ms over `rounds` rounds, taken in turn."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(WARM_UP_ROUNDS + rounds):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call(text)
-            if round_number >= WARM_UP_ROUNDS:
-                times[name].append((time.perf_counter() - started) * 1000)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def report(rows: list[dict[str, float]], threads: int, rounds: int) -> None:
@@ -106,7 +93,7 @@ def main() -> None:
                 "int8_http": http,
             }
             rows += [
-                {"tokens": tokens, **interleaved(calls, text_of(int8, tokens), args.rounds)}
+                {"tokens": tokens, **interleaved(calls, [text_of(int8, tokens)], args.rounds, WARM_UP_ROUNDS)}
                 for tokens in tqdm(LENGTHS, unit="length")
             ]
     report(rows, args.threads, args.rounds)

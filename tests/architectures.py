@@ -108,6 +108,16 @@ def run_export(*arguments: object) -> int:
             signal.signal(number, handler)
 
 
+def refusal(checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str], *options: object) -> str:
+    """Export into `folder`, check that it is refused in words and nothing written, and return the words."""
+    capsys.readouterr()
+    assert run_export(checkpoint, folder / "bundle", *options) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert not folder.exists() or not list(folder.iterdir())
+    return said[said.index("export: ") :].rstrip("\n")
+
+
 def write_checkpoint(folder: Path, architecture: str, **changes: Any) -> Path:
     """Write a random-weight checkpoint of `architecture` to `folder`, `changes` over its config. Return the folder."""
     tokenizer = _TOKENIZERS[architecture]()
