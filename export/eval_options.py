@@ -39,11 +39,14 @@ def read_eval_file(args: argparse.Namespace) -> EvalFile | None:
     """
     _check_columns(args)
     _check_guard(args)
-    return None if args.eval is None else read_file(args.eval, args)
+    return None if args.eval is None else read_file("--eval", args)
 
 
-def read_file(path: str, args: argparse.Namespace) -> EvalFile:
-    """Return the CSV at `path` with the columns that `args` name. Raises DataError for its faults."""
+def read_file(flag: str, args: argparse.Namespace) -> EvalFile:
+    """Return the CSV that `args` name by `flag`, with the columns that they name. Raises DataError for its faults."""
+    path = Path(getattr(args, flag.removeprefix("--")))
+    if not path.name:
+        raise ExportError(f"{flag} is {getattr(args, flag.removeprefix('--'))!r}, expected the path of a CSV file")
     columns = Columns(
         text_column=args.text_column or _TEXT_COLUMN,
         label_column=args.label_column,
@@ -53,7 +56,7 @@ def read_file(path: str, args: argparse.Namespace) -> EvalFile:
     )
     if len(set(columns.label_columns)) != len(columns.label_columns):
         raise ExportError(f"--label-columns name a column twice: {args.label_columns}")
-    file = EvalFile(Path(path), columns, read_bytes(Path(path)))
+    file = EvalFile(path, columns, read_bytes(path))
     file.dataset(None)
     return file
 

@@ -101,7 +101,7 @@ def read_wishes(args: argparse.Namespace) -> Wishes:
         return Wishes(abstain_score=score)
     if args.label_column is None and args.label_columns is None:
         raise ExportError("--calibrate needs labels: name their column with --label-column (or --label-columns)")
-    return Wishes(read_file(args.calibrate, args), tuning == _F1, precision, score, accuracy)
+    return Wishes(read_file("--calibrate", args), tuning == _F1, precision, score, accuracy)
 
 
 def _share(flag: str, given: str, prefix: str) -> float:
