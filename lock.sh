@@ -5,7 +5,8 @@ cd "$(dirname "$0")"
 common=(--python-version 3.11 --no-header --no-annotate --quiet)
 # Both sides must read a text alike: transformers 4.57 wants tokenizers < 0.23.1 and huggingface-hub < 1.
 pins=$(mktemp)
-trap 'rm -f "$pins"' EXIT
+taken=$(mktemp)
+trap 'rm -f "$pins" "$taken"' EXIT
 printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\n' > "$pins"
 
 {
@@ -21,7 +22,11 @@ printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\n' > "$pins"
 } > requirements_training.txt.new
 {
   echo "# What tests and lint need, on top of requirements_inference.txt. Made by lock.sh."
-  printf '%s\n' hypothesis mypy pytest ruff uv \
-    | uv pip compile - -c "$pins" "${common[@]}"
+  # Versions that the other sets have too are theirs: all three go into one environment.
+  grep -v '^ *--hash' requirements_inference.txt.new | sed 's/ *\\$//' > "$taken"
+  cat requirements_training.txt.new >> "$taken"
+  printf '%s\n' axe-playwright-python huggingface-hub hypothesis mypy openapi-spec-validator playwright pytest ruff \
+    schemathesis 'tritonclient[http]' uv \
+    | uv pip compile - -c "$pins" -c "$taken" "${common[@]}"
 } > requirements_dev.txt.new
 for set in inference training dev; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done
