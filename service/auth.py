@@ -9,7 +9,7 @@ from flask import Flask, request
 
 from service.errors import ServiceError
 
-_OPEN_PATHS = ("/health",)
+_OPEN_PATHS = ("/health", "/page", "/docs")
 
 
 def register(app: Flask, keys: Sequence[str]) -> None:
@@ -20,6 +20,8 @@ def register(app: Flask, keys: Sequence[str]) -> None:
 
 
 def _check(keys: Sequence[bytes]) -> None:
+    if request.path == "/" and request.method in ("GET", "HEAD"):
+        return
     if any(request.path == path or request.path.startswith(f"{path}/") for path in _OPEN_PATHS):
         return
     given = _given().encode("utf-8", "replace")

@@ -14,7 +14,7 @@ from service import auth, errors
 from service.front import Front
 from service.metrics import Metrics
 from service.record import UNMATCHED, record_of
-from service.routes import explain, health, info, metrics, predict
+from service.routes import explain, health, info, metrics, page, predict
 from service.settings import Settings, SettingsError, from_env
 from service.start import cannot_start
 from service.state import State, install
@@ -46,7 +46,7 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     app.before_request(_begin)
     auth.register(app, settings.api_keys)
     errors.register(app)
-    for module in (predict, explain, health, info, metrics):
+    for module in (predict, explain, health, info, metrics, page):
         app.register_blueprint(module.blueprint)
     state.routes = frozenset(str(rule) for rule in app.url_map.iter_rules() if not rule.arguments)
     app.wsgi_app = Front(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
