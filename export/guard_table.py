@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from export.tables import Row, card_table, rows_of, screen_table
-from inferer.bundle import HEAD, PICTURE
+from inferer.bundle import HEAD, HEAD_TAIL, PICTURE, TAIL
 
 _ROWS = {
     "agreement": ("same label as fp32", "percent"),
@@ -19,6 +19,11 @@ _ROWS = {
     "mean_change": ("change of a score, mean", "score"),
     "largest_change": ("change of a score, largest", "score"),
     "kl": ("KL divergence, nats, mean", "nats"),
+}
+_READ = {
+    HEAD: "only their beginning was",
+    TAIL: "only their end was",
+    HEAD_TAIL: "only their beginning and end were",
 }
 _MULTI = {"agreement": ("same set of labels as fp32", "percent")}
 
@@ -33,8 +38,9 @@ def notes(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
     labels = f"labels from {_columns(guard['labels_from'])}" if guard["labels_from"] else "no labels read"
     lines = [f"{guard['file']}: texts from {_columns([guard['text_column']])}, {labels}"]
     if guard["cut"]:
-        part = "only their beginning was" if guard["truncation"] == HEAD else "only their beginning and end were"
-        lines.append(f"{guard['cut']} of {guard['evaluated']} texts are longer than is read: {part}")
+        lines.append(
+            f"{guard['cut']} of {guard['evaluated']} texts are longer than is read: {_READ[guard['truncation']]}"
+        )
     if guard["left_out"]:
         lines.append(f"{guard['left_out']} of {guard['rows']} rows are too long for truncation 'error': left out")
     if multi and guard["labels_from"]:

@@ -10,7 +10,7 @@ from export.guard_table import card_section as guard_section
 from export.parity import Parity
 from export.score_table import card_section as score_section
 from export.tables import cell
-from inferer.bundle import ERROR, HEAD, HEAD_TAIL, MULTI_LABEL
+from inferer.bundle import ERROR, HEAD, HEAD_TAIL, MULTI_LABEL, TAIL
 from inferer.manifest import MAX
 
 
@@ -64,6 +64,8 @@ def _how_read(max_length: int, facts: Mapping[str, Any]) -> str:
     longer = f"a text of more than {max_length} tokens"
     if facts["truncation"] == HEAD:
         return f"It reads the first {max_length} tokens of a text."
+    if facts["truncation"] == TAIL:
+        return f"It reads the last {max_length} tokens of a text."
     if facts["truncation"] == HEAD_TAIL:
         return f"Of {longer} it reads that many, the first quarter from its beginning and the rest from its end."
     if facts["truncation"] == ERROR:

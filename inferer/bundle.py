@@ -42,8 +42,8 @@ PICTURE = "quantization.png"
 RELIABILITY = "reliability.png"
 
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
-HEAD, HEAD_TAIL, WINDOWS, ERROR = "head", "head_tail", "windows", "error"
-TRUNCATIONS = (HEAD, HEAD_TAIL, WINDOWS, ERROR)
+HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR = "head", "tail", "head_tail", "windows", "error"
+TRUNCATIONS = (HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR)
 # One activation scale a token: an answer does not depend on its batch.
 INT8_TOKEN = "int8-token"  # noqa: S105 - a token of text
 # onnxruntime's own dynamic int8, one activation scale a tensor: an answer would depend on its batch.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle import ERROR, HEAD_TAIL, WINDOWS
+from inferer.bundle import ERROR, HEAD_TAIL, TAIL, WINDOWS
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
 
 # The library warns and switches itself off after a fork; one text at a time gains nothing from it anyway.
@@ -89,11 +89,12 @@ class Encoder:
     def read(self, text: str, truncation: str, *, spans: bool = False) -> tuple[Encoding, ...]:
         """Return what is run for `text`: its windows when `truncation` is "windows", else one encoding; in order.
 
-        "head" keeps the first tokens, "head_tail" the first quarter and the last three, "error" raises
-        TextTooLongError. Windows are as long as the model reads, and each shares `overlap` tokens with the one before;
-        the last is what is left. Special tokens stay where they are in all of them, and a text that fits is whole.
-        spans: whether the encodings say which characters their tokens were made of. Raises EmptyTextError when there is
-        nothing but white space and characters that the tokenizer drops, and TextError for what is not Unicode text.
+        "head" keeps the first tokens, "tail" the last, "head_tail" the first quarter and the last three, "error"
+        raises TextTooLongError. Windows are as long as the model reads, and each shares `overlap` tokens with the one
+        before; the last is what is left. Special tokens stay where they are in all of them, and a text that fits is
+        whole. spans: whether the encodings say which characters their tokens were made of. Raises EmptyTextError when
+        there is nothing but white space and characters that the tokenizer drops, and TextError for what is not Unicode
+        text.
         """
         whole = _Whole(self._tokens(text), self._special, spans=spans)
         own, room = whole.own, self._room
@@ -104,6 +105,8 @@ class Encoder:
             return tuple(whole.part((start, min(start + room, own))) for start in starts)
         if truncation == ERROR:
             raise TextTooLongError.of(own + self._special, self.max_length)
+        if truncation == TAIL:
+            return (whole.part((own - room, own), truncated=True),)
         if truncation == HEAD_TAIL:
             first = round(room * _HEAD_SHARE)
             return (whole.part((0, first), (own - room + first, own), truncated=True),)

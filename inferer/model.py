@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from inferer.golden import ENFORCE, MODES
 from inferer.loading import check_shape, load
 from inferer.manifest import MULTI_LABEL, SINGLE_LABEL
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
-from inferer.scoring import Choice, Prediction, Read, activate, calibration_of, pool, to_prediction
+from inferer.scoring import Choice, Prediction, Read, activate, activated, calibration_of, pool, to_prediction
 from inferer.session import Session
 
 _WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
@@ -229,7 +230,9 @@ class ModelInferer:
         runs = Runs(run)
 
         def scores_of(readings: Sequence[Reading]) -> list[NDArray[np.float64]]:
-            return [self._scores(rows, one) for rows, one in zip(runs.rows(readings), readings, strict=True)]
+            return [
+                self._scores(self._pooled(rows, one)) for rows, one in zip(runs.rows(readings), readings, strict=True)
+            ]
 
         prediction = self._score(runs.rows([reading])[0], reading, checked)
         label = options.label or prediction.label
@@ -273,16 +276,20 @@ class ModelInferer:
     def _score(
         self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding], options: CallOptions
     ) -> Prediction:
-        scores = self._scores(rows, reading)
+        logits = self._pooled(rows, reading)
+        scores = self._scores(logits)
         thresholds = self.thresholds
         if thresholds is not None and isinstance(options.threshold, Mapping):
             thresholds = dict(options.threshold)
         windows = len(reading) if self._truncation(options) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
-        return to_prediction(scores, self.labels, choice, Read(reading[0].num_tokens, reading[0].truncated, windows))
+        read = Read(reading[0].num_tokens, reading[0].truncated, windows)
+        prediction = to_prediction(scores, self.labels, choice, read)
+        if options.activation is None:
+            return prediction
+        return replace(prediction, activated=activated(logits, options.activation, self.labels, self.calibration))
 
-    def _scores(self, rows: Sequence[NDArray[np.float32]], reading: Reading) -> NDArray[np.float64]:
-        logits = self._pooled(rows, reading)
+    def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = activate(logits, self.problem_type, self.calibration)
         if not np.isfinite(scores).all():
             raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from inferer.bundle import TRUNCATIONS
 from inferer.config import check_thresholds, spread_thresholds
 from inferer.errors import ConfigError
+from inferer.scoring import ACTIVATIONS
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """The choices of one call; None means the bundle's own.
 
-    top_k: how many scores to return. truncation: "head", "head_tail", "windows" or "error". threshold:
-    for multi-label, one number for every label or a mapping of labels to numbers.
+    top_k: how many scores to return. truncation: "head", "tail", "head_tail", "windows" or "error". threshold: for
+    multi-label, one number for every label or a mapping of labels to numbers. activation: what the logits shall become
+    beside the model's own scores: "softmax", "sigmoid" or "none" (see `scoring.activated`).
     """
 
     top_k: int | None = None
     truncation: str | None = None
     threshold: float | Mapping[str, float] | None = None
+    activation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,14 @@ def check_options(options: CallOptions, labels: tuple[str, ...], thresholds: Map
         raise ConfigError("top_k", top_k, "an integer of at least 1")
     if truncation is not None and truncation not in TRUNCATIONS:
         raise ConfigError("truncation", truncation, f"one of {', '.join(TRUNCATIONS)}")
+    if options.activation is not None and options.activation not in ACTIVATIONS:
+        raise ConfigError("activation", options.activation, f"one of {', '.join(ACTIVATIONS)}")
     threshold = check_thresholds("threshold", options.threshold)
     if threshold is not None:
         if thresholds is None:
             raise ConfigError("threshold", threshold, "none: thresholds are for multi-label models")
         threshold = spread_thresholds("threshold", threshold, labels, thresholds)
-    return CallOptions(top_k, truncation, threshold)
+    return CallOptions(top_k, truncation, threshold, options.activation)
 
 
 def check_explain_options(options: ExplainOptions, labels: tuple[str, ...]) -> CallOptions:

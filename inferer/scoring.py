@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from inferer.manifest import MAX, SINGLE_LABEL, Platt
 
+SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
+
 
 class Calibration(NamedTuple):
     """What is done to logits before they become scores: times scale, plus bias; float64, each [labels] or a scalar."""
@@ -53,6 +55,7 @@ class Prediction:
     num_tokens: tokens of the whole text, special tokens included. truncated: whether some went unread.
     windows: in how many the text was read; None where it was not read so. abstained: whether the best score was too
     low for a label to be named, so that `labels` is empty; None where the model always names one.
+    activated: every label's logit by the activation that the call asked for, best first; None where it asked for none.
     """
 
     label: str
@@ -63,9 +66,13 @@ class Prediction:
     truncated: bool
     windows: int | None = None
     abstained: bool | None = None
+    activated: Mapping[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain types, in the order of the wire format; what is None is left out."""
+        """Return the prediction as plain types, in the order of the wire format; what is None is left out.
+
+        `activated` is no part of our own format.
+        """
         values = {
             "label": self.label,
             "score": self.score,
@@ -110,10 +117,27 @@ def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Cal
 
 def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> NDArray[np.float64]:
     """Return the scores [labels] of `logits` [labels], float64 in 0 to 1."""
+    return (softmax if problem_type == SINGLE_LABEL else sigmoid)(calibrated(logits, calibration))
+
+
+def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray[np.float64]:
+    """Return `logits` [labels] after what a bundle's calibration does to them, float64."""
     scaled = logits.astype(np.float64)
-    if calibration is not None:
-        scaled = scaled * calibration.scale + calibration.bias
-    return softmax(scaled) if problem_type == SINGLE_LABEL else sigmoid(scaled)
+    return scaled if calibration is None else scaled * calibration.scale + calibration.bias
+
+
+def activated(
+    logits: NDArray[Any], activation: str, labels: Sequence[str], calibration: Calibration | None = None
+) -> dict[str, float]:
+    """Return each label's logit by `activation`, best first: equal ones in the model's order.
+
+    "softmax" and "sigmoid" are of the calibrated logits, so that the model's own activation gives its own scores;
+    "none" gives the logits as the model gave them.
+    """
+    values = logits.astype(np.float64)
+    if activation != NONE:
+        values = (softmax if activation == SOFTMAX else sigmoid)(calibrated(logits, calibration))
+    return {labels[i]: float(values[i]) for i in np.argsort(-values, kind="stable")}
 
 
 def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: str) -> NDArray[np.float32]:

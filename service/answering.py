@@ -71,6 +71,7 @@ def _keep(state: State, record: Record, predictions: Sequence[Prediction], timin
     record.timings = timings
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
+    record.abstained = sum(prediction.abstained or False for prediction in predictions)
     state.metrics.count_timings(timings)
 
 

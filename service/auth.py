@@ -5,24 +5,21 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 
+from service.describe import description_of
 from service.errors import ServiceError
-
-_OPEN_PATHS = ("/health", "/page", "/docs")
 
 
 def register(app: Flask, keys: Sequence[str]) -> None:
-    """Refuse requests without a right key, when any is set; health routes stay open."""
+    """Refuse requests without a right key, when any is set; views described as open need none."""
     if keys:
         encoded = [key.encode() for key in keys]
         app.before_request(lambda: _check(encoded))
 
 
 def _check(keys: Sequence[bytes]) -> None:
-    if request.path == "/" and request.method in ("GET", "HEAD"):
-        return
-    if any(request.path == path or request.path.startswith(f"{path}/") for path in _OPEN_PATHS):
+    if request.endpoint is not None and description_of(current_app.view_functions[request.endpoint]).open:
         return
     given = _given().encode("utf-8", "replace")
     # Every key is compared, whatever the others gave, so that timing tells nothing.

@@ -6,7 +6,7 @@ from typing import Any
 
 _ASK = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 _MAY_SEND = "Authorization, Content-Type, X-API-Key, X-Request-Id, X-Request-Timeout-Ms"
-_MAY_READ = "Retry-After, Server-Timing, X-Request-Id"
+MAY_READ = "Retry-After, Server-Timing, X-Abstained-Texts, X-Request-Id, X-Truncated-Texts"
 
 
 class Cors:
@@ -30,7 +30,7 @@ class Cors:
         origin = self._allowed(environ)
         if origin is None:
             return vary
-        return [*vary, ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", _MAY_READ)]
+        return [*vary, ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", MAY_READ)]
 
     def is_preflight(self, environ: dict[str, Any]) -> bool:
         """Return whether a browser asks here if it may ask; it sends no key with that."""

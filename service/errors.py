@@ -21,20 +21,30 @@ log = logging.getLogger("inferer.service")
 STATUS: Mapping[str, int] = {
     "BadRequest": 400,
     "InvalidJson": 400,
+    "Empty": 400,
     "Unauthorized": 401,
     "NotFound": 404,
     "MethodNotAllowed": 405,
     "PayloadTooLarge": 413,
     "UnsupportedMediaType": 415,
     "Validation": 422,
+    "Tokenizer": 422,
+    "Backend": 424,
     "Overloaded": 429,
     "Internal": 500,
     "DeadlineExceeded": 503,
     "Unhealthy": 503,
 }
 
-_BY_STATUS = {status: error_type for error_type, status in STATUS.items()}
-_INTERNAL = "an internal error; the log has the details under this request id"
+# Of what Flask and Werkzeug refuse by themselves; a 400 of theirs is a body cut off half-way.
+_BY_STATUS = {
+    400: "InvalidJson",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    413: "PayloadTooLarge",
+    415: "UnsupportedMediaType",
+}
+INTERNAL = "an internal error; the log has the details under this request id"
 
 
 class ServiceError(Exception):
@@ -104,4 +114,4 @@ def _http(error: HTTPException) -> Response:
 def _unforeseen(error: Exception) -> Response:
     request_id = current_record().request_id
     log.exception("request %s failed", request_id, exc_info=error, extra=fields(request_id=request_id))
-    return error_response("Internal", _INTERNAL)
+    return error_response("Internal", INTERNAL)

@@ -14,10 +14,26 @@ from service import auth, errors
 from service.front import Front
 from service.metrics import Metrics
 from service.record import UNMATCHED, record_of
-from service.routes import explain, health, info, metrics, page, predict
+from service.routes import (
+    explain,
+    health,
+    hugging_face,
+    info,
+    kserve_v1,
+    metrics,
+    open_inference,
+    openapi,
+    page,
+    predict,
+    text_embeddings,
+)
 from service.settings import Settings, SettingsError, from_env
 from service.start import cannot_start
 from service.state import State, install
+
+_ROUTES = (predict, hugging_face, open_inference, kserve_v1, explain, health, info, metrics, openapi, page)
+# The contracts of one path, told by their keys; of two that fit a body the first counts.
+_SHARING = (predict.CONTRACT, kserve_v1.CONTRACT, hugging_face.CONTRACT, text_embeddings.CONTRACT)
 
 
 def load_model(settings: Settings) -> ModelInferer:
@@ -46,9 +62,10 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     app.before_request(_begin)
     auth.register(app, settings.api_keys)
     errors.register(app)
-    for module in (predict, explain, health, info, metrics, page):
+    for module in _ROUTES:
         app.register_blueprint(module.blueprint)
-    state.routes = frozenset(str(rule) for rule in app.url_map.iter_rules() if not rule.arguments)
+    state.contracts = _SHARING
+    state.routes = {_path_of(rule.rule, settings.name): rule.rule for rule in app.url_map.iter_rules()}
     app.wsgi_app = Front(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 
@@ -64,6 +81,11 @@ def app_or_exit() -> Flask:
 def _begin() -> None:
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
     record_of(asked.environ).route = UNMATCHED if asked.url_rule is None else asked.url_rule.rule
+
+
+def _path_of(rule: str, name: str) -> str:
+    """Return the path of a rule for the model of this name."""
+    return rule.replace("<name>", name).replace("<version>", open_inference.VERSION)
 
 
 def _facts(settings: Settings, inferer: ModelInferer) -> dict[str, str]:

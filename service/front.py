@@ -23,11 +23,10 @@ from service.state import State
 
 log = logging.getLogger("inferer.request")
 
-_QUIET = ("/health", "/metrics")  # asked every few seconds by machines; logged when they fail
 _LONGEST_PATH = 200
 
 # For an API that browsers may meet: nothing to sniff, to frame, to run or to keep.
-_HEADERS = [
+HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -47,6 +46,7 @@ class Front:
         self._app = app
         self._state = state
         self._cors = Cors(state.settings.cors_origins)
+        self._machines = frozenset(state.settings.machine_paths)
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
@@ -81,8 +81,7 @@ class Front:
         return self._complete(_json(body), {}, record), body
 
     def _overloaded(self, environ: dict[str, Any], record: Record) -> tuple[str, _Headers, bytes]:
-        path = environ["PATH_INFO"]
-        record.route = path if path in self._state.routes else record.route
+        record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
         error = self._state.overloaded()
         body = error_body(error.error_type, error.message, record.request_id)
         return status_line(error.error_type), [*_json(body), *error.headers.items()], body
@@ -90,11 +89,16 @@ class Front:
     def _complete(self, headers: _Headers, environ: dict[str, Any], record: Record) -> _Headers:
         """Add to `headers` what every reply carries."""
         given = {name.lower() for name, _ in headers}
-        headers += [(name, value) for name, value in _HEADERS if name.lower() not in given]
+        headers += [(name, value) for name, value in HEADERS if name.lower() not in given]
         headers += self._cors.headers(environ)
         headers.append(("X-Request-Id", record.request_id))
         if record.timings is not None:
             headers.append(("Server-Timing", _server_timing(record)))
+        # For the contracts that have no field for it; not to be said would be a silence about the answer.
+        if record.truncated:
+            headers.append(("X-Truncated-Texts", str(record.truncated)))
+        if record.abstained:
+            headers.append(("X-Abstained-Texts", str(record.abstained)))
         return headers
 
     def _finish(self, environ: dict[str, Any], record: Record) -> None:
@@ -105,7 +109,7 @@ class Front:
         self._state.metrics.count_request(record.route, record.status, seconds)
         if record.rejected is not None:
             self._state.metrics.count_rejected(record.rejected)
-        if record.status < 400 and record.route.startswith(_QUIET):
+        if record.status < 400 and record.route in self._machines:
             return
         if not log.isEnabledFor(logging.INFO):
             return

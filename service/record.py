@@ -33,6 +33,7 @@ class Record:
     timings: Timings | None = None
     num_tokens: Sequence[int] = ()
     truncated: int = 0
+    abstained: int = 0
     texts: Sequence[str] = field(default=(), repr=False)
     rejected: str | None = None
 

@@ -25,6 +25,10 @@ _DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "query_typ
 # Kubernetes sets these in every pod for a Service called `inferer`; they are not ours.
 _FROM_KUBERNETES = re.compile(r"INFERER_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)")
 
+_BY_MACHINES = (
+    "/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/metrics",
+)  # fmt: skip
+
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 # What a client that finds no place is told to wait.
@@ -40,7 +44,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """One deployment's choices; field `x` is the variable INFERER_X, but for `port`, which is PORT.
+    """One deployment's choices; field `x` is the variable INFERER_X, but for `port`, which is PORT, and `aip_x`.
 
     workers 0 means auto: as many as the CPUs hold with intra_op_threads each. threads and
     intra_op_threads 0 mean: computed from the others (see `worker_threads`, `ort_threads`). log_format "" means:
@@ -67,11 +71,18 @@ class Settings:
     log_format: str = ""
     log_texts: bool = False
     cors_origins: tuple[str, ...] = ()
+    aip_predict_route: str = ""
+    aip_health_route: str = ""
 
     @property
     def name(self) -> str:
         """Return the model's name as clients see it."""
         return self.model_name or self.bundle.resolve().name
+
+    @property
+    def machine_paths(self) -> tuple[str, ...]:
+        """Return what machines ask with GET every few seconds: answered before all others, and logged when it fails."""
+        return tuple(dict.fromkeys((*_BY_MACHINES, *filter(None, [self.aip_health_route]))))
 
     @property
     def worker_count(self) -> int:
@@ -138,6 +149,12 @@ def _origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _route(value: str) -> str:
+    if not re.fullmatch(r"/[A-Za-z0-9._~:@!$&'()*+,;=/-]*", value):
+        raise ValueError
+    return value
+
+
 def _switch(on: str, off: str) -> tuple[Callable[[str], bool], str]:
     def parse(value: str) -> bool:
         if value not in (on, off):
@@ -183,6 +200,13 @@ _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 VARIABLES = tuple(_VARIABLES)
 
+# What Vertex AI says to a container, which cannot choose otherwise: its port goes before PORT.
+_FROM_VERTEX: dict[str, tuple[str, tuple[Callable[[str], Any], str]]] = {
+    "AIP_PREDICT_ROUTE": ("aip_predict_route", (_route, "a path such as /predict")),
+    "AIP_HEALTH_ROUTE": ("aip_health_route", (_route, "a path such as /health")),
+    "AIP_HTTP_PORT": ("port", _integer(1, 65535)),
+}
+
 
 def from_env(environ: Mapping[str, str]) -> Settings:
     """Return the settings in `environ`; raises SettingsError naming every variable that is wrong."""
@@ -193,11 +217,12 @@ def from_env(environ: Mapping[str, str]) -> Settings:
         for problem in [_unknown(name)]
     ]
     values: dict[str, Any] = {}
-    for name, (parse, expected) in _VARIABLES.items():
+    fields = {name: (name.removeprefix(_PREFIX).lower(), parser) for name, parser in _VARIABLES.items()}
+    for name, (field, (parse, expected)) in {**fields, **_FROM_VERTEX}.items():
         if name not in environ:
             continue
         try:
-            values[name.removeprefix(_PREFIX).lower()] = parse(environ[name].strip())
+            values[field] = parse(environ[name].strip())
         except ValueError:
             # A key is a secret even when it is malformed.
             value = "the value" if name == "INFERER_API_KEYS" else shown(environ[name])

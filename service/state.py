@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, current_app
+from flask import current_app
+from flask.sansio.app import App
 
-from inferer.errors import RunError
+from inferer.errors import RunError, shown
 from inferer.model import ModelInferer
 from service.errors import ServiceError
 from service.metrics import Metrics
 from service.settings import RETRY_AFTER_S, Settings
+
+if TYPE_CHECKING:
+    from service.contract import Contract
 
 _EXTENSION = "inferer"
 
@@ -23,15 +28,17 @@ _EXTENSION = "inferer"
 class State:
     """One worker's state. `is_draining` is put in by gunicorn.conf.py, which knows the worker.
 
-    routes: the rules without variables, as written.
+    routes: path to rule, with this model's name where a rule has one. contracts: those that share a path, told by keys.
     """
 
     settings: Settings
     inferer: ModelInferer
     metrics: Metrics
-    routes: frozenset[str] = frozenset()
+    routes: Mapping[str, str] = field(default_factory=dict)
+    contracts: Sequence[Contract[Any]] = ()
     is_draining: Callable[[], bool] = lambda: False
     last_run_failed: bool = False
+    openapi: bytes | None = None
     in_flight: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -77,13 +84,29 @@ class State:
             self.last_run_failed = False
         return "the last model run failed; the log has the details"
 
+    def check_ready(self) -> None:
+        """Raise ServiceError (Unhealthy) when this worker should get no requests."""
+        reason = self.unready_because()
+        if reason is not None:
+            raise ServiceError("Unhealthy", reason)
 
-def install(app: Flask, state: State) -> None:
+    def check_name(self, name: str) -> None:
+        """Raise ServiceError (NotFound) when `name` is not the model's."""
+        if name != self.settings.name:
+            raise ServiceError("NotFound", f"no model {shown(name)} here; the model is {self.settings.name!r}")
+
+
+def install(app: App, state: State) -> None:
     """Put `state` where `current_state` finds it."""
     app.extensions[_EXTENSION] = state
 
 
+def state_of(app: App) -> State:
+    """Return the state of an app."""
+    state: State = app.extensions[_EXTENSION]
+    return state
+
+
 def current_state() -> State:
     """Return the state of the app that answers this request."""
-    state: State = current_app.extensions[_EXTENSION]
-    return state
+    return state_of(current_app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,34 +14,63 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from inferer.errors import shown
 from service.errors import ServiceError
 
+JSON = "application/json"
+
+_UTF_8 = ("utf-8", "utf8", "us-ascii")
 _T = TypeVar("_T")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def read_body(request: Request) -> bytes:
-    """Return the whole body; raises ServiceError (UnsupportedMediaType) when it is not said to be JSON."""
-    if request.mimetype != "application/json":
-        given = shown(request.mimetype) if request.mimetype else "missing"
-        raise ServiceError("UnsupportedMediaType", f"Content-Type is {given}, expected application/json")
+def read_body(request: Request, accepted: Sequence[str] = (JSON,), absent: str = "") -> bytes:
+    """Return the whole body; raises ServiceError (UnsupportedMediaType) when it is not of an `accepted` type.
+
+    absent: the type of a body that is not said to have one.
+    """
+    given = request.mimetype or absent
+    if given not in accepted:
+        raise ServiceError(
+            "UnsupportedMediaType",
+            f"Content-Type is {shown(given) if given else 'missing'}, expected {' or '.join(accepted)}",
+        )
+    charset = request.mimetype_params.get("charset", "utf-8")
+    if charset.lower() not in _UTF_8:
+        raise ServiceError("UnsupportedMediaType", f"the charset {shown(charset)} is not read here; send UTF-8")
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.lower() != "identity":
+        raise ServiceError(
+            "UnsupportedMediaType", f"the Content-Encoding {shown(coding)} is not read here; send it plain"
+        )
     return _bytes(request)
 
 
-def parse_json(data: bytes, kind: type[_T]) -> _T:
-    """Return a body as `kind`, a msgspec type.
-
-    Raises ServiceError: InvalidJson (not JSON, not UTF-8), or Validation, which names the field, its value and what
-    is allowed.
-    """
+def decode_json(data: bytes) -> object:
+    """Return what a body says; raises ServiceError (InvalidJson) for what is not JSON, or not UTF-8."""
     try:
-        body = msgspec.json.decode(data)
+        body: object = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ServiceError("InvalidJson", f"the body is not JSON in UTF-8: {error}") from error
+    return body
+
+
+def read_as(kind: type[_T], body: object) -> _T:
+    """Return a decoded body as `kind`, a msgspec type.
+
+    Raises ServiceError (Validation), which names the field, its value and what is allowed.
+    """
     try:
         return msgspec.convert(body, kind, strict=True)
     except msgspec.ValidationError as error:
         raise ServiceError("Validation", _explain(str(error), body, kind)) from error
+
+
+def check_one_of(value: str, where: str, allowed: Sequence[str]) -> None:
+    """Raise ServiceError (Validation) when the `value` of field `where` is not allowed."""
+    if value not in allowed:
+        raise ServiceError(
+            "Validation", f"field '{where}': {shown(value)} is not allowed; expected {', '.join(allowed)}"
+        )
 
 
 def check_length(text: str, where: str, most: int) -> None:

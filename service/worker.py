@@ -47,7 +47,6 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from service import arrival
 from service.raw_http import LARGEST, Simple, exchange, reply, simple_request
 
-_OPERATIONS = (b"GET /health", b"GET /metrics")
 _OPERATIONS_THREADS = 4
 _REFUSING_THREADS = 1
 _REFUSAL_S = 1 / 500  # in the long run; quicker, clients that ask again at once would take half of the CPU
@@ -60,7 +59,6 @@ _MOST_LINGERING = 64
 _ROOM = 100
 _IDLE_S = 2
 _SAY_EVERY_S = 10
-_LOOK = max(map(len, _OPERATIONS))
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
 
@@ -80,6 +78,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop, and end then, though a half-sent request may still hold a thread."""
+        paths = self.wsgi.extensions["inferer"].settings.machine_paths
+        self._machines = tuple(f"GET {path}{end}".encode() for path in paths for end in " ?")
+        self._look = max(map(len, self._machines))
         code = 1
         try:
             super().run()
@@ -141,8 +142,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Give the request on `conn` to a thread: one of its own kind."""
         conn.arrived, conn.is_main = time.monotonic(), False
         full = self._busy >= self.cfg.threads or self.wsgi.extensions["inferer"].is_full()
-        came = _first_bytes(conn, LARGEST if full else _LOOK)
-        if came.startswith(_OPERATIONS) and simple_request(came if full else _first_bytes(conn, LARGEST)):
+        came = _first_bytes(conn, LARGEST if full else self._look)
+        if came.startswith(self._machines) and simple_request(came if full else _first_bytes(conn, LARGEST)):
             answered = self._operations.submit(self.handle, conn)
         elif full and came.startswith(b"POST") and (refused := simple_request(came)):
             answered = self._refusing.submit(self._refuse, conn, refused)

@@ -89,7 +89,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"max_length": 17}, "max_length is 17, expected 3 to max_positions"),
         ({"max_length": "8"}, "max_length is '8', expected int"),
         ({"max_length": True}, "max_length is True, expected int"),
-        ({"truncation": "tail"}, "truncation is 'tail', expected one of head, head_tail, windows, error"),
+        ({"truncation": "middle"}, "truncation is 'middle', expected one of head, tail, head_tail, windows, error"),
         ({"temperature": float("inf")}, "temperature is inf, expected a number above 0, at most 1000"),
         ({"temperature": 10**400}, "expected a number above 0, at most 1000"),
         ({"format_version": True}, "format_version True"),

@@ -112,7 +112,10 @@ def test_a_terminal_without_unicode_still_gets_an_answer(tiny_bundle: Path) -> N
         (("nowhere", "good"), "inferer: bundle nowhere: does not exist"),
         (("BUNDLE", "good", "--top-k", "0"), "top_k: 0 is not allowed"),
         (("BUNDLE", "good", "--fp32"), "--keep-fp32"),
-        (("BUNDLE", "good", "--truncation", "tail"), "'tail' is not allowed; expected one of head, head_tail"),
+        (
+            ("BUNDLE", "good", "--truncation", "middle"),
+            "'middle' is not allowed; expected one of head, tail, head_tail",
+        ),
         (("BUNDLE", "good", "--config", "none.json"), "none.json"),
     ],
 )

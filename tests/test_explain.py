@@ -177,6 +177,8 @@ def test_what_went_unread_is_no_part(model: ModelInferer) -> None:
     assert (answer["truncated"], answer["num_tokens"]) == (True, 10)
     tail = model.explain("good bad odd good bad odd plain plain", truncation="head_tail")
     assert [part.start for part in tail.parts][:3] == [0, 5, 18], "the words in the gap are no part"
+    last = model.explain("good bad odd good bad odd plain plain", truncation="tail")
+    assert [part.text for part in last.parts] == ["odd", "good", "bad", "odd", "plain", "plain"]
 
 
 def test_words_of_a_script_without_blanks_are_characters(demo_model: ModelInferer) -> None:
@@ -241,8 +243,8 @@ def test_wrong_options_are_named(model: ModelInferer) -> None:
     for most in (0, True, 1.5):
         with pytest.raises(ConfigError, match=f"max_parts: {most} is not allowed; expected an integer of at least 1"):
             model.explain("good", max_parts=most)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="truncation: 'tail'"):
-        model.explain("good", truncation="tail")
+    with pytest.raises(ConfigError, match="truncation: 'middle'"):
+        model.explain("good", truncation="middle")
     with pytest.raises(EmptyTextError):
         model.explain(" ")
     with pytest.raises(TextTooLongError, match="10 tokens, at most 8"):
@@ -337,7 +339,7 @@ def test_the_api_explains_as_python_does(server: Server, model: ModelInferer) ->
         ({"text": "x" * 1001}, "field 'text': has 1001 characters, at most 1000 are allowed"),
         ({"text": "good", "label": "best"}, "field 'label': 'best' is not allowed; expected one of the labels pos"),
         ({"text": "good", "label": 1}, "field 'label': 1: Expected str"),
-        ({"text": "good", "truncation": "tail"}, "field 'truncation': 'tail' is not allowed"),
+        ({"text": "good", "truncation": "middle"}, "field 'truncation': 'middle' is not allowed"),
         ({"text": "good", "max_parts": 0}, "field 'max_parts': 0: Expected int >= 1"),
         ({"text": "good", "max_parts": 5}, "field 'max_parts': 5 is not allowed; expected at most 4"),
         ({"text": "good " * 8, "truncation": "error"}, "field 'text': the text has 10 tokens"),

@@ -539,7 +539,7 @@ def test_a_precision_is_reached_on_the_fitted_rows(tmp_path: Path, bert: Path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("truncation", "cut"), [("windows", 0), ("head_tail", 1)])
+@pytest.mark.parametrize(("truncation", "cut"), [("windows", 0), ("head_tail", 1), ("tail", 1)])
 def test_what_is_measured_is_read_as_it_is_served(tmp_path: Path, bert: Path, truncation: str, cut: int) -> None:
     """Long texts are asked as the bundle reads them: the guard's figures are those of the bundle's own predictions."""
     listed = [LONG_TEXT, *texts(40)]
@@ -561,7 +561,10 @@ def test_what_is_measured_is_read_as_it_is_served(tmp_path: Path, bert: Path, tr
     card = (bundle / "README.md").read_text(encoding="utf-8")
     said = {
         "windows": "in windows of that many, which share 8 with the one before; each label's highest logit counts.",
+        "tail": "It reads the last 64 tokens of a text.",
         "head_tail": "Of a text of more than 64 tokens it reads that many, the first quarter from its beginning",
     }
     assert said[truncation] in card
-    assert ("only their beginning and end were" in card) == bool(cut)
+    read = {"windows": (), "head_tail": ("only their beginning and end were",), "tail": ("only their end was",)}
+    assert all(words in card for words in read[truncation])
+    assert ("are longer than is read" in card) == bool(cut)

@@ -97,7 +97,10 @@ def test_a_bar_is_shown_on_request(model: ModelInferer, capsys: pytest.CaptureFi
         ({"top_k": 0}, "top_k: 0 is not allowed; expected an integer of at least 1"),
         ({"top_k": True}, "top_k: True"),
         ({"top_k": 1.5}, "top_k: 1.5"),
-        ({"truncation": "tail"}, "truncation: 'tail' is not allowed; expected one of head, head_tail, windows, error"),
+        (
+            {"truncation": "middle"},
+            "truncation: 'middle' is not allowed; expected one of head, tail, head_tail, windows, error",
+        ),
         ({"threshold": 0.5}, "threshold: 0.5 is not allowed; expected none"),
     ],
 )

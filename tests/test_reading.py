@@ -23,7 +23,7 @@ ARCHITECTURES = ("bert", "roberta", "albert", "xlm-roberta")  # each with its ow
 WORDS = ("good", "bad", "odd", "plain")
 MARKS = ("[CLS]", "[SEP]", "[PAD]", "<s>", "</s>", "<pad>", "[MASK]")
 
-_cut_from = ("head", "head_tail", "windows")
+_cut_from = ("head", "tail", "head_tail", "windows")
 _letters = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=40)
 _texts = st.lists(st.one_of(st.sampled_from((*WORDS, *MARKS, *LONG_TEXT.split()[:30])), _letters), max_size=60).map(
     " ".join
@@ -87,13 +87,14 @@ def test_any_text_fits_by_any_strategy(
         assert [tuple(span) for span in reading[0].spans.tolist()] == whole.offsets
 
 
-@given(text=_texts, max_length=st.integers(3, 24))
-@example(text=LONG_TEXT, max_length=24)
-def test_head_is_what_the_library_cuts(tokenizer: Path, text: str, max_length: int) -> None:
-    """Truncation "head" gives the ids, mask and types of the tokenizer's own truncation."""
-    (one,) = read(Encoder(tokenizer, max_length), text, "head")
+@given(text=_texts, max_length=st.integers(3, 24), side=st.sampled_from(("right", "left")))
+@example(text=LONG_TEXT, max_length=24, side="right")
+@example(text=LONG_TEXT, max_length=24, side="left")
+def test_head_and_tail_are_what_the_library_cuts(tokenizer: Path, text: str, max_length: int, side: str) -> None:
+    """Truncations "head" and "tail" give the ids, mask and types of the tokenizer's own truncation, right and left."""
+    (one,) = read(Encoder(tokenizer, max_length), text, "head" if side == "right" else "tail")
     library = plain(tokenizer)
-    library.enable_truncation(max_length)
+    library.enable_truncation(max_length, direction=side)
     expected = library.encode(text)
     assert one.input_ids.tolist() == expected.ids
     assert one.attention_mask.tolist() == expected.attention_mask
@@ -188,15 +189,17 @@ def test_a_short_text_is_one_window_with_the_answer_of_head(model: ModelInferer)
     """By every strategy a text that fits gets the same answer, and only windows are counted."""
     answers = [model.predict("good odd", truncation=truncation) for truncation in TRUNCATIONS]
     assert len({tuple(answer.scores.items()) for answer in answers}) == 1
-    assert [answer.windows for answer in answers] == [None, None, 1, None]
-    assert [answer.truncated for answer in answers] == [False] * 4
+    assert [answer.windows for answer in answers] == [None, None, None, 1, None]
+    assert [answer.truncated for answer in answers] == [False] * 5
 
 
 def test_what_is_read_decides(model: ModelInferer) -> None:
-    """A word at the end is read by head_tail and in windows, not by head; one in the middle in windows alone."""
+    """A word at the end is read by tail, head_tail and in windows, not by head; one in the middle in windows alone."""
     end, middle = "plain " * 9 + "bad", "plain " * 6 + "bad " + "plain " * 6
     labels = {how: [model.predict(text, truncation=how).label for text in (end, middle)] for how in _cut_from}
-    assert labels == {"head": ["pos", "pos"], "head_tail": ["neg", "pos"], "windows": ["neg", "neg"]}
+    assert labels == {
+        "head": ["pos", "pos"], "tail": ["neg", "pos"], "head_tail": ["neg", "pos"], "windows": ["neg", "neg"],
+    }  # fmt: skip
 
 
 def test_windows_of_one_text_run_together(demo_bundle: Path) -> None:

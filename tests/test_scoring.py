@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inferer.bundle import MULTI_LABEL, SINGLE_LABEL
 from inferer.manifest import Platt
-from inferer.scoring import Choice, Read, activate, calibration_of, to_prediction
+from inferer.scoring import ACTIVATIONS, Choice, Read, activate, activated, calibration_of, to_prediction
 
 LABELS = ("a", "b", "c")
 logits = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20).map(lambda v: np.array(v, np.float32))
@@ -134,3 +134,18 @@ def test_a_best_score_below_the_abstain_threshold_names_no_label() -> None:
     at = to_prediction(scores, LABELS, Choice(abstain_below=0.5), Read(4, False))
     assert (at.labels, at.abstained) == (("c",), False)
     assert "abstained" not in to_prediction(scores, LABELS, Choice(), Read(4, False)).as_dict()
+
+
+@pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL])
+def test_an_activation_that_is_asked_for(problem_type: str) -> None:
+    """The model's own activation gives its calibrated scores, "none" the plain logits; all are listed best first."""
+    logits = np.array([-1.0, 3.0, 0.5], dtype=np.float32)
+    calibration = calibration_of(2.0, None)
+    own = activate(logits, problem_type, calibration)
+    given = {name: activated(logits, name, LABELS, calibration) for name in ACTIVATIONS}
+    assert given["softmax" if problem_type == SINGLE_LABEL else "sigmoid"] == dict(
+        zip("bca", own[[1, 2, 0]], strict=True)
+    )
+    assert given["none"] == {"b": 3.0, "c": 0.5, "a": -1.0}
+    assert given["sigmoid"]["b"] == 1 / (1 + np.exp(-1.5))
+    assert all(list(scores) == ["b", "c", "a"] for scores in given.values())

@@ -6,43 +6,92 @@ from typing import Annotated
 
 import msgspec
 from flask import Blueprint, Request, Response, request
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from inferer.errors import TextError
-from inferer.explain import MOST_WORDS
+from inferer.explain import MOST_WORDS, Part
 from inferer.options import ExplainOptions
 from service.answering import explanation
+from service.contract import Example
+from service.describe import OF_PREDICTIONS, WITH_BODY, Described
 from service.errors import ServiceError
+from service.fields import MARK, Label, Text, Truncation
 from service.reply import json_response
 from service.state import State, current_state
-from service.wire import check_length, parse_json, read_body
+from service.wire import JSON, check_length, decode_json, read_as, read_body
 
 blueprint = Blueprint("explain", __name__)
 
 
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /explain`: a text, and the options of the call."""
+    """A text, and the options of the call."""
 
-    text: str
-    label: str | UnsetType = UNSET
-    truncation: str | UnsetType = UNSET
-    max_parts: Annotated[int, msgspec.Meta(ge=1)] | UnsetType = UNSET
+    text: Text
+    label: Label | UnsetType = UNSET
+    truncation: Truncation | UnsetType = UNSET
+    max_parts: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="in how many parts the text is divided at most",
+                extra_json_schema={MARK: "parts"},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class Cost(msgspec.Struct):
+    """What the explanation took."""
+
+    runs: Annotated[int, Meta(description="texts run, the whole one included", ge=1)]
+    tokens: Annotated[int, Meta(description="in them", ge=1)]
+
+
+class Explained(msgspec.Struct):
+    """What the parts of a text contribute to a label: by how much its score is lower without each."""
+
+    label: str
+    score: Annotated[float, Meta(ge=0, le=1)]
+    method: str
+    parts: list[Part]
+    cost: Cost
+    num_tokens: Annotated[int, Meta(ge=0)]
+    truncated: bool
+    windows: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+
+
+def _example(example: Example, state: State) -> object:
+    explained, _ = state.inferer.explanation(
+        example.body["text"], _options(read_as(ExplainRequest, example.body), state)
+    )
+    return Explained(**explained.as_dict())
 
 
 @blueprint.post("/explain")
+@Described(
+    "Our own",
+    {JSON: Explained},
+    {JSON: ExplainRequest},
+    errors=WITH_BODY,
+    examples={"a text": Example({"text": "I like you"})},
+    reply_to=_example,
+    headers=OF_PREDICTIONS,
+)
 def explain() -> Response:
     """Answer with the parts of the text, and by how much the label's score falls without each."""
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
     data = read_body(asked)
     state = current_state()
     with state.admitted():  # only now: a slow sender holds no place
-        body = parse_json(data, ExplainRequest)
+        body = read_as(ExplainRequest, decode_json(data))
         check_length(body.text, "text", state.settings.max_text_chars)
         try:
             explained = explanation(state, asked, body.text, _options(body, state))
         except TextError as error:
             raise ServiceError("Validation", f"field 'text': {error.problem}") from error
-        return json_response(explained.as_dict())
+        return json_response(Explained(**explained.as_dict()))
 
 
 def _options(body: ExplainRequest, state: State) -> ExplainOptions:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from service.describe import PLAIN, Described
 from service.state import current_state
 
 blueprint = Blueprint("metrics", __name__)
 
+OPEN_METRICS = "application/openmetrics-text"
+
 
 @blueprint.get("/metrics")
+@Described("Operations", {PLAIN: None, OPEN_METRICS: None})
 def metrics() -> Response:
     """Answer in the text format of Prometheus, or OpenMetrics where that is asked for."""
     body, content_type = current_state().metrics.exposition(request.headers.get("Accept", ""))

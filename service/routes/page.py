@@ -6,8 +6,10 @@ from pathlib import Path
 
 from flask import Blueprint, Response, request
 
+from service.describe import ALWAYS, HTML, Described
 from service.errors import ServiceError
 from service.reply import json_response
+from service.wire import JSON
 
 blueprint = Blueprint("page", __name__)
 
@@ -23,6 +25,9 @@ _LINKS = {name: f"/{name}" for name in ("predict", "docs", "openapi.json", "info
 
 
 @blueprint.get("/")
+@Described(
+    "Operations", {HTML: None, JSON: dict[str, str]}, open=True, headers=("Vary",), reply_to=lambda _, __: _LINKS
+)
 def page() -> Response:
     """Answer with the page, or with where everything is for whoever does not ask for HTML."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
@@ -34,15 +39,23 @@ def page() -> Response:
 
 
 @blueprint.get("/docs")
+@Described("Operations", {HTML: None}, open=True)
 def docs() -> Response:
     """Answer with the page that shows /openapi.json."""
     return _file("docs.html")
 
 
-@blueprint.get("/page/<name>")
-def file(name: str) -> Response:
+@blueprint.get("/page/<file>")
+@Described(
+    "Operations",
+    dict.fromkeys(_TYPES.values()),
+    errors=(*ALWAYS, "NotFound"),
+    open=True,
+    parameters={"file": tuple(_FILES)},
+)
+def page_file(file: str) -> Response:
     """Answer with a file of these pages."""
-    return _file(name)
+    return _file(file)
 
 
 def _file(name: str) -> Response:

@@ -1,71 +1,118 @@
-"""`POST /predict`, our own contract: one text or several, with options."""
+"""`POST /predict`: our own contract, and those that come to the same path."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
 
 import msgspec
-from flask import Blueprint, Request, Response, request
-from msgspec import UNSET, UnsetType
+from flask import Blueprint, Response
+from msgspec import UNSET, Meta, UnsetType
 
-from inferer.errors import TextError
 from inferer.options import CallOptions
-from service.answering import answer
+from inferer.scoring import Prediction
+from service.contract import Asked, Contract, Example, as_json, by_keys, respond
+from service.describe import speaks
 from service.errors import ServiceError
-from service.reply import json_response
-from service.state import State, current_state
-from service.wire import check_length, parse_json, read_body
+from service.fields import Text, Texts, Threshold, TopK, Truncation
+from service.settings import Settings
+from service.state import State
 
 blueprint = Blueprint("predict", __name__)
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /predict`: exactly one of text and texts, and the options of the call."""
+    """Exactly one of text and texts, and the options of the call."""
 
-    text: str | UnsetType = UNSET
-    texts: list[str] | UnsetType = UNSET
-    top_k: Annotated[int, msgspec.Meta(ge=1)] | UnsetType = UNSET
-    truncation: str | UnsetType = UNSET
-    threshold: float | dict[str, float] | UnsetType = UNSET
+    schema_extra: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}
 
-
-@blueprint.post("/predict")
-def predict() -> Response:
-    """Answer one text with an object, several with a list of them in order."""
-    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
-    data = read_body(asked)
-    state = current_state()
-    with state.admitted():  # only now: a slow sender holds no place
-        body = parse_json(data, PredictRequest)
-        try:
-            predictions = answer(state, asked, _texts(body, state), _options(body))
-        except TextError as error:
-            raise ServiceError("Validation", f"field '{_place(body, error.index)}': {error.problem}") from error
-        answers = [prediction.as_dict() for prediction in predictions]
-        return json_response(answers[0] if body.texts is UNSET else {"predictions": answers})
+    text: Text | UnsetType = UNSET
+    texts: Texts | UnsetType = UNSET
+    top_k: TopK | UnsetType = UNSET
+    truncation: Truncation | UnsetType = UNSET
+    threshold: Threshold | UnsetType = UNSET
 
 
-def _texts(body: PredictRequest, state: State) -> list[str]:
-    """Return the texts asked about, within the deployment's limits."""
+class Answer(msgspec.Struct):
+    """The answer to one text."""
+
+    label: Annotated[str, Meta(description="the best label, whatever the threshold")]
+    score: Annotated[float, Meta(description="its score, not rounded", ge=0, le=1)]
+    labels: Annotated[
+        list[str],
+        Meta(description="the best label alone, or with several labels a text those at or above their threshold"),
+    ]
+    scores: Annotated[dict[str, float], Meta(description="all labels in the model's order, or the best top_k")]
+    num_tokens: Annotated[int, Meta(description="of the whole text, special tokens included", ge=0)]
+    truncated: Annotated[bool, Meta(description="whether some of the text went unread")]
+    windows: (
+        Annotated[int, Meta(description="in how many the text was read, where it was read so", ge=1)] | UnsetType
+    ) = UNSET
+    abstained: (
+        Annotated[bool, Meta(description="whether the best score was too low for a label to be named")] | UnsetType
+    ) = UNSET
+
+
+class Answers(msgspec.Struct):
+    """The answers to several texts, in order."""
+
+    predictions: list[Answer]
+
+
+def answer_of(prediction: Prediction) -> Answer:
+    """Return a prediction as our wire format has it."""
+    return Answer(**prediction.as_dict())
+
+
+def _read(body: PredictRequest, _: Settings) -> Asked:
     if isinstance(body.text, UnsetType) == isinstance(body.texts, UnsetType):
         given = "neither" if body.text is UNSET else "both"
         raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {given}")
-    texts = [body.text] if isinstance(body.text, str) else list(body.texts or ())
-    limits = state.settings
-    if not 1 <= len(texts) <= limits.max_texts:
-        raise ServiceError("Validation", f"field 'texts': has {len(texts)} texts, allowed are 1 to {limits.max_texts}")
-    for index, text in enumerate(texts):
-        check_length(text, _place(body, index), limits.max_text_chars)
-    return texts
+    options = CallOptions(_given(body.top_k), _given(body.truncation), _given(body.threshold))
+    if not isinstance(body.text, UnsetType):
+        return Asked([body.text], ["text"], options)
+    texts = body.texts or []
+    return Asked(texts, [f"texts[{index}]" for index in range(len(texts))], options)
 
 
-def _place(body: PredictRequest, index: int | None) -> str:
-    """Return the field that the text at `index` came in."""
-    return "text" if body.texts is UNSET else f"texts[{index}]"
+def _given(value: Any) -> Any:
+    return None if value is UNSET else value
 
 
-def _options(body: PredictRequest) -> CallOptions:
-    def given(value: Any) -> Any:
-        return None if value is UNSET else value
+def _render(body: PredictRequest, predictions: Sequence[Prediction], _: State) -> Answer | Answers:
+    answers = [answer_of(prediction) for prediction in predictions]
+    return answers[0] if body.texts is UNSET else Answers(answers)
 
-    return CallOptions(given(body.top_k), given(body.truncation), given(body.threshold))
+
+CONTRACT = Contract(
+    "Our own",
+    PredictRequest,
+    (Answer, Answers),
+    _read,
+    _render,
+    keys=("text", "texts"),
+    examples={
+        "one text": Example({"text": "I like you"}),
+        "several texts": Example({"texts": ["I like you", "not for me"], "top_k": 1}),
+        "an unknown field": Example({"text": "I like you", "topk": 1}, status=422),
+    },
+)
+
+
+def any_contract(body: object, state: State) -> Contract[Any]:
+    """Return the contract that a body on a path of several is written in: ours where nothing tells another."""
+    return by_keys(body, state.contracts, CONTRACT)
+
+
+ANY = as_json(any_contract)
+
+
+@blueprint.post("/predict")
+@speaks(CONTRACT, ANY, several=True)
+def predict() -> Response:
+    """Answer one text with an object, several with a list of them in order.
+
+    A body with `inputs` is read as text-embeddings-inference's, with `parameters` beside it as Hugging Face's, and with
+    `instances` as KServe's v1.
+    """
+    return respond(ANY)
