@@ -31,7 +31,7 @@ USER 10001:10001
 EXPOSE 8080
 
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '8080') + '/health/ready', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + (os.environ.get('AIP_HTTP_PORT') or os.environ.get('PORT', '8080')) + '/health/ready', timeout=2)"]
 
 # Exec form: gunicorn is process 1 and gets SIGTERM, answers what it has read, and exits 0.
 CMD ["python", "-m", "gunicorn", "app:app"]

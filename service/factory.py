@@ -62,6 +62,7 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     app.before_request(_begin)
     auth.register(app, settings.api_keys)
     errors.register(app)
+    kserve_v1.add_vertex_paths(app, settings)
     for module in _ROUTES:
         app.register_blueprint(module.blueprint)
     state.contracts = _SHARING

@@ -66,7 +66,7 @@ def document(app: Flask) -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
         path = re.sub("<([a-z]+)>", r"{\1}", one.rule.rule)
-        paths.setdefault(path, {})[one.method] = _operation(one, path, schemas, state)
+        paths.setdefault(path, {}).setdefault(one.method, _operation(one, path, schemas, state))
     keyed = bool(state.settings.api_keys)
     return encode(
         {

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from flask import Blueprint, Response
-from flask.sansio.blueprints import BlueprintSetupState
+from flask import Blueprint, Flask, Response
 from msgspec import Meta
 
 from inferer.options import CallOptions
@@ -22,7 +21,7 @@ from service.reply import json_response
 from service.routes.health import ready
 from service.routes.predict import ANY, Answer, answer_of
 from service.settings import Settings
-from service.state import State, current_state, state_of
+from service.state import State, current_state
 from service.wire import JSON
 
 blueprint = Blueprint("kserve_v1", __name__)
@@ -119,15 +118,11 @@ def vertex() -> Response:
     return respond(ANY)
 
 
-@blueprint.record
-def _add_vertex(setup: BlueprintSetupState) -> None:
-    """Add the paths that Vertex AI asks, where they are no routes already."""
-    settings = state_of(setup.app).settings
+def add_vertex_paths(app: Flask, settings: Settings) -> None:
+    """Add the paths that Vertex AI asks. Added before all others, they go before what may lie on the same path."""
     for path, view, method in (
         (settings.aip_predict_route, vertex, "POST"),
         (settings.aip_health_route, ready, "GET"),
     ):
-        if path and not any(
-            rule.rule == path and method in (rule.methods or ()) for rule in setup.app.url_map.iter_rules()
-        ):
-            setup.app.add_url_rule(path, f"vertex_{view.__name__}", view, methods=[method])
+        if path:
+            app.add_url_rule(path, f"vertex_{view.__name__}", view, methods=[method])
