@@ -22,6 +22,7 @@ RUN python -m pip install --no-cache-dir --require-hashes -r requirements_infere
 COPY inferer ./inferer
 COPY service ./service
 COPY app.py gunicorn.conf.py ./
+COPY deploy/sagemaker/serve /usr/local/bin/
 # Compiled here, since the root file system may be read-only when it runs.
 RUN python -m compileall -q inferer service app.py
 

@@ -25,13 +25,14 @@ from service.routes import (
     openapi,
     page,
     predict,
+    sagemaker,
     text_embeddings,
 )
 from service.settings import Settings, SettingsError, from_env
 from service.start import cannot_start
 from service.state import State, install
 
-_ROUTES = (predict, hugging_face, open_inference, kserve_v1, explain, health, info, metrics, openapi, page)
+_ROUTES = (predict, hugging_face, open_inference, kserve_v1, sagemaker, explain, health, info, metrics, openapi, page)
 # The contracts of one path, told by their keys; of two that fit a body the first counts.
 _SHARING = (predict.CONTRACT, kserve_v1.CONTRACT, hugging_face.CONTRACT, text_embeddings.CONTRACT)
 

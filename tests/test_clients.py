@@ -37,7 +37,7 @@ def triton_client(server: Server) -> Iterator[triton.InferenceServerClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", ["", "/", "/predict"])
+@pytest.mark.parametrize("path", ["", "/", "/predict", "/invocations"])
 def test_huggingface_hub_classifies(server: Server, model: ModelInferer, path: str) -> None:
     """`InferenceClient.text_classification` gets every label with our own answer's score, on each path for it."""
     found = hugging_face(server, path).text_classification("odd good odd")
@@ -126,6 +126,7 @@ def test_tritonclient_is_told_what_is_wrong(triton_client: triton.InferenceServe
     ("path", "arguments", "label"),
     [
         ("/predict", ("-H", "content-type: application/json", "-d", '{"text": "good"}'), ("label",)),
+        ("/invocations", ("-H", "content-type: text/plain", "-d", "good"), ("label",)),
         ("/v2/models/tiny/infer", ("-H", "content-type: application/json", "-d",
             '{"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["good"]}]}'),
             ("outputs", 0, "data", 0)),

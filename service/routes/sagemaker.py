@@ -1,0 +1,83 @@
+"""`POST /invocations`: Amazon SageMaker, which asks with JSON, plain text or CSV. It asks `GET /ping` for health."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flask import Blueprint, Response
+
+from inferer.scoring import Prediction
+from service.contract import Asked, Contract, Example, respond
+from service.describe import PLAIN, speaks
+from service.errors import ServiceError
+from service.routes import predict
+from service.routes.predict import ANY, Answer, Answers, answer_of
+from service.settings import Settings
+from service.state import State
+
+blueprint = Blueprint("sagemaker", __name__)
+
+CSV = "text/csv"
+
+csv.field_size_limit(2**31 - 1)  # how long a text may be is a setting; a body has a limit too
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ServiceError("InvalidJson", f"the body is not UTF-8: {error}") from error
+
+
+def _rows(data: bytes) -> list[str]:
+    """Return the texts of a CSV body: a row each, in one column, without a header."""
+    texts: list[str] = []
+    reader = csv.reader(io.StringIO(_decoded(data), newline=""), strict=True)
+    try:
+        for row in reader:
+            if len(row) != 1:
+                wrong = f"row {len(texts) + 1}: has {len(row)} columns"
+                raise ServiceError("Validation", f"{wrong}, expected one, the text; quote a text with commas in it")
+            texts.append(row[0])
+    except csv.Error as error:
+        raise ServiceError("Validation", f"row {len(texts) + 1}: is no CSV: {error}") from error
+    return texts
+
+
+def _read_plain(text: str, _: Settings) -> Asked:
+    return Asked([text], ["the body"])
+
+
+def _render_plain(_: str, predictions: Sequence[Prediction], __: State) -> Answer:
+    return answer_of(predictions[0])
+
+
+def _read_rows(texts: list[str], _: Settings) -> Asked:
+    return Asked(texts, [f"row {index}" for index in range(1, len(texts) + 1)], many="the body")
+
+
+def _render_rows(_: list[str], predictions: Sequence[Prediction], __: State) -> Answers:
+    return Answers([answer_of(prediction) for prediction in predictions])
+
+
+_PLAIN = Contract("SageMaker", str, Answer, _read_plain, _render_plain)
+_ROWS = Contract("SageMaker", list[str], Answers, _read_rows, _render_rows)
+_READERS = {
+    **ANY,
+    PLAIN: (_decoded, lambda _, __: _PLAIN),
+    CSV: (_rows, lambda _, __: _ROWS),
+}
+_EXAMPLES = {
+    "plain text": Example("I like you", content_type=PLAIN),
+    "CSV": Example('I like you\n"not for me, thanks"\n', content_type=CSV),
+}
+
+
+@blueprint.post("/invocations")
+@speaks(replace(predict.CONTRACT, name="SageMaker"), _READERS, several=True, examples=_EXAMPLES)
+def invocations() -> Response:
+    """Answer JSON as /predict does, plain text as one text, and CSV as a text a row."""
+    return respond(_READERS)
