@@ -143,9 +143,13 @@ def _examples(described: Described, state: State) -> tuple[Mapping[str, Mapping[
 def _responses(described: Described, replies: _Replies, schemas: Schemas, state: State) -> Schema:
     by_status: dict[int, list[str]] = {}
     keys = ("Unauthorized",) if state.settings.api_keys and not described.open else ()
-    for error_type in dict.fromkeys((*described.errors, *keys)):
+    others = state.contracts if described.several else ()
+    errors = (*described.errors, *(own for contract in others for own in contract.errors.values()), *keys)
+    for error_type in dict.fromkeys(errors):
         by_status.setdefault(STATUS[error_type], []).append(error_type)
     good = {kind: {"schema": schemas.of(reply)} if reply else {} for kind, reply in described.replies.items()}
+    if others:
+        good[JSON] = {"schema": schemas.of([contract.reply for contract in others])}
     responses: Schema = {
         "200": {"description": "as asked", "headers": _headers(200, described.headers, state), "content": good}
     }

@@ -16,7 +16,7 @@ _IN_COMPONENTS = "#/components/schemas/{name}"
 
 
 class Schemas:
-    """The schemas of `kinds`, msgspec types; a tuple of types is any of them.
+    """The schemas of `kinds`, msgspec types; several of them together are any of them.
 
     `components` are those with a name.
     """
@@ -47,8 +47,10 @@ class Schemas:
         return {"anyOf": schemas}
 
 
-def _each(kind: Any) -> tuple[Any, ...]:
-    return kind if isinstance(kind, tuple) else (kind,)
+def _each(kind: Any) -> list[Any]:
+    if isinstance(kind, (tuple, list)):
+        return [single for one in kind for single in _each(one)]
+    return [kind]
 
 
 def _filled(schema: Any, state: State) -> Any:
