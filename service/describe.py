@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from inferer.scoring import Prediction
 from service.contract import Asked, Contract, Example, Readers
+from service.fields import Text
 from service.state import State
 from service.wire import JSON
 
@@ -82,7 +83,7 @@ def speaks(
     return Described(
         contract.name,
         replies={JSON: contract.reply},
-        bodies={kind: contract.body if kind == JSON else str for kind in readers},
+        bodies={kind: contract.body if kind == JSON else Text for kind in readers},
         several=several,
         errors=(*WITH_BODY, *errors, *contract.errors.values()),
         examples={**contract.examples, **(examples or {})},

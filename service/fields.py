@@ -19,8 +19,8 @@ def _marked(description: str, mark: str, **schema: Any) -> Meta:
     return Meta(description=description, extra_json_schema={MARK: mark, **schema})
 
 
-# Neither white space nor control characters alone: of those the tokenizer keeps nothing.
-SOME = r"[^\s\u0000-\u001f\u007f-\u009f]"
+# A character that is no white space as Python's str.isspace sees it; `\s` is another set in each language.
+SOME = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 Text = Annotated[str, _marked("a text", "text", minLength=1, pattern=SOME)]
 Texts = Annotated[list[Text], _marked("texts", "texts", minItems=1)]
