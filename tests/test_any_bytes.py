@@ -50,9 +50,30 @@ def _body(draw: st.DrawFn) -> bytes:
 
 _value = st.text(st.characters(min_codepoint=1, max_codepoint=255, blacklist_characters="\r\n"), max_size=40)
 _name = st.sampled_from(
-    """X-Request-Id X-Request-Timeout-Ms Authorization X-API-Key Accept Accept-Encoding Content-Encoding Content-Type
-    Cookie Expect Host If-None-Match Inference-Header-Content-Length Origin Range Access-Control-Request-Method
-    X-Forwarded-For X-Forwarded-Proto Upgrade Transfer-Encoding Content-Length Connection""".split()
+    [
+        "X-Request-Id",
+        "X-Request-Timeout-Ms",
+        "Authorization",
+        "X-API-Key",
+        "Accept",
+        "Accept-Encoding",
+        "Content-Encoding",
+        "Content-Type",
+        "Cookie",
+        "Expect",
+        "Host",
+        "If-None-Match",
+        "Inference-Header-Content-Length",
+        "Origin",
+        "Range",
+        "Access-Control-Request-Method",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "Upgrade",
+        "Transfer-Encoding",
+        "Content-Length",
+        "Connection",
+    ]
 )
 _headers = st.lists(st.tuples(_name, _value), max_size=4)
 
