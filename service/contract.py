@@ -128,8 +128,8 @@ def as_json(choose: Choose) -> Readers:
 def respond(readers: Readers, absent: str = "") -> Response:
     """Answer the request being handled by one of `readers`; absent: the type of a body that is not said to have one."""
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
-    data = read_body(asked, tuple(readers), absent)
-    decode, choose = readers[asked.mimetype or absent]
+    data, kind = read_body(asked, readers, absent)
+    decode, choose = readers[kind]
     state = current_state()
     with state.admitted():  # only now: a slow sender holds no place
         body = decode(data)

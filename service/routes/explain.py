@@ -82,7 +82,7 @@ def _example(example: Example, state: State) -> object:
 def explain() -> Response:
     """Answer with the parts of the text, and by how much the label's score falls without each."""
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
-    data = read_body(asked)
+    data, _ = read_body(asked)
     state = current_state()
     with state.admitted():  # only now: a slow sender holds no place
         body = read_as(ExplainRequest, decode_json(data))
