@@ -52,8 +52,8 @@ _value = st.text(st.characters(min_codepoint=1, max_codepoint=255, blacklist_cha
 _NAMES = (
     "X-Request-Id", "X-Request-Timeout-Ms", "Authorization", "X-API-Key", "Accept", "Accept-Encoding", "Connection",
     "Content-Encoding", "Content-Length", "Content-Type", "Cookie", "Expect", "Host", "If-None-Match", "Range",
-    "Inference-Header-Content-Length", "Origin", "Access-Control-Request-Method", "X-Forwarded-For", "X-Forwarded-Proto",
-    "Transfer-Encoding", "Upgrade",
+    "Inference-Header-Content-Length", "Origin", "Access-Control-Request-Method", "X-Forwarded-For",
+    "X-Forwarded-Proto", "Transfer-Encoding", "Upgrade",
 )  # fmt: skip
 _headers = st.lists(st.tuples(st.sampled_from(_NAMES), _value), max_size=4)
 
