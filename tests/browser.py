@@ -42,7 +42,7 @@ class Tab:
         """Put `text` into the field and wait until the answer to it, or an error, stands there."""
         with self.page.expect_response("**/predict"):
             self.page.fill("#text", text)
-        self.page.wait_for_selector("#answer[aria-busy=false] .verdict, #answer .problem")
+        self.page.wait_for_selector("#answer[aria-busy=false] :is(.verdict, .problem)")
 
     def ask_all(self, lines: Sequence[str]) -> None:
         """Put `lines` into the field of many texts and wait until they are done."""

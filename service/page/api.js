@@ -82,7 +82,8 @@ function checked({ status, headers, text, elapsedMs }) {
   }
   if (status === 200 && data !== null) return { data, elapsedMs, timings: stages(headers.get("server-timing")) };
   const seconds = Number.parseFloat(headers.get("retry-after"));
-  throw new ReplyError(sentence(data?.error) ?? `The server answered ${status} and did not say why.`, {
+  const unsaid = status === 200 ? "The answer is no JSON." : `The server answered ${status} and did not say why.`;
+  throw new ReplyError(sentence(data?.error) ?? unsaid, {
     status,
     requestId: data?.request_id ?? headers.get("x-request-id") ?? "",
     retryAfterS: Number.isFinite(seconds) ? seconds : null,

@@ -8,15 +8,15 @@ const LONGEST_ARGUMENT = 100_000; // Linux takes 131,071 bytes an argument
 /** Return `text` as one word of a POSIX shell. */
 export const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** Return the curl that sends `body` (JSON, or nothing) to `path`; the key is named by a variable, never shown. */
-export function command(path, body, { method = null, headers = [] } = {}) {
+/** Return the curl that sends `body` as `type` to `path`, or nothing; the key is named by a variable, never shown. */
+export function command(path, body, { method = null, headers = [], type = "application/json" } = {}) {
   const words = ["curl -s", quoted(new URL(path, document.baseURI).href)];
   if (method) words.splice(1, 0, `-X ${method}`);
   if (current()) words.push('-H "x-api-key: $KEY"');
   words.push(...headers.map((header) => `-H ${quoted(header)}`));
   if (body === undefined) return words.join(" ");
-  const data = typeof body === "string" ? body : JSON.stringify(body);
-  if (typeof body !== "string") words.push("-H 'content-type: application/json'");
+  const data = /json/.test(type) ? JSON.stringify(body) : String(body);
+  words.push(`-H ${quoted(`content-type: ${type}`)}`);
   if (bytesOf(data) < LONGEST_ARGUMENT) return [...words, `-d ${quoted(data)}`].join(" ");
   return `${words.join(" ")} --data-binary @- <<'END'\n${data}\nEND`;
 }
@@ -32,7 +32,7 @@ export function commandBox(name, text) {
   return el(
     "div",
     { class: "command" },
-    el("pre", { tabindex: "0", role: "region", "aria-label": name }, code),
+    el("pre", { tabindex: "0", role: "group", "aria-label": name }, code),
     el("div", { class: "buttons" }, button, status),
   );
 }

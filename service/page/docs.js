@@ -18,7 +18,7 @@ async function load() {
     fill(byId("problem"));
   } catch (error) {
     doc = null;
-    if (error.next !== undefined) error.next = "See that the service runs, then try again.";
+    if (error.status === 0) error.next = "See that the service runs, then try again.";
     fill(byId("problem"), problem(error, load));
     fill(intro);
   }

@@ -62,7 +62,7 @@ export function table(name, headings, rows, attributes = {}) {
   );
   return el(
     "div",
-    { class: "scroll", role: "region", "aria-label": name, tabindex: "0", ...attributes },
+    { class: "scroll", role: "group", "aria-label": name, tabindex: "0", ...attributes },
     el("table", {}, el("caption", { class: "hidden" }, name), el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows)),
   );
 }

@@ -115,13 +115,12 @@ function requestPart(doc, entry, parameters) {
 }
 
 function exampleNode({ path, method, operation }, parameters, type, { name, description, value }) {
-  const json = type === null || /json/.test(type);
-  const body = value === undefined ? undefined : json ? value : String(value);
-  const usual = body === undefined ? "get" : "post";
-  const headers = needed(parameters, "header").map(([header, one]) => `${header}: ${one}`);
-  if (!json || (type && type !== "application/json")) headers.push(`content-type: ${type}`);
-  const sent = typeof body === "object" && type !== "application/json" && type !== null ? JSON.stringify(body) : body;
-  const text = command(addressOf(path, parameters), sent, { method: method === usual ? null : method.toUpperCase(), headers });
+  const usual = value === undefined ? "get" : "post"; // what curl does by itself
+  const text = command(addressOf(path, parameters), value, {
+    method: method === usual ? null : method.toUpperCase(),
+    headers: needed(parameters, "header").map(([header, one]) => `${header}: ${one}`),
+    type,
+  });
   const title = name ?? operation.summary ?? path;
   return el(
     "div",
@@ -171,6 +170,6 @@ function replyNode(name, value) {
     "div",
     { class: "example" },
     el("p", { class: "small" }, name),
-    el("pre", { class: "reply", tabindex: "0", role: "region", "aria-label": `reply: ${name}` }, el("code", {}, text)),
+    el("pre", { class: "reply", tabindex: "0", role: "group", "aria-label": `reply: ${name}` }, el("code", {}, text)),
   );
 }
