@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Nothing that a browser does of itself; a container's root has no sandbox.
 _ARGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
 
 
 @dataclass
@@ -39,9 +39,11 @@ class Tab:
         return self.page.locator("#answer")
 
     def ask(self, text: str) -> None:
-        """Put `text` into the field and wait until the answer to it, or an error, stands there."""
+        """Put `text` into the field, ask at once, and wait until the answer to it, or an error, stands there."""
+        self.page.wait_for_selector("#model-line:has-text('names')")  # thresholds are known
         with self.page.expect_response("**/predict"):
             self.page.fill("#text", text)
+            self.page.press("#text", "Control+Enter")
         self.page.wait_for_selector("#answer[aria-busy=false] :is(.verdict, .problem)")
 
     def ask_all(self, lines: Sequence[str]) -> None:
@@ -83,7 +85,7 @@ def launched() -> Iterator[Browser]:
     if path is None:
         pytest.skip(f"no browser here: none of {', '.join(_NAMES)} is installed")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_ARGS)
+        browser = playwright.chromium.launch(executable_path=path, args=list(_ARGS))
         yield browser
         browser.close()
 

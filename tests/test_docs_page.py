@@ -17,7 +17,7 @@ from tests.test_page_access import faults
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-TRICKY = "it's \"good\" $HOME <b>\n"
+TRICKY = 'it\'s "good" $HOME <b>\n'
 SCHEMAS: dict[str, Any] = {
     "One": {
         "type": "object",
@@ -180,22 +180,22 @@ def test_fields_are_in_words(tricky: Tab) -> None:
     """Fields behind $ref, oneOf, anyOf and allOf have their type, limits, whether they are required, and meaning."""
     one = fields(tricky, "Body of POST /predict: One text")
     assert one == {
-        "text required": ["string; at most 1000 characters", "The text to read. <b>Not HTML</b>"],
+        "text required": ["string; at most 1,000 characters", "The text to read. <b>Not HTML</b>"],
         "top_k": ["integer or null; at least 1, default null", ""],
         "truncation": ['one of "head", "head_tail", "windows", "error"', "How a long text is read."],
         "threshold": ["number or object of number by name; at least 0, at most 1", ""],
     }
     many = fields(tricky, "Body of POST /predict: Many")
     assert many == {
-        "texts required": ["array of string; at least 1 items, at most 4 items", ""],
-        "a/b~c": ["1", ""],
+        "texts required": ["array of string; at least 1 item, at most 4 items"],
+        "a/b~c": ["1"],
     }
     assert fields(tricky, "Parameters of /predict") == {
         "X-Request-Timeout-Ms": ["header", "integer; at least 1", "How long to wait."]
     }
-    assert fields(tricky, "Body of 200") == {"score": ["number; more than 0", ""]}
+    assert fields(tricky, "Body of 200") == {"score": ["number; more than 0"]}
     assert fields(tricky, "Headers of 200") == {"Server-Timing": ["string", "Where the time went."]}
-    assert fields(tricky, "Headers of 429") == {"Retry-After": ["anything", ""]}
+    assert fields(tricky, "Headers of 429") == {"Retry-After": ["anything"]}
 
 
 def test_schemas_of_themselves_come_to_an_end(tricky: Tab) -> None:

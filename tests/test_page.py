@@ -30,6 +30,29 @@ def demo(demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield server
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Real gunicorn on a bundle that abstains and that has a report of a calibration."""
+    folder = tmp_path_factory.mktemp("scored")
+    figure = {"value": 0.0612, "low": 0.05, "high": 0.07, "n": 2133}
+    report = {
+        "figures": {"ece_before": figure, "ece_after": {**figure, "value": 0.0274}},
+        "method": "temperature",
+        "temperature": 1.43,
+        "file": "calibration.csv",
+        "fitted_rows": 1067,
+        "reported_file": "held_out.csv",
+        "reported_rows": 2133,
+        "held_back": False,
+        "intervals": "95 % intervals",
+        "labels": None,
+        "notes": [],
+    }
+    bundle = tiny.write_bundle(folder / "scored", abstain_threshold=0.7, calibration=report)
+    with serving(bundle, folder / "log", INFERER_GOLDEN_CHECK="off") as server:
+        yield server
+
+
 @pytest.fixture
 def multi_tab(browser: Browser, multi_server: Server) -> Iterator[Tab]:
     """The page of the multi-label bundle."""
@@ -67,11 +90,28 @@ def test_the_bars_are_what_predict_answers(browser: Browser, demo: Server) -> No
 
 
 def test_the_page_needs_no_more_than_its_own_files(tab: Tab, server: Server) -> None:
-    """Every file that the page asks for comes from this server, and its Content-Security-Policy refuses none of them."""
+    """Every file that the page asks for comes from this server, and its Content-Security-Policy allows them all."""
     names = tab.page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith(f"http://127.0.0.1:{server.port}/") for name in names)
     assert {name.rsplit("/", 1)[1] for name in names} >= {"page.css", "parts.css", "page.js", "one.js", "info"}
     assert tab.page.evaluate("getComputedStyle(document.querySelector('.tabs')).display") == "flex"
+
+
+def test_a_proxy_may_put_it_under_a_path(tab: Tab) -> None:
+    """Behind a proxy that serves it under a path of its own, both pages find their files and the service."""
+    tab.allowed.append("404")  # of openapi.json, where the service has none
+    root = f"http://127.0.0.1:{tab.server.port}/"
+    asked = "performance.getEntriesByType('resource').map(entry => entry.name)"
+    tab.page.route(f"{root}under/**", lambda route: route.continue_(url=route.request.url.replace("under/", "")))
+    tab.page.goto(f"{root}under/")
+    tab.ask("good")
+    assert f"'{root}under/predict'" in tab.command()
+    assert all(name.startswith(f"{root}under/") for name in tab.page.evaluate(asked))
+    tab.page.get_by_role("link", name="The API").click()
+    tab.page.wait_for_selector("#intro[aria-busy=false]", state="attached")
+    assert all(name.startswith(f"{root}under/") for name in tab.page.evaluate(asked))
+    tab.page.locator(".links a").click()
+    tab.page.wait_for_selector("#model-name:has-text('tiny')")
 
 
 def test_an_older_answer_never_comes_last(tab: Tab) -> None:
@@ -207,10 +247,9 @@ def test_multi_label_has_its_thresholds(multi_tab: Tab) -> None:
     multi_tab.page.wait_for_selector(".verdict:has-text('No label reaches its threshold')")
 
 
-def test_a_score_too_low_names_no_label(browser: Browser, tmp_path: Path) -> None:
+def test_a_score_too_low_names_no_label(browser: Browser, scored: Server) -> None:
     """A model that abstains says which score was too low and from which it names a label; no bar is marked."""
-    bundle = tiny.write_bundle(tmp_path / "abstaining", abstain_threshold=0.7)
-    with serving(bundle, tmp_path / "log") as server, opened(browser, server) as tab:
+    with opened(browser, scored) as tab:
         tab.ask("good bad")
         verdict = tab.page.locator(".verdict").inner_text()
         assert verdict.startswith("No label is named: the best score, 46.83 % for pos, is below 70 %")
@@ -232,7 +271,10 @@ def test_an_explanation(tab: Tab) -> None:
     ]
     assert rows.locator("th").all_inner_texts() == [part["text"] for part in reply["parts"]]
     assert rows.first.inner_text().split("\t")[1:] == [f"+{100 * reply['parts'][0]['contribution']:.2f}", "for it"]
-    assert [part.split("\n")[0][:3] for part in tab.page.locator(".shaded .part").all_inner_texts()][::2] == ["goo", "bad"]
+    assert [part.split("\n")[0][:3] for part in tab.page.locator(".shaded .part").all_inner_texts()][::2] == [
+        "goo",
+        "bad",
+    ]
     tab.page.select_option("#explained-label", "neg")
     tab.page.wait_for_selector("#parts[aria-label='What each part contributes to neg']")
     tab.ask("odd")
@@ -277,27 +319,26 @@ def test_the_models_card(browser: Browser, demo: Server) -> None:
         assert set(rows) == set(info["guard"]["figures"])
         assert rows["agreement"].split("\t") == ["Same label as fp32", "99.46 %", "98.07 to 99.85 %", "373"]
         card = tab.page.locator("#card").inner_text()
-        for words in ("query_type", "64 tokens", "int8-token", "not calibrated", "Never: the best label", "at most 256"):
+        for words in (
+            "query_type",
+            "64 tokens",
+            "int8-token",
+            "not calibrated",
+            "Never: the best label",
+            "at most 256",
+        ):
             assert words in card
         assert f"Passed: the {info['golden_check']['texts']} texts" in card
 
 
-def test_the_card_of_a_calibrated_model(browser: Browser, tmp_path: Path) -> None:
+def test_the_card_of_a_calibrated_model(browser: Browser, scored: Server) -> None:
     """The card has ECE before and after with n, and says what was not measured."""
-    figure = {"value": 0.0612, "low": 0.05, "high": 0.07, "n": 2133}
-    report = {
-        **{"method": "temperature", "temperature": 1.43, "model": "int8-token", "file": "calibration.csv", "rows": 1067},
-        **{"cut": 0, "left_out": 0, "fitted_rows": 1067, "reported_file": "held_out.csv", "reported_rows": 2133},
-        **{"held_back": False, "intervals": "95 % intervals", "tuning": None, "labels": None, "notes": []},
-        "figures": {"ece_before": figure, "ece_after": {**figure, "value": 0.0274}},
-    }
-    bundle = tiny.write_bundle(tmp_path / "calibrated", temperature=1.43, calibration=report)
-    with serving(bundle, tmp_path / "log", INFERER_GOLDEN_CHECK="off") as server:
-        with opened(browser, server, path="/#model") as tab:
-            tab.page.wait_for_selector("#calibration")
-            row = tab.page.locator("#calibration tr[data-figure=ece_after]").inner_text().split("\t")
-            assert row == ["ECE after", "0.0274", "0.0500 to 0.0700", "2,133"]
-            card = tab.page.locator("#card").inner_text()
-            assert "Temperature 1.430, fitted on 1,067 rows of calibration.csv" in card
-            assert "How near int8 is to fp32 on the owner's own texts was not measured" in card
-            assert "Off: whether stored texts" in card
+    with opened(browser, scored, path="/#model") as tab:
+        tab.page.wait_for_selector("#calibration")
+        row = tab.page.locator("#calibration tr[data-figure=ece_after]").inner_text().split("\t")
+        assert row == ["ECE after", "0.0274", "0.0500 to 0.0700", "2,133"]
+        card = tab.page.locator("#card").inner_text()
+        assert "Temperature 1.430, fitted on 1,067 rows of calibration.csv" in card
+        assert "Where the best score is below 70 %." in card
+        assert "How near int8 is to fp32 on the owner's own texts was not measured" in card
+        assert "Off: whether stored texts" in card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,10 @@ def faults(tab: Tab) -> dict[str, object]:
         for width in (1280, 360):
             tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             tab.page.set_viewport_size({"width": width, "height": 800})
-            found[f"{scheme} {width}"] = [*serious(tab.page), *([f"{tab.overflow()} px too wide"] if tab.overflow() else [])]
+            found[f"{scheme} {width}"] = [
+                *serious(tab.page),
+                *([f"{tab.overflow()} px too wide"] if tab.overflow() else []),
+            ]
     return {look: here for look, here in found.items() if here}
 
 
@@ -45,15 +49,17 @@ def test_no_serious_fault_in_answers(browser: Browser, multi_server: Server) -> 
 
 def test_no_serious_fault_in_the_card_and_the_form(browser: Browser, demo_bundle: Path, tmp_path: Path) -> None:
     """axe-core finds no fault in the form for the key and in the demo's card, and neither is wider than the window."""
-    with serving(demo_bundle, tmp_path / "log", INFERER_API_KEYS="key") as server:
-        with opened(browser, server, path="/#model") as tab:
-            tab.allowed.append("401")
-            tab.page.get_by_label("Key", exact=True).wait_for()
-            assert faults(tab) == {}
-            tab.page.keyboard.type("key")
-            tab.page.keyboard.press("Enter")
-            tab.page.wait_for_selector("#guard")
-            assert faults(tab) == {}
+    with (
+        serving(demo_bundle, tmp_path / "log", INFERER_API_KEYS="key") as server,
+        opened(browser, server, path="/#model") as tab,
+    ):
+        tab.allowed.append("401")
+        tab.page.get_by_label("Key", exact=True).wait_for()
+        assert faults(tab) == {}
+        tab.page.keyboard.type("key")
+        tab.page.keyboard.press("Enter")
+        tab.page.wait_for_selector("#guard")
+        assert faults(tab) == {}
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, server: Server) -> None:
@@ -111,7 +117,7 @@ def test_headings_go_in_order(browser: Browser, server: Server) -> None:
         levels = tab.page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")
         assert levels.count(1) == 1
         assert levels[0] == 1
-        assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_forced_colours_keep_the_bars(browser: Browser, server: Server) -> None:

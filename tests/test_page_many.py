@@ -24,7 +24,7 @@ TEXTS = [line for line in LINES if line.strip()]
 
 
 def saved(tab: Tab) -> list[dict[str, str]]:
-    """Return the rows of the CSV file that the page saves; it begins with a byte order mark and its lines end in CRLF."""
+    """Return the rows of the CSV file that the page saves, which has a byte order mark and lines that end in CRLF."""
     with tab.page.expect_download() as download:
         tab.page.click("#download")
     data = Path(download.value.path()).read_bytes()

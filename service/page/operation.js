@@ -55,6 +55,7 @@ function asField({ name, in: place, schema, content, description, required }) {
 
 function fieldTable(doc, name, fields) {
   const where = fields.some((field) => field.place);
+  const meant = fields.some((field) => field.description ?? resolved(doc, field.schema).description);
   const rows = fields.map(({ name: field, place, schema, description, required }) => {
     const limits = limitsInWords(doc, schema);
     const { description: says, deprecated } = resolved(doc, schema);
@@ -64,10 +65,10 @@ function fieldTable(doc, name, fields) {
       el("th", { scope: "row" }, el("span", { class: deprecated ? "field deprecated" : "field" }, field), required && el("span", { class: "required" }, "required")),
       where && el("td", {}, place),
       el("td", { class: "type" }, typeInWords(doc, schema), limits.length > 0 && el("span", { class: "small" }, `; ${limits.join(", ")}`)),
-      el("td", { class: "says" }, prose(description ?? says)),
+      meant && el("td", { class: "says" }, prose(description ?? says)),
     );
   });
-  return table(name, ["Name", ...(where ? ["In"] : []), "Type", "Meaning"], rows);
+  return table(name, ["Name", ...(where ? ["In"] : []), "Type", ...(meant ? ["Meaning"] : [])], rows);
 }
 
 /** Return the table or tables of the fields of a body, or its type where it has none. */

@@ -1,5 +1,7 @@
 // JSON Schemas of OpenAPI 3.1 in words: what a $ref points to, a type in a phrase, fields as rows, an example.
 
+import { counted } from "./dom.js";
+
 const DEEPEST = 6; // of fields within fields
 const LONGEST_LIST = 12; // of an enum
 
@@ -81,14 +83,14 @@ const LIMITS = [
   ["maximum", (n) => `at most ${n}`],
   ["exclusiveMaximum", (n) => `less than ${n}`],
   ["multipleOf", (n) => `a multiple of ${n}`],
-  ["minLength", (n) => `at least ${n} characters`],
-  ["maxLength", (n) => `at most ${n} characters`],
+  ["minLength", (n) => `at least ${counted(n, "character")}`],
+  ["maxLength", (n) => `at most ${counted(n, "character")}`],
   ["pattern", (text) => `matches ${text}`],
-  ["minItems", (n) => `at least ${n} items`],
-  ["maxItems", (n) => `at most ${n} items`],
+  ["minItems", (n) => `at least ${counted(n, "item")}`],
+  ["maxItems", (n) => `at most ${counted(n, "item")}`],
   ["uniqueItems", (is) => is && "no item twice"],
-  ["minProperties", (n) => `at least ${n} fields`],
-  ["maxProperties", (n) => `at most ${n} fields`],
+  ["minProperties", (n) => `at least ${counted(n, "field")}`],
+  ["maxProperties", (n) => `at most ${counted(n, "field")}`],
   ["default", (value) => `default ${shown(value)}`],
 ];
 
