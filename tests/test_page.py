@@ -275,6 +275,11 @@ def test_an_explanation(tab: Tab) -> None:
         "goo",
         "bad",
     ]
+    figures = tab.page.locator(".shaded .points").all_inner_texts()
+    shaded = tab.page.locator(".shaded").inner_text()
+    for figure in figures:
+        shaded = shaded.replace(figure, "", 1)
+    assert (shaded, len(figures)) == (text, 4)
     tab.page.select_option("#explained-label", "neg")
     tab.page.wait_for_selector("#parts[aria-label='What each part contributes to neg']")
     tab.ask("odd")

@@ -101,6 +101,9 @@ def test_the_keyboard_alone_does_everything(browser: Browser, server: Server) ->
         page.keyboard.press("ArrowLeft")
         assert page.url.endswith("#many")
         page.keyboard.press("Tab")
+        page.keyboard.press("Shift+Tab")
+        assert page.evaluate("document.activeElement.id") == "tab-many"
+        page.keyboard.press("Tab")
         page.keyboard.type("good")
         page.keyboard.press("Tab")
         page.keyboard.press("Space")
