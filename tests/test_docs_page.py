@@ -75,7 +75,11 @@ DOCUMENT: dict[str, Any] = {
                     "content": {
                         "application/json": {
                             "schema": {
-                                "oneOf": [{"$ref": "#/components/schemas/One"}, {"$ref": "#/components/schemas/Many"}]
+                                "oneOf": [
+                                    {"$ref": "#/components/schemas/One"},
+                                    {"$ref": "#/components/schemas/Many"},
+                                    {"properties": {"inputs": {"pattern": "a" * 50}}, "required": ["inputs"]},
+                                ]
                             },
                             "examples": {"one": {"summary": "One text", "value": {"text": TRICKY}}},
                         }
@@ -190,6 +194,8 @@ def test_fields_are_in_words(tricky: Tab) -> None:
         "texts required": ["array of string; at least 1 item, at most 4 items"],
         "a/b~c": ["1"],
     }
+    other = fields(tricky, "Body of POST /predict: with inputs")
+    assert other == {"inputs required": ["anything; of a form that openapi.json has"]}
     assert fields(tricky, "Parameters of /predict") == {
         "X-Request-Timeout-Ms": ["header", "integer; at least 1", "How long to wait."]
     }

@@ -177,6 +177,17 @@ def test_what_was_read_is_said(tab: Tab) -> None:
         assert tab.bars() == tab.server.predict(asked).json()["scores"]
 
 
+def test_what_tail_read_is_said(tab: Tab) -> None:
+    """Of a text of which the end was read, the sentence says that what comes before went unread."""
+    answer = {"label": "pos", "score": 1, "labels": ["pos"], "scores": {"pos": 1}, "num_tokens": 9, "truncated": True}
+    tab.page.route("**/predict", lambda route: route.fulfill(json=answer))
+    tab.page.locator("#options summary").click()
+    tab.page.select_option("#truncation", "tail")
+    tab.ask("good")
+    read = tab.page.locator(".read").inner_text()
+    assert read == "9 tokens; the model reads 8, of the end: what comes before went unread."
+
+
 def test_a_refused_text_has_the_servers_sentence(tab: Tab) -> None:
     """With truncation error a long text brings the server's sentence and its request id; the text stays."""
     tab.allowed.append("422")

@@ -6,6 +6,7 @@ import { MULTI } from "./model.js";
 
 const TRUNCATIONS = {
   head: "its beginning is read, the rest is not",
+  tail: "its end is read, the rest is not",
   head_tail: "its beginning and its end are read, the middle is not",
   windows: "all of it is read, in parts",
   error: "it is refused",

@@ -58,7 +58,7 @@ function show() {
         "ul",
         {},
         entries.map((entry) =>
-          el("li", {}, el("a", { href: `#${idOf(entry)}` }, el("span", { class: "method" }, entry.method.toUpperCase()), " ", entry.path)),
+          el("li", {}, el("a", { href: `#${idOf(entry)}` }, el("span", { class: "method" }, entry.method.toUpperCase()), " ", el("span", {}, entry.path))),
         ),
       ),
     ]),

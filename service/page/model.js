@@ -33,7 +33,9 @@ export function readInWords(prediction, options) {
   const most = model.info ? model.info.max_length.toLocaleString("en") : "fewer";
   if (prediction.windows > 1) return `${tokens}, all read, in ${prediction.windows} parts of up to ${most}.`;
   if (!prediction.truncated) return `${tokens}, all read.`;
-  return truncationOf(options) === "head_tail"
-    ? `${tokens}; the model reads ${most}, of the beginning and of the end: the middle went unread.`
-    : `${tokens}; the model reads ${most}: what follows went unread.`;
+  const unread = {
+    tail: `${most}, of the end: what comes before went unread.`,
+    head_tail: `${most}, of the beginning and of the end: the middle went unread.`,
+  };
+  return `${tokens}; the model reads ${unread[truncationOf(options)] ?? `${most}: what follows went unread.`}`;
 }

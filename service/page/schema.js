@@ -4,6 +4,7 @@ import { counted } from "./dom.js";
 
 const DEEPEST = 6; // of fields within fields
 const LONGEST_LIST = 12; // of an enum
+const LONGEST_PATTERN = 40; // beyond it nobody reads it
 
 /** Return what `node` is once its $refs are followed; fields beside a $ref go over those it points to. */
 export function resolved(doc, node) {
@@ -85,7 +86,7 @@ const LIMITS = [
   ["multipleOf", (n) => `a multiple of ${n}`],
   ["minLength", (n) => `at least ${counted(n, "character")}`],
   ["maxLength", (n) => `at most ${counted(n, "character")}`],
-  ["pattern", (text) => `matches ${text}`],
+  ["pattern", (text) => (text.length > LONGEST_PATTERN ? "of a form that openapi.json has" : `matches ${text}`)],
   ["minItems", (n) => `at least ${counted(n, "item")}`],
   ["maxItems", (n) => `at most ${counted(n, "item")}`],
   ["uniqueItems", (is) => is && "no item twice"],
@@ -125,7 +126,14 @@ export function variantsOf(doc, node) {
   const schema = resolved(doc, node);
   const choices = schema.oneOf ?? schema.anyOf;
   if (!choices || choices.length < 2) return [{ name: null, schema: node }];
-  return choices.map((one) => ({ name: resolved(doc, one).title ?? nameOf(one) ?? typeInWords(doc, one), schema: one }));
+  return choices.map((one) => ({ name: resolved(doc, one).title ?? nameOf(one) ?? byFields(doc, one), schema: one }));
+}
+
+/** Return what tells an object without a name from others: the fields that it must have, or else its first. */
+function byFields(doc, node) {
+  const { required, properties } = resolved(doc, node);
+  const names = required?.length ? required : Object.keys(properties ?? {}).slice(0, 2);
+  return names.length ? `with ${names.join(required?.length ? " and " : " or ")}` : typeInWords(doc, node);
 }
 
 const nameOf = (node) => (typeof node?.$ref === "string" ? decodeURIComponent(node.$ref.split("/").at(-1)) : null);
