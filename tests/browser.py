@@ -91,8 +91,11 @@ def launched() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, server: Server, path: str = "/", **context: Any) -> Iterator[Tab]:
-    """Open `path` of `server`; `context` has what Playwright's new_context takes. Fails on unseen faults at its end."""
+def opened(browser: Browser, server: Server, path: str | None = "/", **context: Any) -> Iterator[Tab]:
+    """Open `path` of `server`, or an empty window; fails on unseen faults at its end.
+
+    context: what Playwright's new_context takes.
+    """
     held = browser.new_context(**context)
     page = held.new_page()
     page.set_default_timeout(15_000)
@@ -107,7 +110,8 @@ def opened(browser: Browser, server: Server, path: str = "/", **context: Any) ->
 
     held.on("request", lambda request: note(request.url))
     try:
-        page.goto(f"http://{here}{path}")
+        if path is not None:
+            page.goto(f"http://{here}{path}")
         yield tab
         tab.check()
     finally:

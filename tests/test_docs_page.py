@@ -139,7 +139,7 @@ DOCUMENT: dict[str, Any] = {
 @contextmanager
 def docs(browser: Browser, server: Server, document: Any = DOCUMENT, path: str = "/docs") -> Iterator[Tab]:
     """Open the page with `document` in place of the service's own."""
-    with opened(browser, server) as tab:
+    with opened(browser, server, path=None) as tab:
         body = document if isinstance(document, str) else json.dumps(document)
         tab.page.route("**/openapi.json", lambda route: route.fulfill(body=body, content_type="application/json"))
         tab.page.goto(f"http://127.0.0.1:{server.port}{path}")
@@ -250,9 +250,24 @@ def test_a_document_that_is_none(browser: Browser, server: Server) -> None:
             assert said == sentence, document
 
 
+def test_the_services_own_description(browser: Browser, server: Server) -> None:
+    """The page has a box for every operation of /openapi.json, and the command of /predict's first example works."""
+    reply = server.request("GET", "/openapi.json")
+    if reply.status == 404:
+        pytest.skip("this service has no /openapi.json")
+    operations = [method for path in reply.json()["paths"].values() for method in path if method != "parameters"]
+    with opened(browser, server, path="/docs") as tab:
+        tab.page.wait_for_selector(".operation")
+        assert tab.page.locator(".operation").count() == len(operations)
+        assert faults(tab) == {}
+        box = tab.page.locator(".operation").filter(has=tab.page.locator("h3", has_text="POST /predict")).first
+        box.locator("summary").first.click()
+        assert "error" not in run_by_shell(box.locator(".command code").first.inner_text())
+
+
 def test_failures_are_sentences(browser: Browser, server: Server) -> None:
     """A description that cannot be had is told in a sentence, and Try again gets it."""
-    with opened(browser, server) as tab:
+    with opened(browser, server, path=None) as tab:
         tab.allowed.append("ERR_FAILED")
         tab.page.route("**/openapi.json", lambda route: route.abort())
         tab.page.goto(f"http://127.0.0.1:{server.port}/docs")
@@ -274,7 +289,7 @@ def test_a_key_is_asked_for(browser: Browser, server: Server) -> None:
         else:
             route.fulfill(status=401, json={"error": "the key is missing or wrong"})
 
-    with opened(browser, server) as tab:
+    with opened(browser, server, path=None) as tab:
         tab.allowed.append("401")
         tab.page.route("**/openapi.json", locked)
         tab.page.route("**/info", locked)
