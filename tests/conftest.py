@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,7 +15,11 @@ from inferer import ModelInferer
 from inferer.bundle import MULTI_LABEL
 from tests import tiny
 from tests.apps import HeldApp, held_app
+from tests.browser import Tab, launched, opened
 from tests.server import ROOT, Server, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The same examples every time, and no clock: a busy machine is not a fault of the code.
 settings.register_profile("here", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -69,6 +74,26 @@ def server(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     log = tmp_path_factory.mktemp("server") / "log"
     limits = {"INFERER_MAX_BODY_BYTES": "20000", "INFERER_MAX_TEXTS": "4", "INFERER_MAX_TEXT_CHARS": "1000"}
     with serving(tiny_bundle, log, **limits) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser."""
+    yield from launched()
+
+
+@pytest.fixture
+def tab(browser: Browser, server: Server) -> Iterator[Tab]:
+    """The page of the tiny single-label bundle, in a window of its own."""
+    with opened(browser, server) as tab:
+        yield tab
+
+
+@pytest.fixture(scope="session")
+def multi_server(multi_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Real gunicorn on the tiny multi-label bundle."""
+    with serving(multi_bundle, tmp_path_factory.mktemp("server") / "log") as running:
         yield running
 
 
