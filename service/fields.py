@@ -22,7 +22,7 @@ def _marked(description: str, mark: str, **schema: Any) -> Meta:
 # A character that is no white space as Python's str.isspace sees it; `\s` is another set in each language.
 SOME = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
-Text = Annotated[str, _marked("a text", "text", minLength=1, pattern=SOME)]
+Text = Annotated[str, _marked("a text, more than white space", "text", minLength=1, pattern=SOME)]
 Texts = Annotated[list[Text], _marked("texts", "texts", minItems=1)]
 TopK = Annotated[int, Meta(ge=1, description="how many scores, best first")]
 Truncation = Annotated[

@@ -42,7 +42,8 @@ class Schemas:
         for contract in contracts:
             keys = [{"required": [key]} for key in contract.keys]
             apart = [{"not": {"anyOf": list(before)}}] if before else []
-            schemas.append({"allOf": [self.of(contract.body), {"anyOf": keys}, *apart]})
+            parts = [self.of(contract.body), {"anyOf": keys}, *apart]
+            schemas.append({"title": contract.name, "allOf": parts})
             before += keys
         return {"anyOf": schemas}
 

@@ -36,9 +36,9 @@ def live() -> Response:
     return json_response(Live())
 
 
+@blueprint.get("/ping")
 @blueprint.get("/health")
 @blueprint.get("/health/ready")
-@blueprint.get("/ping")
 @Described(_TAG, {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True, reply_to=lambda _, __: Ready())
 def ready() -> Response:
     """Answer 200 when this worker has a checked, warmed-up model; 503 while draining or after a failed run.

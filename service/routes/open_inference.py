@@ -188,8 +188,8 @@ CONTRACT = Contract(
 _READERS = as_json(lambda _, __: CONTRACT)
 
 
-@blueprint.post("/models/<name>/infer")
 @blueprint.post("/models/<name>/versions/<version>/infer")
+@blueprint.post("/models/<name>/infer")
 @speaks(CONTRACT, _READERS, errors=("NotFound",), parameters={"version": VERSION})
 def infer(name: str, version: str = VERSION) -> Response:
     """Answer the texts of one BYTES input with tensors: label, score, scores; others by their names.
@@ -241,8 +241,8 @@ def _metadata(_: object, state: State) -> ModelMetadata:
     return ModelMetadata(state.settings.name, [VERSION], "onnx_onnxv1", [texts], outputs)
 
 
-@blueprint.get("/models/<name>")
 @blueprint.get("/models/<name>/versions/<version>")
+@blueprint.get("/models/<name>")
 @Described(
     _NAME, {JSON: ModelMetadata}, errors=(*ALWAYS, "NotFound"), reply_to=_metadata, parameters={"version": VERSION}
 )
@@ -252,8 +252,8 @@ def metadata(name: str, version: str = VERSION) -> Response:
     return json_response(_metadata(None, current_state()))
 
 
-@blueprint.get("/models/<name>/ready")
 @blueprint.get("/models/<name>/versions/<version>/ready")
+@blueprint.get("/models/<name>/ready")
 @Described(
     _NAME,
     {JSON: ModelReady},
