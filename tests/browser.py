@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,3 +129,13 @@ def serious(page: Page) -> list[str]:
         for fault in found
         if fault["impact"] != "minor"
     ]
+
+
+def run_by_shell(command: str, **variables: str) -> Any:
+    """Return what `command` prints, as JSON."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, check=True, env={"PATH": "/usr/bin:/bin", **variables}
+    )
+    return json.loads(done.stdout)

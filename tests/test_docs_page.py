@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import Tab, opened, serious
+from tests.browser import Tab, opened, run_by_shell, serious
 from tests.server import Server
-from tests.test_page import run_by_shell
 from tests.test_page_access import faults
 
 if TYPE_CHECKING:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import tiny
-from tests.browser import Tab, opened
+from tests.browser import Tab, opened, run_by_shell
 from tests.server import Server, serving
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 LONG = "good bad odd plain plain plain good bad odd"  # 11 tokens; the model reads 8
 HOSTILE = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script> &lt; ${x} `id`"
-STRANGE = "it's \"good\" \\ \\n $HOME $(id) `id` !! \n second line\té 😀 'bad'"
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +55,6 @@ def multi_tab(browser: Browser, multi_server: Server) -> Iterator[Tab]:
     """The page of the multi-label bundle."""
     with opened(browser, multi_server) as tab:
         yield tab
-
-
-def run_by_shell(command: str, **variables: str) -> Any:
-    """Return what `command` prints, as JSON."""
-    if not shutil.which("curl"):
-        pytest.skip("curl is not installed")
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, check=True, env={"PATH": "/usr/bin:/bin", **variables}
-    )
-    return json.loads(done.stdout)
 
 
 def test_the_bars_are_what_predict_answers(browser: Browser, demo: Server) -> None:
@@ -212,30 +199,6 @@ def test_top_k_and_its_command(tab: Tab) -> None:
     assert list(tab.bars()) == ["neg", "pos"]
     assert "The best 2 of 3 labels are shown." in tab.answer.inner_text()
     assert run_by_shell(tab.command())["scores"] == tab.bars()
-
-
-def test_the_command_asks_the_same(tab: Tab) -> None:
-    """The curl on the page, run by bash, gets the answer that the API gives to the very text."""
-    for text in (STRANGE, "'", "'; exit 1; '", "-d @/etc/passwd", "%s \\' \"", "\x7f\x01 bad", "good " * 190):
-        tab.ask(text)
-        assert run_by_shell(tab.command()) == tab.server.predict({"text": text}).json()
-
-
-def test_a_command_longer_than_an_argument(multi_tab: Tab) -> None:
-    """A text whose command is too long for one argument still has one that bash runs."""
-    text = "good é' " * 12_000
-    multi_tab.ask(text)
-    assert run_by_shell(multi_tab.command())["num_tokens"] == 24_002
-
-
-def test_the_command_is_copied(browser: Browser, server: Server) -> None:
-    """The copy button puts the command on the clipboard and says so."""
-    with opened(browser, server, permissions=["clipboard-read", "clipboard-write"]) as tab:
-        tab.ask("good")
-        command = tab.command()
-        tab.page.get_by_role("button", name="Copy").click()
-        tab.page.wait_for_selector("text=Copied")
-        assert tab.page.evaluate("navigator.clipboard.readText()") == command
 
 
 def test_multi_label_has_its_thresholds(multi_tab: Tab) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser import Tab, opened
+from tests.browser import Tab, opened, run_by_shell
 from tests.server import Server, serving
-from tests.test_page import run_by_shell
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
