@@ -86,7 +86,6 @@ def test_the_page_needs_no_more_than_its_own_files(tab: Tab, server: Server) -> 
 
 def test_a_proxy_may_put_it_under_a_path(tab: Tab) -> None:
     """Behind a proxy that serves it under a path of its own, both pages find their files and the service."""
-    tab.allowed.append("404")  # of openapi.json, where the service has none
     root = f"http://127.0.0.1:{tab.server.port}/"
     asked = "performance.getEntriesByType('resource').map(entry => entry.name)"
     tab.page.route(f"{root}under/**", lambda route: route.continue_(url=route.request.url.replace("under/", "")))
