@@ -47,10 +47,9 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A request as an example: its body, decoded if JSON; status: that of the answer, which the model makes."""
+    """A request as an example, by its body, decoded if JSON. Its answer is what the model makes of it."""
 
     body: Any = None
-    status: int = 200
     content_type: str = JSON
 
 

@@ -86,8 +86,9 @@ def _begin() -> None:
 
 
 def _path_of(rule: str, name: str) -> str:
-    """Return the path of a rule for the model of this name."""
-    return rule.replace("<name>", name).replace("<version>", open_inference.VERSION)
+    """Return the path of a rule for the model of this name, in the letters that WSGI has for its bytes."""
+    path = rule.replace("<name>", name).replace("<version>", open_inference.VERSION)
+    return path.encode().decode("latin-1")
 
 
 def _facts(settings: Settings, inferer: ModelInferer) -> dict[str, str]:

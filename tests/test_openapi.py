@@ -21,6 +21,7 @@ from service.contract import Asked, Contract, Example, as_json, respond
 from service.describe import speaks
 from service.errors import STATUS
 from service.settings import Settings
+from tests import tiny
 from tests.server import Reply, Server, serving
 
 Operation = tuple[str, str, dict[str, Any]]
@@ -274,7 +275,7 @@ def test_a_new_contract_is_one_module_and_its_registration(tiny_bundle: Path, mo
         lambda body, _: Asked([body.word], ["word"]),
         lambda _, predictions, __: {"is": predictions[0].label},
         keys=("word",),
-        examples={"a word": Example({"word": "bad"}), "none": Example({}, status=422)},
+        examples={"a word": Example({"word": "bad"}), "none": Example({})},
     )
     blueprint = Blueprint("nobodys", __name__)
     readers = as_json(lambda _, __: contract)
@@ -297,3 +298,17 @@ def test_a_new_contract_is_one_module_and_its_registration(tiny_bundle: Path, mo
     assert replies["200"]["content"]["application/json"]["examples"]["a word"]["value"] == {"is": "neg"}
     assert replies["422"]["content"]["application/json"]["examples"]["none"]["value"]["error_type"] == "Validation"
     assert "/word" in client.get("/nowhere").json["error"]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_texts": 1}, {"max_text_chars": 1}, {"max_text_chars": 3, "api_keys": ("k",), "cors_origins": ("*",)}],
+)
+def test_it_is_made_whatever_the_limits(tmp_path: Path, limits: dict[str, Any]) -> None:
+    """With any limits, and a model that refuses long texts, there is a description; its examples are then of errors."""
+    bundle = tiny.write_bundle(tmp_path / 'a "b" <c> é', truncation="error", max_length=4)
+    client = create_app(Settings(bundle=bundle, golden_check="off", **limits)).test_client()
+    document = client.get("/openapi.json", headers={"X-API-Key": "k"}).json
+    OpenAPIV31SpecValidator(document).validate()
+    refused = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]["application/json"]["examples"]
+    assert "several texts" in refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -9,7 +10,7 @@ from flask import Blueprint, Request, Response, request
 from msgspec import UNSET, Meta, UnsetType
 
 from inferer.errors import TextError
-from inferer.explain import MOST_WORDS, Part
+from inferer.explain import MOST_WORDS, Explanation, Part
 from inferer.options import ExplainOptions
 from service.answering import explanation
 from service.contract import Example
@@ -62,11 +63,18 @@ class Explained(msgspec.Struct):
     windows: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
 
 
-def _example(example: Example, state: State) -> object:
-    explained, _ = state.inferer.explanation(
-        example.body["text"], _options(read_as(ExplainRequest, example.body), state)
-    )
-    return Explained(**explained.as_dict())
+def _reply(body: object, state: State, explain: Callable[[str, ExplainOptions], Explanation]) -> Explained:
+    """Return the reply to `body`, decoded JSON, with what `explain` finds; raises ServiceError."""
+    asked = read_as(ExplainRequest, body)
+    check_length(asked.text, "text", state.settings.max_text_chars)
+    try:
+        return Explained(**explain(asked.text, _options(asked, state)).as_dict())
+    except TextError as error:
+        raise ServiceError("Validation", f"field 'text': {error.problem}") from error
+
+
+def _example(example: Example, state: State) -> Explained:
+    return _reply(example.body, state, lambda text, options: state.inferer.explanation(text, options)[0])
 
 
 @blueprint.post("/explain")
@@ -85,13 +93,8 @@ def explain() -> Response:
     data, _ = read_body(asked)
     state = current_state()
     with state.admitted():  # only now: a slow sender holds no place
-        body = read_as(ExplainRequest, decode_json(data))
-        check_length(body.text, "text", state.settings.max_text_chars)
-        try:
-            explained = explanation(state, asked, body.text, _options(body, state))
-        except TextError as error:
-            raise ServiceError("Validation", f"field 'text': {error.problem}") from error
-        return json_response(Explained(**explained.as_dict()))
+        body = decode_json(data)
+        return json_response(_reply(body, state, lambda text, options: explanation(state, asked, text, options)))
 
 
 def _options(body: ExplainRequest, state: State) -> ExplainOptions:

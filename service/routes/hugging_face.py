@@ -73,7 +73,7 @@ CONTRACT = Contract(
     examples={
         "one text": Example({"inputs": "I like you", "parameters": {"top_k": 2, "function_to_apply": "none"}}),
         "several texts": Example({"inputs": ["I like you", "not for me"], "parameters": {}}),
-        "a wrong parameter": Example({"inputs": "I like you", "parameters": {"top_k": 0}}, status=422),
+        "a wrong parameter": Example({"inputs": "I like you", "parameters": {"top_k": 0}}),
     },
 )
 

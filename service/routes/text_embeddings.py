@@ -104,8 +104,8 @@ CONTRACT = Contract(
     examples={
         "a text": Example({"inputs": "I like you", "truncate": True}),
         "a batch": Example({"inputs": [["I like you"], ["not for me"]], "raw_scores": True}),
-        "a pair": Example({"inputs": ["I like you", "not for me"]}, status=422),
-        "an empty text": Example({"inputs": ""}, status=400),
+        "a pair": Example({"inputs": ["I like you", "not for me"]}),
+        "an empty text": Example({"inputs": ""}),
     },
     errors={
         EmptyTextError: "Empty",
