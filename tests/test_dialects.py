@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -14,6 +17,7 @@ from inferer.errors import RunError
 from service import create_app
 from service.settings import Settings
 from tests import tiny
+from tests.apps import HeldApp, comes_to, until
 from tests.server import Reply, Server, serving
 from tests.test_http import assert_error
 
@@ -367,3 +371,26 @@ def test_what_abstains_is_told_in_a_header(tmp_path: Path) -> None:
         reply = post(server, "/", {"inputs": ["good bad", "good", "bad odd"], "parameters": {}})
         assert reply.headers["x-abstained-texts"] == "2"
         assert "x-abstained-texts" not in post(server, "/", {"inputs": "good", "parameters": {}}).headers
+
+
+def test_every_contract_is_refused_when_full_and_counted(tiny_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """With all places taken each contract is answered 429, counted under its route, and health paths still answer."""
+    name = 'mod "é'
+    settings = {"INFERER_MAX_IN_FLIGHT": "1"}
+    folder = tmp_path / name
+    shutil.copytree(tiny_bundle, folder)
+    v2, v1 = f"/v2/models/{quote(name)}/infer", f"/v1/models/{quote(name)}:predict"
+    rules = {"/": "/", v2: "/v2/models/<name>/infer", v1: "/v1/models/<name>:predict", "/invocations": "/invocations"}
+    with serving(folder, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(1) as pool:
+        with held.held():
+            running = pool.submit(post, server, v2, infer_body(["good"]))
+            until(lambda: held.runs == [1])
+            for path, rule in rules.items():
+                reply = post(server, path, {})
+                assert_error(reply, 429, "Overloaded", "1 requests are in flight")
+                assert reply.headers["retry-after"] == "1"
+                comes_to(server, 1, "inferer_requests_total", route=rule, status="429")
+            for path in ("/ping", "/health", "/v2/health/live", "/v2/health/ready", f"/v2/models/{quote(name)}/ready"):
+                assert server.request("GET", path).status == 200
+        assert running.result().json()["model_name"] == name
+        comes_to(server, 1, "inferer_requests_total", route="/v2/models/<name>/infer", status="200")
