@@ -73,6 +73,10 @@ def test_every_variable_reaches_its_field() -> None:
     [
         ("PORT", "http", "'http' is not allowed; expected a whole number from 1 to 65535"),
         ("PORT", "70000", "'70000' is not allowed"),
+        ("AIP_HTTP_PORT", "0", "'0' is not allowed; expected a whole number from 1 to 65535"),
+        ("AIP_PREDICT_ROUTE", "predict", "'predict' is not allowed; expected a path such as /predict"),
+        ("AIP_PREDICT_ROUTE", "/<name>", "'/<name>' is not allowed"),
+        ("AIP_HEALTH_ROUTE", "/health?x=1", "'/health?x=1' is not allowed; expected a path such as /health"),
         ("INFERER_WORKERS", "0", "'0' is not allowed; expected 'auto' or a whole number from 1"),
         ("INFERER_MAX_TEXTS", "-1", "'-1' is not allowed; expected a whole number from 1"),
         ("INFERER_MODEL_NAME", "a/b", "'a/b' is not allowed; expected letters"),
@@ -99,6 +103,16 @@ def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, exp
     """A wrong value is refused, and named with its variable."""
     with pytest.raises(SettingsError, match=f"^{name}: {expected}"):
         from_env({name: value})
+
+
+def test_what_vertex_ai_says_goes_before_port() -> None:
+    """AIP_HTTP_PORT counts where PORT is set too, as it is in the image; the routes are taken as they are."""
+    route = "/v1/endpoints/12/deployedModels/34:predict"
+    given = {"PORT": "8080", "AIP_HTTP_PORT": "9000", "AIP_PREDICT_ROUTE": route, "AIP_HEALTH_ROUTE": "/healthy"}
+    settings = from_env(given)
+    assert (settings.port, settings.aip_predict_route, settings.aip_health_route) == (9000, route, "/healthy")
+    assert "/healthy" in settings.machine_paths
+    assert "" not in Settings().machine_paths
 
 
 def test_white_space_around_a_value_is_not_part_of_it() -> None:
