@@ -287,6 +287,8 @@ class ModelInferer:
         prediction = to_prediction(scores, self.labels, choice, read)
         if options.activation is None:
             return prediction
+        if not np.isfinite(logits).all():
+            raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
         return replace(prediction, activated=activated(logits, options.activation, self.labels, self.calibration))
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:

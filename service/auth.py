@@ -21,9 +21,8 @@ def register(app: Flask, keys: Sequence[str]) -> None:
 def _check(keys: Sequence[bytes]) -> None:
     if request.endpoint is not None and description_of(current_app.view_functions[request.endpoint]).open:
         return
-    given = _given().encode("utf-8", "replace")
-    # Every key is compared, whatever the others gave, so that timing tells nothing.
-    matches = [hmac.compare_digest(given, key) for key in keys]
+    # Every key is compared with each that was sent, whatever the others gave, so that timing tells nothing.
+    matches = [hmac.compare_digest(given, key) for given in _given() for key in keys]
     if not any(matches):
         raise ServiceError(
             "Unauthorized",
@@ -32,8 +31,8 @@ def _check(keys: Sequence[bytes]) -> None:
         )
 
 
-def _given() -> str:
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
-    return request.headers.get("X-API-Key", "")
+def _given() -> list[bytes]:
+    """Return what may be a key; some clients send a token of their own beside it."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    given = [token.strip() if scheme.lower() == "bearer" else "", request.headers.get("X-API-Key", "")]
+    return [one.encode("utf-8", "replace") for one in given]

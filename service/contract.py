@@ -6,9 +6,9 @@ routes/.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from flask import Request, Response, request
@@ -18,14 +18,10 @@ from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.answering import answer
 from service.errors import INTERNAL, ServiceError
-from service.logs import fields
-from service.record import record_of
 from service.reply import json_response
 from service.settings import Settings
 from service.state import State, current_state
 from service.wire import JSON, check_length, decode_json, read_as, read_body
-
-log = logging.getLogger("inferer.service")
 
 _Body = TypeVar("_Body")
 
@@ -124,22 +120,16 @@ def as_json(choose: Choose) -> Readers:
     return {JSON: (decode_json, choose)}
 
 
-def respond(readers: Readers, absent: str = "") -> Response:
-    """Answer the request being handled by one of `readers`; absent: the type of a body that is not said to have one."""
+def respond(readers: Readers, taken_for: Mapping[str, str] = MappingProxyType({})) -> Response:
+    """Answer the request being handled by one of `readers`; taken_for: see `read_body`."""
     asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
-    data, kind = read_body(asked, readers, absent)
+    data, kind = read_body(asked, readers, taken_for)
     decode, choose = readers[kind]
     state = current_state()
     with state.admitted():  # only now: a slow sender holds no place
         body = decode(data)
         contract = choose(body, state)
-        try:
-            reply = contract.answered(body, state, lambda call: answer(state, asked, call.texts, call.options))
-        except ServiceError as error:
-            if isinstance(error.__cause__, RunError):
-                request_id = record_of(asked.environ).request_id
-                log.exception("request %s failed", request_id, extra=fields(request_id=request_id))
-            raise
+        reply = contract.answered(body, state, lambda call: answer(state, asked, call.texts, call.options))
         return json_response(reply)
 
 

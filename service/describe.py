@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from inferer.scoring import Prediction
 from service.contract import Asked, Contract, Example, Readers
-from service.fields import Text
 from service.state import State
 from service.wire import JSON
 
@@ -35,7 +34,8 @@ class Described:
     bodies, replies: content type to msgspec type; None is no JSON. several: whether a JSON body may be of any contract
     that has keys. errors: types from the table, that of a missing key apart. reply_to: from an example to its reply;
     raises ServiceError for an example of an error. open: whether it needs no key. headers: of a good reply, beside
-    every reply's. parameters: what a part of the path may be.
+    every reply's. parameters: what a part of the path may be. keys: those of the
+    contract whose examples these are.
     """
 
     tag: str
@@ -48,6 +48,7 @@ class Described:
     open: bool = False
     headers: Sequence[str] = ()
     parameters: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     def __call__(self, view: _View) -> _View:
         """Give `view` this description: it is a decorator."""
@@ -69,10 +70,12 @@ def speaks(
     errors: Sequence[str] = (),
     examples: Mapping[str, Example] | None = None,
     parameters: Mapping[str, str | Sequence[str]] | None = None,
+    bodies: Mapping[str, Any] | None = None,
 ) -> Described:
     """Return the description of a view that answers by `contract` what `readers` read.
 
     several: whether JSON may be of any contract that has keys. errors, examples: beside the contract's.
+    bodies: those that are not the contract's.
     """
 
     def reply_to(example: Example, state: State) -> object:
@@ -83,16 +86,17 @@ def speaks(
     return Described(
         contract.name,
         replies={JSON: contract.reply},
-        bodies={kind: contract.body if kind == JSON else Text for kind in readers},
+        bodies={**dict.fromkeys(readers, contract.body), **(bodies or {})},
         several=several,
         errors=(*WITH_BODY, *errors, *contract.errors.values()),
         examples={**contract.examples, **(examples or {})},
         reply_to=reply_to,
         headers=OF_PREDICTIONS,
         parameters=parameters or {},
+        keys=contract.keys,
     )
 
 
 def _run(asked: Asked, state: State) -> list[Prediction]:
-    """Return predictions that nobody asked for: they are neither counted nor logged."""
+    """Return predictions that nobody asked for: their runs are counted, but no prediction is."""
     return state.inferer.answer(asked.texts, asked.options)[0]

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadHost, HTTPException
 
-from inferer.errors import ConfigError, shown
+from inferer.errors import ConfigError, RunError, shown
 from service.logs import fields
 from service.record import current_record
 from service.reply import encode
@@ -78,7 +78,7 @@ def error_response(error_type: str, message: str, headers: Mapping[str, str] | N
 
 def register(app: Flask) -> None:
     """Answer every error that a request can end in, on every route."""
-    app.register_error_handler(ServiceError, lambda e: error_response(e.error_type, e.message, e.headers))
+    app.register_error_handler(ServiceError, _refused)
     app.register_error_handler(ConfigError, lambda e: error_response("Validation", _option(e)))
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unforeseen)
@@ -111,7 +111,17 @@ def _http(error: HTTPException) -> Response:
     return error_response(_BY_STATUS[status], message, headers)
 
 
+def _refused(error: ServiceError) -> Response:
+    if isinstance(error.__cause__, RunError):
+        _log(error)
+    return error_response(error.error_type, error.message, error.headers)
+
+
 def _unforeseen(error: Exception) -> Response:
+    _log(error)
+    return error_response("Internal", INTERNAL)
+
+
+def _log(error: Exception) -> None:
     request_id = current_record().request_id
     log.exception("request %s failed", request_id, exc_info=error, extra=fields(request_id=request_id))
-    return error_response("Internal", INTERNAL)

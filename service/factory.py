@@ -67,7 +67,9 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     for module in _ROUTES:
         app.register_blueprint(module.blueprint)
     state.contracts = _SHARING
-    state.routes = {_path_of(rule.rule, settings.name): rule.rule for rule in app.url_map.iter_rules()}
+    # Of two rules for a path the first one counts, as it does for Flask.
+    rules = reversed(list(app.url_map.iter_rules()))
+    state.routes = {_path_of(rule.rule, settings.name): rule.rule for rule in rules}
     app.wsgi_app = Front(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 

@@ -109,11 +109,11 @@ class Front:
         self._state.metrics.count_request(record.route, record.status, seconds)
         if record.rejected is not None:
             self._state.metrics.count_rejected(record.rejected)
-        if record.status < 400 and record.route in self._machines:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if record.status < 400 and method == "GET" and path in self._machines:
             return
         if not log.isEnabledFor(logging.INFO):
             return
-        method, path = environ["REQUEST_METHOD"], quote(environ["PATH_INFO"][:_LONGEST_PATH])
         values: dict[str, Any] = {
             "request_id": record.request_id,
             "method": method,
@@ -137,7 +137,7 @@ class Front:
         log.info(
             "%s %s %d in %.1f ms, id %s",
             method,
-            path,
+            quote(path[:_LONGEST_PATH]),
             record.status,
             seconds * 1000,
             record.request_id,

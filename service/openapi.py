@@ -16,6 +16,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from inferer import __version__
+from inferer.errors import RunError
 from service import wording
 from service.contract import Example
 from service.describe import Described, description_of
@@ -57,16 +58,24 @@ def _operations(app: Flask) -> Iterator[_Operation]:
 
 
 def document(app: Flask) -> bytes:
-    """Return the description of `app` as JSON."""
+    """Return the description of `app` as JSON; raises ServiceError or RunError when the model fails at its examples."""
     state = state_of(app)
     operations = list(_operations(app))
     kinds = [kind for one in operations for kind in (*one.described.bodies.values(), *one.described.replies.values())]
     shared = [kind for contract in state.contracts for kind in (contract.body, contract.reply)]
     schemas = Schemas([Error, *filter(None, kinds), *shared], state)
     paths: dict[str, dict[str, Any]] = {}
+    names: list[str] = []
     for one in operations:
         path = re.sub("<([a-z]+)>", r"{\1}", one.rule.rule)
-        paths.setdefault(path, {}).setdefault(one.method, _operation(one, path, schemas, state))
+        if one.method not in paths.setdefault(path, {}):  # of two rules for a path Flask takes the first
+            name = re.sub("[^a-z0-9]+", "_", f"{one.method}{path.lower()}").strip("_")
+            names.append(name)
+            same = names.count(name)
+            paths[path][one.method] = {
+                "operationId": name if same == 1 else f"{name}__{same}",
+                **_operation(one, schemas, state),
+            }
     keyed = bool(state.settings.api_keys)
     return encode(
         {
@@ -89,11 +98,10 @@ def document(app: Flask) -> bytes:
     )
 
 
-def _operation(one: _Operation, path: str, schemas: Schemas, state: State) -> Schema:
+def _operation(one: _Operation, schemas: Schemas, state: State) -> Schema:
     summary, _, description = (inspect.getdoc(one.view) or "").partition("\n")
     content, replies = _examples(one.described, state)
     operation: Schema = {
-        "operationId": re.sub("[^a-z0-9]+", "_", f"{one.method}{path.lower()}").strip("_"),
         "tags": [one.described.tag],
         "summary": summary,
         "description": description.strip(),
@@ -123,7 +131,8 @@ def _examples(described: Described, state: State) -> tuple[Mapping[str, Mapping[
     if described.several:
         examples |= {
             f"{contract.name}: {name}": example
-            for contract in state.contracts[1:]
+            for contract in state.contracts
+            if contract.keys != described.keys
             for name, example in contract.examples.items()
         }
     content: dict[str, dict[str, Example]] = {}
@@ -132,6 +141,8 @@ def _examples(described: Described, state: State) -> tuple[Mapping[str, Mapping[
         try:
             status, reply = 200, encode(described.reply_to(example, state))
         except ServiceError as error:
+            if isinstance(error.__cause__, RunError):  # that is no answer to describe
+                raise
             status = STATUS[error.error_type]
             reply = error_body(error.error_type, error.message, wording.A_REQUEST_ID)
         replies.setdefault(status, {})[name or "this one's"] = msgspec.json.decode(reply)

@@ -1,14 +1,14 @@
-"""msgspec types as JSON Schema, with the limits of model and deployment in the place of the marks of fields.py."""
+"""msgspec types as JSON Schema, with the limits of model and deployment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.json import schema_components
 
 from service.contract import Contract
-from service.fields import MARK, SOME
+from service.fields import LIMIT, LIMITS
 from service.state import State
 
 Schema = dict[str, Any]
@@ -55,49 +55,19 @@ def _each(kind: Any) -> list[Any]:
 
 
 def _filled(schema: Any, state: State) -> Any:
-    """Return `schema` with limits in the place of marks, and without the fields that this model does not take."""
+    """Return `schema` with limits in their places, and without the fields that this model does not take."""
     if isinstance(schema, list):
         return [_filled(one, state) for one in schema]
     if not isinstance(schema, dict):
         return schema
     filled = {
-        name: _filled(value, state)
-        for name, value in schema.items()
-        if name != MARK and not _is_taken_away(value, state)
+        name: _filled(value, state) for name, value in schema.items() if name != LIMIT and _is_taken(value, state)
     }
-    return {**filled, **_LIMITS[schema[MARK]](state)} if MARK in schema else filled
+    return {**filled, **(LIMITS[schema[LIMIT]](state) or {})} if LIMIT in schema else filled
 
 
-def _is_taken_away(schema: Any, state: State) -> bool:
-    """Return whether a field is for models of several labels a text, and this is none."""
+def _is_taken(schema: Any, state: State) -> bool:
     if not isinstance(schema, dict):
-        return False
-    marked = schema.get(MARK) == "threshold" or any(_is_taken_away(one, state) for one in schema.get("anyOf", ()))
-    return marked and state.inferer.thresholds is None
-
-
-def _texts(state: State) -> Schema:
-    return {"maxItems": state.settings.max_texts}
-
-
-def _batch(state: State) -> Schema:
-    """Return what is no pair: a text, one in a list, or lists of one."""
-    text = {"type": "string", "minLength": 1, "maxLength": state.settings.max_text_chars, "pattern": SOME}
-    alone = {"type": "array", "items": text, "minItems": 1, "maxItems": 1}
-    return {"anyOf": [text, alone, {"type": "array", "items": alone, "minItems": 1, **_texts(state)}]}
-
-
-def _threshold(state: State) -> Schema:
-    number = {"type": "number", "minimum": 0, "maximum": 1}
-    labels = {"propertyNames": {"enum": list(state.inferer.labels)}}
-    return {"anyOf": [number, {"type": "object", "additionalProperties": number, **labels}]}
-
-
-_LIMITS: Mapping[str, Callable[[State], Schema]] = {
-    "text": lambda state: {"maxLength": state.settings.max_text_chars},
-    "texts": _texts,
-    "batch": _batch,
-    "threshold": _threshold,
-    "label": lambda state: {"enum": list(state.inferer.labels)},
-    "parts": lambda state: {"maximum": state.settings.max_texts},
-}
+        return True
+    choices = schema.get("anyOf", ())
+    return all(LIMIT not in one or LIMITS[one[LIMIT]](state) is not None for one in (schema, *choices))

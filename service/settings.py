@@ -1,4 +1,4 @@
-"""The choices of a deployment: the INFERER_* variables (and PORT), parsed once, refused by name when wrong.
+"""The choices of a deployment: INFERER_*, PORT and Vertex AI's AIP_*, parsed once, refused by name when wrong.
 
 Imported by gunicorn.conf.py before the fork, so it must stay free of onnxruntime and of Flask's app.
 """
@@ -82,7 +82,8 @@ class Settings:
     @property
     def machine_paths(self) -> tuple[str, ...]:
         """Return what machines ask with GET every few seconds: answered before all others, and logged when it fails."""
-        return tuple(dict.fromkeys((*_BY_MACHINES, *filter(None, [self.aip_health_route]))))
+        of_model = (f"/v2/models/{self.name}/ready", f"/v1/models/{self.name}")
+        return tuple(dict.fromkeys((*_BY_MACHINES, *of_model, *filter(None, [self.aip_health_route]))))
 
     @property
     def worker_count(self) -> int:
@@ -150,7 +151,8 @@ def _origins(value: str) -> tuple[str, ...]:
 
 
 def _route(value: str) -> str:
-    if not re.fullmatch(r"/[A-Za-z0-9._~:@!$&'()*+,;=/-]*", value):
+    # No slash twice or at the end: Werkzeug would redirect.
+    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", value):
         raise ValueError
     return value
 
@@ -202,8 +204,8 @@ VARIABLES = tuple(_VARIABLES)
 
 # What Vertex AI says to a container, which cannot choose otherwise: its port goes before PORT.
 _FROM_VERTEX: dict[str, tuple[str, tuple[Callable[[str], Any], str]]] = {
-    "AIP_PREDICT_ROUTE": ("aip_predict_route", (_route, "a path such as /predict")),
-    "AIP_HEALTH_ROUTE": ("aip_health_route", (_route, "a path such as /health")),
+    "AIP_PREDICT_ROUTE": ("aip_predict_route", (_route, "a path such as /predict, without a slash at its end")),
+    "AIP_HEALTH_ROUTE": ("aip_health_route", (_route, "a path such as /health, without a slash at its end")),
     "AIP_HTTP_PORT": ("port", _integer(1, 65535)),
 }
 
@@ -219,7 +221,7 @@ def from_env(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {}
     fields = {name: (name.removeprefix(_PREFIX).lower(), parser) for name, parser in _VARIABLES.items()}
     for name, (field, (parse, expected)) in {**fields, **_FROM_VERTEX}.items():
-        if name not in environ:
+        if name not in environ or (name in _FROM_VERTEX and not environ[name]):
             continue
         try:
             values[field] = parse(environ[name].strip())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,17 +24,19 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def read_body(request: Request, accepted: Collection[str] = (JSON,), absent: str = "") -> tuple[bytes, str]:
+def read_body(
+    request: Request, accepted: Collection[str] = (JSON,), taken_for: Mapping[str, str] = MappingProxyType({})
+) -> tuple[bytes, str]:
     """Return the whole body and its type; raises ServiceError (UnsupportedMediaType) when that is none of `accepted`.
 
-    absent: the type of a body that is not said to have one.
+    taken_for: types that some client says though it means another; "" is none at all.
     """
     given = request.environ.get("CONTENT_TYPE", "")
     if given != JSON or JSON not in accepted:  # as nearly everybody sends it: nothing to take apart
-        given = request.mimetype or absent
+        given = taken_for.get(request.mimetype, request.mimetype)
         _check_type(request, given, accepted)
-    coding = request.environ.get("HTTP_CONTENT_ENCODING", "identity")
-    if coding.lower() != "identity":
+    coding = request.environ.get("HTTP_CONTENT_ENCODING", "")
+    if coding.lower() not in ("", "identity"):
         raise ServiceError(
             "UnsupportedMediaType", f"the Content-Encoding {shown(coding)} is not read here; send it plain"
         )

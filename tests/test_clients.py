@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -71,6 +72,12 @@ def test_huggingface_hub_sends_its_token_as_the_key(keyed: Server) -> None:
     assert "hf_other" not in keyed.log.read_text()
 
 
+def test_a_token_of_another_kind_does_not_hide_the_key(keyed: Server) -> None:
+    """A key in X-API-Key counts also when the client sends a token of its own."""
+    client = hugging_face(keyed, token="hf_other", headers={"X-API-Key": "hf_secret"})
+    assert client.text_classification("good")[0].label == "pos"
+
+
 def test_huggingface_hub_shows_our_sentence(server: Server) -> None:
     """An error's sentence reaches whoever uses the client."""
     with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match="the text is empty"):
@@ -107,6 +114,20 @@ def test_tritonclient_infers(
     assert result.as_numpy("selected").tolist() == [[True, False, False], [False, True, False]]
     assert result.as_numpy("num_tokens").tolist() == [3, 5]
     assert result.as_numpy("label") is None
+
+
+def test_tritonclient_of_asyncio_infers(server: Server) -> None:
+    """Triton's asyncio client gets labels too."""
+    aio = pytest.importorskip("tritonclient.http.aio")
+
+    async def label() -> list[str]:
+        given = triton.InferInput("text", [1], "BYTES")
+        given.set_data_from_numpy(np.array(["bad"], dtype=object), binary_data=False)
+        async with aio.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+            assert await client.is_model_ready("tiny")
+            return list((await client.infer("tiny", [given])).as_numpy("label"))
+
+    assert asyncio.run(label()) == ["neg"]
 
 
 def test_tritonclient_is_told_what_is_wrong(triton_client: triton.InferenceServerClient) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from inferer import ModelInferer
@@ -149,7 +150,12 @@ def test_text_embeddings_raw_scores_are_logits(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("options", "logits"),
-    [({}, [12, 0]), ({"truncate": True}, [12, 0]), ({"truncate": True, "truncation_direction": "Left"}, [8, 4])],
+    [
+        ({}, [12, 0]),
+        ({"truncate": True}, [12, 0]),
+        ({"truncate": True, "truncation_direction": "Left"}, [8, 4]),
+        ({"truncate": True, "truncation_direction": "left"}, [8, 4]),
+    ],
 )
 def test_text_embeddings_truncates_where_it_is_told(server: Server, options: dict[str, Any], logits: list[int]) -> None:
     """Truncation keeps the first tokens, or with the direction Left the last; the header says that some went unread."""
@@ -255,6 +261,15 @@ def test_open_inference_takes_flat_and_nested_data(server: Server, data: list[An
         assert outputs[0]["data"] == ["pos", "other"]
 
 
+def test_open_inference_null_is_nothing_said(server: Server) -> None:
+    """What may be left out may be null."""
+    body = infer_body(["good"], id=None, outputs=None, parameters=None)
+    body["inputs"][0]["parameters"] = None
+    reply = post(server, "/v2/models/tiny/infer", body).json()
+    assert len(reply["outputs"]) == 3
+    assert "id" not in reply
+
+
 def test_open_inference_outputs_filter(server: Server) -> None:
     """The outputs that are asked for come, in their order, each once; others than the usual ones too."""
     names = ("truncated", "label", "num_tokens", "selected", "label")
@@ -268,10 +283,12 @@ def test_open_inference_outputs_filter(server: Server) -> None:
 
 
 def test_open_inference_without_a_content_type_is_json(server: Server) -> None:
-    """A body that is not said to be anything is read as JSON, as tritonclient sends it; another type is refused."""
+    """A body that is said to be nothing, or bytes, is read as JSON: Triton's clients send it so; others are refused."""
     body = json.dumps(infer_body(["good"])).encode()
     assert server.request("POST", "/v2/models/tiny/infer", body).status == 200
-    reply = server.request("POST", "/v2/models/tiny/infer", body, content_type="application/octet-stream")
+    for kind in ("application/octet-stream", "application/json"):
+        assert server.request("POST", "/v2/models/tiny/infer", body, content_type=kind).status == 200
+    reply = server.request("POST", "/v2/models/tiny/infer", body, content_type="text/plain")
     assert_error(reply, 415, "UnsupportedMediaType", "expected application/json")
 
 
@@ -304,6 +321,9 @@ FP32 = {"inputs": [{"name": "text", "shape": [1], "datatype": "FP32", "data": ["
         ({"inputs": [{"name": "t", "shape": [1], "datatype": "BYTES"}]}, "missing required field data"),
         (infer_body(["a"], outputs=[{"name": "logits"}]), "field 'outputs[0].name': 'logits' is not allowed; expected"),
         (infer_body(["a"], id=7), "field 'id': 7: Expected str"),
+        (infer_body([["a", "b"]], [2]), "field 'inputs[0].data[0]': ['a', 'b']: Expected array of length <= 1"),
+        (infer_body([[], ["a"]], [1]), "field 'inputs[0].data[0]': []: Expected array of length >= 1"),
+        (infer_body(["a"], outputs=[{"name": "label", "parameters": {"classification": 2}}]), "classification"),
         ({}, "missing required field inputs"),
     ],
 )  # fmt: skip
@@ -362,6 +382,17 @@ def test_the_models_name_is_the_folders_or_the_set_one(tiny_bundle: Path, tmp_pa
         assert server.request("GET", "/v1/models/news-2.1").json() == {"name": "news-2.1", "ready": True}
         assert server.request("GET", "/v2/models/tiny").status == 404
         assert server.request("GET", "/info").json()["model_id"] == "news-2.1"
+
+
+def test_a_logit_that_is_not_finite_is_no_score(tmp_path: Path) -> None:
+    """A label that is ruled out by an infinite logit has score 0, and raw scores are refused: JSON has no such."""
+    table = tiny.TABLE.copy()
+    table[:, 2] = -np.inf
+    folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table))
+    client = create_app(Settings(bundle=folder, golden_check="off")).test_client()
+    assert client.post("/predict", json={"inputs": "good"}).json[2] == {"score": 0.0, "label": "other"}
+    reply = client.post("/predict", json={"inputs": "good", "raw_scores": True})
+    assert (reply.status_code, reply.json["error_type"]) == (424, "Backend")
 
 
 def test_what_abstains_is_told_in_a_header(tmp_path: Path) -> None:

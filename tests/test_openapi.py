@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from inferer import ModelInferer
+from inferer.errors import RunError
 from service import create_app, factory
 from service.contract import Asked, Contract, Example, as_json, respond
 from service.describe import speaks
@@ -252,6 +253,49 @@ def test_keys_are_in_it(tiny_bundle: Path, tmp_path: Path) -> None:
         }  # fmt: skip
 
 
+# What an example shows decides its status.
+STATUS_OF = {
+    "an unknown field": 422, "a wrong parameter": 422, "a pair": 422, "a wrong shape": 422, "no instances": 422,
+    "an empty text": 400,
+}  # fmt: skip
+
+
+def test_examples_show_what_they_are_for(document: dict[str, Any]) -> None:
+    """With the usual limits the examples of errors are errors, and all others are answers."""
+    for path, _, name, _, _, status, _ in examples(document):
+        assert status == STATUS_OF.get(name.split(": ")[-1], 200), (path, name)
+
+
+@pytest.mark.parametrize("route", ["/Predict", "/predict-", "/v1/models/name/predict", "/", "/explain"])
+def test_vertex_paths_are_described_beside_the_others(tiny_bundle: Path, route: str) -> None:
+    """Whatever path Vertex AI says, the description is valid, and shows every contract there once."""
+    client = create_app(Settings(bundle=tiny_bundle, aip_predict_route=route, aip_health_route="/docs")).test_client()
+    document = client.get("/openapi.json").json
+    OpenAPIV31SpecValidator(document).validate()
+    bodies = document["paths"][route]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    values = [json.dumps(example["value"]) for example in bodies.values()]
+    assert len(values) == len(set(values))
+    assert {"two instances", "Our own: one text", "Hugging Face: one text"} <= set(bodies)
+
+
+def test_a_failed_run_is_no_example(tiny_bundle: Path) -> None:
+    """While the model fails there is no description, and later there is; a failure is never kept as an example."""
+    model = ModelInferer(tiny_bundle, intra_op_threads=1)
+    client = create_app(Settings(bundle=tiny_bundle), model).test_client()
+    run, calls = model.batcher._run, []
+
+    def fails_once(encodings: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 9:
+            raise RunError("out of memory")
+        return run(encodings)
+
+    model.batcher._run = fails_once
+    assert client.get("/openapi.json").status_code in (424, 500)
+    assert "out of memory" not in client.get("/openapi.json").text
+    assert client.get("/openapi.json").status_code == 200
+
+
 def test_examples_are_not_counted(tiny_bundle: Path) -> None:
     """Making the description counts no predictions, though its replies are the model's."""
     client = create_app(Settings(bundle=tiny_bundle)).test_client()
@@ -308,7 +352,14 @@ def test_it_is_made_whatever_the_limits(tmp_path: Path, limits: dict[str, Any]) 
     """With any limits, and a model that refuses long texts, there is a description; its examples are then of errors."""
     bundle = tiny.write_bundle(tmp_path / 'a "b" <c> é', truncation="error", max_length=4)
     client = create_app(Settings(bundle=bundle, golden_check="off", **limits)).test_client()
-    document = client.get("/openapi.json", headers={"X-API-Key": "k"}).json
+    key = {"X-API-Key": "k"}
+    document = client.get("/openapi.json", headers=key).json
     OpenAPIV31SpecValidator(document).validate()
     refused = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]["application/json"]["examples"]
     assert "several texts" in refused
+    for path, method, name, kind, value, status, expected in examples(document):
+        reply = client.open(path, method=method, data=sendable(kind, value), headers={**key, "Content-Type": kind})
+        found = reply.json
+        if status != 200:
+            found["request_id"] = expected["request_id"]
+        assert (reply.status_code, found) == (status, expected), (path, name)

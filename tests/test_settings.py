@@ -76,7 +76,9 @@ def test_every_variable_reaches_its_field() -> None:
         ("AIP_HTTP_PORT", "0", "'0' is not allowed; expected a whole number from 1 to 65535"),
         ("AIP_PREDICT_ROUTE", "predict", "'predict' is not allowed; expected a path such as /predict"),
         ("AIP_PREDICT_ROUTE", "/<name>", "'/<name>' is not allowed"),
-        ("AIP_HEALTH_ROUTE", "/health?x=1", "'/health?x=1' is not allowed; expected a path such as /health"),
+        ("AIP_PREDICT_ROUTE", "/here/", "'/here/' is not allowed; expected a path such as /predict, without a slash"),
+        ("AIP_PREDICT_ROUTE", "//here", "'//here' is not allowed"),
+        ("AIP_HEALTH_ROUTE", "/health?x=1", "'/health.x=1' is not allowed; expected a path such as /health"),
         ("INFERER_WORKERS", "0", "'0' is not allowed; expected 'auto' or a whole number from 1"),
         ("INFERER_MAX_TEXTS", "-1", "'-1' is not allowed; expected a whole number from 1"),
         ("INFERER_MODEL_NAME", "a/b", "'a/b' is not allowed; expected letters"),
@@ -113,6 +115,7 @@ def test_what_vertex_ai_says_goes_before_port() -> None:
     assert (settings.port, settings.aip_predict_route, settings.aip_health_route) == (9000, route, "/healthy")
     assert "/healthy" in settings.machine_paths
     assert "" not in Settings().machine_paths
+    assert from_env({"AIP_HTTP_PORT": "", "AIP_PREDICT_ROUTE": ""}) == Settings()
 
 
 def test_white_space_around_a_value_is_not_part_of_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from flask import Blueprint, Request, Response, request
@@ -16,12 +16,19 @@ from service.answering import explanation
 from service.contract import Example
 from service.describe import OF_PREDICTIONS, WITH_BODY, Described
 from service.errors import ServiceError
-from service.fields import MARK, Label, Text, Truncation
+from service.fields import Label, Text, Truncation, limited
 from service.reply import json_response
 from service.state import State, current_state
 from service.wire import JSON, check_length, decode_json, read_as, read_body
 
 blueprint = Blueprint("explain", __name__)
+
+
+def _most_parts(state: State) -> dict[str, Any]:
+    return {"maximum": state.settings.max_texts}
+
+
+_Parts = Annotated[int, Meta(ge=1), limited(_most_parts, "in how many parts the text is divided at most")]
 
 
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,17 +37,7 @@ class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
     text: Text
     label: Label | UnsetType = UNSET
     truncation: Truncation | UnsetType = UNSET
-    max_parts: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                description="in how many parts the text is divided at most",
-                extra_json_schema={MARK: "parts"},
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    max_parts: _Parts | UnsetType = UNSET
 
 
 class Cost(msgspec.Struct):

@@ -6,7 +6,7 @@ It posts to exactly the URL that it is given, so the same body is answered on /p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from flask import Blueprint, Response
@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from inferer.options import CallOptions
 from inferer.scoring import ACTIVATIONS, Prediction
-from service.contract import Asked, Contract, Example, as_json, by_keys, ranked, respond
+from service.contract import Asked, Contract, Example, as_json, ranked, respond
 from service.describe import speaks
 from service.fields import Text, Texts, TopK
 from service.settings import Settings
@@ -78,12 +78,7 @@ CONTRACT = Contract(
 )
 
 
-def _choose(body: object, state: State) -> Contract[Any]:
-    inputs = isinstance(body, dict) and "inputs" in body
-    return CONTRACT if inputs else by_keys(body, state.contracts, CONTRACT)
-
-
-_READERS = as_json(_choose)
+_READERS = as_json(lambda _, __: CONTRACT)
 
 
 @blueprint.post("/")

@@ -10,13 +10,12 @@ from typing import Annotated
 
 import msgspec
 from flask import Blueprint, Flask, Response
-from msgspec import Meta
 
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contract import Asked, Contract, Example, as_json, respond
 from service.describe import ALWAYS, Described, speaks
-from service.fields import MARK, Text, Threshold, TopK, Truncation
+from service.fields import Text, Threshold, TopK, Truncation, limited, texts_limit
 from service.reply import json_response
 from service.routes.health import ready
 from service.routes.predict import ANY, Answer, answer_of
@@ -44,7 +43,7 @@ class KServeParameters(msgspec.Struct):
 class KServeRequest(msgspec.Struct):
     """Texts, each by itself or in an object. Fields that are not known are ignored."""
 
-    instances: Annotated[list[Text | Instance], Meta(extra_json_schema={MARK: "texts", "minItems": 1})]
+    instances: Annotated[list[Text | Instance], limited(texts_limit, minItems=1)]
     parameters: KServeParameters | None = None
 
 

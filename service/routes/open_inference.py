@@ -11,11 +11,12 @@ from flask import Blueprint, Response, request
 from msgspec import UNSET, Meta, UnsetType
 
 from inferer import __version__
+from inferer.errors import shown
 from inferer.scoring import Prediction
 from service.contract import Asked, Contract, Example, as_json, respond
 from service.describe import ALWAYS, Described, speaks
 from service.errors import ServiceError
-from service.fields import MARK, Text
+from service.fields import Text, limited, texts_limit
 from service.reply import json_response
 from service.settings import Settings
 from service.state import State, current_state
@@ -26,6 +27,8 @@ blueprint = Blueprint("open_inference", __name__, url_prefix="/v2")
 _NAME = "Open Inference Protocol v2"
 VERSION = "1"
 _BINARY = "Inference-Header-Content-Length"
+# Triton's client says nothing, its asyncio one that its JSON is bytes.
+_TAKEN_FOR = {"": JSON, "application/octet-stream": JSON}
 
 # name -> datatype, whether there is one value a label, and a text's values.
 _Values = Callable[[Prediction, Sequence[str]], Sequence[Any]]
@@ -38,30 +41,49 @@ OUTPUTS: Mapping[str, tuple[str, bool, _Values]] = {
     "truncated": ("BOOL", False, lambda prediction, _: [prediction.truncated]),
 }
 _ALWAYS_GIVEN = ("label", "score", "scores")
+_SHAPE = [{"type": "integer"}, {"const": 1}]
+
+
+_Alone = Annotated[list[Text], Meta(min_length=1, max_length=1)]
 
 
 class RequestedOutput(msgspec.Struct):
     """An output that is asked for, by its name."""
 
     name: Annotated[str, Meta(extra_json_schema={"enum": [*OUTPUTS]})]
+    parameters: Annotated[dict[str, Any] | None, Meta(extra_json_schema={"properties": {"classification": False}})] = (
+        None
+    )
+
+
+class InferParameters(msgspec.Struct):
+    """What is said of the texts; others are ignored."""
+
+    content_type: Annotated[str, Meta(extra_json_schema={"enum": ["str"]})] | None = None
 
 
 class InferInput(msgspec.Struct):
     """The texts: BYTES of shape [n] or [n, 1], flat or nested. Any name will do."""
 
     name: str
-    shape: Annotated[list[Annotated[int, Meta(ge=0)]], Meta(min_length=1, max_length=2, description="[n] or [n, 1]")]
+    shape: Annotated[
+        list[Annotated[int, Meta(ge=1)]],
+        Meta(min_length=1, max_length=2, description="[n] or [n, 1]", extra_json_schema={"prefixItems": _SHAPE}),
+    ]
     datatype: Annotated[str, Meta(extra_json_schema={"enum": ["BYTES"]})]
-    data: Annotated[list[Text | list[Text]], Meta(extra_json_schema={MARK: "texts", "minItems": 1})]
-    parameters: dict[str, Any] = {}
+    data: Annotated[
+        list[Text | Annotated[list[Text], Meta(min_length=1, max_length=1)]],
+        limited(texts_limit, minItems=1),
+    ]
+    parameters: InferParameters | None = None
 
 
 class InferRequest(msgspec.Struct):
     """One input; outputs by name where not the first three are wanted. Parameters that are not known are ignored."""
 
     inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
-    id: str | UnsetType = UNSET
-    outputs: list[RequestedOutput] = []
+    id: str | None = None
+    outputs: list[RequestedOutput] | None = None
 
 
 class InferOutput(msgspec.Struct):
@@ -130,17 +152,19 @@ class ModelReady(msgspec.Struct):
 def _read(body: InferRequest, _: Settings) -> Asked:
     if len(body.inputs) != 1:
         raise ServiceError("Validation", f"field 'inputs': has {len(body.inputs)} inputs, expected one, the texts")
-    for index, output in enumerate(body.outputs):
+    for index, output in enumerate(body.outputs or ()):
         check_one_of(output.name, f"outputs[{index}].name", tuple(OUTPUTS))
+        if "classification" in (output.parameters or ()):
+            raise ServiceError(
+                "Validation",
+                f"field 'outputs[{index}].parameters.classification': is not supported; ask for the output 'label'",
+            )
     given = body.inputs[0]
     check_one_of(given.datatype, "inputs[0].datatype", ("BYTES",))
-    content_type = given.parameters.get("content_type", "str")
-    check_one_of(content_type, "inputs[0].parameters.content_type", ("str",))
-    texts, places = [], []
-    for row, value in enumerate(given.data):
-        for column, text in enumerate([value] if isinstance(value, str) else value):
-            texts.append(text)
-            places.append(f"inputs[0].data[{row}]" + ("" if isinstance(value, str) else f"[{column}]"))
+    if given.parameters is not None and given.parameters.content_type is not None:
+        check_one_of(given.parameters.content_type, "inputs[0].parameters.content_type", ("str",))
+    texts = [value if isinstance(value, str) else value[0] for value in given.data]
+    places = [f"inputs[0].data[{row}]{'' if isinstance(value, str) else '[0]'}" for row, value in enumerate(given.data)]
     if given.shape[1:] not in ([], [1]) or prod(given.shape) != len(texts):
         raise ServiceError(
             "Validation",
@@ -153,12 +177,13 @@ def _read(body: InferRequest, _: Settings) -> Asked:
 def _render(body: InferRequest, predictions: Sequence[Prediction], state: State) -> InferReply:
     labels = state.inferer.labels
     outputs = []
-    for name in dict.fromkeys(output.name for output in body.outputs) or _ALWAYS_GIVEN:
+    for name in dict.fromkeys(output.name for output in body.outputs or ()) or _ALWAYS_GIVEN:
         datatype, a_label, values = OUTPUTS[name]
         shape = [len(predictions), len(labels)] if a_label else [len(predictions)]
         data = [value for prediction in predictions for value in values(prediction, labels)]
         outputs.append(InferOutput(name, datatype, shape, data))
-    return InferReply(model_name=state.settings.name, model_version=VERSION, id=body.id, outputs=outputs)
+    id_ = UNSET if body.id is None else body.id
+    return InferReply(model_name=state.settings.name, model_version=VERSION, id=id_, outputs=outputs)
 
 
 CONTRACT = Contract(
@@ -202,7 +227,7 @@ def infer(name: str, version: str = VERSION) -> Response:
             "UnsupportedMediaType",
             f"binary tensors (header {_BINARY}) are not read here; send JSON (tritonclient: binary_data=False)",
         )
-    return respond(_READERS, absent=JSON)
+    return respond(_READERS, taken_for=_TAKEN_FOR)
 
 
 def _server(_: object, __: State) -> ServerMetadata:
@@ -271,4 +296,4 @@ def model_ready(name: str, version: str = VERSION) -> Response:
 def _check(name: str, version: str) -> None:
     current_state().check_name(name)
     if version != VERSION:
-        raise ServiceError("NotFound", f"no version {version!r} of the model here; there is {VERSION!r}")
+        raise ServiceError("NotFound", f"no version {shown(version)} of the model here; there is {VERSION!r}")

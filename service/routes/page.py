@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flask import Blueprint, Response, request
 
+from inferer.errors import shown
 from service.describe import ALWAYS, HTML, Described
 from service.errors import ServiceError
 from service.reply import json_response
@@ -60,7 +61,7 @@ def page_file(file: str) -> Response:
 
 def _file(name: str) -> Response:
     if name not in _FILES:
-        raise ServiceError("NotFound", f"no file {name!r} here; the files are {', '.join(_FILES)}")
+        raise ServiceError("NotFound", f"no file {shown(name)} here; the files are {', '.join(_FILES)}")
     response = Response(_FILES[name], mimetype=_TYPES[Path(name).suffix])
     response.headers["Content-Security-Policy"] = _POLICY
     return response

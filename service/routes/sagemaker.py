@@ -6,13 +6,16 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
+from msgspec import Meta
 
 from inferer.scoring import Prediction
 from service.contract import Asked, Contract, Example, respond
 from service.describe import PLAIN, speaks
 from service.errors import ServiceError
+from service.fields import SOME, Text
 from service.routes import predict
 from service.routes.predict import ANY, Answer, Answers, answer_of
 from service.settings import Settings
@@ -22,7 +25,8 @@ blueprint = Blueprint("sagemaker", __name__)
 
 CSV = "text/csv"
 
-csv.field_size_limit(2**31 - 1)  # how long a text may be is a setting; a body has a limit too
+# How long a text may be is a setting, and a body has a limit too. The module knows one limit for the whole process.
+csv.field_size_limit(2**31 - 1)
 
 
 def _decoded(data: bytes) -> str:
@@ -70,6 +74,13 @@ _READERS = {
     PLAIN: (_decoded, lambda _, __: _PLAIN),
     CSV: (_rows, lambda _, __: _ROWS),
 }
+_CSV_BODY = Annotated[
+    str,
+    Meta(
+        description="a text a row, in one column, without a header",
+        extra_json_schema={"minLength": 1, "pattern": SOME},
+    ),
+]
 _EXAMPLES = {
     "plain text": Example("I like you", content_type=PLAIN),
     "CSV": Example('I like you\n"not for me, thanks"\n', content_type=CSV),
@@ -77,7 +88,15 @@ _EXAMPLES = {
 
 
 @blueprint.post("/invocations")
-@speaks(replace(predict.CONTRACT, name="SageMaker"), _READERS, several=True, examples=_EXAMPLES)
+@speaks(
+    replace(predict.CONTRACT, name="SageMaker"),
+    _READERS,
+    several=True,
+    examples=_EXAMPLES,
+    bodies={PLAIN: Text, CSV: _CSV_BODY},
+)
 def invocations() -> Response:
     """Answer JSON as /predict does, plain text as one text, and CSV as a text a row."""
+    if request.mimetype == CSV and request.mimetype_params.get("header") == "present":
+        raise ServiceError("UnsupportedMediaType", "a header row is not read here; send the texts alone")
     return respond(_READERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -14,12 +14,19 @@ from inferer.options import CallOptions
 from inferer.scoring import NONE, Prediction
 from service.contract import Asked, Contract, Example, ranked
 from service.errors import ServiceError
-from service.fields import MARK, Text
+from service.fields import SOME, Text, limited, text_limit, texts_limit
 from service.settings import Settings
 from service.state import State
 from service.wire import check_one_of
 
-_DIRECTIONS = {"Right": HEAD, "Left": TAIL}
+_DIRECTIONS = {"Right": HEAD, "Left": TAIL, "right": HEAD, "left": TAIL}
+
+
+def _no_pair(state: State) -> dict[str, Any]:
+    """Return the schema of what is no pair: a text, one in a list, or lists of one."""
+    text = {"type": "string", "minLength": 1, "pattern": SOME, **text_limit(state)}
+    alone = {"type": "array", "items": text, "minItems": 1, "maxItems": 1}
+    return {"anyOf": [text, alone, {"type": "array", "items": alone, "minItems": 1, **texts_limit(state)}]}
 
 
 class TextEmbeddingsRequest(msgspec.Struct):
@@ -27,10 +34,9 @@ class TextEmbeddingsRequest(msgspec.Struct):
 
     inputs: Annotated[
         Text | list[Text | list[Text]],
-        Meta(
-            description='a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] are a pair, which '
-            "is not supported",
-            extra_json_schema={MARK: "batch"},
+        limited(
+            _no_pair,
+            'a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] are a pair, not supported',
         ),
     ]
     truncate: Annotated[bool, Meta(description="false refuses a longer text; by default as the bundle says")] | None = (
