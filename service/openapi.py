@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,19 +48,25 @@ class _Operation:
     described: Described
 
 
-def _operations(app: Flask) -> Iterator[_Operation]:
-    """Return every operation, in the order in which they were registered."""
+def _operations(app: Flask) -> list[_Operation]:
+    """Return every operation: by what it belongs to, requests with a body first, short paths first."""
+    found: dict[tuple[str, str], _Operation] = {}
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         for method in _METHODS:
-            if method in (rule.methods or ()):
-                yield _Operation(rule, method.lower(), view, description_of(view))
+            if method in (rule.methods or ()):  # of two rules for a path Flask takes the first
+                found.setdefault((rule.rule, method), _Operation(rule, method.lower(), view, description_of(view)))
+    tags = list(dict.fromkeys(one.described.tag for one in found.values()))
+    return sorted(
+        found.values(),
+        key=lambda one: (tags.index(one.described.tag), one.method != "post", len(one.rule.rule), one.rule.rule),
+    )
 
 
 def document(app: Flask) -> bytes:
     """Return the description of `app` as JSON; raises ServiceError or RunError when the model fails at its examples."""
     state = state_of(app)
-    operations = list(_operations(app))
+    operations = _operations(app)
     kinds = [kind for one in operations for kind in (*one.described.bodies.values(), *one.described.replies.values())]
     shared = [kind for contract in state.contracts for kind in (contract.body, contract.reply)]
     schemas = Schemas([Error, *filter(None, kinds), *shared], state)
@@ -68,14 +74,11 @@ def document(app: Flask) -> bytes:
     names: list[str] = []
     for one in operations:
         path = re.sub("<([a-z]+)>", r"{\1}", one.rule.rule)
-        if one.method not in paths.setdefault(path, {}):  # of two rules for a path Flask takes the first
-            name = re.sub("[^a-z0-9]+", "_", f"{one.method}{path.lower()}").strip("_")
-            names.append(name)
-            same = names.count(name)
-            paths[path][one.method] = {
-                "operationId": name if same == 1 else f"{name}__{same}",
-                **_operation(one, schemas, state),
-            }
+        name = re.sub("[^a-z0-9]+", "_", f"{one.method}{path.lower()}").strip("_")
+        names.append(name)
+        same = names.count(name)
+        named = {"operationId": name if same == 1 else f"{name}__{same}"}
+        paths.setdefault(path, {})[one.method] = named | _operation(one, schemas, state)
     keyed = bool(state.settings.api_keys)
     return encode(
         {
