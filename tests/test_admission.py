@@ -197,8 +197,12 @@ def test_a_connection_that_asked_for_health_takes_no_thread_of_operations_for_mo
 def test_health_and_metrics_answer_when_every_thread_is_busy(
     shared_bundle: Path, held: HeldApp, tmp_path: Path
 ) -> None:
-    """With all threads taken by slow senders and held predictions, health and metrics are answered."""
-    settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "4"}
+    """With all threads taken by slow senders and held predictions, health, of any contract, and metrics are answered."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "4", "AIP_HEALTH_ROUTE": "/healthy"}
+    paths = (
+        "/health/live", "/health/ready", "/health", "/metrics", "/ping", "/healthy", "/v2/health/live",
+        "/v2/health/ready", "/v2/models/shared/ready", "/v1/models/shared",
+    )  # fmt: skip
     with (
         serving(shared_bundle, tmp_path / "log", held.name, **settings) as server,
         ThreadPoolExecutor(2) as pool,
@@ -209,7 +213,7 @@ def test_health_and_metrics_answer_when_every_thread_is_busy(
             until(lambda: metric(server, "inferer_in_flight_requests") == 2)
             for _ in range(6):  # more than the threads that are left
                 stack.enter_context(raw(server, b'{"text": ', length=15))
-            for path in ("/health/live", "/health/ready", "/health", "/metrics"):
+            for path in paths:
                 assert server.request("GET", path).status == 200
             assert not any(one.done() for one in busy)
         assert [one.result().status for one in busy] == [200, 200]
