@@ -197,7 +197,7 @@ def test_a_connection_that_asked_for_health_takes_no_thread_of_operations_for_mo
 def test_health_and_metrics_answer_when_every_thread_is_busy(
     shared_bundle: Path, held: HeldApp, tmp_path: Path
 ) -> None:
-    """With all threads taken by slow senders and held predictions, health, of any contract, and metrics are answered."""
+    """With all threads taken by slow senders and held predictions, health of any contract and metrics answer."""
     settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "4", "AIP_HEALTH_ROUTE": "/healthy"}
     paths = (
         "/health/live", "/health/ready", "/health", "/metrics", "/ping", "/healthy", "/v2/health/live",
