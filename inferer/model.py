@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -287,9 +288,10 @@ class ModelInferer:
         prediction = to_prediction(scores, self.labels, choice, read)
         if options.activation is None:
             return prediction
-        if not np.isfinite(logits).all():
+        values = activated(logits, options.activation, self.labels, self.calibration)
+        if not all(map(isfinite, values.values())):
             raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
-        return replace(prediction, activated=activated(logits, options.activation, self.labels, self.calibration))
+        return replace(prediction, activated=values)
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = activate(logits, self.problem_type, self.calibration)

@@ -44,7 +44,8 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """One deployment's choices; field `x` is the variable INFERER_X, but for `port`, which is PORT, and `aip_x`.
+    """One deployment's choices; field `x` is the variable INFERER_X, but for `port`, which is PORT, and the
+    two that are AIP_X.
 
     workers 0 means auto: as many as the CPUs hold with intra_op_threads each. threads and
     intra_op_threads 0 mean: computed from the others (see `worker_threads`, `ort_threads`). log_format "" means:

@@ -391,6 +391,9 @@ def test_a_logit_that_is_not_finite_is_no_score(tmp_path: Path) -> None:
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table))
     client = create_app(Settings(bundle=folder, golden_check="off")).test_client()
     assert client.post("/predict", json={"inputs": "good"}).json[2] == {"score": 0.0, "label": "other"}
+    parameters = {"top_k": 1, "function_to_apply": "softmax"}
+    (best,) = client.post("/", json={"inputs": "good", "parameters": parameters}).json[0]
+    assert best["label"] == "pos"
     reply = client.post("/predict", json={"inputs": "good", "raw_scores": True})
     assert (reply.status_code, reply.json["error_type"]) == (424, "Backend")
 

@@ -43,7 +43,6 @@ OUTPUTS: Mapping[str, tuple[str, bool, _Values]] = {
 _ALWAYS_GIVEN = ("label", "score", "scores")
 _SHAPE = [{"type": "integer"}, {"const": 1}]
 
-
 _Alone = Annotated[list[Text], Meta(min_length=1, max_length=1)]
 
 
@@ -71,10 +70,7 @@ class InferInput(msgspec.Struct):
         Meta(min_length=1, max_length=2, description="[n] or [n, 1]", extra_json_schema={"prefixItems": _SHAPE}),
     ]
     datatype: Annotated[str, Meta(extra_json_schema={"enum": ["BYTES"]})]
-    data: Annotated[
-        list[Text | Annotated[list[Text], Meta(min_length=1, max_length=1)]],
-        limited(texts_limit, minItems=1),
-    ]
+    data: Annotated[list[Text | _Alone], limited(texts_limit, minItems=1)]
     parameters: InferParameters | None = None
 
 
