@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Choose exact versions for the three sets from pyproject.toml's ranges. Needs uv on the PATH.
+# Choose exact versions for the four sets from pyproject.toml's ranges. Needs uv on the PATH.
 set -euo pipefail
 cd "$(dirname "$0")"
 common=(--python-version 3.11 --no-header --no-annotate --quiet)
-# Both sides must read a text alike: transformers 4.57 wants tokenizers < 0.23.1 and huggingface-hub < 1.
+# Both sides must read a text alike: transformers 4.57 wants tokenizers < 0.23.1 and huggingface-hub < 1; datasets
+# allows fsspec up to a version, and the sets share an environment.
 pins=$(mktemp)
 taken=$(mktemp)
-trap 'rm -f "$pins" "$taken"' EXIT
-printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\n' > "$pins"
+wanted=$(mktemp)
+trap 'rm -f "$pins" "$taken" "$wanted"' EXIT
+printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\nfsspec==2026.6.0\n' > "$pins"
 
 {
   echo "# What serving needs: exact versions, any platform, hashes checked. Made by lock.sh; no torch, no transformers."
@@ -21,12 +23,19 @@ printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\n' > "$pins"
     | grep -vE '^(nvidia-|cuda-|triton)'
 } > requirements_training.txt.new
 {
+  echo "# What notebooks/ needs beside the training set: JupyterLab, for the image's target training. Made by lock.sh."
+  cat requirements_training.txt.new > "$taken"
+  uv pip compile pyproject.toml --extra notebooks -c "$pins" -c "$taken" "${common[@]}" > "$wanted"
+  # What the training set pins already is left to it.
+  grep -vxFf requirements_training.txt.new "$wanted"
+} > requirements_notebooks.txt.new
+{
   echo "# What tests and lint need, on top of requirements_inference.txt. Made by lock.sh."
-  # Versions that the other sets have too are theirs: all three go into one environment.
+  # Versions that the other sets have too are theirs: all go into one environment.
   grep -v '^ *--hash' requirements_inference.txt.new | sed 's/ *\\$//' > "$taken"
-  cat requirements_training.txt.new >> "$taken"
-  printf '%s\n' axe-playwright-python huggingface-hub hypothesis mypy openapi-spec-validator playwright pytest ruff \
+  cat requirements_training.txt.new requirements_notebooks.txt.new >> "$taken"
+  printf '%s\n' axe-playwright-python huggingface-hub hypothesis ipykernel mypy nbclient openapi-spec-validator playwright pytest ruff \
     schemathesis 'tritonclient[http]' uv \
     | uv pip compile - -c "$pins" -c "$taken" "${common[@]}"
 } > requirements_dev.txt.new
-for set in inference training dev; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done
+for set in inference training notebooks dev; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done
