@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not say")
     parser.add_argument("--max-length", type=int, help="tokens read of a text (default: the checkpoint's)")
-    parser.add_argument("--truncation", choices=TRUNCATIONS, default="head", help="of longer texts (head)")
+    parser.add_argument("--truncation", choices=TRUNCATIONS, help="of longer texts (default: as in training)")
     parser.add_argument("--window-overlap", type=_overlap, metavar="TOKENS", help="that windows share (a quarter)")
     parser.add_argument("--window-pooling", choices=POOLINGS, default=MAX, help=f"of windows' logits ({MAX})")
     parser.add_argument("--scheme", choices=SCHEMES, default=INT8_TOKEN, help=f"({INT8_TOKEN})")

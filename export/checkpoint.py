@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -26,10 +25,11 @@ from transformers import (
 from transformers.utils import logging
 
 from export.errors import ExportError
-from inferer.bundle import PROBLEM_TYPES
+from inferer.bundle import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
 from training.base_model import max_positions_of
+from training.heads import classifier_class, from_config
 
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
@@ -41,7 +41,11 @@ _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A classifier with trained weights, ready to convert, and the facts that the bundle will state."""
+    """A classifier with trained weights, ready to convert, and the facts that the bundle will state.
+
+    truncation and threshold: how texts were cut in training, and the multi-label threshold chosen there, where the
+    checkpoint says so.
+    """
 
     source: Path
     model: PreTrainedModel
@@ -50,6 +54,8 @@ class Checkpoint:
     problem_type: str
     max_length: int
     max_positions: int
+    truncation: str = HEAD
+    threshold: float = DEFAULT_THRESHOLD
 
     @property
     def model_type(self) -> str:
@@ -82,7 +88,28 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}
     model.config.problem_type = problem_type
-    return Checkpoint(path, model.eval(), tokenizer, labels, problem_type, max_length, max_positions)
+    truncation, threshold = _truncation(path, model.config), _threshold(path, model.config)
+    return Checkpoint(
+        path, model.eval(), tokenizer, labels, problem_type, max_length, max_positions, truncation, threshold
+    )
+
+
+def _truncation(path: Path, config: PretrainedConfig) -> str:
+    """Return how training cut long texts."""
+    found = getattr(config, "inferer_truncation", HEAD)
+    if found not in TRUNCATIONS:
+        raise ExportError(
+            f"checkpoint {path}: inferer_truncation is {found!r} in config.json, expected {', '.join(TRUNCATIONS)}"
+        )
+    return str(found)
+
+
+def _threshold(path: Path, config: PretrainedConfig) -> float:
+    """Return the threshold that training chose for all labels of a multi-label model."""
+    found = getattr(config, "inferer_threshold", DEFAULT_THRESHOLD)
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < 1:
+        raise ExportError(f"checkpoint {path}: inferer_threshold is {found!r} in config.json, expected 0 to 1")
+    return float(found)
 
 
 def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -91,8 +118,10 @@ def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its advice on weights that do not fit; they are refused below
     try:
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        described = AutoConfig.from_pretrained(path, local_files_only=True)
+        model, loaded = classifier_class(described).from_pretrained(
             path,
+            config=described,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named
             local_files_only=True,
@@ -126,7 +155,7 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
         raise ExportError(
             f"config.model_type is {config.model_type!r}, but {config.model_name} is {architecture.model_type!r}"
         )
-    model = AutoModelForSequenceClassification.from_config(architecture, dtype=torch.float32)
+    model = from_config(architecture)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes that do not fit; torch lists them, one a line

@@ -24,7 +24,7 @@ from export.quantize import quantize
 from export.score_report import ScoreReport, Served, score_report
 from export.score_table import screen as score_screen
 from export.write import finish, thresholds_for, write_companions
-from inferer.bundle import FP32, FP32_MODEL, INT8_MODEL, PICTURE, RELIABILITY
+from inferer.bundle import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL, PICTURE, RELIABILITY
 from inferer.config import Config
 from training.output import fresh_folder
 
@@ -46,8 +46,10 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
     with steps, fresh_folder(target) as folder:
         checkpoint = load_checkpoint(path, config)
         choices.wishes.check_kind(checkpoint.problem_type)
-        thresholds = thresholds_for(checkpoint, config)
-        for note in _notes(checkpoint):
+        choices = choices.of(checkpoint)
+        calibrated = choices.wishes.file is not None
+        thresholds = thresholds_for(checkpoint, config, calibrated=calibrated)
+        for note in _notes(checkpoint, calibrated=calibrated):
             steps.write(note, file=sys.stderr)
         write_companions(checkpoint, folder)
         plan = make_plan(checkpoint, folder, choices, thresholds)
@@ -107,8 +109,13 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
     return guard
 
 
-def _notes(checkpoint: Checkpoint) -> list[str]:
+def _notes(checkpoint: Checkpoint, *, calibrated: bool) -> list[str]:
     notes = []
+    if calibrated and checkpoint.threshold != DEFAULT_THRESHOLD:
+        notes.append(
+            f"note: training chose the threshold {checkpoint.threshold:.4g} for scores that were not calibrated; it "
+            "does not hold for these (--tune-thresholds chooses anew)"
+        )
     if checkpoint.model_type not in TESTED_TYPES:
         notes.append(
             f"note: architecture '{checkpoint.model_type}' is untested here; it is exported if the checks pass"

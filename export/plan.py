@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from export.calibration_set import CalibrationSet, calibration_set
@@ -14,7 +14,7 @@ from export.fit import Fitter
 from export.limits import Limits
 from export.parity import check_tokenizer
 from export.score_options import Wishes
-from inferer.bundle import FP32, HEAD, INT8_TOKEN
+from inferer.bundle import FP32, INT8_TOKEN
 from inferer.manifest import MAX
 
 
@@ -22,18 +22,22 @@ from inferer.manifest import MAX
 class Choices:
     """What a user may choose of an export.
 
-    The scheme, what happens to long texts (window_overlap: tokens, None for a quarter of what is read), whether fp32
-    stays; texts to measure int8 on, and how much it may change there; what is asked of the scores.
+    The scheme, what happens to long texts (None: what happened in training; window_overlap: tokens, None for a quarter
+    of what is read), whether fp32 stays; texts to measure int8 on, and how much it may change there; what is asked of the scores.
     """
 
     scheme: str = INT8_TOKEN
-    truncation: str = HEAD
+    truncation: str | None = None
     window_overlap: int | None = None
     window_pooling: str = MAX
     keep_fp32: bool = False
     eval_file: EvalFile | None = None
     limits: Limits = field(default_factory=Limits)
     wishes: Wishes = field(default_factory=Wishes)
+
+    def of(self, checkpoint: Checkpoint) -> Choices:
+        """Return the choices with what `checkpoint` says where nothing was chosen."""
+        return replace(self, truncation=self.truncation or checkpoint.truncation)
 
     @property
     def guarded(self) -> bool:
@@ -63,6 +67,7 @@ def make_plan(checkpoint: Checkpoint, folder: Path, choices: Choices, thresholds
     Raises ExportError and DataError for what does not fit.
     """
     labels, kind = checkpoint.labels, checkpoint.problem_type
+    truncation = choices.truncation or checkpoint.truncation
     asked = checkpoint.max_length // 4 if choices.window_overlap is None else choices.window_overlap
     encoder = check_tokenizer(checkpoint, folder, asked)
     if choices.window_overlap is not None and encoder.overlap < asked:
@@ -72,11 +77,11 @@ def make_plan(checkpoint: Checkpoint, folder: Path, choices: Choices, thresholds
         )
 
     def fitting(file: EvalFile | None) -> EvalSet | None:
-        return None if file is None else eval_set(file, labels, kind, encoder, choices.truncation)
+        return None if file is None else eval_set(file, labels, kind, encoder, truncation)
 
     texts, given = fitting(choices.eval_file), fitting(choices.wishes.file)
     rows = None if given is None else calibration_set(given, texts, labels, kind)
     plain = Rule(kind, None if thresholds is None else tuple(thresholds.values()))
-    reading = Reading(encoder, choices.truncation, choices.window_pooling)
+    reading = Reading(encoder, truncation, choices.window_pooling)
     fitter = Fitter(plain, labels, choices.wishes, None if rows is None else rows.fitted, reading)
     return Plan(reading, texts, rows, fitter)

@@ -69,7 +69,7 @@ def notes(calibration: Mapping[str, Any]) -> list[str]:
         return [*lines, "ECE: the best label's score against whether it is right"]
     lines.append("ECE: every label's score against whether the text carries the label")
     plain = {row["threshold_before"] for row in labels.values()}
-    given = f"{DEFAULT_THRESHOLD:g}" if plain == {DEFAULT_THRESHOLD} else "those of --config"
+    given = f"{DEFAULT_THRESHOLD:g}" if plain == {DEFAULT_THRESHOLD} else "as configured"
     lines.append(f"F1 before and calibrated: thresholds {given}; macro-F1 over the labels that reported texts carry")
     tuned = [row["threshold"] for row in labels.values() if row["threshold"] != row["threshold_before"]]
     if tuned:

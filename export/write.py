@@ -43,13 +43,16 @@ def write_companions(checkpoint: Checkpoint, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def thresholds_for(checkpoint: Checkpoint, config: Config) -> dict[str, float] | None:
-    """Return one threshold per label for multi-label (the default where `config` says nothing), else None."""
+def thresholds_for(checkpoint: Checkpoint, config: Config, *, calibrated: bool = False) -> dict[str, float] | None:
+    """Return one threshold per label for multi-label, else None: where `config` says nothing, what training chose.
+
+    That is for scores as they come: where they are to be `calibrated`, the default takes its place.
+    """
     if checkpoint.problem_type != MULTI_LABEL:
         if config.thresholds is not None:
             raise ConfigError("config.thresholds", config.thresholds, f"none for {checkpoint.problem_type}")
         return None
-    base = dict.fromkeys(checkpoint.labels, DEFAULT_THRESHOLD)
+    base = dict.fromkeys(checkpoint.labels, DEFAULT_THRESHOLD if calibrated else checkpoint.threshold)
     if config.thresholds is None:
         return base
     return spread_thresholds("config.thresholds", config.thresholds, checkpoint.labels, base)

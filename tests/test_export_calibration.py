@@ -517,7 +517,7 @@ def test_the_card_lists_the_thresholds(tuned: Path) -> None:
     row = f"| brand | {brand['fitted']} | {brand['reported']} | {one['scale']:.4g} | {one['bias']:.4g} "
     assert f"{row}| {found['thresholds']['brand']:.4g} | f1 |" in card
     assert "| 1 | 0 | 0.9 |  |" in card
-    assert "F1 before and calibrated: thresholds those of --config" in card
+    assert "F1 before and calibrated: thresholds as configured" in card
 
 
 @pytest.mark.slow

@@ -1,15 +1,15 @@
-"""Fine-tune an encoder with transformers' Trainer and write an ordinary Hugging Face checkpoint.
+"""Fine-tune an encoder with transformers' Trainer: the model, the run, and what it answers to the held-out rows.
 
-Owns the model's making, the run, and the checkpoint's files. The data comes checked; the split is made
-here before anything else touches it.
+The parts come split and checked (parts.py). What a run leaves is written by results.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import sys
-import tempfile
+import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +18,45 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the Trainer's loader
 import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProgressCallback,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
 
-from training.base_model import base_model_path, max_positions_of
-from training.csv_file import write_csv
+from training import processes
+from training.answers import Answers, answers_of
+from training.base_model import max_positions_of
 from training.data import SINGLE_LABEL, Dataset
+from training.encode import encode, lengths_of
 from training.errors import TrainingError
-from training.metrics import as_table, measure
-from training.output import fresh_folder
-from training.recipe import Recipe
-from training.split import calibration_split, multi_hot, stratified_split
+from training.figure_table import figure_rows
+from training.load import load_base
+from training.losses import make_loss
+from training.metrics import best_threshold, measure
+from training.parts import Parts
+from training.precision import uses_bf16
+from training.processes import say
+from training.recipe import BEST, HEAD, Recipe
+from training.results import Result, write_result
+from training.split import multi_hot
+from training.trainer import Bar, Between, ClassifierTrainer, Order, best_of
+from training.unfinished import Unfinished, unfinished, unfinished_of
 
-RECORD = "training.json"
-HELD_OUT = "held_out.csv"
-CALIBRATION = "calibration.csv"
 _LEAST_TO_CALIBRATE = 100
+# Two runs that differ in one of these are the same run.
+_NO_PART_OF_A_RUN = ("name", "output", "save_minutes")
 
 
-class _EncodedTexts(torch.utils.data.Dataset):
+class EncodedTexts(torch.utils.data.Dataset):
     """Tokenized texts with their targets, as the Trainer wants them: one dict a text, padded by batch."""
 
-    def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-        self.rows = tokenizer(list(dataset.texts), truncation=True, max_length=max_length)
+    def __init__(self, dataset: Dataset, encoded: list[dict[str, list[int]]]) -> None:
+        self.rows = encoded
         if dataset.problem_type == SINGLE_LABEL:
             self.targets = [row[0] for row in dataset.targets]
         else:
@@ -61,157 +66,222 @@ class _EncodedTexts(torch.utils.data.Dataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**{name: column[index] for name, column in self.rows.items()}, "labels": self.targets[index]}
+        return {**self.rows[index], "labels": self.targets[index]}
 
 
-class _Bar(ProgressCallback):
-    """The Trainer's bar without the dictionaries that it prints between."""
+@dataclass(frozen=True)
+class _Reader:
+    """How this model reads texts."""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
-        """Show the loss behind the bar."""
-        if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
-            self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    truncation: str
 
-    def close(self) -> None:
-        """Close the bar where training ended early, so that it is not drawn again behind the message."""
-        if self.training_bar is not None:
-            self.training_bar.close()
+    def texts(self, dataset: Dataset) -> EncodedTexts:
+        """Return `dataset` as the Trainer wants it."""
+        return EncodedTexts(dataset, encode(self.tokenizer, dataset.texts, self.max_length, self.truncation))
 
 
-def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
-    """Train as `recipe` says, write the checkpoint to `recipe.target`, and return the held-out metrics.
+def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False) -> dict[str, Any]:
+    """Train as `recipe` says, write the folder of the run to `recipe.target`, and return the held-out figures.
 
-    The folder is complete or not there. Raises TrainingError for a base model that cannot be used.
+    In processes other than the main one there are none to return.
+
+    The folder is complete or not there; a run that is stopped goes on from its last whole checkpoint. Raises
+    TrainingError for a base model that cannot be used, and for a run that came to nothing.
     """
-    train, held_out = stratified_split(dataset, recipe.test_share, recipe.seed)
-    calibration = None
-    if recipe.calibration_share:
-        share = round(recipe.calibration_share / (1 - recipe.test_share), 6)  # or 0.2 of 160 rows would be 33
-        train, calibration = calibration_split(train, held_out, share, recipe.seed)
     transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected here
     set_seed(recipe.seed)
-    tokenizer, model = _base(recipe, dataset)
+    tokenizer, model = load_base(recipe, parts.train)
     max_length = min(recipe.max_length, max_positions_of(model))
     tokenizer.model_max_length = max_length
-    _report_lengths(dataset, tokenizer, max_length)
-    besides = "" if calibration is None else f", {len(calibration)} more for calibration"
-    print(f"training on {len(train)} texts, {len(held_out)} held out{besides}", file=sys.stderr)
-    if calibration is not None and len(calibration) < _LEAST_TO_CALIBRATE:
-        print(f"note: the export calibrates on {_LEAST_TO_CALIBRATE} rows at least", file=sys.stderr)
-    with fresh_folder(recipe.target) as folder, tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(
-            model=model,
-            args=_arguments(recipe, scratch),
-            train_dataset=_EncodedTexts(train, tokenizer, max_length),
-            data_collator=DataCollatorWithPadding(tokenizer),
-        )
-        trainer.remove_callback(ProgressCallback)
-        bar = _Bar()
-        trainer.add_callback(bar)
-        try:
-            trainer.train()
-        finally:
-            bar.close()
-        trainer.args.group_by_length = False  # it would hand the held-out rows back in another order
-        logits = trainer.predict(_EncodedTexts(held_out, tokenizer, max_length)).predictions
-        if not np.isfinite(logits).all():
-            raise TrainingError(
-                f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
-            )
-        metrics = measure(held_out, logits)
-        _write(folder, model, tokenizer)
-        write_csv(folder / HELD_OUT, held_out)
-        if calibration is not None:
-            write_csv(folder / CALIBRATION, calibration)
-        record = {
-            "recipe": recipe.as_dict(),
-            "train_rows": len(train),
-            "calibration_rows": 0 if calibration is None else len(calibration),
-            "held_out": metrics,
-            "versions": _versions(),
-        }
-        (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"\nheld-out texts ({HELD_OUT}):\n{as_table(metrics)}\nwrote {recipe.target}", file=sys.stderr)
+    if recipe.truncation != HEAD:
+        model.config.inferer_truncation = recipe.truncation
+    reader = _Reader(tokenizer, max_length, recipe.truncation)
+    lengths = lengths_of(tokenizer, (*parts.train.texts, *parts.held_out.texts))
+    _report_lengths(lengths, max_length, recipe.truncation)
+    _report_parts(parts)
+    if not processes.is_main():  # the first process keeps the folder; the others follow it
+        run = unfinished_of(recipe.target)
+        _train(recipe, parts, reader, model, run, processes.from_main(None))
+        return {}
+    identity = _identity(recipe, parts)
+    with unfinished(recipe.target, identity, restart=restart) as run:
+        last = processes.from_main(run.last_complete())
+        if last is not None:
+            say(f"going on from {last.name} of a run that was stopped (--restart begins anew)")
+        trained = _train(recipe, parts, reader, model, run, last)
+        result = Result(recipe, parts, model, tokenizer, lengths, trained.threshold, trained.epochs, _versions())
+        metrics = write_result(result, trained.answers)
+    rows = "\n".join(figure_rows(metrics))
+    say(f"\nheld-out texts:\n{rows}\nwrote {recipe.target}")
     return metrics
 
 
-def _base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Load the tokenizer and the encoder with a fresh head; only the head's weights may be new."""
-    source = base_model_path(recipe.base_model)
-    names = dict(enumerate(dataset.labels))
+@dataclass(frozen=True)
+class _Trained:
+    answers: Answers
+    threshold: float
+    epochs: list[dict[str, Any]]
+
+
+def _train(
+    recipe: Recipe, parts: Parts, reader: _Reader, model: PreTrainedModel, run: Unfinished, last: Path | None
+) -> _Trained:
+    """Train `model`, from the checkpoint `last` on where there is one, and ask it the held-out rows."""
+    train, watched = reader.texts(parts.train), parts.watched
+    single = watched.problem_type == SINGLE_LABEL
+    order = Order(
+        [len(row["input_ids"]) for row in train.rows],
+        recipe.batch_size * recipe.gradient_accumulation,
+        recipe.seed,
+        grouped=recipe.group_by_length,
+    )
+    threshold = 0.5 if recipe.threshold == BEST else float(recipe.threshold)
+
+    def figures(output: Any) -> dict[str, float]:
+        answers = answers_of(output.predictions, watched.problem_type, threshold)
+        found = measure(watched, answers, intervals=False)
+        return {name: value for name, value in found.items() if isinstance(value, float)}
+
+    trainer = ClassifierTrainer(
+        model=model,
+        args=_arguments(recipe, run.folder),
+        train_dataset=train,
+        eval_dataset=reader.texts(watched),
+        data_collator=DataCollatorWithPadding(
+            reader.tokenizer,
+            padding="max_length" if recipe.pad_to_max_length else True,
+            max_length=reader.max_length,
+        ),
+        compute_metrics=figures,
+        loss=make_loss(recipe, parts.train),
+        order=order,
+        head_learning_rate=recipe.head_learning_rate,
+    )
+    metric = "macro_f1" if single else "micro_f1"
+    bar = Bar()
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(bar)
+    trainer.add_callback(Between(recipe, model, order, run, metric))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
-        raise _cannot_be_loaded(recipe, error) from error
-    try:
-        config = AutoConfig.from_pretrained(
-            source,
-            num_labels=len(names),
-            id2label=names,
-            label2id={name: i for i, name in names.items()},
-            problem_type=dataset.problem_type,
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    finally:
+        bar.close()
+    history = trainer.state.log_history
+    best = best_of(history, metric)
+    if recipe.keep_best and best is not None and best.since:
+        processes.wait_for_all()  # for the file, which the first process writes
+        model.load_state_dict(load_file(run.best(best.step)))
+    logits = _logits(trainer, reader, parts.held_out)
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
         )
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise _cannot_be_loaded(recipe, error) from error
-    fresh = [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
-    encoder = f"{model.base_model_prefix}."  # what is outside it is the head; a pooler is half of one
-    lost = [key for key in fresh if key.startswith(encoder) and ".pooler." not in key]
-    if lost:
-        raise TrainingError(f"base model {recipe.base_model}: {len(lost)} weights are missing, the first is {lost[0]}")
-    if not tokenizer.is_fast:
-        raise TrainingError(f"base model {recipe.base_model}: has no fast tokenizer, which serving needs")
-    return tokenizer, model
+    if recipe.threshold == BEST:
+        assert parts.validation is not None  # noqa: S101 - the recipe's checks see to it
+        scores = answers_of(_logits(trainer, reader, parts.validation), watched.problem_type).scores
+        threshold = best_threshold(parts.validation, scores)[0]
+    answers = answers_of(logits, watched.problem_type, threshold)
+    if not single and threshold != Recipe().threshold:
+        model.config.inferer_threshold = threshold
+    return _Trained(answers, threshold, epochs_of(history, metric if recipe.keep_best else None))
 
 
-def _cannot_be_loaded(recipe: Recipe, error: Exception) -> TrainingError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return TrainingError(f"base model {recipe.base_model}: cannot be loaded: {reason}")
+def _logits(trainer: ClassifierTrainer, reader: _Reader, dataset: Dataset) -> np.ndarray:
+    return np.asarray(trainer.predict(reader.texts(dataset)).predictions)
 
 
-def _report_lengths(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    lengths = [len(ids) for ids in tokenizer(list(dataset.texts), truncation=False, verbose=False)["input_ids"]]
+def epochs_of(history: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
+    """Return the Trainer's log as one entry an epoch: train_loss (mean over its steps), eval_loss, figures.
+
+    metric: what the best epoch was chosen by, which gets "kept": true; None keeps the last.
+    """
+    epochs: list[dict[str, Any]] = []
+    losses: list[tuple[float, int]] = []
+    before, rate = 0, 0.0
+    for entry in history:
+        if "loss" in entry:
+            losses.append((entry["loss"], entry["step"] - before))
+            before, rate = entry["step"], entry["learning_rate"]
+        elif "eval_loss" in entry:
+            steps = sum(n for _, n in losses)
+            figures = {
+                name.removeprefix("eval_"): value
+                for name, value in entry.items()
+                if name.startswith("eval_") and not name.endswith(("loss", "runtime", "per_second"))
+            }
+            loss = sum(value * n for value, n in losses) / steps if steps else None
+            epochs.append(
+                {"epoch": entry["epoch"], "step": entry["step"], "learning_rate": rate, "train_loss": loss,
+                 "eval_loss": entry["eval_loss"], **figures}
+            )  # fmt: skip
+            losses = []
+    best = best_of(history, metric) if metric else None
+    kept = best.step if best is not None else (epochs[-1]["step"] if epochs else None)
+    return [{**entry, "kept": entry["step"] == kept} for entry in epochs]
+
+
+def _report_lengths(lengths: list[int], max_length: int, truncation: str) -> None:
     over = sum(n > max_length for n in lengths)
-    print(
+    say(
         f"tokens a text: median {int(np.median(lengths))}, longest {max(lengths)}; {over / len(lengths):.1%} "
-        f"are over max_length {max_length} and are cut",
-        file=sys.stderr,
+        f"are over max_length {max_length} and are cut ({truncation})"
     )
 
 
-def _arguments(recipe: Recipe, scratch: str) -> TrainingArguments:
+def _report_parts(parts: Parts) -> None:
+    besides = "".join(
+        f", {len(part)} more {what}"
+        for part, what in ((parts.validation, "to choose by"), (parts.calibration, "for calibration"))
+        if part is not None
+    )
+    say(f"training on {len(parts.train)} texts, {len(parts.held_out)} held out{besides}")
+    if parts.calibration is not None and len(parts.calibration) < _LEAST_TO_CALIBRATE:
+        say(f"note: the export calibrates on {_LEAST_TO_CALIBRATE} rows at least")
+
+
+def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
+    several = processes.count()
+    if recipe.batch_size % several:
+        raise TrainingError(f"batch_size is {recipe.batch_size}, expected a multiple of the {several} processes")
+    batch = recipe.batch_size // several
     return TrainingArguments(
-        output_dir=scratch,
+        output_dir=str(folder),
         num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=max(32, recipe.batch_size),
+        per_device_train_batch_size=batch,
+        per_device_eval_batch_size=max(32, batch),
+        gradient_accumulation_steps=recipe.gradient_accumulation,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         warmup_ratio=recipe.warmup_ratio,
+        max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
-        group_by_length=True,
+        bf16=uses_bf16(recipe.precision),
+        label_names=["labels"],
         logging_steps=10,
-        save_strategy="no",
+        save_strategy="no",  # Between says when to log, evaluate and save
         eval_strategy="no",
         report_to=[],
         disable_tqdm=False,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=bool(recipe.head_first_epochs),
     )
 
 
-def _write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    # The base's file may carry a fixed padding and truncation (the embedded one: 128); they are not ours.
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+def _identity(recipe: Recipe, parts: Parts) -> dict[str, Any]:
+    """Return what must be the same for a run to go on where another stopped."""
+    content = hashlib.sha256()
+    for part in (parts.train, parts.held_out, parts.validation):
+        if part is not None:
+            content.update(json.dumps([part.texts, part.targets, part.labels]).encode())
+    chosen = {name: value for name, value in recipe.as_dict().items() if name not in _NO_PART_OF_A_RUN}
+    return {**chosen, "rows": content.hexdigest(), "processes": processes.count(), **_versions()}
 
 
 def _versions() -> dict[str, str]:
     return {
-        "python": sys.version.split()[0],
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "numpy": np.__version__,

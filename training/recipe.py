@@ -5,72 +5,180 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from training.base_model import EMBEDDED
 from training.data import Columns
 from training.errors import TrainingError
+from training.options import converted, option, options_of
 
-# The sections are for the reader of a recipe; each option stands in exactly one.
-_SECTIONS = {
-    "": ("name", "output"),
-    "data": (
-        "file",
-        "text_column",
-        "label_column",
-        "label_columns",
-        "label_separator",
-        "labels",
-        "allow_unlabelled",
-        "lists",
-        "test_share",
-        "calibration_share",
-    ),
-    "model": ("base_model", "max_length"),
-    "training": ("epochs", "batch_size", "learning_rate", "weight_decay", "warmup_ratio", "seed"),
-}
-_SHARES_AND_RATES = ("test_share", "calibration_share", "epochs", "learning_rate", "weight_decay", "warmup_ratio")
+STOCK, MLP, TOKEN = "stock", "mlp", "token"
+HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
+BEST = "best"
+ENCODER = "encoder"
+AUTO, FP32, BF16 = "auto", "fp32", "bf16"
+Weights = str | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices of one run. Paths are absolute, or relative to the folder the command runs in.
+    """The choices of one run. Paths are absolute, or relative to the folder the command runs in; addresses are str.
 
-    Data: `file` (a CSV) with its columns, or `lists` (label -> file of names). test_share is the part
-    held out for the figures, calibration_share a further one for the export's --calibrate; 0 for none. max_length
-    is in tokens, special tokens included. warmup_ratio is a share of all steps.
+    The data is `file` (with its columns), `dataset` (a Hugging Face data set) or `lists` (label -> file of names).
+    Shares are parts of all rows. `docs/training.md` says what each option does, and when.
     """
 
-    name: str | None = None
-    output: Path | None = None
-    file: Path | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    label_columns: tuple[str, ...] = ()
-    label_separator: str | None = None
-    labels: tuple[str, ...] | None = None
-    allow_unlabelled: bool = False
-    lists: Mapping[str, Path] = field(default_factory=dict)
-    test_share: float = 0.2
-    calibration_share: float = 0.0
-    base_model: str = EMBEDDED
-    max_length: int = 128
-    epochs: float = 3.0
-    batch_size: int = 16
-    learning_rate: float = 5e-5
-    weight_decay: float = 0.01
-    warmup_ratio: float = 0.1
-    seed: int = 0
+    name: str | None = option(None, "", "text", metavar=None)
+    output: Path | None = option(
+        None, "", "path", "the checkpoint (default checkpoints/<recipe's name>)", metavar="FOLDER"
+    )
+
+    file: Path | str | None = option(
+        None,
+        "data",
+        "source",
+        "labelled texts: .csv, .tsv, .jsonl, .parquet, a folder of texts, or an address such as s3://…",
+        metavar="FILE",
+        flag="--data",
+    )
+    test_file: Path | str | None = option(
+        None, "data", "source", "the rows to hold out (default: a share of --data)", metavar="FILE", flag="--test-data"
+    )
+    dataset: str | None = option(
+        None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder", metavar="NAME"
+    )
+    text_column: str | None = option(None, "data", "text", metavar="NAME")
+    label_column: str | None = option(
+        None, "data", "text", "one label a row; with a separator, several", metavar="NAME"
+    )
+    label_separator: str | None = option(
+        None, "data", "text", 'multi-label: what joins labels, such as "|"', metavar="CHAR"
+    )
+    label_columns: tuple[str, ...] = option((), "data", "names", "multi-label: 0/1 columns", metavar="A,B,…")
+    labels: tuple[str, ...] | None = option(
+        None, "data", "names", "label names in order (default: sorted)", metavar="A,B,…"
+    )
+    allow_unlabelled: bool = option(False, "data", "flag", "an empty cell means none of the labels")
+    positive_from: float | None = option(
+        None,
+        "data",
+        "number",
+        'the label column holds numbers, such as ratings: "positive" from this one up, else "negative"',
+        low=-1e9,
+        high=1e9,
+    )
+    drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
+    lists: Mapping[str, Path] = option({}, "data", "files", metavar=None)
+    nouns: Path | None = option(None, "raw_names", "file", metavar=None)
+    synonyms: bool = option(
+        True, "raw_names", "flag", "with the raw files of query_type: WordNet synonyms for the categories"
+    )
+    wordnet: Path | None = option(
+        None, "raw_names", "path", "WordNet's database (default: Debian's package wordnet-base)", metavar="FOLDER"
+    )
+    rows_each: int = option(
+        0, "raw_names", "whole", "balance the training rows: so many of each class; 0: as they are",
+        low=0, high=10**7,
+    )  # fmt: skip
+    test_share: float = option(0.2, "data", "number", "share of rows held out", low=0.01, high=0.9)
+    validation_share: float = option(
+        0.0, "data", "number", "share of rows to choose by: early stopping, the best epoch, the best threshold"
+    )
+    calibration_share: float = option(
+        0.0, "data", "number", "share of rows held out besides, for the export's --calibrate"
+    )
+    train_rows: int = option(0, "data", "whole", "train on so many rows only; 0: all", low=0, high=10**9)
+    test_rows: int = option(0, "data", "whole", "hold out so many rows only; 0: all", low=0, high=10**9)
+
+    base_model: str = option(
+        EMBEDDED,
+        "model",
+        "base",
+        'hub name or folder (default "embedded": MiniLM-L6, works offline)',
+        metavar="NAME",
+    )
+    max_length: int = option(128, "model", "whole", "tokens read of a text", low=3, high=100_000)
+    truncation: str = option(
+        HEAD, "model", "text", "which tokens of longer texts are read", choices=(HEAD, TAIL, HEAD_TAIL)
+    )
+    head: str = option(STOCK, "model", "text", "what stands on the encoder", choices=(STOCK, MLP, TOKEN))
+    head_sizes: tuple[int, ...] = option(
+        (256,), "model", "numbers", "MLP head: widths of its hidden layers", low=1, high=65_536, metavar="N,…"
+    )
+    head_embedding: int = option(20, "model", "whole", "token head: width of a token's embedding", low=1, high=65_536)
+    head_layers: int = option(1, "model", "whole", "token head: layers on the pooled embedding", low=0, high=16)
+    head_dropout: float = option(0.1, "model", "number", "MLP and token head", low=0, high=0.9)
+    freeze: str | int = option(
+        0, "model", "whole", f'encoder layers, from the first on, that are not trained; "{ENCODER}": all',
+        choices=(ENCODER,), low=0, high=1000, metavar="N",
+    )  # fmt: skip
+    threshold: float | str = option(
+        0.5, "model", "number", f'multi-label: the score from which a label is given; "{BEST}": chosen for micro-F1',
+        choices=(BEST,), low=0.001, high=0.999, metavar="T",
+    )  # fmt: skip
+
+    epochs: float = option(3.0, "training", "number", low=0.001, high=10_000)
+    batch_size: int = option(16, "training", "whole", "texts a step, of all processes together", low=1, high=100_000)
+    gradient_accumulation: int = option(
+        1, "training", "whole", "batches whose gradients make one step", low=1, high=100_000
+    )
+    learning_rate: float = option(5e-5, "training", "number", low=1e-9, high=10)
+    head_learning_rate: float | None = option(
+        None, "training", "number", "of the head (default: as the encoder's)", low=1e-9, high=10
+    )
+    head_first_epochs: int = option(
+        0, "training", "whole", "epochs in which the head alone is trained, before all weights", low=0, high=10_000
+    )
+    weight_decay: float = option(0.01, "training", "number", low=0, high=10)
+    warmup_ratio: float = option(0.1, "training", "number", "share of steps that the rate rises in", low=0, high=1)
+    max_grad_norm: float = option(
+        1.0, "training", "number", "gradients are scaled down to this norm; 0: never", low=0, high=1e6
+    )
+    class_weights: Weights = option(
+        None, "training", "weights", 'single-label loss: "balanced", or label=weight,…', metavar="WEIGHTS"
+    )
+    pos_weight: Weights = option(
+        None, "training", "weights", 'multi-label loss: weight of a label that is there; "balanced", or label=weight,…',
+        metavar="WEIGHTS",
+    )  # fmt: skip
+    label_smoothing: float = option(
+        0.0, "training", "number", "share of the target given to all labels alike", low=0, high=0.9
+    )
+    early_stopping: int = option(
+        0, "training", "whole", "stop after so many epochs without a better one; 0: never", low=0, high=10_000
+    )
+    keep_best: bool = option(False, "training", "flag", "keep the epoch that was best on the validation rows")
+    precision: str = option(
+        AUTO, "training", "text", "bf16 needs a CPU or GPU that computes it", choices=(AUTO, FP32, BF16)
+    )
+    group_by_length: bool = option(True, "training", "flag", metavar=None)
+    pad_to_max_length: bool = option(False, "training", "flag", metavar=None)
+    save_minutes: float = option(
+        5.0, "training", "number", "a killed run goes on from what was saved: each epoch, and so often", low=0, high=1e6
+    )
+    seed: int = option(0, "training", "whole", low=0, high=2**32 - 1)
 
     @property
     def target(self) -> Path:
         """Return the folder that the checkpoint goes to."""
         return self.output or Path("checkpoints") / (self.name or "")
 
+    @property
+    def from_hub(self) -> bool:
+        """Return whether the rows are those of `dataset`, which comes in train and test; a file goes before it."""
+        return self.dataset is not None and self.file is None and not self.lists
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether something is chosen by the validation rows."""
+        return bool(self.early_stopping or self.keep_best or self.threshold == BEST)
+
     def columns(self) -> Columns:
-        """Return where the CSV's text and labels stand."""
+        """Return where the texts and labels stand in a table."""
         return Columns(
             text_column=self.text_column or "",
             label_column=self.label_column,
@@ -78,13 +186,17 @@ class Recipe:
             separator=self.label_separator,
             labels=self.labels,
             allow_unlabelled=self.allow_unlabelled,
+            drop_empty=self.drop_empty,
+            positive_from=self.positive_from,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as resolved, in JSON types."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["lists"] = {label: str(path) for label, path in self.lists.items()}
-        return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+        return {name: _json(getattr(self, name)) for name in OPTIONS}
+
+
+OPTIONS = options_of(Recipe)
+_SECTIONS = tuple(dict.fromkeys(one.section for one in OPTIONS.values()))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -103,10 +215,10 @@ def read_recipe(path: Path) -> Recipe:
         if isinstance(value, dict):
             _check_known(path, key, _SECTIONS, "section")
             for name, inner in value.items():
-                _check_known(path, name, _SECTIONS[key], f"key in [{key}]")
+                _check_known(path, name, _names_in(key), f"key in [{key}]")
                 values[name] = inner
         else:
-            _check_known(path, key, _SECTIONS[""], "key")
+            _check_known(path, key, _names_in(""), "key")
             values[key] = value
     values.setdefault("name", path.stem)
     return make_recipe(Recipe(), values, path.parent, f"recipe {path}")
@@ -117,59 +229,39 @@ def make_recipe(base: Recipe, values: Mapping[str, Any], folder: Path, source: s
 
     `output` alone is relative to where the command runs: a recipe does not write beside itself.
     """
-    converted: dict[str, Any] = {}
-    for name, value in values.items():
-        converted[name] = _convert(name, value, folder, source)
-    return replace(base, **converted)
+    made = {name: converted(name, OPTIONS[name], value, folder, source) for name, value in values.items()}
+    return replace(base, **made)
 
 
-def check_recipe(recipe: Recipe) -> Recipe:
-    """Return `recipe` if it is complete and its numbers make sense; raises TrainingError otherwise."""
-    if recipe.lists:
-        if recipe.file:
-            raise TrainingError("the recipe has lists of names; --data cannot be given too")
-        if len(recipe.lists) < 2:
-            raise TrainingError("[data.lists] needs at least two labels")
-    else:
-        _check_table(recipe)
-    if not recipe.output and not recipe.name:
-        raise TrainingError("--output is missing: the folder to write the checkpoint to")
-    for name, low, high in (
-        ("test_share", 0.01, 0.9),
-        ("max_length", 3, 100_000),
-        ("epochs", 0.001, 10_000),
-        ("batch_size", 1, 100_000),
-        ("learning_rate", 1e-9, 10),
-        ("weight_decay", 0, 10),
-        ("warmup_ratio", 0, 1),
-        ("seed", 0, 2**32 - 1),
-    ):
+def as_toml(recipe: Recipe) -> str:
+    """Return `recipe` as a TOML file that `read_recipe` reads back, from any folder: its paths are absolute.
+
+    Options that are at their default are left out only where TOML has no word for it (None).
+    """
+    content: dict[str, Any] = {}
+    for name, one in OPTIONS.items():
         value = getattr(recipe, name)
-        if not low <= value <= high:
-            raise TrainingError(f"{name} is {value}, expected {low} to {high}")
-    share, most = recipe.calibration_share, round(0.95 - recipe.test_share, 6)
-    if share and not 0.01 <= share <= most:
-        raise TrainingError(
-            f"calibration_share is {share:g}, expected 0, or 0.01 to {most:g} beside test_share {recipe.test_share:g}"
-        )
-    return recipe
+        if value is None or value == () or value == {}:
+            continue
+        section = content.setdefault(one.section, {}) if one.section else content
+        section[name] = _json(_absolute(Path(value) if one.kind == "base" and Path(value).is_dir() else value))
+    return tomli_w.dumps({key: value for key, value in content.items() if value != {}})
 
 
-def _check_table(recipe: Recipe) -> None:
-    if recipe.file is None:
-        raise TrainingError("--data is missing: the CSV to train on")
-    if not recipe.text_column:
-        raise TrainingError("--text-column is missing: the CSV's column with the texts")
-    if bool(recipe.label_column) == bool(recipe.label_columns):
-        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
-    if recipe.label_columns and (recipe.label_separator or recipe.labels):
-        raise TrainingError("--label-columns name the labels themselves; no --label-separator or labels with them")
-    if recipe.labels and len(set(recipe.labels)) != len(recipe.labels):
-        raise TrainingError(f"labels name one twice: {', '.join(recipe.labels)}")
-    if len(set(recipe.label_columns)) != len(recipe.label_columns):
-        raise TrainingError(f"--label-columns name a column twice: {', '.join(recipe.label_columns)}")
-    if recipe.allow_unlabelled and not recipe.label_separator:
-        raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
+def _absolute(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.absolute()
+    return {key: _absolute(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _json(inner) for key, inner in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _names_in(section: str) -> list[str]:
+    return [name for name, one in OPTIONS.items() if one.section == section]
 
 
 def _check_known(path: Path, name: str, known: Any, what: str) -> None:
@@ -177,31 +269,3 @@ def _check_known(path: Path, name: str, known: Any, what: str) -> None:
         near = difflib.get_close_matches(name, [k for k in known if k], 1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(k for k in known if k)}"
         raise TrainingError(f"recipe {path}: unknown {what} '{name}'{hint}")
-
-
-def _convert(name: str, value: Any, folder: Path, source: str) -> Any:
-    def wrong(expected: str) -> TrainingError:
-        return TrainingError(f"{source}: {name} is {value!r}, expected {expected}")
-
-    if name in ("label_columns", "labels"):
-        if not isinstance(value, list | tuple) or not value or not all(isinstance(v, str) and v for v in value):
-            raise wrong("a list of names")
-        return tuple(value)
-    if name == "lists":
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise wrong("a table of label = file")
-        return {label: folder / file for label, file in value.items()}
-    if name in ("file", "output"):
-        if not isinstance(value, str) or not value:
-            raise wrong("a path")
-        return Path(value).expanduser() if name == "output" else folder / Path(value).expanduser()
-    if name == "base_model" and isinstance(value, str) and (folder / value).is_dir():
-        return str(folder / value)
-    kind = {"allow_unlabelled": bool, "max_length": int, "batch_size": int, "seed": int}.get(name)
-    if kind is None:
-        kind = float if name in _SHARES_AND_RATES else str
-    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        raise wrong({bool: "true or false", int: "a whole number", float: "a number", str: "a non-empty string"}[kind])
-    if value == "":
-        raise wrong("a non-empty string")
-    return kind(value)

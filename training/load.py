@@ -1,0 +1,104 @@
+"""Load what training starts from, and a checkpoint that it wrote: tokenizer and model, every weight accounted for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from training.base_model import base_model_path
+from training.data import Dataset
+from training.errors import TrainingError
+from training.freezing import freeze
+from training.heads import FIELD, classifier_class, mlp_head, token_head
+from training.recipe import MLP, STOCK, TOKEN, Recipe
+
+
+def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Return the tokenizer and the encoder of `recipe` with a fresh head for the labels of `dataset`.
+
+    Only the head's weights may be new. Raises TrainingError for a base model that cannot be used.
+    """
+    source, what = base_model_path(recipe.base_model), f"base model {recipe.base_model}"
+    names = dict(enumerate(dataset.labels))
+    tokenizer = _tokenizer(source, what)
+    try:
+        config = AutoConfig.from_pretrained(
+            source,
+            num_labels=len(names),
+            id2label=names,
+            label2id={name: i for i, name in names.items()},
+            problem_type=dataset.problem_type,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_be_loaded(what, error) from error
+    # A base that was fine-tuned here before brings its own head's name; the recipe's counts.
+    setattr(config, FIELD, _head(recipe))
+    if recipe.head == STOCK:
+        delattr(config, FIELD)
+    model, loaded = _model(source, config, what)
+    fresh = [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
+    encoder = f"{model.base_model_prefix}."  # what is outside it is the head; a pooler is half of one
+    lost = [key for key in fresh if key.startswith(encoder) and ".pooler." not in key]
+    if lost:
+        raise TrainingError(f"{what}: {len(lost)} weights are missing, the first is {lost[0]}")
+    freeze(model, recipe.freeze)
+    return tokenizer, model
+
+
+def load_trained(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Return the tokenizer and the model of the checkpoint in `folder`, in eval mode.
+
+    Raises TrainingError for one that cannot be read, or lacks a weight.
+    """
+    what = f"checkpoint {folder}"
+    if not (folder / "config.json").is_file():
+        raise TrainingError(f"{what}: has no config.json; expected a Hugging Face checkpoint folder")
+    tokenizer = _tokenizer(str(folder), what)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_be_loaded(what, error) from error
+    model, loaded = _model(str(folder), config, what, local_files_only=True)
+    wrong = [*loaded["missing_keys"], *loaded["unexpected_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
+    wrong = [name for name in wrong if not name.endswith("position_ids")]
+    if wrong:
+        raise TrainingError(f"{what}: {len(wrong)} weights are missing or left over, the first is {wrong[0]}")
+    return tokenizer, model.eval()
+
+
+def _head(recipe: Recipe) -> dict[str, Any] | None:
+    if recipe.head == MLP:
+        return mlp_head(recipe.head_sizes, recipe.head_dropout)
+    if recipe.head == TOKEN:
+        return token_head(recipe.head_embedding, recipe.head_layers, recipe.head_dropout)
+    return None
+
+
+def _tokenizer(source: str, what: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
+        raise _cannot_be_loaded(what, error) from error
+    if not tokenizer.is_fast:
+        raise TrainingError(f"{what}: has no fast tokenizer, which serving needs")
+    return tokenizer
+
+
+def _model(source: str, config: PretrainedConfig, what: str, **more: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    try:
+        return classifier_class(config).from_pretrained(
+            source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **more
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise _cannot_be_loaded(what, error) from error
+
+
+def _cannot_be_loaded(what: str, error: Exception) -> TrainingError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, OSError) and "connect" in reason.lower():
+        reason += " (without a hub: --base-model embedded, or a folder)"
+    return TrainingError(f"{what}: cannot be loaded: {reason}")

@@ -1,0 +1,143 @@
+"""A run that is under way: the folder beside the checkpoint that a killed one goes on from. No torch.
+
+`NAME.unfinished/` holds `run.json` (what the run is), `checkpoint-STEP/` folders as the Trainer writes them, each with
+`complete.json` once it is whole, and `best-STEP.safetensors`. It is gone when the run has ended well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from training.errors import TrainingError
+
+_RUN, _LOCK, _COMPLETE = "run.json", "lock", "complete.json"
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The folder of a run under way."""
+
+    folder: Path
+
+    def last_complete(self) -> Path | None:
+        """Return the newest whole checkpoint; None when there is none. Half-written ones are removed."""
+        whole = {}
+        for step, folder in self._checkpoints():
+            if _is_whole(folder):
+                whole[step] = folder
+            else:
+                shutil.rmtree(folder)
+        return whole[max(whole)] if whole else None
+
+    def mark_complete(self, step: int) -> None:
+        """Say that the checkpoint of `step` is whole, then remove those before it."""
+        folder = self.folder / f"checkpoint-{step}"
+        sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
+        partial = folder / f"{_COMPLETE}.partial"
+        partial.write_text(json.dumps(sizes), encoding="utf-8")
+        partial.rename(folder / _COMPLETE)
+        for other, old in self._checkpoints():
+            if other != step:
+                shutil.rmtree(old)
+
+    def best(self, step: int) -> Path:
+        """Return where the weights of the best epoch so far, which ended at `step`, are kept."""
+        return self.folder / f"best-{step}.safetensors"
+
+    def keep_only_best(self, step: int) -> None:
+        """Remove the weights of other epochs."""
+        for file in self.folder.glob("best-*.safetensors"):
+            if file != self.best(step):
+                file.unlink()
+
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        found = [(_CHECKPOINT.fullmatch(path.name), path) for path in self.folder.iterdir()]
+        return [(int(match[1]), path) for match, path in found if match]
+
+
+def unfinished_of(target: Path) -> Unfinished:
+    """Return the folder that a run of `target` works in."""
+    return Unfinished(target.with_name(f"{target.name}.unfinished"))
+
+
+@contextmanager
+def unfinished(target: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[Unfinished]:
+    """Yield the folder that a run of `target` works in; it is removed when the block ends without an error.
+
+    identity: what must be the same for a run to go on where another stopped, in JSON types. An error leaves the folder
+    when there is a whole checkpoint in it. Raises TrainingError when another run is at work in it, or one that differs
+    stopped there and `restart` does not say to throw it away.
+    """
+    run = unfinished_of(target)
+    folder = run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w", encoding="utf-8") as lock:
+        _take(lock, folder)
+        _check_same(folder, identity, restart=restart)
+        _write_run(folder, identity)
+        try:
+            yield run
+        except BaseException:
+            if run.last_complete() is None:
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrainingError(
+            f"{folder}: another run is at work there; wait for it, or choose another --output"
+        ) from None
+
+
+def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
+    others = [path for path in folder.iterdir() if path.name != _LOCK]
+    if not others:
+        return
+    if not (folder / _RUN).is_file():
+        raise TrainingError(
+            f"{folder}: has other things in it ({_RUN} is missing); remove it, or choose another --output"
+        )
+    try:
+        before = json.loads((folder / _RUN).read_text(encoding="utf-8"))
+    except ValueError:  # it is renamed into place, so this is not ours to mend
+        before = None
+    if restart or not isinstance(before, dict) or Unfinished(folder).last_complete() is None:
+        for path in others:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return
+    now = json.loads(json.dumps(identity))
+    differing = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    if differing:
+        shown = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing[:5])
+        raise TrainingError(
+            f"{folder}: a run that stopped there differs: {shown}. Give what it had and it goes on; "
+            "--restart throws it away"
+        )
+
+
+def _write_run(folder: Path, identity: Mapping[str, Any]) -> None:
+    partial = folder / f"{_RUN}.partial"
+    partial.write_text(json.dumps(identity, indent=2, ensure_ascii=False), encoding="utf-8")
+    partial.rename(folder / _RUN)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether every file of a checkpoint is there in the size that it had when it was whole."""
+    try:
+        sizes = json.loads((folder / _COMPLETE).read_text(encoding="utf-8"))
+        return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
