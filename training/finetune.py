@@ -32,6 +32,7 @@ from transformers import (
     set_seed,
 )
 
+from training.answers import answers_of
 from training.base_model import base_model_path, max_positions_of
 from training.csv_file import write_csv
 from training.data import SINGLE_LABEL, Dataset
@@ -118,7 +119,7 @@ def finetune(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
             raise TrainingError(
                 f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
             )
-        metrics = measure(held_out, logits)
+        metrics = measure(held_out, answers_of(logits, dataset.problem_type))
         _write(folder, model, tokenizer)
         write_csv(folder / HELD_OUT, held_out)
         if calibration is not None:
