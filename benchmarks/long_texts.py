@@ -22,12 +22,12 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import record
-from export.figures import wilson
 from inferer import ModelInferer
 from inferer.bundle import TOKENIZER
 from inferer.encoding import Encoder
 from inferer.manifest import POOLINGS
 from inferer.scoring import pool
+from training.intervals import wilson
 
 SEED = 0
 LEAST_TOKENS = 520  # of every long text: more than a BERT reads at most

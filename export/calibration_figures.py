@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.evaluate import Answers, Rule, answers_of
-from export.f1 import macro_f1, micro_f1
-from export.figures import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums, wilson
 from inferer.bundle import SINGLE_LABEL
+from training.f1 import macro_f1, micro_f1
+from training.intervals import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums, wilson
 
 BINS = 15
 _DRAWS = 200  # the mean of as many is within some per cent

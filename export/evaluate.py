@@ -11,14 +11,19 @@ import numpy as np
 from tqdm import tqdm
 
 from export.errors import ExportError
-from export.f1 import macro_f1
-from export.figures import Figure, bootstrapped, resampled_sums, wilson
 from inferer.bundle import SINGLE_LABEL
 from inferer.cpu import available_cpus
 from inferer.encoding import Encoder
 from inferer.manifest import MAX
 from inferer.scoring import Calibration, activate, pool
 from inferer.session import Session
+from training.f1 import macro_f1
+from training.intervals import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums, wilson
+
+METHOD = (
+    f"95 % intervals: Wilson score for agreement and accuracy, percentile bootstrap over texts "
+    f"({RESAMPLES} resamples, seed {SEED}) for the rest; differences are paired"
+)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from export.eval_file import EvalSet
-from export.evaluate import Answers, Reading, answers_of, compare, run_texts
-from export.figures import METHOD, Figure
+from export.evaluate import METHOD, Answers, Reading, answers_of, compare, run_texts
 from export.fit import Fit, FitError, Fitting
 from export.limits import Limits
 from export.sensitivity import Quantizer, Sensitivity, rank_layers, sample_of
 from inferer.bundle import FP32, MULTI_LABEL
+from training.intervals import Figure
 
 
 @dataclass(frozen=True)

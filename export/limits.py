@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from export.errors import ExportError
-from export.figures import Figure
+from training.intervals import Figure
 
 # Beyond these a limit forbids nothing, and is more likely a fraction or a slip than meant.
 _MOST_POINTS = 50

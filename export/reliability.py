@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from export.calibration_figures import BINS, Judged, bin_of
-from export.figures import wilson
+from training.intervals import wilson
 
 # Okabe and Ito's colours, told apart with any kind of colour vision (jfly.uni-koeln.de/color).
 _BAR, _POINT, _LINE = "#56B4E9", "#D55E00", "#555555"

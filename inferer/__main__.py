@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from tqdm import tqdm
 
 from inferer.bundle import TRUNCATIONS
-from inferer.errors import InfererError, TextError
+from inferer.errors import InfererError, TextError, shown
 from inferer.explain import Explanation
 from inferer.golden import ENFORCE, MODES
 from inferer.model import ModelInferer
@@ -26,6 +26,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", help="a bundle's folder, or a PyTorch checkpoint to convert first")
     parser.add_argument("text", nargs="*", help="texts; without any, the lines of standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, as POST /predict answers")
+    parser.add_argument(
+        "--json-lines",
+        action="store_true",
+        help='each line of standard input is JSON: a string, or an object with "text"; so texts may have line breaks',
+    )
     parser.add_argument("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
     parser.add_argument("--top-k", type=int, help="how many scores (default: all; 5 for a person)")
     parser.add_argument(
@@ -51,6 +56,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         if getattr(args, name) is not None:
             flag = "--" + name.replace("_", "-")
             parser.error(f"{flag} is not for an explanation" if args.explain else f"{flag} needs --explain")
+    if args.json_lines and args.text:
+        parser.error("--json-lines is for standard input, which is not read where texts are given")
     return args
 
 
@@ -73,6 +80,19 @@ def _check_bytes(text: str) -> None:
         raise TextError(f"byte 0x{ord(bad) - 0xDC00:02x} is not UTF-8")
 
 
+def _text_in(line: str) -> str:
+    """Return the text in a line of JSON; raises TextError for what is no JSON or has none."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise TextError(f"the line is not JSON: {why}") from None
+    text = value.get("text") if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        raise TextError(f'the line is {shown(value)}, expected a string, or an object whose "text" is a string')
+    return text
+
+
 def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
     """Print an answer or an error for each text as it comes; return how many failed."""
     if sys.stdout is None:
@@ -80,9 +100,10 @@ def _answer(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace)
     failed = 0
     # A bar only when neither the answers nor the typing would run through it.
     watched = sys.stderr.isatty() and not (args.text or sys.stdin.isatty() or sys.stdout.isatty())
-    for number, text in enumerate(tqdm(texts, unit="text", disable=not watched), start=1):
+    for number, given in enumerate(tqdm(texts, unit="text", disable=not watched), start=1):
         try:
-            _check_bytes(text)
+            _check_bytes(given)
+            text = _text_in(given) if args.json_lines else given
             answer = _ask(model, text, args)
         except TextError as error:
             failed += 1

@@ -18,13 +18,13 @@ from export.calibration_figures import Judged, abstention_figures, bin_of, judge
 from export.calibration_set import split_rows
 from export.cuts import best_f1, lowest_with_share
 from export.evaluate import Answers, Rule, answers_of
-from export.figures import bootstrapped, resampled_sums
 from export.fit import FitError, Fitter
 from export.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
 from export.score_options import Wishes
 from inferer.bundle import MULTI_LABEL, SINGLE_LABEL
 from inferer.manifest import Platt
 from inferer.scoring import activate, calibration_of
+from training.intervals import bootstrapped, resampled_sums
 
 SINGLE = Rule(SINGLE_LABEL)
 # Multiples of 1/1024, as far apart as neighbouring scores of a model ever need to be told apart.

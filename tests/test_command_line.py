@@ -64,6 +64,29 @@ def test_lines_of_standard_input_are_answered_one_by_one(tiny_bundle: Path) -> N
     assert "byte 0xff is not UTF-8" in answers[2]["error"]
 
 
+def test_lines_of_json_are_texts_with_line_breaks(tiny_bundle: Path, model: ModelInferer) -> None:
+    """With --json-lines each line is JSON, a string or an object with "text", whose text may have line breaks."""
+    texts = ["bad\nbad good", "odd", 'good "é"\r\n']
+    lines = [json.dumps(texts[0]), json.dumps({"id": 7, "text": texts[1]}), json.dumps(texts[2], ensure_ascii=False)]
+    done = run(str(tiny_bundle), "--json", "--json-lines", stdin="\n".join(lines).encode())
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [model.predict(t).as_dict() for t in texts]
+
+
+def test_a_bad_line_of_json_is_named(tiny_bundle: Path) -> None:
+    """A line that is no JSON, holds no text, or a text that cannot be read, is named without stopping the rest."""
+    lines = [b"good", b"", b'"\xff"', b"7", b'{"txt": "good"}', b'{"text": null}', b'"\\ud800"', b'""', b"[" * 10**5]
+    done = run(str(tiny_bundle), "--json", "--json-lines", stdin=b"\n".join([*lines, b'"bad"']))
+    assert done.returncode == 1
+    *errors, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert last["label"] == "neg"
+    assert [error["line"] for error in errors] == list(range(1, 10))
+    words = ["is not JSON", "is not JSON", "byte 0xff is not UTF-8", "the line is 7, expected a string", "expected a"]
+    words += ["expected a", "lone surrogate (U+D800)", "the text is empty", "nested too deeply"]
+    for error, said in zip(errors, words, strict=True):
+        assert said in error["error"]
+
+
 def test_a_bad_line_for_a_person_goes_to_stderr(tiny_bundle: Path) -> None:
     """The error of a bad line names the line, and goes to stderr, apart from the answers."""
     done = run(str(tiny_bundle), stdin=b"good\n\nbad\n")

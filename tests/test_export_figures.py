@@ -13,11 +13,11 @@ from sklearn.metrics import f1_score
 
 from export.errors import ExportError
 from export.evaluate import Answers, Rule, answers_of, compare, divergence
-from export.figures import Figure, bootstrapped, resampled_sums, wilson
 from export.limits import Limits
 from export.picture import draw
 from export.sensitivity import SAMPLE, sample_of
 from inferer.bundle import MULTI_LABEL, SINGLE_LABEL
+from training.intervals import Figure, bootstrapped, resampled_sums, wilson
 
 SINGLE = Rule(SINGLE_LABEL)
 FP32 = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.4, 0.35, 0.25]]

@@ -26,6 +26,8 @@ TORCH_FREE_TRAINING = {
     "training.data",
     "training.csv_file",
     "training.errors",
+    "training.f1",
+    "training.intervals",
     "training.metrics",
     "training.output",
 }

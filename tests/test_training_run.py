@@ -311,7 +311,7 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     assert re.search(rf"\n +[1-9]\d?%\|[^|]+\| [1-9]\d?/{steps} \[", done.stderr)
     assert f"100%|██████████| {steps}/{steps} [" in done.stderr
     figures = runs["single"].json("training.json")["held_out"]
-    assert f"accuracy {figures['accuracy']:.4f}, macro-F1 {figures['macro_f1']:.4f}" in done.stderr
+    assert re.search(rf"accuracy +{figures['accuracy']:.4f} .*\n  macro-F1 +{figures['macro_f1']:.4f} ", done.stderr)
     assert done.stderr.endswith(f"wrote {runs['single'].folder}\n")
     assert "{'loss'" not in done.stderr
     assert "Warning" not in done.stderr

@@ -9,10 +9,6 @@ import numpy as np
 
 RESAMPLES = 1000
 SEED = 0
-METHOD = (
-    f"95 % intervals: Wilson score for agreement and accuracy, percentile bootstrap over texts "
-    f"({RESAMPLES} resamples, seed {SEED}) for the rest; differences are paired"
-)
 _Z = 1.959963984540054  # the normal distribution's 97.5th percentile
 
 

@@ -1,0 +1,207 @@
+"""`python -m training.evaluate MODEL --data FILE`: the figures of any checkpoint or bundle on labelled texts.
+
+Owns the flags and the order of steps. Faults of flags, folder and data are found before torch is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.answers import DEFAULT_THRESHOLD, Answers, answers_of
+from training.bundle_answers import bundle_answers
+from training.csv_file import read_csv
+from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.errors import DataError, TrainingError
+from training.metrics import as_table, measure
+from training.model_folder import CONFIG, ModelFolder, read_model_folder
+from training.output import OutputError, check_target, fresh_folder, interrupt_on_signals
+from training.pictures import draw_lengths
+from training.report import REPORT, write_report
+
+LENGTHS = "token_lengths.png"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate",
+        description="Measure a model on labelled texts: accuracy, F1 and more, with intervals and baselines.",
+    )
+    parser.add_argument("model", metavar="CHECKPOINT_OR_BUNDLE", help="a folder that training or export wrote")
+    parser.add_argument("--data", metavar="FILE.csv", required=True, help="labelled texts, UTF-8, with a header")
+    columns = parser.add_argument_group("columns (default: those that the checkpoint was trained on; text and label)")
+    columns.add_argument("--text-column", metavar="NAME")
+    columns.add_argument("--label-column", metavar="NAME", help="one label a row; with a separator, several")
+    columns.add_argument("--label-separator", metavar="CHAR", help='multi-label: what joins labels, such as "|"')
+    columns.add_argument("--label-columns", metavar="A,B,…", help="multi-label: 0/1 columns, called as the labels")
+    columns.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help=f"multi-label: one for every label (default: the bundle's own; {DEFAULT_THRESHOLD} for a checkpoint)",
+    )
+    parser.add_argument("--output", metavar="FOLDER", help=f"write {REPORT}, pictures and the mistakes into it")
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    return parser
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    for name in ("text_column", "label_column", "label_separator", "label_columns"):
+        value = getattr(args, name)
+        if value is not None and not value.strip(" ,"):
+            raise TrainingError(f"--{name.replace('_', '-')} is {value!r}, expected a name")
+    if args.label_column is not None and args.label_columns is not None:
+        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
+    if args.label_columns is not None and (args.label_separator is not None or args.allow_unlabelled):
+        raise TrainingError("--label-columns need no --label-separator and no --allow-unlabelled")
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise TrainingError(f"--threshold is {args.threshold}, expected 0 to 1")
+    if args.overwrite and args.output is None:
+        raise TrainingError("--overwrite needs --output FOLDER, what it may replace")
+
+
+def columns_of(args: argparse.Namespace, model: ModelFolder) -> Columns:
+    """Return where text and labels stand: as the flags say, else as the model's recipe does, else text and label.
+
+    Raises TrainingError for columns of another kind than the model.
+    """
+    recipe = model.recipe
+    label_columns = tuple(recipe.get("label_columns") or ())
+    if args.label_columns is not None:
+        label_columns = tuple(name.strip() for name in args.label_columns.split(",") if name.strip())
+        if len(set(label_columns)) != len(label_columns):
+            raise TrainingError(f"--label-columns name a column twice: {args.label_columns}")
+    elif args.label_column is not None or args.label_separator is not None:
+        label_columns = ()
+    text_column = args.text_column or recipe.get("text_column") or "text"
+    if label_columns:
+        columns = Columns(text_column, label_columns=label_columns)
+    else:
+        separator = args.label_separator or recipe.get("label_separator")
+        columns = Columns(
+            text_column,
+            label_column=args.label_column or recipe.get("label_column") or "label",
+            separator=separator,
+            labels=model.labels,
+            allow_unlabelled=args.allow_unlabelled or bool(separator and recipe.get("allow_unlabelled")),
+        )
+    if columns.allow_unlabelled and not columns.separator:
+        raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
+    if model.problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
+        raise TrainingError("the model is single-label: give --label-column alone, one label a row")
+    if model.problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
+        raise TrainingError(
+            "the model is multi-label: give --label-column with --label-separator, what joins the labels in a cell, "
+            "or --label-columns, one 0/1 column a label"
+        )
+    if args.threshold is not None and columns.problem_type == SINGLE_LABEL:
+        raise TrainingError(f"--threshold is {args.threshold}, and the model is single-label: thresholds are for multi")
+    return columns
+
+
+def in_model_order(path: Path, dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return `dataset` with its targets as ids of the model's `labels`; raises DataError where its own are others."""
+    faults = []
+    for name in dataset.labels:
+        if name not in labels:
+            near = difflib.get_close_matches(name, labels, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"its labels are {', '.join(labels)}"
+            faults.append(f"column '{name}' is not a label of the model; {hint}")
+    faults += [f"--label-columns lack the model's label '{name}'" for name in labels if name not in dataset.labels]
+    if faults:
+        raise DataError(path, faults)
+    ids = [list(labels).index(name) for name in dataset.labels]
+    targets = tuple(tuple(sorted(ids[target] for target in row)) for row in dataset.targets)
+    return replace(dataset, targets=targets, labels=tuple(labels))
+
+
+def _answer(
+    model: ModelFolder, dataset: Dataset, path: Path, threshold: float | None
+) -> tuple[Answers, dict[str, Any], tuple[list[int], int] | None]:
+    """Return the answers, facts for the report, and of a checkpoint the lengths in tokens with its max_length."""
+    multi = dataset.problem_type == MULTI_LABEL
+    if model.is_bundle:
+        found = bundle_answers(model.path, dataset, path, threshold)
+        facts: dict[str, Any] = {"truncated": found.truncated, "abstained": found.abstained}
+        if multi:
+            facts["threshold"] = "the bundle's" if threshold is None else threshold
+        return found.answers, facts, None
+    from training.checkpoint_logits import load_model, logits_of, token_lengths  # torch takes seconds to import
+
+    loaded = load_model(model.path)
+    logits = logits_of(loaded, dataset.texts)
+    if logits.shape[1] != len(dataset.labels):
+        raise TrainingError(
+            f"{model.path}: gives {logits.shape[1]} logits, id2label names {len(dataset.labels)} labels"
+        )
+    lengths = token_lengths(loaded.tokenizer, dataset.texts)
+    cut = DEFAULT_THRESHOLD if threshold is None else threshold
+    facts = {
+        "truncated": sum(length > loaded.max_length for length in lengths),
+        "max_length": loaded.max_length,
+        "tokens": {"median": float(np.median(lengths)), "longest": max(lengths)},
+    }
+    if multi:
+        facts["threshold"] = cut
+    return answers_of(logits, dataset.problem_type, cut), facts, (lengths, loaded.max_length)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Do what the flags say: print the figures, and write the report where it was asked for."""
+    _check_flags(args)
+    model = read_model_folder(Path(args.model))
+    target = None if args.output is None else Path(args.output)
+    if target is not None:
+        if (target / CONFIG).exists():  # which may have a report in it: it must not be replaced by one
+            raise TrainingError(f"--output {target}: has a {CONFIG}, as a model has; choose another")
+        check_target(target, REPORT, overwrite=args.overwrite)
+    path = Path(args.data)
+    columns = columns_of(args, model)
+    if model.problem_type is None:
+        sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
+    dataset = in_model_order(path, read_csv(path, columns), model.labels)
+    answers, facts, lengths = _answer(model, dataset, path, args.threshold)
+    if target is None:
+        metrics = measure(dataset, answers)
+    else:
+        kind = "bundle" if model.is_bundle else "checkpoint"
+        source = {"file": path.name, "rows": len(dataset), "text_column": columns.text_column}
+        source["labels_from"] = list(columns.label_columns) or columns.label_column
+        with fresh_folder(target) as folder:
+            metrics = write_report(
+                folder, dataset, answers, {"model": model.name, "kind": kind, "data": source, **facts}
+            )
+            if lengths is not None:
+                draw_lengths(folder / LENGTHS, *lengths)
+    sys.stdout.write(f"{as_table(metrics)}\n")
+    for name, what in (("truncated", "were cut: only a part was read"), ("abstained", "the bundle would not answer")):
+        if facts.get(name):
+            sys.stdout.write(f"  {facts[name]} of {len(dataset)} texts {what}\n")
+    if target is not None:
+        sys.stderr.write(f"wrote {target}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    args = _parser().parse_args(argv)
+    interrupt_on_signals()
+    try:
+        evaluate(args)
+    except (TrainingError, OutputError) as error:
+        sys.stderr.write(f"evaluate: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\nevaluate: interrupted; nothing was written\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The figures of metrics.py as rows for a reader: on the screen and in the model card. Reads plain types. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_WORDS = {
+    "accuracy": "accuracy",
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "hamming_loss": "Hamming loss",
+    "log_loss": "log loss (nats)",
+    "roc_auc": "ROC AUC",
+}
+_SHOWN_LABEL = 24
+
+Row = tuple[str, ...]
+
+
+def figures_table(metrics: Mapping[str, Any]) -> list[Row]:
+    """Return a row a figure under a heading: what, value, 95 % interval, n, then the baselines.
+
+    Single-label has one column of baselines, multi-label two; what another baseline gives names it.
+    """
+    multi = "micro_f1" in metrics
+    main = ("no_label", "commonest_label") if multi else ("largest_class",)
+    baselines = metrics["baselines"]
+    label = _short(baselines[main[-1]]["label"])
+    heading = ("no label", f"always '{label}'") if multi else (f"always '{label}'",)
+    rows: list[Row] = [("", "", "95 % interval", "n", *heading)]
+    for name, what in _WORDS.items():
+        value = metrics.get(name)
+        if value is None:
+            continue
+        low, high = metrics.get("intervals", {}).get(name, (None, None))
+        if name == "accuracy" and multi:
+            what = "subset accuracy"
+        if name == "roc_auc" and multi:
+            what = f"{what}, mean of {metrics['roc_auc_labels']} labels"
+        beside = [f"{baselines[one][name]:.4f}" if name in baselines[one] else "" for one in main]
+        if name == "log_loss":
+            beside[0] = f"{baselines['class_shares'][name]:.4f} (class shares)"
+        if name == "roc_auc":
+            beside[0] = f"{baselines['chance'][name]:.4f} (chance)"
+        interval = "" if low is None else f"{low:.4f} to {high:.4f}"
+        rows.append((what, f"{value:.4f}", interval, f"{metrics['n']}", *beside))
+    return rows
+
+
+def labels_table(metrics: Mapping[str, Any]) -> list[Row]:
+    """Return a row a label under a heading: label, precision, recall, F1, its 95 % interval, n."""
+    auc = any("roc_auc" in row for row in metrics["labels"].values())
+    rows: list[Row] = [("label", "precision", "recall", "F1", "95 % interval", *(["ROC AUC"] if auc else []), "n")]
+    for label, row in metrics["labels"].items():
+        numbers = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
+        ends = row.get("f1_interval")
+        interval = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+        area = [] if not auc else ["" if row["roc_auc"] is None else f"{row['roc_auc']:.3f}"]
+        rows.append((label, *numbers, interval, *area, f"{row['n']}"))
+    return rows
+
+
+def figure_rows(metrics: Mapping[str, Any]) -> list[str]:
+    """Return `figures_table` as lines for a terminal."""
+    return _aligned(figures_table(metrics))
+
+
+def label_rows(metrics: Mapping[str, Any]) -> list[str]:
+    """Return `labels_table` as lines for a terminal."""
+    return _aligned(labels_table(metrics))
+
+
+def markdown(rows: Sequence[Row]) -> list[str]:
+    """Return rows, the first the heading, as lines of a Markdown table, figures to the right."""
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    side = " ---: |" if len(rows[0]) > 2 else " --- |"
+    return [lines[0], f"| --- |{side * (len(rows[0]) - 1)}", *lines[1:]]
+
+
+def _aligned(rows: Sequence[Row]) -> list[str]:
+    """Return rows as lines, the first column left, the others right, as wide as their widest cell."""
+    first, *others = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], others, strict=True)]
+        lines.append("  ".join([f"  {row[0]:<{first}}", *cells]).rstrip())
+    return lines
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= _SHOWN_LABEL else label[: _SHOWN_LABEL - 1] + "…"
