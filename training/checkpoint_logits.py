@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import (
-    AutoModelForSequenceClassification,
+    AutoConfig,
     AutoTokenizer,
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -25,9 +25,12 @@ from transformers import (
 from transformers.utils import logging
 
 from training.base_model import max_positions_of
+from training.encode import encode
 from training.errors import TrainingError
+from training.heads import classifier_class
+from training.model_folder import CONFIG
+from training.recipe import HEAD, HEAD_TAIL, TAIL
 
-HEAD = "head"
 BATCH_SIZE = 32
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 
@@ -62,8 +65,10 @@ def load_model(folder: Path) -> LoadedModel:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # its advice on weights that do not fit; they are refused below
     try:
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, loaded = classifier_class(config).from_pretrained(
             folder,
+            config=config,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named
             local_files_only=True,
@@ -84,26 +89,14 @@ def load_model(folder: Path) -> LoadedModel:
     except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
         raise _unreadable(folder, error) from error
     max_length = min(max_positions_of(model), int(min(tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)))
+    truncation = getattr(config, "inferer_truncation", HEAD)
+    if truncation not in (HEAD, TAIL, HEAD_TAIL):
+        raise TrainingError(
+            f"checkpoint {folder}: inferer_truncation is {truncation!r} in {CONFIG}, "
+            f"expected {HEAD}, {TAIL} or {HEAD_TAIL}"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return LoadedModel(model.eval().to(device), tokenizer, max_length, HEAD)
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, truncation: str
-) -> list[dict[str, list[int]]]:
-    """Return what the model reads of each text: lists of ids by the names of its inputs, not padded.
-
-    Raises TrainingError for a `truncation` other than "head", which keeps the first `max_length` tokens.
-    """
-    if truncation != HEAD:
-        raise TrainingError(f"truncation is {truncation!r}, expected {HEAD!r}")
-    columns = tokenizer(list(texts), truncation=True, max_length=max_length)
-    return [{name: column[i] for name, column in columns.items()} for i in range(len(texts))]
-
-
-def token_lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
-    """Return the number of tokens of each whole text, special ones included."""
-    return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+    return LoadedModel(model.eval().to(device), tokenizer, max_length, truncation)
 
 
 def logits_of(loaded: LoadedModel, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> np.ndarray:

@@ -19,6 +19,7 @@ from training.answers import DEFAULT_THRESHOLD, Answers, answers_of
 from training.bundle_answers import bundle_answers
 from training.csv_file import read_csv
 from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.encode import lengths_of
 from training.errors import DataError, TrainingError
 from training.metrics import as_table, measure
 from training.model_folder import CONFIG, ModelFolder, read_model_folder
@@ -133,7 +134,7 @@ def _answer(
         if multi:
             facts["threshold"] = "the bundle's" if threshold is None else threshold
         return found.answers, facts, None
-    from training.checkpoint_logits import load_model, logits_of, token_lengths  # torch takes seconds to import
+    from training.checkpoint_logits import load_model, logits_of  # torch takes seconds to import
 
     loaded = load_model(model.path)
     logits = logits_of(loaded, dataset.texts)
@@ -141,7 +142,7 @@ def _answer(
         raise TrainingError(
             f"{model.path}: gives {logits.shape[1]} logits, id2label names {len(dataset.labels)} labels"
         )
-    lengths = token_lengths(loaded.tokenizer, dataset.texts)
+    lengths = lengths_of(loaded.tokenizer, dataset.texts)
     cut = DEFAULT_THRESHOLD if threshold is None else threshold
     facts = {
         "truncated": sum(length > loaded.max_length for length in lengths),

@@ -152,7 +152,7 @@ def _train(
         data_collator=DataCollatorWithPadding(
             reader.tokenizer,
             padding="max_length" if recipe.pad_to_max_length else True,
-            max_length=reader.max_length,
+            max_length=reader.max_length if recipe.pad_to_max_length else None,
         ),
         compute_metrics=figures,
         loss=make_loss(recipe, parts.train),

@@ -1,8 +1,7 @@
-"""Load what training starts from, and a checkpoint that it wrote: tokenizer and model, every weight accounted for."""
+"""Load what training starts from: the tokenizer, and the encoder with a fresh head; every other weight is there."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,27 +46,6 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
         raise TrainingError(f"{what}: {len(lost)} weights are missing, the first is {lost[0]}")
     freeze(model, recipe.freeze)
     return tokenizer, model
-
-
-def load_trained(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Return the tokenizer and the model of the checkpoint in `folder`, in eval mode.
-
-    Raises TrainingError for one that cannot be read, or lacks a weight.
-    """
-    what = f"checkpoint {folder}"
-    if not (folder / "config.json").is_file():
-        raise TrainingError(f"{what}: has no config.json; expected a Hugging Face checkpoint folder")
-    tokenizer = _tokenizer(str(folder), what)
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise _cannot_be_loaded(what, error) from error
-    model, loaded = _model(str(folder), config, what, local_files_only=True)
-    wrong = [*loaded["missing_keys"], *loaded["unexpected_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
-    wrong = [name for name in wrong if not name.endswith("position_ids")]
-    if wrong:
-        raise TrainingError(f"{what}: {len(wrong)} weights are missing or left over, the first is {wrong[0]}")
-    return tokenizer, model.eval()
 
 
 def _head(recipe: Recipe) -> dict[str, Any] | None:

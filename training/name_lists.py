@@ -36,6 +36,11 @@ def read_name_lists(lists: Mapping[str, Path]) -> Dataset:
     return Dataset(tuple(texts), tuple(targets), tuple(lists), SINGLE_LABEL, _COLUMNS)
 
 
+def read_name_list(path: Path) -> list[str]:
+    """Return the names in one list. Raises DataError as `read_name_lists`."""
+    return [name for _, name in _names(path)]
+
+
 def _names(path: Path) -> list[tuple[int, str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

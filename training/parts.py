@@ -6,6 +6,7 @@ and sees them alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from training.data import SINGLE_LABEL, Columns, Dataset, check_class_sizes
 from training.duplicates import first_shuffled, without_shared_texts
 from training.errors import DataError, TrainingError
 from training.hub_data import load_hub_dataset
-from training.name_lists import read_name_lists
+from training.name_lists import read_name_list, read_name_lists
 from training.raw_names import read_raw_names
 from training.read_data import read_dataset, splits_of
 from training.recipe import Recipe
 from training.split import further_split, stratified_split
-from training.synonyms import enriched, read_nouns
+from training.synonyms import enriched
 
 _CATEGORY = "category"
 
@@ -70,11 +71,14 @@ def read_parts(recipe: Recipe) -> Parts:
             further[name], left, seen = part, left - share, _together(seen, part)
     train = _added(recipe, train, seen, notes, facts)
     counts = {"train": train, "held_out": held_out, **further}
+    totals = Counter(whole.counts())
+    totals.update({} if test is None else test.counts())
     facts = {
-        "source": source,
+        "file": source,
         "rows": rows,
-        "dropped_empty": dropped,
-        "dropped_shared": shared,
+        "counts": dict(totals),
+        "dropped": dropped,
+        "duplicates": shared,
         "classes": {name: part.counts() for name, part in counts.items() if part is not None},
         **facts,
     }
@@ -88,7 +92,7 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str, list[str], dict
     columns = recipe.columns()
     if recipe.lists and isinstance(recipe.file, Path):
         names, report = read_raw_names(recipe.file)
-        return names, None, str(recipe.file), report.sentences(), {"names": report.as_dict()}
+        return names, None, str(recipe.file), report.as_text().splitlines(), {"names": report.as_dict()}
     if recipe.lists:
         return read_name_lists(recipe.lists), None, str(next(iter(recipe.lists.values())).parent), [], {}
     if recipe.from_hub and recipe.dataset:
@@ -153,12 +157,17 @@ def _added(recipe: Recipe, train: Dataset, seen: Dataset, notes: list[str], fact
     """Return the training rows with what the recipe adds to them: nouns and synonyms, and rows drawn again."""
     if not recipe.lists or recipe.file is None:
         return train
-    if recipe.nouns or recipe.synonyms:
-        nouns = read_nouns(recipe.nouns) if recipe.nouns else ()
-        wordnet = recipe.synonyms and (recipe.wordnet or True)
-        train, added = enriched(train, seen, _CATEGORY, nouns, wordnet)
-        facts["added"] = added
-        notes.append(f"added to {_CATEGORY}: {added['nouns']} nouns and {added['synonyms']} synonyms")
+    unknown = [label for label in recipe.extra_names if label not in train.labels]
+    if unknown:
+        raise TrainingError(f"extra_names names '{unknown[0]}'; the labels are {', '.join(train.labels)}")
+    facts["added"] = {}
+    for label in train.labels:
+        wordnet = label == _CATEGORY and recipe.synonyms and (recipe.wordnet or True)
+        if label in recipe.extra_names or wordnet:
+            names = read_name_list(recipe.extra_names[label]) if label in recipe.extra_names else ()
+            train, added = enriched(train, seen, label, names, wordnet)
+            facts["added"][label] = added
+            notes.append(f"added to {label}: {added['nouns']} names, {added['synonyms']} synonyms")
     if recipe.rows_each:
         before = train.counts()
         train = balanced(train, recipe.seed, recipe.rows_each)

@@ -73,7 +73,7 @@ class Recipe:
     )
     drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
     lists: Mapping[str, Path] = option({}, "data", "files", metavar=None)
-    nouns: Path | None = option(None, "raw_names", "file", metavar=None)
+    extra_names: Mapping[str, Path] = option({}, "raw_names", "files", metavar=None)
     synonyms: bool = option(
         True, "raw_names", "flag", "with the raw files of query_type: WordNet synonyms for the categories"
     )

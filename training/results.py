@@ -12,12 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from training.answers import Answers
 from training.csv_file import write_csv
+from training.data import MULTI_LABEL
 from training.model_card import model_card
 from training.output import fresh_folder
 from training.parts import Parts
 from training.pictures import draw_curves, draw_lengths
 from training.recipe import Recipe, as_toml
-from training.report import write_report
+from training.report import CONFUSION, write_report
 
 RECORD = "training.json"
 RECIPE = "recipe.toml"
@@ -27,6 +28,11 @@ CALIBRATION = "calibration.csv"
 VALIDATION = "validation.csv"
 CURVES = "learning_curves.png"
 LENGTHS = "token_lengths.png"
+_PICTURES = {
+    CONFUSION: "Which labels were taken for which, on the rows held out",
+    CURVES: "Loss and figures, epoch by epoch",
+    LENGTHS: "How long the texts are, in tokens",
+}
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,15 @@ def write_result(result: Result, answers: Answers) -> dict[str, Any]:
             "calibration_rows": 0 if parts.calibration is None else len(parts.calibration),
             "max_length": max_length,
             "truncated_share": cut,
-            "threshold": result.threshold if parts.held_out.problem_type.startswith("multi") else None,
+            "threshold": result.threshold if parts.held_out.problem_type == MULTI_LABEL else None,
             "held_out": metrics,
-            "seeds": {"python": recipe.seed, "numpy": recipe.seed, "torch": recipe.seed, "split": recipe.seed},
+            "seeds": [recipe.seed],
             "versions": result.versions,
         }
         _write_json(folder / RECORD, record)
-        (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+        (folder / "README.md").write_text(
+            model_card(recipe.target.name, parts.held_out.problem_type, record, _PICTURES), encoding="utf-8"
+        )
     return metrics
 
 
