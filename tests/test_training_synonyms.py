@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from tests.server import ROOT
 from tests.wordnet_folder import Sense, write_wordnet
+from training.balance import balanced
 from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
 from training.errors import TrainingError
 from training.name_lists import read_name_lists
-from training.raw_names import same_name
+from training.raw_names import read_raw_names, same_name
+from training.split import stratified_split
 from training.synonyms import enriched, near_copy, synonyms
 from training.wordnet import DEBIAN, LEXNAMES, open_wordnet
 
@@ -247,6 +249,21 @@ def test_the_real_wordnet(real: None) -> None:
     assert found.keys() & {"eye care", "women", "Mature"} == set()
     with open_wordnet() as wordnet:
         assert wordnet.synset("yogurt.n.01").lexname() == "noun.food"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_held_out_names_of_the_real_files_stay_out(test_data: Path, real: None, seed: int) -> None:
+    """Split, enriched and balanced, the real training rows have no held-out text, and the category class has grown."""
+    data, _ = read_raw_names(test_data / "query_type")
+    train, held_out = stratified_split(data, 0.2, seed)
+    nouns = read_name_lists({"category": ROOT / "recipes" / "query_type" / "retail_product_nouns.txt"}).texts
+    after, counts = enriched(train, held_out, "category", nouns)
+    kept_out = {near_copy(text) for text in held_out.texts}
+    assert not {near_copy(text) for text in added(train, after)} & kept_out
+    assert not {same_name(text) for text in balanced(after, seed).texts} & {same_name(text) for text in held_out.texts}
+    assert counts["nouns"] > 700
+    assert counts["synonyms"] > 100
+    assert after.counts()["category"] == train.counts()["category"] + counts["nouns"] + counts["synonyms"]
 
 
 def test_the_project_s_nouns_are_a_list_of_their_own() -> None:
