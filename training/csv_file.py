@@ -54,6 +54,28 @@ def read_bytes(path: Path) -> bytes:
 
 def parse_csv(path: Path, content: bytes, columns: Columns) -> Dataset:
     """Return the data set in `content`, the bytes of the CSV at `path`. Raises DataError as `read_csv`."""
+    names, kept, faults = _whole_rows(path, content, columns)
+    texts = _texts(kept, names, columns, faults)
+    targets, labels = _targets(kept, names, columns, faults)
+    if faults:
+        raise DataError(path, sorted(faults, key=_row_number))
+    return Dataset(tuple(texts), tuple(targets), labels, columns.problem_type, columns)
+
+
+def read_cells(path: Path, column: str) -> list[str]:
+    """Return what stands in `column` of each row of the CSV at `path`, blank cells too; none is stripped.
+
+    Raises DataError as `read_csv`, but for empty texts.
+    """
+    names, rows, faults = _whole_rows(path, read_bytes(path), Columns(column))
+    if faults:
+        raise DataError(path, faults)
+    place = names.index(column)
+    return [row.cells[place] for row in rows]
+
+
+def _whole_rows(path: Path, content: bytes, columns: Columns) -> tuple[list[str], list[_Row], list[str]]:
+    """Return the names of the header, the rows that have a cell for each, and the faults of the others."""
     rows = _rows(path, content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"))
     header = next(rows, None)
     if header is None or not any(cell.strip() for cell in header.cells):
@@ -69,11 +91,7 @@ def parse_csv(path: Path, content: bytes, columns: Columns) -> Dataset:
             kept.append(row)
     if not kept and not faults:
         raise DataError(path, ["has a header but no rows"])
-    texts = _texts(kept, names, columns, faults)
-    targets, labels = _targets(kept, names, columns, faults)
-    if faults:
-        raise DataError(path, sorted(faults, key=_row_number))
-    return Dataset(tuple(texts), tuple(targets), labels, columns.problem_type, columns)
+    return names, kept, faults
 
 
 def _row_number(fault: str) -> int:
