@@ -51,9 +51,11 @@ def test_single_label_figures() -> None:
     assert found["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 1, "given": 0}
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     assert metrics["weighted_f1"] == pytest.approx((4 * 2 / 3 + 2 * 1 / 2 + 0) / 7)
+    # a row of a weighs 1/4, of b 1/2, of c 1: 2.25 given to a with 0.75 right, 0.75 to b with 0.5 right
+    assert metrics["balanced_macro_f1"] == pytest.approx((1.5 / 3.25 + 1 / 1.75 + 0) / 3)
     assert metrics["majority_accuracy"] == pytest.approx(4 / 7)
     # always a: 7 given, 4 of them right: F1 8/11
-    always = {"label": "a", "accuracy": 4 / 7, "macro_f1": 8 / 33, "weighted_f1": 32 / 77}
+    always = {"label": "a", "accuracy": 4 / 7, "macro_f1": 8 / 33, "weighted_f1": 32 / 77, "balanced_macro_f1": 1 / 6}
     assert metrics["baselines"]["largest_class"] == pytest.approx(always)
     assert list(metrics["labels"]) == ["a", "b", "c"]
     assert "roc_auc" not in metrics

@@ -113,7 +113,7 @@ def test_enriching_adds_nouns_and_synonyms_to_one_class(words: Path) -> None:
     assert added(train, after) == ["sofa", "cookies", "rice", "nappy", "couch"]
     assert set(after.targets[4:]) == {(1,)}
     # Not in: acme and moo juice, brands of the training part; biscuit, held out; cooky, a near copy of its own name.
-    assert counts == {"nouns": 3, "synonyms": 2, "already_there": 2, "held_out": 1}
+    assert counts == {"names": 3, "synonyms": 2, "already_there": 2, "held_out": 1}
     assert (after.labels, after.problem_type, after.columns) == (train.labels, SINGLE_LABEL, train.columns)
 
 
@@ -129,7 +129,7 @@ def test_enriching_without_wordnet_opens_none(tmp_path: Path) -> None:
     train, held_out = single(brand=["acme"], category=["sofa"]), single(brand=["zest"], category=["soda"])
     after, counts = enriched(train, held_out, "category", ["milk", "Sodas", "MILK "], wordnet=False)
     assert added(train, after) == ["milk"]
-    assert counts == {"nouns": 1, "synonyms": 0, "already_there": 1, "held_out": 1}
+    assert counts == {"names": 1, "synonyms": 0, "already_there": 1, "held_out": 1}
     with pytest.raises(TrainingError, match="missing"):
         enriched(train, held_out, "category", ["milk"], tmp_path)
 
@@ -146,7 +146,7 @@ def test_no_held_out_name_comes_in_by_enriching(words: Path, split: list[str]) -
     train, held_out = single(other=["x"], goods=parts["train"]), single(other=["y"], goods=parts["held out"])
     after, counts = enriched(train, held_out, "goods", parts["nouns"], words)
     new = [near_copy(text) for text in added(train, after)]
-    assert len(new) == counts["nouns"] + counts["synonyms"] == len(set(new))
+    assert len(new) == counts["names"] + counts["synonyms"] == len(set(new))
     assert not set(new) & {near_copy(text) for text in (*train.texts, *held_out.texts)}
 
 
@@ -261,9 +261,9 @@ def test_held_out_names_of_the_real_files_stay_out(test_data: Path, real: None, 
     kept_out = {near_copy(text) for text in held_out.texts}
     assert not {near_copy(text) for text in added(train, after)} & kept_out
     assert not {same_name(text) for text in balanced(after, seed).texts} & {same_name(text) for text in held_out.texts}
-    assert counts["nouns"] > 700
+    assert counts["names"] > 700
     assert counts["synonyms"] > 100
-    assert after.counts()["category"] == train.counts()["category"] + counts["nouns"] + counts["synonyms"]
+    assert after.counts()["category"] == train.counts()["category"] + counts["names"] + counts["synonyms"]
 
 
 def test_the_project_s_nouns_are_a_list_of_their_own() -> None:

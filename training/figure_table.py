@@ -10,6 +10,7 @@ _WORDS = {
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "weighted_f1": "weighted F1",
+    "balanced_macro_f1": "macro-F1, classes weighing the same",
     "hamming_loss": "Hamming loss",
     "log_loss": "log loss (nats)",
     "roc_auc": "ROC AUC",

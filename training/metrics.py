@@ -27,7 +27,7 @@ def measure(dataset: Dataset, answers: Answers, *, intervals: bool = True) -> di
     Of either kind: n rows; accuracy (multi-label: all labels of a row right, also as subset_accuracy); macro_f1, over
     all labels of the model, where one that no row carries counts as 0; labels: precision, recall and f1 of each with n
     (rows that carry it) and given (rows that were given it), 0 where there is nothing to divide by, and f1_interval.
-    Single-label: weighted_f1; majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label:
+    Single-label: weighted_f1; balanced_macro_f1, with rows weighted so that the classes weigh the same; majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label:
     micro_f1; hamming_loss; roc_auc, the mean over the roc_auc_labels labels that some rows carry and some do not, with
     each label's own in labels.
     intervals: [low, high] of 95 %: Wilson for accuracy, the percentile bootstrap over rows for the rest. Without
@@ -37,7 +37,7 @@ def measure(dataset: Dataset, answers: Answers, *, intervals: bool = True) -> di
     """
     truth = multi_hot(dataset).astype(bool)
     single = dataset.problem_type == SINGLE_LABEL
-    features = _features(truth, answers.chosen)
+    features = _features(truth, answers.chosen, single=single)
     statistics = _statistics(features, len(dataset.labels), single=single)
     if single:
         features = np.column_stack([features, _log_losses(truth, answers.scores)])
@@ -88,13 +88,18 @@ def as_table(metrics: dict[str, Any]) -> str:
     return "\n".join([*label_rows(metrics), "", *figure_rows(metrics)])
 
 
-def _features(truth: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def _features(truth: np.ndarray, chosen: np.ndarray, *, single: bool) -> np.ndarray:
     """Return columns whose sums all figures are made of, float64 [rows, 3 * labels + 1]: true, given, both, all right.
 
+    Single-label has the first three again, [rows, 6 * labels + 1], each row weighing one over its class's rows.
     truth, chosen: bool [rows, labels].
     """
     right = (truth == chosen).all(axis=1)
-    return np.column_stack([truth, chosen, truth & chosen, right]).astype(np.float64)
+    columns = np.column_stack([truth, chosen, truth & chosen, right]).astype(np.float64)
+    if not single:
+        return columns
+    weights = truth @ (1.0 / np.maximum(truth.sum(axis=0), 1))
+    return np.column_stack([columns, columns[:, :-1] * weights[:, None]])
 
 
 def _counts(sums: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,6 +116,12 @@ def _statistics(features: np.ndarray, labels: int, *, single: bool) -> dict[str,
     def macro(sums: np.ndarray) -> np.ndarray:
         return np.nan_to_num(macro_f1(*_counts(sums, labels))) * carried
 
+    def balanced(sums: np.ndarray) -> np.ndarray:
+        true, given, hits = _counts(sums[..., 3 * labels + 1 :], labels)
+        f1 = 2 * hits / np.maximum(true + given, 1e-12)
+        present = true > 0
+        return (f1 * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1) * carried
+
     def micro(sums: np.ndarray) -> np.ndarray:
         return np.nan_to_num(micro_f1(*_counts(sums, labels)))
 
@@ -124,7 +135,7 @@ def _statistics(features: np.ndarray, labels: int, *, single: bool) -> dict[str,
 
     statistics: dict[str, _Statistic] = {"accuracy": lambda sums: sums[..., 3 * labels] / rows, "macro_f1": macro}
     if single:
-        return statistics | {"weighted_f1": weighted}
+        return statistics | {"weighted_f1": weighted, "balanced_macro_f1": balanced}
     return statistics | {"micro_f1": micro, "hamming_loss": hamming}
 
 
@@ -188,7 +199,7 @@ def _baselines(dataset: Dataset, truth: np.ndarray, *, single: bool) -> dict[str
     always[:, common] = True
 
     def figures_of(chosen: np.ndarray) -> dict[str, float]:
-        features = _features(truth, chosen)
+        features = _features(truth, chosen, single=single)
         sums = features.sum(axis=0)
         statistics = _statistics(features, len(dataset.labels), single=single)
         return {name: float(statistic(sums)) for name, statistic in statistics.items()}

@@ -1,4 +1,4 @@
-"""Other words for product names out of WordNet, and a training part enriched by them and by a list of nouns.
+"""Other words for product names out of WordNet, and a training part enriched by them and by lists of names.
 
 Owns which senses and which words of WordNet are taken, and that nothing comes in which is held out. Reads no file but
 WordNet's, by wordnet.py.
@@ -46,16 +46,16 @@ def synonyms(names: Iterable[str], folder: Path | None = None, most: int = _MOST
 
 
 def enriched(
-    train: Dataset, held_out: Dataset, label: str, nouns: Sequence[str] = (), wordnet: Path | bool = True
+    train: Dataset, held_out: Dataset, label: str, extra: Sequence[str] = (), wordnet: Path | bool = True
 ) -> tuple[Dataset, dict[str, int]]:
     """Return the training part with more rows of `label` behind its own, and how many of which origin.
 
-    First `nouns`, then the synonyms of those nouns and of the label's names in `train`, in lower case. Held-out rows
+    First the names in `extra`, then the synonyms of those and of the label's names in `train`, in lower case. Held-out rows
     are read only to be kept out: nothing is looked up for them, and no text comes in that is a near copy of one
     (`near_copy`), of a name that `train` has already, or of a word that came before. wordnet: a folder with the
     database, True for Debian's, False for no synonyms.
 
-    The counts are of "nouns", "synonyms", "already_there" (a near copy is in the training part) and "held_out" (a
+    The counts are of "names", "synonyms", "already_there" (a near copy is in the training part) and "held_out" (a
     near copy is held out). Raises TrainingError for a label that is not there, and as `synonyms`.
     """
     if train.problem_type != SINGLE_LABEL:
@@ -65,7 +65,7 @@ def enriched(
     target = (train.labels.index(label),)
     there = {near_copy(text) for text in train.texts}
     kept_out = {near_copy(text) for text in held_out.texts}
-    counts = {"nouns": 0, "synonyms": 0, "already_there": 0, "held_out": 0}
+    counts = {"names": 0, "synonyms": 0, "already_there": 0, "held_out": 0}
     added: list[str] = []
 
     def add(texts: Iterable[str], origin: str) -> None:
@@ -80,7 +80,7 @@ def enriched(
                 added.append(text)
                 counts[origin] += 1
 
-    add((clean_name(noun).lower() for noun in nouns), "nouns")
+    add((clean_name(name).lower() for name in extra), "names")
     if wordnet is not False:
         own = [text for text, row in zip(train.texts, train.targets, strict=True) if row == target]
         words = synonyms([*own, *added], None if wordnet is True else wordnet)
