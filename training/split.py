@@ -9,6 +9,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from training.data import SINGLE_LABEL, Dataset
+from training.duplicates import plain
 from training.errors import TrainingError
 
 
@@ -45,16 +46,12 @@ def calibration_split(train: Dataset, held_out: Dataset, share: float, seed: int
     """
     numbered = replace(train, texts=tuple(map(str, range(len(train)))))
     rest, chosen = stratified_split(numbered, share, seed, "calibration share, of what is not held out,")
-    seen = {_plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
-    alone = [int(i) for i in chosen.texts if _plain(train.texts[int(i)]) not in seen]
+    seen = {plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
+    alone = [int(i) for i in chosen.texts if plain(train.texts[int(i)]) not in seen]
     if not alone:
         raise TrainingError("no row is left to calibrate on: each text is among the other rows too; give more data")
     others = sorted(set(range(len(train))) - set(alone))
     return train.subset(others), train.subset(alone)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def multi_hot(dataset: Dataset) -> np.ndarray:
