@@ -22,12 +22,22 @@ MAY_IMPORT = {
 }
 # What export may take from training: nothing that brings in torch.
 TORCH_FREE_TRAINING = {
+    "training.address",
     "training.base_model",
     "training.data",
     "training.csv_file",
+    "training.duplicates",
     "training.errors",
+    "training.hub_data",
+    "training.json_lines",
+    "training.labelled",
     "training.metrics",
     "training.output",
+    "training.parquet_file",
+    "training.read_data",
+    "training.source",
+    "training.table",
+    "training.text_folder",
 }
 INFERER_NEEDS = {"numpy", "onnxruntime", "tokenizers", "tqdm"}
 
