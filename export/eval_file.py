@@ -1,4 +1,4 @@
-"""The user's own texts, to measure on and to fit to: what is read of a CSV, and how it fits the model. No torch."""
+"""The user's own texts, to measure on and to fit to: what is read of a file, and how it fits the model. No torch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from export.errors import ExportError
 from inferer.bundle import ERROR, HEAD, MULTI_LABEL, SINGLE_LABEL, WINDOWS
 from inferer.encoding import Encoder
 from inferer.errors import TextError
-from training.csv_file import parse_csv
 from training.data import Columns, Dataset
 from training.errors import DataError
+from training.read_data import parse_dataset
+from training.source import name_of
 
 
 @dataclass(frozen=True)
 class EvalFile:
-    """A CSV as it was when the export began, checked as far as it can be without the model."""
+    """A file as it was when the export began, checked as far as it can be without the model.
 
-    path: Path
+    source: its path or its address, whose ending says how `content` is read.
+    """
+
+    source: Path | str
     columns: Columns
     content: bytes
 
@@ -30,7 +34,7 @@ class EvalFile:
         columns = self.columns
         if not columns.label_columns:
             columns = replace(columns, labels=labels)
-        return parse_csv(self.path, self.content, columns)
+        return parse_dataset(self.source, self.content, columns)
 
 
 @dataclass(frozen=True)
@@ -77,14 +81,14 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
             keys.append(b"".join(part.input_ids.tobytes() for part in read))
             cut += longer and truncation != WINDOWS
     if faults:
-        raise DataError(file.path, faults)
+        raise DataError(file.source, faults)
     if not kept:
         raise DataError(
-            file.path,
+            file.source,
             [f"every text has more than {encoder.max_length} tokens, which truncation 'error' refuses"],
         )
     return EvalSet(
-        name=file.path.name,
+        name=name_of(file.source),
         text_column=file.columns.text_column,
         labels_from=(file.columns.label_column,) if file.columns.label_column else file.columns.label_columns,
         texts=tuple(dataset.texts[i] for i in kept),
@@ -99,7 +103,7 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
 
 
 def _truth(file: EvalFile, dataset: Dataset, labels: Sequence[str], problem_type: str) -> np.ndarray:
-    columns = file.columns
+    columns = dataset.columns  # not the file's: lists of labels make it multi-label
     if problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
         raise ExportError("the model is single-label: give --label-column alone, one label a row")
     if problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
@@ -114,7 +118,7 @@ def _truth(file: EvalFile, dataset: Dataset, labels: Sequence[str], problem_type
     ]
     faults += [f"--label-columns lack the model's label '{name}'" for name in labels if name not in dataset.labels]
     if faults:
-        raise DataError(file.path, faults)
+        raise DataError(file.source, faults)
     truth = np.zeros((len(dataset), len(labels)), dtype=bool)
     places = [list(labels).index(name) for name in dataset.labels]
     for row, targets in enumerate(dataset.targets):

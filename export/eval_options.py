@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from export.errors import ExportError
 from export.eval_file import EvalFile
 from inferer.bundle import FP32
-from training.csv_file import read_bytes
+from training.address import read_bytes
 from training.data import Columns
+from training.source import name_of, source_of
 
 _TEXT_COLUMN = "text"
 
@@ -17,7 +17,9 @@ _TEXT_COLUMN = "text"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name the file and the limits, and those that name columns, of --calibrate's file too."""
     group = parser.add_argument_group("int8 on your own texts")
-    group.add_argument("--eval", metavar="FILE.csv", help="compare fp32 and int8 on its texts")
+    group.add_argument(
+        "--eval", metavar="FILE.csv", help="compare fp32 and int8 on its texts (or TSV, JSON Lines, Parquet)"
+    )
     group.add_argument(
         "--max-accuracy-drop", type=float, metavar="POINTS", help="most that accuracy may fall, in percentage points"
     )
@@ -43,10 +45,14 @@ def read_eval_file(args: argparse.Namespace) -> EvalFile | None:
 
 
 def read_file(flag: str, args: argparse.Namespace) -> EvalFile:
-    """Return the CSV that `args` name by `flag`, with the columns that they name. Raises DataError for its faults."""
-    path = Path(getattr(args, flag.removeprefix("--")))
-    if not path.name:
-        raise ExportError(f"{flag} is {getattr(args, flag.removeprefix('--'))!r}, expected the path of a CSV file")
+    """Return the file that `args` name by `flag`, with the columns that they name. Raises DataError for its faults.
+
+    It is a path or an address, of any format that training reads but a folder.
+    """
+    given = getattr(args, flag.removeprefix("--"))
+    source = source_of(given)
+    if not name_of(source):
+        raise ExportError(f"{flag} is {given!r}, expected the path or the address of a file")
     columns = Columns(
         text_column=args.text_column or _TEXT_COLUMN,
         label_column=args.label_column,
@@ -56,7 +62,7 @@ def read_file(flag: str, args: argparse.Namespace) -> EvalFile:
     )
     if len(set(columns.label_columns)) != len(columns.label_columns):
         raise ExportError(f"--label-columns name a column twice: {args.label_columns}")
-    file = EvalFile(path, columns, read_bytes(path))
+    file = EvalFile(source, columns, read_bytes(source))
     file.dataset(None)
     return file
 

@@ -102,8 +102,8 @@ def early(refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Calla
         (("--abstain-below", "nan"), "--abstain-below is 'nan', expected a score 0 to 1"),
         (("--abstain-below", "often"), "--abstain-below is 'often', expected a score 0 to 1"),
         (("--calibrate", "own.csv"), "--calibrate needs labels: name their column with --label-column"),
-        (("--calibrate", "", *LABELLED), "--calibrate is '', expected the path of a CSV file"),
-        (("--eval", "."), "--eval is '.', expected the path of a CSV file"),
+        (("--calibrate", "", *LABELLED), "--calibrate is '', expected the path or the address of a file"),
+        (("--eval", "."), "--eval is '.', expected the path or the address of a file"),
         (("--calibrate", "no.csv", *LABELLED), "no.csv: cannot be read: No such file or directory"),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests import architectures
@@ -142,6 +145,59 @@ def test_a_text_that_the_tokenizer_drops_is_named_with_its_row(refusal: Callable
     assert "row 2, column 'text': the text is empty: the tokenizer keeps none of its characters" in refusal(
         "--eval", file
     )
+
+
+# Other formats than CSV
+
+
+ROWS = [{"text": "ok", "label": "brand"}, {"text": "dog", "label": "shop"}]
+FORMATS = {
+    "odd.tsv": "text\tlabel\nok\tbrand\ndog\tshop\n",
+    "odd.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("flag", ["--eval", "--calibrate"])
+def test_files_of_other_formats_are_read(refusal: Callable[..., str], tmp_path: Path, name: str, flag: str) -> None:
+    """--eval and --calibrate read TSV and JSON Lines by the file's ending, and name faults by their lines."""
+    (tmp_path / name).write_text(FORMATS[name])
+    line = 3 if name == "odd.tsv" else 2
+    assert f"{name}: row 2 (line {line}), column 'label': label 'shop' is not one of" in refusal(
+        flag, tmp_path / name, "--label-column", "label"
+    )
+
+
+def test_an_address_is_read(refusal: Callable[..., str], tmp_path: Path) -> None:
+    """--eval takes an address, and one that is not there is told as training tells it."""
+    address = f"file://{tmp_path}/none.parquet"
+    assert refusal("--eval", address) == f"export: {address}: cannot be read: there is no such file"
+
+
+def test_a_file_of_another_ending_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+    """An ending that is no format's is refused with those that are."""
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    line = refusal("--eval", tmp_path / "a.xlsx")
+    assert line.endswith("has the ending .xlsx, expected .csv, .tsv, .jsonl, .ndjson, .json or .parquet")
+
+
+def test_lists_of_labels_for_a_single_label_model_are_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
+    """A label column of lists is multi-label, which a single-label model is not."""
+    (tmp_path / "lists.jsonl").write_text('{"text": "ok", "label": ["brand", "other"]}\n')
+    line = refusal("--eval", tmp_path / "lists.jsonl", "--label-column", "label")
+    assert line == "export: the model is single-label: give --label-column alone, one label a row"
+
+
+@pytest.mark.slow
+def test_parquet_with_lists_of_labels_is_measured_on(
+    tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A multi-label model is measured on Parquet whose labels are lists, without a separator."""
+    rows = [{"text": text, "label": labels} for text, labels in (("ok", ["brand", "other"]), ("the dog", ["other"]))]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "lists.parquet")
+    arguments = ("--eval", tmp_path / "lists.parquet", "--label-column", "label", "--problem-type", MULTI)
+    assert run_export(bert, tmp_path / "bundle", *arguments) == 0, capsys.readouterr().err
+    assert "lists.parquet: texts from column 'text', labels from column 'label'" in capsys.readouterr().err
 
 
 # Labels of another kind than the model's

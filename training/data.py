@@ -1,6 +1,6 @@
 """Labelled texts: what a data set is, and how its labels are read from cells. No torch here.
 
-The readers of files are csv_file.py and name_lists.py; both give a Dataset.
+The readers are read_data.py (files and folders of any format), hub_data.py and name_lists.py; all give a Dataset.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.errors import DataError
@@ -27,7 +27,9 @@ class Columns:
     joined in one cell); label_columns (multi-label, a 0/1 column a label). With none of them only the
     texts are read. labels fixes the names and their order; without it they are taken from the data,
     sorted. allow_unlabelled lets an empty cell mean "none of the labels" in a multi-label table with a
-    separator.
+    separator, or with lists of labels. drop_empty leaves out rows whose text is empty. positive_from is for a
+    label_column of numbers, such as ratings: a row is "positive" from that number up, else "negative"; two other
+    names in labels, the low one first, replace these.
     """
 
     text_column: str
@@ -36,6 +38,13 @@ class Columns:
     separator: str | None = None
     labels: tuple[str, ...] | None = None
     allow_unlabelled: bool = False
+    drop_empty: bool = False
+    positive_from: float | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the columns that are read, the text's first."""
+        return (self.text_column, *((self.label_column,) if self.label_column else self.label_columns))
 
     @property
     def labelled(self) -> bool:
@@ -50,13 +59,17 @@ class Columns:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with their labels: `targets[i]` holds the ids of text i's labels (exactly one if single-label)."""
+    """Texts with their labels: `targets[i]` holds the ids of text i's labels (exactly one if single-label).
+
+    dropped: rows that the reader left out, for an empty text; a subset keeps the number of the whole.
+    """
 
     texts: tuple[str, ...]
     targets: tuple[tuple[int, ...], ...]
     labels: tuple[str, ...]
     problem_type: str
     columns: Columns
+    dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -68,12 +81,8 @@ class Dataset:
 
     def subset(self, indices: Sequence[int]) -> Dataset:
         """Return the rows at `indices`, in that order."""
-        return Dataset(
-            tuple(self.texts[i] for i in indices),
-            tuple(self.targets[i] for i in indices),
-            self.labels,
-            self.problem_type,
-            self.columns,
+        return replace(
+            self, texts=tuple(self.texts[i] for i in indices), targets=tuple(self.targets[i] for i in indices)
         )
 
 
@@ -90,7 +99,7 @@ def rows_needed(test_share: float) -> int:
     return max(2, math.ceil(round(1 / smaller, 6)))  # 1 - 0.8 is a little less than 0.2
 
 
-def check_class_sizes(dataset: Dataset, test_share: float, path: Path, calibration_share: float = 0) -> list[str]:
+def check_class_sizes(dataset: Dataset, test_share: float, path: Path | str, calibration_share: float = 0) -> list[str]:
     """Return warnings about small classes; raises DataError where no split can be made.
 
     Multi-label classes that are too small only warn: their texts still serve the other labels.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.source import shown
+
 _SHOWN_FAULTS = 20
 
 
@@ -17,16 +19,16 @@ class TrainingError(Exception):
 
 
 class DataError(TrainingError):
-    """The data has faults; `faults` holds a line for each."""
+    """The data has faults; `faults` holds a line for each. `path` is its file or folder, or its address."""
 
-    def __init__(self, path: Path, faults: Sequence[str]) -> None:
-        shown = list(faults[:_SHOWN_FAULTS])
+    def __init__(self, path: Path | str, faults: Sequence[str]) -> None:
+        lines = list(faults[:_SHOWN_FAULTS])
         if len(faults) > _SHOWN_FAULTS:
-            shown.append(f"… and {len(faults) - _SHOWN_FAULTS} more")
+            lines.append(f"… and {len(faults) - _SHOWN_FAULTS} more")
         if len(faults) == 1:
-            message = f"{path}: {faults[0]}"
+            message = f"{shown(path)}: {faults[0]}"
         else:
-            message = f"{path}: {len(faults)} faults:\n  " + "\n  ".join(shown)
+            message = f"{shown(path)}: {len(faults)} faults:\n  " + "\n  ".join(lines)
         super().__init__(message)
         self.path = path
         self.faults = list(faults)

@@ -9,6 +9,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from training.data import SINGLE_LABEL, Dataset
+from training.duplicates import plain
 from training.errors import TrainingError
 
 
@@ -36,25 +37,21 @@ def stratified_split(
     return dataset.subset(np.sort(train).tolist()), dataset.subset(np.sort(test).tolist())
 
 
-def calibration_split(train: Dataset, held_out: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Return (training rows, calibration rows), of which the latter are `share` of the training rows and stratified.
+def further_split(train: Dataset, held_out: Dataset, share: float, seed: int, name: str) -> tuple[Dataset, Dataset]:
+    """Return (training rows, further rows), of which the latter are `share` of the training rows and stratified.
 
     A row whose text, whatever its case and blanks, is among the other training rows or the held-out ones too stays a
-    training row: what is fitted on it would be fitted on what the model has seen, or on what its figures are made of.
-    Raises TrainingError where no other is left.
+    training row: what is chosen or fitted on it would be by what the model has seen, or by what its figures are made
+    of. name: what the further rows are for. Raises TrainingError where no other is left.
     """
     numbered = replace(train, texts=tuple(map(str, range(len(train)))))
-    rest, chosen = stratified_split(numbered, share, seed, "calibration share, of what is not held out,")
-    seen = {_plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
-    alone = [int(i) for i in chosen.texts if _plain(train.texts[int(i)]) not in seen]
+    rest, chosen = stratified_split(numbered, share, seed, f"{name} share, of what is not held out,")
+    seen = {plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
+    alone = [int(i) for i in chosen.texts if plain(train.texts[int(i)]) not in seen]
     if not alone:
-        raise TrainingError("no row is left to calibrate on: each text is among the other rows too; give more data")
+        raise TrainingError(f"no row is left for {name}: each text is among the other rows too; give more data")
     others = sorted(set(range(len(train))) - set(alone))
     return train.subset(others), train.subset(alone)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
 
 
 def multi_hot(dataset: Dataset) -> np.ndarray:

@@ -1,0 +1,47 @@
+"""What data is called before it is opened: a Path, or a str for an address such as s3://bucket/file.csv.
+
+A Path would make one slash of an address's two. Nothing is opened here, and no error raised.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+_USER = re.compile("//[^/@]*@")
+_WEB = ("http://", "https://")
+
+
+def is_address(value: str) -> bool:
+    """Return whether `value` is an address and no path."""
+    return "://" in value
+
+
+def is_web(source: Path | str) -> bool:
+    """Return whether `source` is an address of the web, which may have a query behind its path."""
+    return isinstance(source, str) and source.lower().startswith(_WEB)
+
+
+def source_of(value: str) -> Path | str:
+    """Return what a user typed as a source: an address as it is, anything else as a path."""
+    return value if is_address(value) else Path(value)
+
+
+def shown(source: Path | str) -> str:
+    """Return `source` as it may be printed and kept: an address without user, password and query.
+
+    A signed address holds its signature in the query.
+    """
+    if isinstance(source, Path) or not is_address(source):
+        return str(source)
+    shown = _USER.sub("//", source, count=1)
+    return re.split("[?#]", shown, maxsplit=1)[0] if is_web(source) else shown
+
+
+def name_of(source: Path | str) -> str:
+    """Return the name of the file at `source`, without its folder."""
+    if isinstance(source, Path) or not is_address(source):
+        return Path(source).name
+    path = urlsplit(source).path if is_web(source) else source.split("://", 1)[1]
+    return PurePosixPath(path).name
