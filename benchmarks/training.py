@@ -2,8 +2,8 @@
 
 Ours: texts padded to the longest of their batch, texts of like length together, bf16 where the CPU has it. The
 default: every text padded to max_length, in random order, fp32. All else is the same, the seeds too; whole runs,
-from the rows to the written checkpoint, in one process, by turns; medians and ratios. The last line is JSON; the whole goes to
-benchmarks/results/training.json.
+from the rows to the written checkpoint, in one process, by turns; medians and ratios. The last line is JSON; the
+whole goes to benchmarks/results/training.json.
 
     python -m benchmarks.training --config recipes/conference.toml --data title_conference.csv --learning-rate 1e-4
 """

@@ -23,7 +23,8 @@ class Choices:
     """What a user may choose of an export.
 
     The scheme, what happens to long texts (None: what happened in training; window_overlap: tokens, None for a quarter
-    of what is read), whether fp32 stays; texts to measure int8 on, and how much it may change there; what is asked of the scores.
+    of what is read), whether fp32 stays; texts to measure int8 on, and how much it may change there; what is asked of
+    the scores.
     """
 
     scheme: str = INT8_TOKEN

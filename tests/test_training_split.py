@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset, rows_needed
 from training.errors import TrainingError
-from training.split import calibration_split, multi_hot, stratified_split
+from training.split import further_split, multi_hot, stratified_split
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -114,7 +114,7 @@ def test_a_multi_label_split_without_rows_in_one_part_is_refused() -> None:
 def test_the_calibration_rows_are_a_part_of_their_own(data: Dataset) -> None:
     """Training, held-out and calibration rows are three parts of the whole, the last one as large as asked."""
     train, held_out = stratified_split(data, 0.2, seed=1)
-    rest, calibration = calibration_split(train, held_out, 0.25, seed=1)
+    rest, calibration = further_split(train, held_out, 0.25, 1, "calibration")
     assert_whole(train, rest, calibration)
     assert abs(len(calibration) - 20) <= 2
     assert min(calibration.counts().values()) > 0
@@ -125,7 +125,7 @@ def test_a_text_that_is_elsewhere_too_is_not_calibrated_on() -> None:
     data = single([50, 50])
     twice = Dataset(tuple(f" {'Xx'[int(text) % 2]}{int(text) // 2}" for text in data.texts), *_but_texts(data))
     train, held_out = stratified_split(twice, 0.2, seed=1)
-    rest, calibration = calibration_split(train, held_out, 0.25, seed=1)
+    rest, calibration = further_split(train, held_out, 0.25, 1, "calibration")
     assert_whole(train, rest, calibration)
     assert 0 < len(calibration) < 20
     elsewhere = {text.lower() for text in (*rest.texts, *held_out.texts)}
@@ -137,10 +137,10 @@ def test_calibration_rows_that_cannot_be_had_are_refused() -> None:
     data = single([50, 50])
     few = Dataset(tuple(str(int(text) % 4) for text in data.texts), *_but_texts(data))
     with pytest.raises(TrainingError, match="no row is left to calibrate on: each text is among the other rows too"):
-        calibration_split(*stratified_split(few, 0.2, seed=1), 0.25, seed=1)
+        further_split(*stratified_split(few, 0.2, seed=1), 0.25, 1, "calibration")
     train, held_out = stratified_split(single([10, 10]), 0.45, seed=0)
     with pytest.raises(TrainingError, match="calibration share, of what is not held out, 0.9 leave one part without"):
-        calibration_split(train, held_out, 0.9, seed=0)
+        further_split(train, held_out, 0.9, 0, "calibration")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def measure(dataset: Dataset, answers: Answers, *, intervals: bool = True) -> di
     Of either kind: n rows; accuracy (multi-label: all labels of a row right, also as subset_accuracy); macro_f1, over
     all labels of the model, where one that no row carries counts as 0; labels: precision, recall and f1 of each with n
     (rows that carry it) and given (rows that were given it), 0 where there is nothing to divide by, and f1_interval.
-    Single-label: weighted_f1; balanced_macro_f1, with rows weighted so that the classes weigh the same; majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label:
+    Single-label: weighted_f1; balanced_macro_f1, with rows weighted so that the classes weigh the same;
+    majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label:
     micro_f1; hamming_loss; roc_auc, the mean over the roc_auc_labels labels that some rows carry and some do not, with
     each label's own in labels.
     intervals: [low, high] of 95 %: Wilson for accuracy, the percentile bootstrap over rows for the rest. Without

@@ -50,9 +50,9 @@ def enriched(
 ) -> tuple[Dataset, dict[str, int]]:
     """Return the training part with more rows of `label` behind its own, and how many of which origin.
 
-    First the names in `extra`, then the synonyms of those and of the label's names in `train`, in lower case. Held-out rows
-    are read only to be kept out: nothing is looked up for them, and no text comes in that is a near copy of one
-    (`near_copy`), of a name that `train` has already, or of a word that came before. wordnet: a folder with the
+    First the names in `extra`, then the synonyms of those and of the label's names in `train`, in lower case.
+    Held-out rows are read only to be kept out: nothing is looked up for them, and no text comes in that is a near copy
+    of one (`near_copy`), of a name that `train` has already, or of a word that came before. wordnet: a folder with the
     database, True for Debian's, False for no synonyms.
 
     The counts are of "names", "synonyms", "already_there" (a near copy is in the training part) and "held_out" (a
