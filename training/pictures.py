@@ -75,7 +75,11 @@ def draw_lengths(path: Path, lengths: Sequence[int], max_length: int) -> None:
     width = max(1, -(-longest // _BINS))  # whole tokens: no bin has more lengths in it than another
     figure, (axes,) = _figure(8, 4.4)
     axes.hist(
-        counts, bins=np.arange(0, longest + width + 1, width) + 0.5, color=_BLUE, edgecolor="white", linewidth=0.4
+        counts,
+        bins=(np.arange(0, longest + width + 1, width) + 0.5).tolist(),
+        color=_BLUE,
+        edgecolor="white",
+        linewidth=0.4,
     )
     # Where nothing is cut far off, the line would squeeze all bars to the left.
     if max_length <= 1.5 * longest:
@@ -88,7 +92,7 @@ def draw_lengths(path: Path, lengths: Sequence[int], max_length: int) -> None:
         fontsize=10,
     )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xlim(left=0)
     axes.grid(alpha=0.25, axis="y")
     axes.set_axisbelow(True)
