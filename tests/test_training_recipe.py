@@ -326,7 +326,8 @@ def test_a_resolved_recipe_reads_back(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     odd = flags(
         **TABLE, name="odd", labels=["b", 'a "q"'], class_weights={"b": 2, 'a "q"': 0.5}, freeze=2, head="mlp",
-        head_sizes=[3, 4], truncation="head_tail", early_stopping=2, validation_share=0.1, drop_empty=True, positive_from=4,
+        head_sizes=[3, 4], truncation="head_tail", early_stopping=2, validation_share=0.1, drop_empty=True,
+        positive_from=4,
     )  # fmt: skip
     for recipe in (odd, *(read_recipe(path) for path in RECIPES)):
         folder = tmp_path / "elsewhere"

@@ -27,7 +27,7 @@ from training.__main__ import main
 from training.base_model import EMBEDDED, base_model_path
 from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
 from training.errors import TrainingError
-from training.recipe import Recipe
+from training.recipe import Recipe, read_recipe
 
 # Sees to it that a run ends, in an error, at its first step towards torch.
 NO_TORCH = """
@@ -259,6 +259,40 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     assert done.stderr.endswith(f"wrote {runs['single'].folder}\n")
     assert "{'loss'" not in done.stderr
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["single", "joined", "flags"])
+def test_a_run_leaves_everything_that_says_how_good_it_is(runs: dict[str, Run], name: str) -> None:
+    """The folder has recipe, epochs, report, mistakes, three pictures and a card, and they say the same."""
+    run = runs[name]
+    record, report, epochs = (run.json(f"{file}.json") for file in ("training", "report", "epochs"))
+    assert record["held_out"] == {key: report[key] for key in record["held_out"]}
+    assert [entry["epoch"] for entry in epochs] == list(range(1, len(epochs) + 1))
+    assert len(epochs) == record["recipe"]["epochs"]
+    assert [entry["kept"] for entry in epochs] == [False] * (len(epochs) - 1) + [True]
+    last = epochs[-1]
+    assert last["macro_f1"] == pytest.approx(
+        report["macro_f1"]
+    )  # without validation rows the held-out ones are watched
+    assert epochs[0]["train_loss"] > last["train_loss"] > 0
+    for picture in ("confusion_matrix.png", "learning_curves.png", "token_lengths.png"):
+        assert (run.folder / picture).read_bytes().startswith(b"\x89PNG")
+    header, *mistakes = run.rows("misclassified.csv")
+    assert header[:2] == ["row", "text"]
+    assert len(mistakes) == round((1 - report["accuracy"]) * report["n"])
+    held_out = run.rows("held_out.csv")[1:]
+    assert all(held_out[int(row[0]) - 1][0] == row[1] for row in mistakes)
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\n")
+    assert f"{report['macro_f1']:.4f}" in card
+    assert str(run.folder) not in card
+    recipe = read_recipe(run.folder / "recipe.toml")
+    assert recipe.as_dict() == {**record["recipe"], "name": "recipe" if recipe.name == "recipe" else recipe.name} | {
+        key: value for key, value in recipe.as_dict().items() if key in ("name", "output", "file", "base_model")
+    }
+    assert record["seeds"] == [record["recipe"]["seed"]]
+    assert record["truncated_share"] == 0
 
 
 @pytest.mark.slow

@@ -80,7 +80,10 @@ def _with_head(stock: type[PreTrainedModel], head: str) -> type[PreTrainedModel]
     """Return a subclass of the architecture's classifier with the head of that type."""
     mixin = {MLP: _MlpHead, TOKEN: _TokenHead}[head]
     name = f"{stock.__name__}With{mixin.__name__.removeprefix('_')}"
-    return type(name, (mixin, stock), {"__module__": __name__, "__doc__": f"{stock.__name__} with another head."})
+    # The architecture's module: optimum-onnx 0.1.0 tells by it that this is a model of transformers.
+    return type(
+        name, (mixin, stock), {"__module__": stock.__module__, "__doc__": f"{stock.__name__} with another head."}
+    )
 
 
 class _Linear(nn.Linear):

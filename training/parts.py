@@ -168,7 +168,7 @@ def _added(recipe: Recipe, train: Dataset, seen: Dataset, notes: list[str], fact
             names = read_name_list(recipe.extra_names[label]) if label in recipe.extra_names else ()
             train, added = enriched(train, seen, label, names, wordnet)
             facts["added"][label] = added
-            notes.append(f"added to {label}: {added['nouns']} names, {added['synonyms']} synonyms")
+            notes.append(f"added to {label}: {added['names']} names, {added['synonyms']} synonyms")
     if recipe.rows_each:
         before = train.counts()
         train = balanced(train, recipe.seed, recipe.rows_each)
