@@ -22,7 +22,7 @@ LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    """The order is the same for the same seed and epoch, whatever random numbers were drawn before, and else another."""
+    """The order is the same for a seed and an epoch, whatever random numbers were drawn before, and else another."""
     first = Order(LENGTHS, 8, 5, grouped=True)
     torch.manual_seed(1)
     expected = list(first)
@@ -129,7 +129,8 @@ def test_a_run_stops_early_and_keeps_the_best_epoch(given: tuple[Path, Path], tm
     assert len(epochs) == best + 1 + 2
     assert [entry["kept"] for entry in epochs] == [i == best for i in range(len(epochs))]
     done = run_to_end(
-        sys.executable, "-m", "training.evaluate", str(tmp_path / "m"), "--data", str(tmp_path / "m" / "validation.csv"),
+        sys.executable, "-m", "training.evaluate", str(tmp_path / "m"),
+        "--data", str(tmp_path / "m" / "validation.csv"),
         "--output", str(tmp_path / "r"), OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
