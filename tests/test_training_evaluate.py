@@ -28,9 +28,10 @@ from tests.architectures import (
 )
 from tests.server import ROOT, environment, run_to_end
 from training.answers import answers_of
-from training.checkpoint_logits import checkpoint_logits, encode, load_model, token_lengths
+from training.checkpoint_logits import checkpoint_logits, load_model
 from training.csv_file import write_csv
 from training.data import Columns, Dataset
+from training.encode import encode, lengths_of
 from training.errors import TrainingError
 from training.evaluate import main
 
@@ -141,14 +142,19 @@ def test_the_logits_of_a_batch_are_those_of_each_text(tmp_path_factory: pytest.T
     np.testing.assert_allclose(found, torch_logits(folder, ALL_TEXTS), atol=2e-5)
 
 
-def test_lengths_are_of_whole_texts_and_what_is_read_is_cut(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Lengths count the whole text; what is encoded is at most max_length, and only the head's way is known."""
-    loaded = load_model(checkpoint(tmp_path_factory, "bert"))
-    (length,) = token_lengths(loaded.tokenizer, [LONG_TEXT])
+def test_lengths_are_of_whole_texts_and_what_is_read_is_cut(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Lengths count the whole text; what is read is at most max_length, cut as the checkpoint says it was trained."""
+    folder = checkpoint(tmp_path_factory, "bert")
+    loaded = load_model(folder)
+    (length,) = lengths_of(loaded.tokenizer, [LONG_TEXT])
     (read,) = encode(loaded.tokenizer, [LONG_TEXT], loaded.max_length, loaded.truncation)
     assert length > loaded.max_length == len(read["input_ids"]) == 64
-    with pytest.raises(TrainingError, match="truncation is 'middle', expected 'head'"):
-        encode(loaded.tokenizer, [LONG_TEXT], 64, "middle")
+    both = load_model(copy_of(folder, tmp_path / "both", inferer_truncation="head_tail"))
+    assert (loaded.truncation, both.truncation) == ("head", "head_tail")
+    with pytest.raises(TrainingError, match="inferer_truncation is 'middle' in config.json, expected head, tail or"):
+        load_model(copy_of(folder, tmp_path / "odd", inferer_truncation="middle"))
 
 
 def test_a_weight_that_is_missing_is_named(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

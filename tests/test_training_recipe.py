@@ -10,7 +10,8 @@ import pytest
 from tests.server import ROOT
 from training.__main__ import main
 from training.errors import TrainingError
-from training.recipe import Recipe, check_recipe, make_recipe, read_recipe
+from training.recipe import OPTIONS, Recipe, as_toml, make_recipe, read_recipe
+from training.recipe_checks import check_recipe
 
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 TABLE = {"file": "data.csv", "text_column": "text", "label_column": "label", "output": "out"}
@@ -40,8 +41,11 @@ def flags(**values: object) -> Recipe:
 
 
 def test_the_project_has_its_recipes() -> None:
-    """The demo's recipe and the conference recipe are in recipes/."""
-    assert {"query_type.toml", "conference.toml"} <= {path.name for path in RECIPES}
+    """Each system that the project reproduces has its recipe."""
+    assert {path.stem for path in RECIPES} == {
+        "query_type", "hate_speech", "conference", "toxic_comments", "go_emotions", "rotten_tomatoes",
+        "clothing_reviews",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -49,10 +53,10 @@ def test_every_recipe_of_the_project_is_read(path: Path, monkeypatch: pytest.Mon
     """Every recipe in recipes/ is complete, but for a CSV to be given, and its files are there from any folder."""
     monkeypatch.chdir(tmp_path)
     recipe = read_recipe(path)
-    if not recipe.lists and recipe.file is None:
+    if not recipe.lists and not recipe.dataset:
         recipe = make_recipe(recipe, {"file": "given.csv"}, Path(), "command line")
     assert check_recipe(recipe).name == path.stem
-    assert all(file.is_file() for file in recipe.lists.values())
+    assert all(file.is_file() for file in (*recipe.lists.values(), *recipe.extra_names.values()))
 
 
 def test_every_option_is_read_from_its_section(tmp_path: Path) -> None:
@@ -160,9 +164,13 @@ def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture
     ("content", "message"),
     [
         ("[training]\nepoch = 1\n", "unknown key in [training] 'epoch'; did you mean 'epochs'?"),
-        ("[model]\nepochs = 1\n", "unknown key in [model] 'epochs'; known: base_model, max_length"),
+        (
+            "[model]\nepochs = 1\n",
+            "unknown key in [model] 'epochs'; known: base_model, max_length, truncation, head, head_sizes, "
+            "head_embedding, head_layers, head_dropout, freeze, threshold",
+        ),
         ("[trainig]\nepochs = 1\n", "unknown section 'trainig'; did you mean 'training'?"),
-        ("[xyz]\n", "unknown section 'xyz'; known: data, model, training"),
+        ("[xyz]\n", "unknown section 'xyz'; known: data, raw_names, model, training"),
         ("ouput = 'a'\n", "unknown key 'ouput'; did you mean 'output'?"),
         ("epochs = 1\n", "unknown key 'epochs'; known: name, output"),
         ("data = 3\n", "unknown key 'data'; known: name, output"),
@@ -215,8 +223,8 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("left_out", "message"),
     [
-        ("file", "--data is missing: the CSV to train on"),
-        ("text_column", "--text-column is missing: the CSV's column with the texts"),
+        ("file", "--data is missing: the file or folder to train on"),
+        ("text_column", "--text-column is missing: the column with the texts"),
         ("label_column", "give either --label-column, or --label-columns for one 0/1 column a label"),
         ("output", "--output is missing: the folder to write the checkpoint to"),
     ],
@@ -244,7 +252,10 @@ def test_a_missing_flag_is_named(left_out: str, message: str) -> None:
         ),
         ({"labels": ["a", "b", "a"]}, "labels name one twice: a, b, a"),
         ({"allow_unlabelled": True}, "--allow-unlabelled is for multi-label data with --label-separator"),
-        ({"lists": {"a": "a.txt", "b": "b.txt"}}, "the recipe has lists of names; --data cannot be given too"),
+        (
+            {"lists": {"a": "a.txt", "b": "b.txt"}},
+            "the recipe has lists of names; --data cannot be given too, unless it is a folder of the raw files",
+        ),
         ({"file": None, "lists": {"a": "a.txt"}}, "[data.lists] needs at least two labels"),
     ],
 )
@@ -283,7 +294,7 @@ def test_the_resolved_recipe_is_plain_data() -> None:
     recorded = flags(**TABLE, labels=["a", "b"]).as_dict()
     assert recorded["file"] == "data.csv"
     assert recorded["output"] == "out"
-    assert recorded["labels"] == ("a", "b")
+    assert recorded["labels"] == ["a", "b"]
     assert recorded["seed"] == 0
     assert set(recorded) == set(Recipe.__dataclass_fields__)
 
@@ -308,3 +319,110 @@ def test_a_calibration_share_that_leaves_no_room_is_refused(share: float) -> Non
     assert check_recipe(recipe).calibration_share == 0
     with pytest.raises(TrainingError, match=f"calibration_share is {share:g}, expected 0, or 0.01 to 0.75 beside"):
         check_recipe(replace(recipe, calibration_share=share))
+
+
+def test_a_resolved_recipe_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written of a recipe reads back as the same recipe from any folder, whatever its options are."""
+    monkeypatch.chdir(tmp_path)
+    odd = flags(
+        **TABLE, name="odd", labels=["b", 'a "q"'], class_weights={"b": 2, 'a "q"': 0.5}, freeze=2, head="mlp",
+        head_sizes=[3, 4], truncation="head_tail", early_stopping=2, validation_share=0.1, drop_empty=True, positive_from=4,
+    )  # fmt: skip
+    for recipe in (odd, *(read_recipe(path) for path in RECIPES)):
+        folder = tmp_path / "elsewhere"
+        folder.mkdir(exist_ok=True)
+        again = read_recipe(written(folder, as_toml(recipe)))
+        for name in OPTIONS:
+            before, after = getattr(recipe, name), getattr(again, name)
+            if isinstance(before, Path):
+                before = before.absolute()
+            if isinstance(before, dict):
+                before = {key: one.absolute() if isinstance(one, Path) else one for key, one in before.items()}
+            assert after == before, name
+
+
+def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each option but tables, the name and two for comparisons can be given as a flag, and -h shows it."""
+    with pytest.raises(SystemExit):
+        main(["-h"])
+    shown = capsys.readouterr().out
+    without = {name for name, one in OPTIONS.items() if one.metavar is None}
+    assert without == {"name", "lists", "extra_names", "group_by_length", "pad_to_max_length"}
+    for name, one in OPTIONS.items():
+        assert (one.flag or "--" + name.replace("_", "-")) in shown or name in without
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"freeze": "encoder", "head_first_epochs": 1}, "head_first_epochs leads on to training all weights, freeze"),
+        ({"head_first_epochs": 3}, "head_first_epochs is 3, expected fewer than epochs (3)"),
+        ({"head_sizes": [10]}, 'head_sizes is for head "mlp"; head is "stock"'),
+        ({"head_layers": 2, "head": "mlp"}, 'head_layers is for head "token"; head is "mlp"'),
+        ({"early_stopping": 1}, "early_stopping chooses an epoch by rows that are not held out: give validation_share"),
+        ({"keep_best": True}, "keep_best chooses an epoch by rows that are not held out: give validation_share"),
+        ({"validation_share": 0.1}, "validation_share is 0.1, but nothing is chosen by those rows"),
+        ({"validation_share": 0.8, "keep_best": True}, "validation_share is 0.8, expected 0, or 0.01 to 0.75 beside"),
+        (
+            {"validation_share": 0.4, "keep_best": True, "calibration_share": 0.4},
+            "test_share, validation_share and calibration_share are 1 together, expected at most 0.95",
+        ),
+        ({"threshold": 0.3}, "threshold is for multi-label; one label a text is the best one"),
+        ({"pos_weight": "balanced"}, "pos_weight is for multi-label; one label a text has class_weights"),
+        ({"label_separator": "|", "class_weights": "balanced"}, "class_weights is for one label a text"),
+        ({"label_separator": "|", "threshold": "best"}, 'threshold "best" is chosen on rows that are not held out'),
+        ({"positive_from": 4, "label_separator": "|"}, "--positive-from makes two labels of one number"),
+        ({"positive_from": 4, "labels": ["a", "b", "c"]}, "--positive-from makes two labels; labels name 3"),
+        ({"file": None, "dataset": "x", "test_file": "t.csv"}, "--test-data goes with --data"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(given: dict[str, object], message: str) -> None:
+    """Options of which one makes no sense beside another are refused, with both named."""
+    values = {name: value for name, value in {**TABLE, **given}.items() if value is not None}
+    with pytest.raises(TrainingError) as caught:
+        check_recipe(flags(**values))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("freeze", "all", "freeze is 'all', expected a whole number or 'encoder'"),
+        ("threshold", "good", "threshold is 'good', expected a number or 'best'"),
+        ("head", "big", "head is 'big', expected 'stock' or 'mlp' or 'token'"),
+        ("head_sizes", [0], "head_sizes is [0], expected a list of whole numbers from 1 to 65536"),
+        (
+            "class_weights",
+            {"a": 0},
+            "class_weights is {'a': 0}, expected 'balanced' or a table of label = number above 0",
+        ),
+        ("class_weights", "even", "class_weights is 'even', expected 'balanced' or a table of label = number above 0"),
+        ("precision", "fp16", "precision is 'fp16', expected 'auto' or 'fp32' or 'bf16'"),
+    ],
+)
+def test_a_word_that_is_not_allowed_is_named(name: str, value: object, message: str) -> None:
+    """An option that takes words names those that it takes."""
+    with pytest.raises(TrainingError) as caught:
+        flags(**{name: value})
+    assert str(caught.value) == f"command line: {message}"
+
+
+def test_weights_in_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--class-weights takes "balanced", or label=weight with commas between; anything else ends with 2."""
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\n" + "x,a\ny,b\n" * 5)
+    given = ["--data", str(path), "--text-column", "text", "--label-column", "label", "--output", str(tmp_path / "o")]
+    with pytest.raises(SystemExit) as caught:
+        main([*given, "--class-weights", "a=much"])
+    assert caught.value.code == 2
+    assert "argument --class-weights: invalid weights value: 'a=much'" in capsys.readouterr().err
+    assert main([*given, "--class-weights", "a=1,b=2", "--threshold", "0.3"]) == 2
+    assert "threshold is for multi-label" in capsys.readouterr().err
+
+
+def test_addresses_are_kept_without_their_keys() -> None:
+    """An address stays one, with both slashes; what is recorded of it has no user, password or query."""
+    recipe = flags(**{**TABLE, "file": "https://me:pw@host/d.csv?sig=secret"})
+    assert recipe.file == "https://me:pw@host/d.csv?sig=secret"
+    assert recipe.as_dict()["file"] == "https://host/d.csv"
+    assert "secret" not in as_toml(recipe)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.fruit import command, parts_of, write_base, write_table
 from tests.server import ROOT, environment, run_to_end
 from training import base_model
 from training.__main__ import main
@@ -28,10 +29,6 @@ from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
 from training.errors import TrainingError
 from training.recipe import Recipe
 
-COLOURS, FRUITS = ("red", "green", "blue"), ("apple", "pear")
-FILLERS = tuple(f"word{i}" for i in range(45))
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-FLAGS = ("--epochs", "6", "--batch-size", "8", "--learning-rate", "0.003", "--test-share", "0.3", "--max-length", "24")
 # Sees to it that a run ends, in an error, at its first step towards torch.
 NO_TORCH = """
 import sys
@@ -75,67 +72,14 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of one layer with random weights; its tokenizer.json pads and truncates to 7, as some published do."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    words = (*SPECIAL, *COLOURS, *FRUITS, *FILLERS)
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-    )
-    fast.backend_tokenizer.enable_padding(length=7)
-    fast.backend_tokenizer.enable_truncation(7)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        initializer_range=0.1,  # so that it learns in a few steps
-    )
-    folder = tmp_path_factory.mktemp("base")
-    BertModel(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
-
-
-def rows(count: int) -> list[tuple[str, str | None, list[str]]]:
-    """Return (text, its colour, its fruits); the lengths differ widely, and red is as common as the others together."""
-    rng = np.random.default_rng(5)
-    made = []
-    for _ in range(count):
-        colour = str(rng.choice(COLOURS, p=(0.5, 0.3, 0.2)))
-        fruits = [fruit for fruit, share in zip(FRUITS, (0.5, 0.3), strict=True) if rng.random() < share]
-        words = [colour, *fruits, *rng.choice(FILLERS, rng.integers(1, 18))]
-        rng.shuffle(words)
-        made.append((" ".join(map(str, words)), colour, fruits))
-    return made
+    """A BERT of one layer with random weights."""
+    return write_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CSV of 160 texts with the same labels in three forms."""
-    path = tmp_path_factory.mktemp("data") / "fruit.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "text", "colour", "fruits", *FRUITS])
-        for i, (text, colour, fruits) in enumerate(rows(160)):
-            writer.writerow([i, text, colour, "|".join(fruits), *(int(fruit in fruits) for fruit in FRUITS)])
-    return path
-
-
-def command(table: Path, base: Path | str, folder: Path, *flags: str) -> list[str]:
-    """Return the arguments of a run."""
-    given = ["--data", str(table), "--text-column", "text", "--base-model", str(base), "--output", str(folder)]
-    return [*given, *FLAGS, *flags]
+    return write_table(tmp_path_factory.mktemp("data") / "fruit.csv")
 
 
 @pytest.fixture(scope="module")
@@ -328,8 +272,10 @@ def test_the_same_seed_gives_the_same_checkpoint(runs: dict[str, Run]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_nothing(base: Path, table: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """A run stopped in training ends with 130 and one line; what was there stays, and nothing is left beside it."""
+def test_an_interrupted_run_leaves_what_was_done(
+    base: Path, table: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A run stopped in training ends with 130 and one line; the old checkpoint stays, beside it what goes on from."""
     parent, scratch, log = tmp_path / "out", tmp_path / "scratch", tmp_path / "log"
     scratch.mkdir()
     (parent / "model").mkdir(parents=True)
@@ -346,23 +292,26 @@ def test_an_interrupted_run_leaves_nothing(base: Path, table: Path, tmp_path: Pa
     try:
         deadline = time.monotonic() + 60
         while (
-            not re.search(r"\| [1-9]\d*/\d+ \[", log.read_text())
+            not list(parent.glob("model.unfinished/*/complete.json"))
             and time.monotonic() < deadline
             and process.poll() is None
         ):
             time.sleep(0.05)
-        assert len(list(parent.iterdir())) == 2, log.read_text()  # the old, and what is being written
         process.send_signal(number)
         assert process.wait(30) == 130, log.read_text()
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    assert [path.name for path in parent.iterdir()] == ["model"]
+    assert sorted(path.name for path in parent.iterdir()) == ["model", "model.unfinished"]
+    assert len(list((parent / "model.unfinished").glob("checkpoint-*/complete.json"))) == 1
     assert [path.name for path in (parent / "model").iterdir()] == ["config.json"]
     assert (parent / "model" / "config.json").read_text() == "old"
     assert not list(scratch.glob("tmp*"))
-    assert log.read_text().endswith("\ntraining: interrupted; nothing was written\n")
+    assert log.read_text().endswith(
+        f"\ntraining: interrupted; what was done is in {parent / 'model.unfinished'}; "
+        "the same command goes on from there\n"
+    )
     assert "Traceback" not in log.read_text()
 
 
@@ -434,7 +383,7 @@ def test_a_base_model_that_cannot_be_loaded_is_named(
     columns = Columns("text", "label")
     data = Dataset(("a", "b") * 5, ((0,), (1,)) * 5, ("x", "y"), SINGLE_LABEL, columns)
     with pytest.raises(TrainingError) as caught:
-        finetune(Recipe(output=tmp_path / "out", base_model=source), data)
+        finetune(Recipe(output=tmp_path / "out", base_model=source), parts_of(data))
     message = str(caught.value)
     assert message.startswith(f"base model {source}: ")
     assert "\n" not in message
@@ -442,7 +391,7 @@ def test_a_base_model_that_cannot_be_loaded_is_named(
         assert "32 weights are missing, the first is bert.encoder.layer." in message
     else:
         assert "cannot be loaded: " in message
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_an_existing_checkpoint_is_refused_and_untouched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -496,13 +445,14 @@ def test_faults_are_found_before_torch(tmp_path: Path, content: bytes, flags: tu
 def test_a_small_class_of_a_multi_label_run_warns_and_goes_on(tmp_path: Path) -> None:
     """A multi-label class that is too small gives a warning, and the run goes on to torch."""
     path = tmp_path / "data.csv"
-    path.write_text("text,label\n" + "a,x\n" * 9 + "b,x|y\n")
+    path.write_text("text,label\n" + "".join(f"a{i},x\n" for i in range(9)) + "b,x|y\n")
     flags = ("--label-column", "label", "--label-separator", "|")
     done = run_to_end(sys.executable, "-c", NO_TORCH, *command(path, "base", tmp_path / "model", *flags))
     assert done.stderr.startswith(
         "warning: label 'y' has 1 row; a split with test share 0.3 needs 4; its figures will mean little\n"
-        f"10 texts from {path}: x 10, y 1\n"
+        f"10 texts from {path}\n"
     )
+    assert re.search(r"\n  x +\d+ +\d+\n  y +\d+ +\d+\n", done.stderr)
     assert "ImportError: torch was imported" in done.stderr
 
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from training.answers import DEFAULT_THRESHOLD, Answers, answers_of
 from training.bundle_answers import bundle_answers
-from training.csv_file import read_csv
 from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
 from training.encode import lengths_of
 from training.errors import DataError, TrainingError
@@ -25,7 +24,9 @@ from training.metrics import as_table, measure
 from training.model_folder import CONFIG, ModelFolder, read_model_folder
 from training.output import OutputError, check_target, fresh_folder, interrupt_on_signals
 from training.pictures import draw_lengths
+from training.read_data import read_dataset
 from training.report import REPORT, write_report
+from training.source import name_of, source_of
 
 LENGTHS = "token_lengths.png"
 
@@ -36,17 +37,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure a model on labelled texts: accuracy, F1 and more, with intervals and baselines.",
     )
     parser.add_argument("model", metavar="CHECKPOINT_OR_BUNDLE", help="a folder that training or export wrote")
-    parser.add_argument("--data", metavar="FILE.csv", required=True, help="labelled texts, UTF-8, with a header")
+    parser.add_argument("--data", metavar="FILE", required=True, help="labelled texts, in any form that training reads")
     columns = parser.add_argument_group("columns (default: those that the checkpoint was trained on; text and label)")
     columns.add_argument("--text-column", metavar="NAME")
     columns.add_argument("--label-column", metavar="NAME", help="one label a row; with a separator, several")
     columns.add_argument("--label-separator", metavar="CHAR", help='multi-label: what joins labels, such as "|"')
     columns.add_argument("--label-columns", metavar="A,B,…", help="multi-label: 0/1 columns, called as the labels")
     columns.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
+    columns.add_argument("--positive-from", type=float, metavar="N", help="labels are numbers: the second from N up")
+    columns.add_argument("--drop-empty", action="store_true", help="leave out rows without text, and count them")
     parser.add_argument(
         "--threshold",
         type=float,
-        help=f"multi-label: one for every label (default: the bundle's own; {DEFAULT_THRESHOLD} for a checkpoint)",
+        help=f"multi-label: one for every label (default: the model's own, else {DEFAULT_THRESHOLD})",
     )
     parser.add_argument("--output", metavar="FOLDER", help=f"write {REPORT}, pictures and the mistakes into it")
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
@@ -83,7 +86,7 @@ def columns_of(args: argparse.Namespace, model: ModelFolder) -> Columns:
         label_columns = ()
     text_column = args.text_column or recipe.get("text_column") or "text"
     if label_columns:
-        columns = Columns(text_column, label_columns=label_columns)
+        columns = Columns(text_column, label_columns=label_columns, drop_empty=args.drop_empty)
     else:
         separator = args.label_separator or recipe.get("label_separator")
         columns = Columns(
@@ -92,7 +95,11 @@ def columns_of(args: argparse.Namespace, model: ModelFolder) -> Columns:
             separator=separator,
             labels=model.labels,
             allow_unlabelled=args.allow_unlabelled or bool(separator and recipe.get("allow_unlabelled")),
+            drop_empty=args.drop_empty,
+            positive_from=args.positive_from,
         )
+    if args.positive_from is not None and columns.problem_type != SINGLE_LABEL:
+        raise TrainingError("--positive-from makes two labels of one number; it goes with --label-column alone")
     if columns.allow_unlabelled and not columns.separator:
         raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
     if model.problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
@@ -107,7 +114,7 @@ def columns_of(args: argparse.Namespace, model: ModelFolder) -> Columns:
     return columns
 
 
-def in_model_order(path: Path, dataset: Dataset, labels: Sequence[str]) -> Dataset:
+def in_model_order(path: Path | str, dataset: Dataset, labels: Sequence[str]) -> Dataset:
     """Return `dataset` with its targets as ids of the model's `labels`; raises DataError where its own are others."""
     faults = []
     for name in dataset.labels:
@@ -124,7 +131,7 @@ def in_model_order(path: Path, dataset: Dataset, labels: Sequence[str]) -> Datas
 
 
 def _answer(
-    model: ModelFolder, dataset: Dataset, path: Path, threshold: float | None
+    model: ModelFolder, dataset: Dataset, path: Path | str, threshold: float | None
 ) -> tuple[Answers, dict[str, Any], tuple[list[int], int] | None]:
     """Return the answers, facts for the report, and of a checkpoint the lengths in tokens with its max_length."""
     multi = dataset.problem_type == MULTI_LABEL
@@ -143,7 +150,7 @@ def _answer(
             f"{model.path}: gives {logits.shape[1]} logits, id2label names {len(dataset.labels)} labels"
         )
     lengths = lengths_of(loaded.tokenizer, dataset.texts)
-    cut = DEFAULT_THRESHOLD if threshold is None else threshold
+    cut = next(one for one in (threshold, model.threshold, DEFAULT_THRESHOLD) if one is not None)
     facts = {
         "truncated": sum(length > loaded.max_length for length in lengths),
         "max_length": loaded.max_length,
@@ -163,17 +170,17 @@ def evaluate(args: argparse.Namespace) -> None:
         if (target / CONFIG).exists():  # which may have a report in it: it must not be replaced by one
             raise TrainingError(f"--output {target}: has a {CONFIG}, as a model has; choose another")
         check_target(target, REPORT, overwrite=args.overwrite)
-    path = Path(args.data)
+    path = source_of(args.data)
     columns = columns_of(args, model)
     if model.problem_type is None:
         sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
-    dataset = in_model_order(path, read_csv(path, columns), model.labels)
+    dataset = in_model_order(path, read_dataset(path, columns), model.labels)
     answers, facts, lengths = _answer(model, dataset, path, args.threshold)
     if target is None:
         metrics = measure(dataset, answers)
     else:
         kind = "bundle" if model.is_bundle else "checkpoint"
-        source = {"file": path.name, "rows": len(dataset), "text_column": columns.text_column}
+        source = {"file": name_of(path), "rows": len(dataset), "text_column": columns.text_column}
         source["labels_from"] = list(columns.label_columns) or columns.label_column
         with fresh_folder(target) as folder:
             metrics = write_report(
@@ -182,6 +189,8 @@ def evaluate(args: argparse.Namespace) -> None:
             if lengths is not None:
                 draw_lengths(folder / LENGTHS, *lengths)
     sys.stdout.write(f"{as_table(metrics)}\n")
+    if dataset.dropped:
+        sys.stdout.write(f"  {dataset.dropped} rows without text were left out\n")
     for name, what in (("truncated", "were cut: only a part was read"), ("abstained", "the bundle would not answer")):
         if facts.get(name):
             sys.stdout.write(f"  {facts[name]} of {len(dataset)} texts {what}\n")

@@ -173,6 +173,7 @@ def _train(
     if recipe.keep_best and best is not None and best.since:
         processes.wait_for_all()  # for the file, which the first process writes
         model.load_state_dict(load_file(run.best(best.step)))
+    trainer.compute_metrics = None  # that is for the rows watched
     logits = _logits(trainer, reader, parts.held_out)
     if not np.isfinite(logits).all():
         raise TrainingError(

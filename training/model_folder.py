@@ -18,13 +18,17 @@ _RECORD = "training.json"
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a folder says of its model. problem_type: None where it does not say. recipe: of training, or empty."""
+    """What a folder says of its model. problem_type: None where it does not say. recipe: of training, or empty.
+
+    threshold: of a multi-label checkpoint, for all labels, where training chose one.
+    """
 
     path: Path
     is_bundle: bool
     labels: tuple[str, ...]
     problem_type: str | None
     recipe: Mapping[str, Any]
+    threshold: float | None = None
 
     @property
     def name(self) -> str:
@@ -52,7 +56,10 @@ def read_model_folder(path: Path) -> ModelFolder:
         raise TrainingError(
             f"{path / CONFIG}: problem_type is {problem_type!r}, expected {SINGLE_LABEL} or {MULTI_LABEL}"
         )
-    return ModelFolder(path, is_bundle, _labels(path / CONFIG, config), problem_type, recipe)
+    threshold = config.get("inferer_threshold")
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+        raise TrainingError(f"{path / CONFIG}: inferer_threshold is {threshold!r}, expected a number")
+    return ModelFolder(path, is_bundle, _labels(path / CONFIG, config), problem_type, recipe, threshold)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from training.address import is_address
 from training.errors import TrainingError
+from training.source import is_address
 
 BALANCED = "balanced"
 

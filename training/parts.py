@@ -20,6 +20,7 @@ from training.name_lists import read_name_list, read_name_lists
 from training.raw_names import read_raw_names
 from training.read_data import read_dataset, splits_of
 from training.recipe import Recipe
+from training.source import shown
 from training.split import further_split, stratified_split
 from training.synonyms import enriched
 
@@ -108,7 +109,7 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str, list[str], dict
         first, second = splits
     train = read_dataset(first, _checked(columns, first))
     test = None if second is None else read_dataset(second, _as(train, _checked(columns, second)))
-    return train, test, str(recipe.file), [], {}
+    return train, test, shown(recipe.file), [], {}
 
 
 def _checked(columns: Columns, source: Path | str) -> Columns:

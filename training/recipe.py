@@ -15,6 +15,7 @@ from training.base_model import EMBEDDED
 from training.data import Columns
 from training.errors import TrainingError
 from training.options import converted, option, options_of
+from training.source import is_address, shown
 
 STOCK, MLP, TOKEN = "stock", "mlp", "token"
 HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
@@ -257,6 +258,10 @@ def _absolute(value: Any) -> Any:
 def _json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _json(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, str) and is_address(value):
+        return shown(value)  # what may be kept of it: not who asks, nor with which key
     return str(value) if isinstance(value, Path) else value
 
 

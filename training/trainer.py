@@ -129,7 +129,9 @@ class Between(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Save now and then within an epoch; with several processes only between epochs, when they are in step."""
         passed = time.monotonic() - self.saved
-        if args.world_size == 1 and passed >= self.recipe.save_minutes * 60:
+        # An epoch's last step is saved once it is evaluated: what goes on from there must not miss that.
+        amid = abs(state.epoch - round(state.epoch)) > 1e-9
+        if args.world_size == 1 and amid and passed >= self.recipe.save_minutes * 60:
             control.should_save = state.global_step < state.max_steps
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
