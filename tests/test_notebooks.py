@@ -238,6 +238,7 @@ def test_query_type_cleans_adds_and_balances_the_raw_files(base: Path, raw: Path
     assert added is not None
     assert int(added[1]) > 100
     assert int(added[2]) >= 1
+    assert "added to retailer: " in run.text("parts")
     for label, held_out in (("retailer", 2), ("brand", 6), ("category", 3)):
         assert re.search(rf"{label} +12 +{held_out}\b", run.shown("parts"))
     balanced_figures_are_those_of_the_report(run)
