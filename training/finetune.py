@@ -23,10 +23,10 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProgressCallback,
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from training import processes
 from training.answers import Answers, answers_of
@@ -161,7 +161,7 @@ def _train(
     )
     metric = "macro_f1" if single else "micro_f1"
     bar = Bar()
-    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # in a notebook another than on a terminal
     trainer.add_callback(bar)
     trainer.add_callback(Between(recipe, model, order, run, metric))
     try:
@@ -246,7 +246,7 @@ def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
     several = processes.count()
     if recipe.batch_size % several:
         raise TrainingError(f"batch_size is {recipe.batch_size}, expected a multiple of the {several} processes")
-    batch = recipe.batch_size // several
+    batch, bf16 = recipe.batch_size // several, uses_bf16(recipe.precision)
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
@@ -258,7 +258,8 @@ def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         warmup_ratio=recipe.warmup_ratio,
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
-        bf16=uses_bf16(recipe.precision),
+        bf16=bf16,
+        use_cpu=bf16 and not torch.cuda.is_available(),  # else the Trainer asks for a GPU
         label_names=["labels"],
         logging_steps=10,
         save_strategy="no",  # Between says when to log, evaluate and save

@@ -47,6 +47,9 @@ def _check_source(recipe: Recipe) -> None:
         if len(recipe.lists) < 2:
             raise TrainingError("[data.lists] needs at least two labels")
         return
+    for name in ("extra_names", "rows_each", "wordnet"):
+        if getattr(recipe, name):
+            raise TrainingError(f"{name} is for the raw files of query_type; this recipe has no lists of names")
     if recipe.file is None and recipe.dataset is None:
         raise TrainingError("--data is missing: the file or folder to train on")
     if recipe.test_file is not None and recipe.file is None:
