@@ -87,7 +87,7 @@ def test_the_token_head_s_layers_have_the_sizes(
 
 
 def test_the_token_head_computes_what_it_says(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The token head's logits are those of embedding, GELU, maximum over the text's tokens, layer, GELU, linear."""
+    """The token head's logits are those of embedding, GELU, mean over the text's tokens, layer, GELU, linear."""
     folder = checkpoint(tmp_path_factory, "bert")
     model = with_head(folder, token_head(20, 1, 0.5))
     for text in TEXTS:
@@ -96,7 +96,7 @@ def test_the_token_head_computes_what_it_says(tmp_path_factory: pytest.TempPathF
             hidden = model.bert(**batch).last_hidden_state[0]
             tokens = torch.nn.functional.gelu(hidden @ model.token_embedding.weight.T + model.token_embedding.bias)
             layer = model.head_layers[0]
-            pooled = torch.nn.functional.gelu(tokens.max(dim=0).values @ layer.weight.T + layer.bias)
+            pooled = torch.nn.functional.gelu(tokens.mean(dim=0) @ layer.weight.T + layer.bias)
             expected = pooled @ model.classifier.weight.T + model.classifier.bias
             torch.testing.assert_close(model(**batch).logits[0], expected)
 

@@ -37,8 +37,8 @@ def mlp_head(hidden_sizes: tuple[int, ...], dropout: float) -> dict[str, Any]:
 def token_head(embedding: int, layers: int, dropout: float) -> dict[str, Any]:
     """Return the config's field for a head on token embeddings: no pooling layer in the encoder.
 
-    Each token's last hidden state goes to `embedding` numbers; the largest of each over the text's tokens goes through
-    `layers` layers of that width and a linear layer to the logits.
+    Each token's last hidden state goes to `embedding` numbers; their mean over the text's tokens goes through `layers`
+    layers of that width and a linear layer to the logits.
     """
     return {"type": TOKEN, "embedding": embedding, "layers": layers, "dropout": dropout}
 
@@ -122,10 +122,7 @@ class _MlpHead(_Head):
 
 
 class _TokenHead(_Head):
-    """A narrow embedding of each token, the largest over the text, layers, logits. The encoder's pooler is left out.
-
-    The maximum and not the mean: it is the same bits whatever padding a batch brings.
-    """
+    """A narrow embedding of each token, the mean over the text, layers, logits. The encoder's pooler is left out."""
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
@@ -153,10 +150,11 @@ class _TokenHead(_Head):
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, **others}
         hidden = self.base_model(**{name: value for name, value in given.items() if value is not None})[0]
         tokens = nn.functional.gelu(self.token_embedding(self.dropout(hidden)))
-        if attention_mask is not None:
-            least = torch.finfo(tokens.dtype).min
-            tokens = tokens.masked_fill(attention_mask.unsqueeze(-1) == 0, least)
-        pooled = tokens.amax(dim=1)
+        if attention_mask is None:
+            attention_mask = torch.ones(tokens.shape[:2], device=tokens.device)
+        own = attention_mask.unsqueeze(-1).to(tokens.dtype)
+        # A running sum adds in order, so that the zeros of padding change no bit; a plain sum adds in a tree.
+        pooled = (tokens * own).cumsum(dim=1)[:, -1] / own.sum(dim=1)
         for layer in self.head_layers:
             pooled = nn.functional.gelu(layer(self.dropout(pooled)))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
