@@ -24,6 +24,8 @@ IMAGE ?= inferer$(if $(filter-out inference,$(TARGET)),-$(TARGET))
 BENCH_DATA ?= demo=checkpoints/query_type:checkpoints/query_type/held_out.csv
 # A bundle and labelled texts that it was not trained on, for the benchmarks of long texts and of explanations.
 BENCH_TEXTS ?= --bundle models/query_type --data checkpoints/query_type/held_out.csv
+# The titles of recipes/conference.toml, for the benchmark of training; without them it is left out.
+BENCH_TITLES ?=
 BASE_IMAGE ?= python:3.11-slim
 # Where to find torch's CPU build; see the README. Empty: what the package index gives.
 TORCH_INDEX ?=
@@ -85,6 +87,7 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.service --bundle $(DEMO) --checkpoint checkpoints/query_type
 	$(PY) -m benchmarks.long_texts $(BENCH_TEXTS)
 	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
+	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
 
 image:  ## build the serving image with docker or podman, or TARGET=training
 	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \

@@ -239,7 +239,15 @@ def test_the_record_has_the_recipe_and_the_versions(runs: dict[str, Run], table:
     assert record["recipe"]["file"] == str(table)
     assert record["recipe"]["labels"] == ["red", "green", "blue"]
     assert (record["recipe"]["epochs"], record["recipe"]["seed"]) == (6.0, 0)
-    assert set(record["versions"]) == {"python", "torch", "transformers", "numpy"}
+    assert set(record["versions"]) == {
+        "python",
+        "torch",
+        "transformers",
+        "accelerate",
+        "tokenizers",
+        "scikit-learn",
+        "numpy",
+    }
 
 
 @pytest.mark.slow
@@ -257,6 +265,9 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     figures = runs["single"].json("training.json")["held_out"]
     assert re.search(rf"accuracy +{figures['accuracy']:.4f} .*\n  macro-F1 +{figures['macro_f1']:.4f} ", done.stderr)
     assert done.stderr.endswith(f"wrote {runs['single'].folder}\n")
+    epochs = re.findall(r"epoch (\d): loss \d\.\d+, accuracy (\d\.\d+), macro-F1 \d\.\d+\n", done.stderr)
+    assert [number for number, _ in epochs] == ["1", "2", "3", "4", "5", "6"]
+    assert epochs[-1][1] == f"{figures['accuracy']:.4f}"
     assert "{'loss'" not in done.stderr
     assert "Warning" not in done.stderr
 

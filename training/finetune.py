@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -286,5 +287,8 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "accelerate": version("accelerate"),
+        "tokenizers": version("tokenizers"),
+        "scikit-learn": version("scikit-learn"),
         "numpy": np.__version__,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from tqdm import tqdm
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -139,8 +141,14 @@ class Between(TrainerCallback):
         control.should_log = control.should_evaluate = True
         control.should_save = state.global_step < state.max_steps
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Keep the best epoch's weights, and stop when none was better for long enough."""
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
+        """Show the epoch's figures, keep the best epoch's weights, and stop when none was better for long enough."""
+        if state.is_world_process_zero and metrics:
+            shown = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
+            figures = [
+                f"{word} {metrics[f'eval_{name}']:.4f}" for name, word in shown.items() if f"eval_{name}" in metrics
+            ]
+            tqdm.write(f"epoch {state.epoch:g}: {', '.join(figures)}", file=sys.stderr)
         if not (self.recipe.keep_best or self.recipe.early_stopping):
             return
         best = best_of(state.log_history, self.metric)
