@@ -142,6 +142,8 @@ def _train(
 
     def figures(output: Any) -> dict[str, float]:
         answers = answers_of(output.predictions, watched.problem_type, threshold)
+        if recipe.threshold == BEST:  # each epoch by the threshold that it would be given
+            answers = Answers(answers.scores, answers.scores >= best_threshold(watched, answers.scores)[0])
         found = measure(watched, answers, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
