@@ -26,6 +26,7 @@ def folders(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     root = tmp_path_factory.mktemp("conference")
     data = test_data / "conference" / "title_conference.csv"
     recipe = ("--config", "recipes/conference.toml", "--data", str(data), "--output", str(root / "checkpoint"))
+    recipe += ("--base-model", "embedded", "--learning-rate", "2e-4")
     for command in (("training", *recipe), ("export", str(root / "checkpoint"), str(root / "bundle"), "--keep-fp32")):
         done = run_to_end(sys.executable, "-m", *command, timeout_s=1200)
         assert done.returncode == 0, done.stderr
@@ -49,16 +50,17 @@ def conference(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFact
 def test_accuracy_of_fp32_and_int8_on_the_held_out_fifth(
     folders: tuple[Path, Path], rows: list[dict[str, str]]
 ) -> None:
-    """On the held-out fifth fp32 is at 83 % or above, and int8 within a point of it."""
+    """On the held-out fifth fp32 is at 84 % or above, macro-F1 at 0.82, and int8 within a point of it."""
     assert len(rows) == pytest.approx(2507 / 5, abs=1)
     accuracy = {}
     for quantize in (False, True):
         model = ModelInferer(folders[1], quantize=quantize)
         found = model.predict_batch(row["Title"] for row in rows)
         accuracy[quantize] = sum(p.label == r["Conference"] for p, r in zip(found, rows, strict=True)) / len(rows)
-    assert accuracy[False] >= 0.83
+    assert accuracy[False] >= 0.84
     assert abs(accuracy[True] - accuracy[False]) <= 0.01
     record = json.loads((folders[0] / "training.json").read_text(encoding="utf-8"))
+    assert record["held_out"]["macro_f1"] >= 0.82
     assert record["held_out"]["accuracy"] == pytest.approx(accuracy[False], abs=2 / len(rows))
 
 
