@@ -52,10 +52,10 @@ serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model,
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
 
 ifeq ($(RECIPE),recipes/query_type.toml)
-train: checkpoints/query_type/training.json  ## fine-tune the demo model, or RECIPE=file [DATA=file.csv]
+train: checkpoints/query_type/training.json  ## fine-tune the demo model, or RECIPE=file [DATA=file] [ARGS=flags]
 else
 train: $(VENV)/.training
-	$(PY) -m training --config "$(RECIPE)" $(if $(DATA),--data "$(DATA)")
+	$(PY) -m training --config "$(RECIPE)" $(if $(DATA),--data "$(DATA)") $(ARGS)
 endif
 
 ifeq ($(BUNDLE),)
