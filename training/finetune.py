@@ -182,8 +182,7 @@ def _train(
         raise TrainingError(
             f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
         )
-    if recipe.threshold == BEST:
-        assert parts.validation is not None  # noqa: S101 - the recipe's checks see to it
+    if recipe.threshold == BEST and parts.validation is not None:
         scores = answers_of(_logits(trainer, reader, parts.validation), watched.problem_type).scores
         threshold = best_threshold(parts.validation, scores)[0]
     answers = answers_of(logits, watched.problem_type, threshold)
