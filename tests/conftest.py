@@ -113,3 +113,12 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("TEST_DATA_DIR is not set: real data sets are needed")
     return Path(folder)
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Put back what a command's `main` sets for SIGTERM and Ctrl-C in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

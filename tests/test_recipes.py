@@ -7,8 +7,6 @@ the recipes reach with a real encoder is in docs/training.md, and for the confer
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from tests.architectures import checkpoint, run_export
 from tests.server import run_to_end, serving
 from training.__main__ import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_signals")]
 
 SMALL = ("--epochs", "1", "--learning-rate", "1e-3")
 ROWS = ("--train-rows", "160", "--test-rows", "60")
@@ -41,15 +39,6 @@ RUNS = {
     ),
     "query_type": ("query_type", "bert", "query_type", ("--rows-each", "100", "--no-synonyms"), "hand bags"),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """Put back what `main` sets for SIGTERM and Ctrl-C in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def columns_of(recipe: dict[str, Any]) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +54,7 @@ ALL_TEXTS = (
     *(f"the box number {i} was open" for i in range(7)),
 )
 MULTI = {"problem_type": MULTI_LABEL}
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """Put back what `main` sets for SIGTERM and Ctrl-C in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def labelled(path: Path, folder: Path, *, multi: bool) -> np.ndarray:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +43,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+pytestmark = pytest.mark.usefixtures("own_signals")
+
+
 @dataclass(frozen=True)
 class Run:
     """A run that ended: its exit code and output, and the checkpoint it wrote."""
@@ -59,15 +61,6 @@ class Run:
         """Return the rows of a CSV of the checkpoint, the header first."""
         with (self.folder / name).open(encoding="utf-8", newline="") as file:
             return list(csv.reader(file))
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    """Put back what `main` sets for SIGTERM and Ctrl-C in this process."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
