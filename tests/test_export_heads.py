@@ -101,16 +101,29 @@ def test_the_threshold_that_training_chose_is_the_bundle_s(
     assert run_export(source, tmp_path / "bundle", "--scheme", "fp32") == 0
     manifest = json.loads((tmp_path / "bundle" / "inferer.json").read_text())
     assert manifest["thresholds"] == dict.fromkeys(LABELS, 0.2)
-    rows = "".join(f"{text.replace(',', '')} {i},{LABELS[i % 3]}\n" for i in range(40) for text in TEXTS)
+    texts = [f"{text.replace(',', '')} {'and on ' * i}" for i in range(40) for text in TEXTS]
+    logits = checkpoint_logits(source, texts)
+    likely = logits >= np.median(logits, axis=0)  # labels that are likelier where their logits are higher
+    likely[::5] = ~likely[::5]
+    named = ["|".join(label for label, flag in zip(LABELS, row, strict=True) if flag) for row in likely]
+    rows = "".join(f"{text},{labels}\n" for text, labels in zip(texts, named, strict=True))
     (tmp_path / "rows.csv").write_text("text,label\n" + rows, encoding="utf-8")
-    flags = ("--calibrate", tmp_path / "rows.csv", "--label-column", "label", "--label-separator", "|")
+    flags = (
+        "--calibrate",
+        tmp_path / "rows.csv",
+        "--label-column",
+        "label",
+        "--label-separator",
+        "|",
+        "--allow-unlabelled",
+    )
     capsys.readouterr()
     code = run_export(source, tmp_path / "calibrated", "--scheme", "fp32", *flags)
     said = capsys.readouterr().err
+    assert code == 0, said
     assert "note: training chose the threshold 0.2 for scores that were not calibrated" in said
-    if code == 0:
-        manifest = json.loads((tmp_path / "calibrated" / "inferer.json").read_text())
-        assert manifest["thresholds"] == dict.fromkeys(LABELS, 0.5)
+    manifest = json.loads((tmp_path / "calibrated" / "inferer.json").read_text())
+    assert manifest["thresholds"] == dict.fromkeys(LABELS, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,11 @@ def test_what_is_an_address() -> None:
         ("s3://bucket/what?.csv", "s3://bucket/what?.csv", "what?.csv"),
         ("https://me:secret@host/a.csv?signature=secret#x", "https://host/a.csv", "a.csv"),
         ("sftp://me:secret@host/a.csv", "sftp://host/a.csv", "a.csv"),
+        ("ftp://me:se@cret@host/a.csv", "ftp://host/a.csv", "a.csv"),
+        ("ftp://me:sec/ret@host/a.csv", "ftp://host/a.csv", "a.csv"),
+        ("simplecache::https://host/a.csv?sig=secret", "simplecache::https://host/a.csv", "a.csv"),
+        ("abfs://container@account.host/a.csv", "abfs://container@account.host/a.csv", "a.csv"),
+        ("s3://bucket/mail/a@b.csv", "s3://bucket/mail/a@b.csv", "a@b.csv"),
     ],
 )
 def test_secrets_of_an_address_are_not_shown(source: Path | str, as_shown: str, name: str) -> None:
@@ -147,7 +152,7 @@ def test_a_web_address_is_read(tmp_path: Path, web: Callable[..., str]) -> None:
 
 def test_a_web_server_that_refuses_is_told(web: Callable[..., str]) -> None:
     """A web server's refusal is told with its status, and without the address's query."""
-    said = fault(f"{web(Forbidding)}/a.csv?token=secret")
+    said = fault(f"{web(Forbidding)}/a.csv?token=a%2Fb%3D&X-Amz-Signature=secret")
     assert "cannot be read: 403" in said
     assert "secret" not in said
 

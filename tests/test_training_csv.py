@@ -358,19 +358,21 @@ def test_a_small_class_is_refused_in_single_label(tmp_path: Path) -> None:
     """A single-label class with fewer rows than the split needs is named with both numbers, others not."""
     data = dataset([(0,)] * 5 + [(1,)] * 4 + [(2,)], ("big", "small", "one", "none"), SINGLE)
     with pytest.raises(DataError) as caught:
-        check_class_sizes(data, 0.2, tmp_path)
+        check_class_sizes(data, {"test": 0.2}, tmp_path)
     assert caught.value.faults == [
         "label 'small' has 4 rows; a split with test share 0.2 needs 5",
         "label 'one' has 1 row; a split with test share 0.2 needs 5",
         "label 'none' has 0 rows; a split with test share 0.2 needs 5",
     ]
-    assert check_class_sizes(dataset([(0,)] * 5 + [(1,)] * 5, ("a", "b"), SINGLE), 0.2, tmp_path) == []
+    assert check_class_sizes(dataset([(0,)] * 5 + [(1,)] * 5, ("a", "b"), SINGLE), {"test": 0.2}, tmp_path) == []
 
 
 def test_a_small_class_only_warns_in_multi_label(tmp_path: Path) -> None:
     """A multi-label class with fewer rows than the split needs gives a warning and no error."""
     data = dataset([(0, 1)] + [(0,)] * 5, ("a", "b"), JOINED)
-    assert check_class_sizes(data, 0.2, tmp_path) == ["label 'b' has 1 row; a split with test share 0.2 needs 5"]
+    assert check_class_sizes(data, {"test": 0.2}, tmp_path) == [
+        "label 'b' has 1 row; a split with test share 0.2 needs 5"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -393,7 +395,7 @@ def test_data_that_no_split_can_share_is_refused(
 ) -> None:
     """Data with fewer than two labels, or fewer rows than the split needs, is refused."""
     with pytest.raises(DataError) as caught:
-        check_class_sizes(dataset(rows, labels, columns), 0.2, tmp_path)
+        check_class_sizes(dataset(rows, labels, columns), {"test": 0.2}, tmp_path)
     assert caught.value.faults == [fault]
 
 

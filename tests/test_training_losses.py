@@ -15,6 +15,7 @@ from training.errors import TrainingError
 from training.freezing import encoder_parameters, freeze, head_parameters, set_trained
 from training.losses import class_weights, make_loss, pos_weight
 from training.recipe import Recipe
+from training.recipe_checks import check_weights
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
 
@@ -47,21 +48,28 @@ def test_cross_entropy_is_the_mean_of_minus_log_p() -> None:
 
 
 def test_balanced_class_weights_are_rows_over_classes_times_count() -> None:
-    """Balanced weights of 6, 3 and 1 rows are 10/18, 10/9 and 10/3, and the loss is the weighted mean by them."""
+    """Balanced weights of 6, 3 and 1 rows are 10/18, 10/9 and 10/3, and the loss is the mean of the weighted rows'."""
     data = single(6, 3, 1)
     weights = class_weights("balanced", data)
     assert weights is not None
     assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
     loss = make_loss(Recipe(class_weights="balanced"), data)(LOGITS, torch.tensor([0, 2]))
-    expected = -(10 / 18 * log_softmax(LOGITS[0])[0] + 10 / 3 * log_softmax(LOGITS[1])[2]) / (10 / 18 + 10 / 3)
+    expected = -(10 / 18 * log_softmax(LOGITS[0])[0] + 10 / 3 * log_softmax(LOGITS[1])[2]) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_given_class_weights_are_by_label() -> None:
-    """Weights given by name go to the labels of these names, in the labels' order."""
-    weights = class_weights({"c": 3.0, "a": 1.0, "b": 2.0}, single(1, 1, 1))
+    """Weights given by name go to their labels, in the labels' order, scaled to 1 on average over the rows."""
+    weights = class_weights({"c": 3.0, "a": 1.0, "b": 2.0}, single(1, 1, 2))
     assert weights is not None
-    assert weights.tolist() == [1.0, 2.0, 3.0]
+    assert weights.tolist() == pytest.approx([4 / 9, 8 / 9, 12 / 9])
+
+
+def test_a_row_weighs_the_same_whatever_is_beside_it() -> None:
+    """The loss of a batch is the mean of its rows' losses alone, weights and smoothing included."""
+    loss = make_loss(Recipe(class_weights="balanced", label_smoothing=0.1), single(6, 3, 1))
+    alone = [loss(LOGITS[i : i + 1], torch.tensor([target])) for i, target in enumerate((0, 2))]
+    assert loss(LOGITS, torch.tensor([0, 2])).item() == pytest.approx((alone[0] + alone[1]).item() / 2)
 
 
 def test_label_smoothing_shares_the_target() -> None:
@@ -112,8 +120,9 @@ def test_multi_label_smoothing_moves_targets_inwards() -> None:
 def test_weights_must_be_of_the_labels(weights: dict[str, float], message: str) -> None:
     """Weights that leave a label out, or name one that is not there, are refused by its name."""
     with pytest.raises(TrainingError) as caught:
-        make_loss(Recipe(class_weights=weights), single(1, 1, 1))
+        check_weights(Recipe(class_weights=weights), ("a", "b", "c"))
     assert str(caught.value) == message
+    check_weights(Recipe(class_weights="balanced"), ("a", "b", "c"))
 
 
 def steps(model: Any, count: int = 3) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,23 @@ def test_rows_can_be_limited(tmp_path: Path) -> None:
         parts_of(path, test_rows=21)
 
 
+def test_rows_are_limited_once_the_others_are_taken(tmp_path: Path) -> None:
+    """With train_rows as many rows are trained on, beside a share of all rows to choose by."""
+    parts = parts_of(written(tmp_path / "d.csv", rows(200)), train_rows=50, validation_share=0.1, keep_best=True)
+    assert (len(parts.train), len(parts.validation or ())) == (50, 20)
+
+
+def test_lists_of_labels_are_multi_label(tmp_path: Path) -> None:
+    """Labels that come as lists are multi-label without a separator: pos_weight is for them, class_weights is not."""
+    path = tmp_path / "d.jsonl"
+    made = [{"text": f"text {i}", "label": [["a"], ["a", "b"], []][i % 3]} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    parts = parts_of(path, pos_weight="balanced", allow_unlabelled=True)
+    assert parts.train.columns.separator == "|"
+    with pytest.raises(TrainingError, match="class_weights is for one label a text"):
+        parts_of(path, class_weights="balanced", allow_unlabelled=True)
+
+
 def test_ratings_become_two_labels_and_empty_texts_are_counted(tmp_path: Path) -> None:
     """Ratings become negative or positive by positive_from; with drop_empty rows without text are counted."""
     made = [(f"review {i}" if i % 10 else " ", str(1 + i % 5)) for i in range(100)]
@@ -220,6 +238,9 @@ def test_labels_without_rows_are_refused_where_the_split_is_given(tmp_path: Path
     train, test = written(tmp_path / "train.csv", rows(10)), written(tmp_path / "test.csv", [("x", "a")])
     with pytest.raises(DataError, match="label 'c' has no row to train on"):
         parts_of(train, test_file=str(test), labels=["a", "b", "c"])
+    rare = written(tmp_path / "rare.csv", [*rows(100), *((f"rare {i}", "c") for i in range(5))])
+    with pytest.raises(DataError, match="label 'c' has no row to train on"):
+        parts_of(rare, train_rows=10)
     one = written(tmp_path / "one.csv", rows(10, "a"))
     with pytest.raises(DataError, match="has 1 label; a classifier needs at least 2"):
         parts_of(one, test_file=str(test))

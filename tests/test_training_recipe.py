@@ -375,6 +375,7 @@ def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixtur
         ({"positive_from": 4, "label_separator": "|"}, "--positive-from makes two labels of one number"),
         ({"positive_from": 4, "labels": ["a", "b", "c"]}, "--positive-from makes two labels; labels name 3"),
         ({"file": None, "dataset": "x", "test_file": "t.csv"}, "--test-data goes with --data"),
+        ({"lists": {"a": "a.txt", "b": "b.txt"}, "file": None}, "text_column is for tables; the recipe has lists"),
         ({"rows_each": 5}, "rows_each is for the raw files of query_type; this recipe has no lists of names"),
     ],
 )

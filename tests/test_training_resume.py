@@ -85,7 +85,7 @@ def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Pa
             half = run.folder / f"checkpoint-{reached[-1] + 1}"
             last = run.last_complete()
             assert last is not None
-            shutil.copytree(last, half)
+            shutil.copytree(last, half, ignore=shutil.ignore_patterns("complete.json"))
             (half / "optimizer.pt").write_bytes((half / "optimizer.pt").read_bytes()[:1000])
     assert 0 < reached[0] < reached[1] < reached[2] < steps
     assert started(given, target, log).wait(120) == 0, log.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,89 @@ def test_two_processes_make_one_run(given: tuple[Path, Path], tmp_path: Path) ->
     assert max(map(int, steps)) == 10 * 14  # 112 rows by 8, over both processes
     assert record["held_out"]["accuracy"] > 0.8
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    """Return a checkpoint's weights."""
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_the_head_is_trained_first_and_by_its_own_rate(given: tuple[Path, Path], tmp_path: Path) -> None:
+    """In the head's epochs the encoder stays; after them it moves, and by far less than a head with a higher rate."""
+    before = {name: weight for name, weight in weights_of(given[1]).items() if not name.startswith("pooler.")}
+
+    def moved(folder: Path) -> float:
+        after = weights_of(folder)
+        return max(float(np.abs(after[f"bert.{name}"] - weight).max()) for name, weight in before.items())
+
+    # A run is stopped after its first epoch by letting it have but little more than that.
+    flags = ("--head-first-epochs", "1", "--learning-rate", "1e-5", "--head-learning-rate", "0.01")
+    ran(given, tmp_path / "one", *flags, "--epochs", "1.01")
+    ran(given, tmp_path / "three", *flags, "--epochs", "3")
+    assert moved(tmp_path / "one") < moved(tmp_path / "three") < 1e-3
+    heads = [weights_of(tmp_path / name)["classifier.weight"] for name in ("one", "three")]
+    assert np.abs(heads[1] - heads[0]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_accumulated_batches_are_one_large_batch(given: tuple[Path, Path], tmp_path: Path) -> None:
+    """Class weights, smoothing and all, two batches of 4 make the step that one of 8 makes, but for dropout."""
+    config = json.loads((given[1] / "config.json").read_text())
+    base = tmp_path / "base"
+    shutil.copytree(given[1], base)
+    plain = {**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0}
+    (base / "config.json").write_text(json.dumps(plain))
+    flags = ("--class-weights", "balanced", "--label-smoothing", "0.1", "--epochs", "1", "--learning-rate", "1e-3")
+    ran((given[0], base), tmp_path / "whole", *flags, "--batch-size", "8")
+    ran((given[0], base), tmp_path / "parts", *flags, "--batch-size", "4", "--gradient-accumulation", "2")
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    start = weights_of(base)
+    for name, weight in whole.items():
+        np.testing.assert_allclose(parts[name], weight, atol=2e-4, err_msg=name)
+    assert (
+        np.abs(whole["bert.encoder.layer.0.output.dense.weight"] - start["encoder.layer.0.output.dense.weight"]).max()
+        > 5e-3
+    )
+
+
+@pytest.mark.slow
+def test_a_base_that_classified_before_brings_nothing_but_its_encoder(given: tuple[Path, Path], tmp_path: Path) -> None:
+    """A run from a checkpoint of another head, cut and threshold has none of these, and a head of its own."""
+    old = ("--head", "mlp", "--truncation", "head_tail", "--epochs", "1")
+    ran(given, tmp_path / "old", *old)
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert (config["inferer_head"]["type"], config["inferer_truncation"]) == ("mlp", "head_tail")
+    ran((given[0], tmp_path / "old"), tmp_path / "new", "--epochs", "1")
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert not {"inferer_head", "inferer_truncation", "inferer_threshold"} & set(config)
+    ran((given[0], tmp_path / "new"), tmp_path / "newer", "--epochs", "0.1", "--learning-rate", "1e-9")
+    heads = [weights_of(tmp_path / name)["classifier.weight"] for name in ("new", "newer")]
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3  # fresh, though the shapes are the same
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_at_the_end_does_not_train_again(
+    given: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_signals: None
+) -> None:
+    """When what follows training fails, the same command goes on from the trained model, to the same weights."""
+    from training import finetune
+    from training.__main__ import main
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ran(given, tmp_path / "whole", "--epochs", "2")
+    arguments = command(*given, tmp_path / "model", "--label-column", "colour", "--epochs", "2")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "model"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "write_result", full)
+        assert main(arguments) == 2
+    assert (tmp_path / "model.unfinished").is_dir()
+    assert main(arguments) == 0
+    assert weights_of(tmp_path / "model").keys() == weights_of(tmp_path / "whole").keys()
+    for name, weight in weights_of(tmp_path / "whole").items():
+        np.testing.assert_allclose(weights_of(tmp_path / "model")[name], weight, atol=1e-5, err_msg=name)

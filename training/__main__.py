@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.errors import TrainingError
 from training.flags import parser
+from training.model_folder import CONFIG
 from training.output import OutputError, check_target, interrupt_on_signals
 from training.parts import Parts, read_parts
 from training.processes import say
@@ -39,15 +40,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         recipe = read_recipe(Path(config)) if config else Recipe()
         recipe = check_recipe(make_recipe(recipe, given, Path(), "command line"))
-        check_target(recipe.target, "config.json", overwrite=overwrite)
+        check_target(recipe.target, CONFIG, overwrite=overwrite)
         parts = read_parts(recipe)
         _report(parts)
         target = recipe.target
         from training.finetune import finetune  # torch takes seconds to import; the data is right by now
 
-        finetune(recipe, parts, restart=restart)
+        finetune(recipe, parts, restart=restart, overwrite=overwrite)
     except (TrainingError, OutputError) as error:
-        print(f"training: {error}", file=sys.stderr)
+        say(f"training: {error}")
+        return 2
+    except OSError as error:  # no room left, a folder that was taken away
+        say(f"training: {error.filename or target or ''}: {error.strerror or error}; {_what_is_left(target)}")
         return 2
     except KeyboardInterrupt:
         say(f"\ntraining: interrupted; {_what_is_left(target)}")

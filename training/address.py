@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from training.errors import DataError
@@ -49,6 +50,10 @@ def _package(address: str) -> str:
 
 def _reason(address: str, error: Exception) -> str:
     """Return the first line of `error`, without what is not to be shown of the address."""
+    status, message = getattr(error, "status", None), getattr(error, "message", None)
+    if status is not None and message:  # aiohttp's own words repeat the address, spelt anew
+        return f"{status}, {message}"
     # A file system's own error has the path in its text, which stands in front already.
     said = error.strerror if isinstance(error, OSError) and error.filename else str(error).strip()
-    return (said or type(error).__name__).splitlines()[0].replace(address, shown(address))
+    line = (said or type(error).__name__).splitlines()[0].replace(address, shown(address))
+    return re.sub(r"\?[^\s'\"]*", "", line) if "?" in address else line

@@ -32,6 +32,8 @@ from training.model_folder import CONFIG
 from training.recipe import HEAD, HEAD_TAIL, TAIL
 
 BATCH_SIZE = 32
+# Buffers that old versions of transformers saved with the weights; they are made anew from the config.
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 
 
@@ -84,6 +86,9 @@ def load_model(folder: Path) -> LoadedModel:
         raise TrainingError(
             f"checkpoint {folder}: {len(lost)} weights are missing or misshapen, the first is {lost[0]}"
         )
+    left = [name for name in loaded["unexpected_keys"] if not name.endswith(_BUFFERS)]
+    if left:
+        raise TrainingError(f"checkpoint {folder}: {len(left)} weights are left over, the first is {left[0]}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read

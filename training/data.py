@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,16 +99,14 @@ def rows_needed(test_share: float) -> int:
     return max(2, math.ceil(round(1 / smaller, 6)))  # 1 - 0.8 is a little less than 0.2
 
 
-def check_class_sizes(dataset: Dataset, test_share: float, path: Path | str, calibration_share: float = 0) -> list[str]:
+def check_class_sizes(dataset: Dataset, shares: Mapping[str, float], path: Path | str) -> list[str]:
     """Return warnings about small classes; raises DataError where no split can be made.
 
-    Multi-label classes that are too small only warn: their texts still serve the other labels.
+    shares: of the rows that are not trained on, by what they are called; of one kind at least. Multi-label classes that
+    are too small only warn: their texts still serve the other labels.
     """
-    if calibration_share:
-        needed = rows_needed(min(test_share, calibration_share, 1 - test_share - calibration_share))
-        split = f"test share {test_share:g} and calibration share {calibration_share:g}"
-    else:
-        needed, split = rows_needed(test_share), f"test share {test_share:g}"
+    needed = rows_needed(min(*shares.values(), 1 - sum(shares.values())) if len(shares) > 1 else min(shares.values()))
+    split = " and ".join(f"{name} share {share:g}" for name, share in shares.items())
     small = {label: n for label, n in dataset.counts().items() if n < needed}
     lines = [
         f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with {split} needs {needed}"

@@ -1,6 +1,7 @@
 """What a user can get wrong before or during training, each told in a line or a short list.
 
 TrainingError          an option, a recipe, a base model: one line
+├── DivergedError        a run came to nothing
 └── DataError            faults in the data: a list, each with row and column
 """
 
@@ -16,6 +17,10 @@ _SHOWN_FAULTS = 20
 
 class TrainingError(Exception):
     """Training cannot go on for a reason that the user can mend."""
+
+
+class DivergedError(TrainingError):
+    """A run came to weights that are no numbers; nothing of it is worth going on from."""
 
 
 class DataError(TrainingError):

@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,13 +34,16 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from training import processes
 from training.answers import Answers, answers_of
 from training.base_model import max_positions_of
+from training.checkpoint_logits import LoadedModel, logits_of
 from training.data import SINGLE_LABEL, Dataset
 from training.encode import encode, lengths_of
-from training.errors import TrainingError
+from training.errors import DivergedError, TrainingError
 from training.figure_table import figure_rows
 from training.load import load_base
 from training.losses import make_loss
 from training.metrics import best_threshold, measure
+from training.model_folder import CONFIG
+from training.output import check_target
 from training.parts import Parts
 from training.precision import uses_bf16
 from training.processes import say
@@ -50,7 +55,11 @@ from training.unfinished import Unfinished, unfinished, unfinished_of
 
 _LEAST_TO_CALIBRATE = 100
 # Two runs that differ in one of these are the same run.
-_NO_PART_OF_A_RUN = ("name", "output", "save_minutes")
+_NO_PART_OF_A_RUN = (
+    "name", "output", "save_minutes",
+    "file", "test_file", "lists", "extra_names", "wordnet",  # of which the rows are compared
+)  # fmt: skip
+_NO_FIGURE = ("eval_loss", "eval_runtime")
 
 
 class EncodedTexts(torch.utils.data.Dataset):
@@ -83,7 +92,7 @@ class _Reader:
         return EncodedTexts(dataset, encode(self.tokenizer, dataset.texts, self.max_length, self.truncation))
 
 
-def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False) -> dict[str, Any]:
+def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train as `recipe` says, write the folder of the run to `recipe.target`, and return the held-out figures.
 
     In processes other than the main one there are none to return.
@@ -91,6 +100,8 @@ def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False) -> dict[str
     The folder is complete or not there; a run that is stopped goes on from its last whole checkpoint. Raises
     TrainingError for a base model that cannot be used, and for a run that came to nothing.
     """
+    if parts.train.columns.separator:  # of labels that came as lists, too: the held-out rows are written with it
+        recipe = replace(recipe, label_separator=parts.train.columns.separator)
     transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected here
     set_seed(recipe.seed)
     tokenizer, model = load_base(recipe, parts.train)
@@ -99,24 +110,41 @@ def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False) -> dict[str
     if recipe.truncation != HEAD:
         model.config.inferer_truncation = recipe.truncation
     reader = _Reader(tokenizer, max_length, recipe.truncation)
-    lengths = lengths_of(tokenizer, (*parts.train.texts, *parts.held_out.texts))
+    # Of the texts and not of their copies: balancing draws some again and again.
+    lengths = lengths_of(tokenizer, tuple(dict.fromkeys((*parts.train.texts, *parts.held_out.texts))))
     _report_lengths(lengths, max_length, recipe.truncation)
     _report_parts(parts)
     if not processes.is_main():  # the first process keeps the folder; the others follow it
         run = unfinished_of(recipe.target)
-        _train(recipe, parts, reader, model, run, processes.from_main(None))
+        last = processes.from_main(None)
+        if isinstance(last, TrainingError):
+            raise last
+        _train(recipe, parts, reader, model, run, last)
         return {}
     identity = _identity(recipe, parts)
-    with unfinished(recipe.target, identity, restart=restart) as run:
+    with _opened(recipe, identity, restart=restart) as run:
         last = processes.from_main(run.last_complete())
         if last is not None:
             say(f"going on from {last.name} of a run that was stopped (--restart begins anew)")
         trained = _train(recipe, parts, reader, model, run, last)
+        check_target(recipe.target, CONFIG, overwrite=overwrite)  # another run may have ended meanwhile
         result = Result(recipe, parts, model, tokenizer, lengths, trained.threshold, trained.epochs, _versions())
         metrics = write_result(result, trained.answers)
     rows = "\n".join(figure_rows(metrics))
     say(f"\nheld-out texts:\n{rows}\nwrote {recipe.target}")
     return metrics
+
+
+@contextmanager
+def _opened(recipe: Recipe, identity: dict[str, Any], *, restart: bool) -> Iterator[Unfinished]:
+    """Yield the run's folder; where it cannot be had, the other processes, which wait to hear of it, are told why."""
+    with ExitStack() as stack:
+        try:
+            run = stack.enter_context(unfinished(recipe.target, identity, restart=restart))
+        except TrainingError as error:
+            processes.from_main(error)
+            raise
+        yield run
 
 
 @dataclass(frozen=True)
@@ -128,8 +156,11 @@ class _Trained:
 
 def _train(
     recipe: Recipe, parts: Parts, reader: _Reader, model: PreTrainedModel, run: Unfinished, last: Path | None
-) -> _Trained:
-    """Train `model`, from the checkpoint `last` on where there is one, and ask it the held-out rows."""
+) -> _Trained | None:
+    """Train `model`, from the checkpoint `last` on where there is one, and ask it the held-out rows.
+
+    None in processes other than the main one.
+    """
     train, watched = reader.texts(parts.train), parts.watched
     single = watched.problem_type == SINGLE_LABEL
     order = Order(
@@ -141,6 +172,7 @@ def _train(
     threshold = 0.5 if recipe.threshold == BEST else float(recipe.threshold)
 
     def figures(output: Any) -> dict[str, float]:
+        _check_finite(output.predictions, recipe)
         answers = answers_of(output.predictions, watched.problem_type, threshold)
         if recipe.threshold == BEST:  # each epoch by the threshold that it would be given
             answers = Answers(answers.scores, answers.scores >= best_threshold(watched, answers.scores)[0])
@@ -176,14 +208,14 @@ def _train(
     if recipe.keep_best and best is not None and best.since:
         processes.wait_for_all()  # for the file, which the first process writes
         model.load_state_dict(load_file(run.best(best.step)))
-    trainer.compute_metrics = None  # that is for the rows watched
-    logits = _logits(trainer, reader, parts.held_out)
-    if not np.isfinite(logits).all():
-        raise TrainingError(
-            f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
-        )
+    if not processes.is_main():
+        return None
+    # As evaluation and export run it: in fp32, without what the Trainer has put around it.
+    plain = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
+    loaded = LoadedModel(plain, reader.tokenizer, reader.max_length, reader.truncation)
+    logits = logits_of(loaded, parts.held_out.texts)
     if recipe.threshold == BEST and parts.validation is not None:
-        scores = answers_of(_logits(trainer, reader, parts.validation), watched.problem_type).scores
+        scores = answers_of(logits_of(loaded, parts.validation.texts), watched.problem_type).scores
         threshold = best_threshold(parts.validation, scores)[0]
     answers = answers_of(logits, watched.problem_type, threshold)
     if not single and threshold != Recipe().threshold:
@@ -191,8 +223,11 @@ def _train(
     return _Trained(answers, threshold, epochs_of(history, metric if recipe.keep_best else None))
 
 
-def _logits(trainer: ClassifierTrainer, reader: _Reader, dataset: Dataset) -> np.ndarray:
-    return np.asarray(trainer.predict(reader.texts(dataset)).predictions)
+def _check_finite(logits: np.ndarray, recipe: Recipe) -> None:
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
+        )
 
 
 def epochs_of(history: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
@@ -212,7 +247,7 @@ def epochs_of(history: list[dict[str, Any]], metric: str | None) -> list[dict[st
             figures = {
                 name.removeprefix("eval_"): value
                 for name, value in entry.items()
-                if name.startswith("eval_") and not name.endswith(("loss", "runtime", "per_second"))
+                if name.startswith("eval_") and name not in _NO_FIGURE and not name.endswith("per_second")
             }
             loss = sum(value * n for value, n in losses) / steps if steps else None
             epochs.append(
@@ -245,11 +280,8 @@ def _report_parts(parts: Parts) -> None:
 
 
 def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
-    several = processes.count()
-    if recipe.batch_size % several:
-        raise TrainingError(f"batch_size is {recipe.batch_size}, expected a multiple of the {several} processes")
-    batch, bf16 = recipe.batch_size // several, uses_bf16(recipe.precision)
-    return TrainingArguments(
+    batch, bf16 = recipe.batch_size // processes.count(), uses_bf16(recipe.precision)
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=batch,
@@ -271,6 +303,9 @@ def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=bool(recipe.head_first_epochs),
     )
+    if arguments.n_gpu > 1:  # several GPUs are for the launcher; here they would multiply the batch
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _identity(recipe: Recipe, parts: Parts) -> dict[str, Any]:
@@ -280,7 +315,13 @@ def _identity(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         if part is not None:
             content.update(json.dumps([part.texts, part.targets, part.labels]).encode())
     chosen = {name: value for name, value in recipe.as_dict().items() if name not in _NO_PART_OF_A_RUN}
-    return {**chosen, "rows": content.hexdigest(), "processes": processes.count(), **_versions()}
+    return {
+        **chosen,
+        "rows": content.hexdigest(),
+        "processes": processes.count(),
+        "bf16": uses_bf16(recipe.precision),
+        **_versions(),
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -116,8 +116,10 @@ class _MlpHead(_Head):
         mlp = nn.Sequential(*layers, _Linear(sizes[-1], config.num_labels))
         if isinstance(self.classifier, nn.Linear):
             self.classifier = mlp
-        else:  # RoBERTa's kin and ELECTRA keep a head module, whose last layer is out_proj
+        elif hasattr(self.classifier, "out_proj"):  # RoBERTa's kin and ELECTRA keep a head module with that last layer
             self.classifier.out_proj = mlp
+        else:
+            raise TrainingError(f"architecture '{config.model_type}' has no last layer known here; choose another head")
         self.post_init()
 
 
@@ -149,7 +151,8 @@ class _TokenHead(_Head):
         """Return logits [texts, labels] for token ids [texts, tokens]."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, **others}
         hidden = self.base_model(**{name: value for name, value in given.items() if value is not None})[0]
-        tokens = nn.functional.gelu(self.token_embedding(self.dropout(hidden)))
+        # In fp32, also where the products are bf16: the sum of many tokens needs the digits.
+        tokens = nn.functional.gelu(self.token_embedding(self.dropout(hidden))).float()
         if attention_mask is None:
             attention_mask = torch.ones(tokens.shape[:2], device=tokens.device)
         own = attention_mask.unsqueeze(-1).to(tokens.dtype)

@@ -13,7 +13,7 @@ from training.data import Dataset
 from training.errors import TrainingError
 from training.freezing import freeze
 from training.heads import FIELD, classifier_class, mlp_head, token_head
-from training.recipe import MLP, STOCK, TOKEN, Recipe
+from training.recipe import MLP, TOKEN, Recipe
 
 
 def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
@@ -34,18 +34,29 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
         )
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_be_loaded(what, error) from error
-    # A base that was fine-tuned here before brings its own head's name; the recipe's counts.
-    setattr(config, FIELD, _head(recipe))
-    if recipe.head == STOCK:
-        delattr(config, FIELD)
+    # What a base that was fine-tuned here says of its own head, cut and threshold is not this run's.
+    for field in (FIELD, "inferer_truncation", "inferer_threshold"):
+        if hasattr(config, field):
+            delattr(config, field)
+    head = _head(recipe)
+    if head is not None:
+        setattr(config, FIELD, head)
     model, loaded = _model(source, config, what)
     fresh = [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
     encoder = f"{model.base_model_prefix}."  # what is outside it is the head; a pooler is half of one
     lost = [key for key in fresh if key.startswith(encoder) and ".pooler." not in key]
     if lost:
         raise TrainingError(f"{what}: {len(lost)} weights are missing, the first is {lost[0]}")
+    _start_anew(model)
     freeze(model, recipe.freeze)
     return tokenizer, model
+
+
+def _start_anew(model: PreTrainedModel) -> None:
+    """Give what is not the encoder fresh weights: a base that classifies brings a head for other labels."""
+    for name, module in model.named_children():
+        if name != model.base_model_prefix:
+            module.apply(model._init_weights)
 
 
 def _head(recipe: Recipe) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data import SINGLE_LABEL, Dataset
-from training.errors import TrainingError
 from training.options import BALANCED
 from training.recipe import Recipe, Weights
 
@@ -19,22 +18,26 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def make_loss(recipe: Recipe, train: Dataset) -> Loss:
     """Return the loss of (logits [texts, labels], targets): targets are ids [texts] or 0/1 flags [texts, labels].
 
-    Raises TrainingError for weights that name a label there is none of, or leave one out.
+    Weights must be of the labels (recipe_checks.py).
     """
     smoothing = recipe.label_smoothing
     if train.problem_type == SINGLE_LABEL:
         weights = class_weights(recipe.class_weights, train)
 
         def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-            weight = None if weights is None else weights.to(logits)
-            return functional.cross_entropy(logits.float(), targets.long(), weight, label_smoothing=smoothing)
+            weight = None if weights is None else weights.to(logits.device)
+            # The mean over rows, not over the batch's weights as torch's own: else a row's weight would depend on what
+            # is beside it, and accumulated batches of one would have none.
+            return functional.cross_entropy(
+                logits.float(), targets.long(), weight, label_smoothing=smoothing, reduction="none"
+            ).mean()
 
         return cross_entropy
     positive = pos_weight(recipe.pos_weight, train)
 
     def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         smoothed = targets.float() * (1 - smoothing) + smoothing / 2
-        weight = None if positive is None else positive.to(logits)
+        weight = None if positive is None else positive.to(logits.device)
         return functional.binary_cross_entropy_with_logits(logits.float(), smoothed, pos_weight=weight)
 
     return binary_cross_entropy
@@ -43,11 +46,14 @@ def make_loss(recipe: Recipe, train: Dataset) -> Loss:
 def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:
     """Return the weight of each class, float32 [labels]; "balanced": rows / (classes * rows of the class).
 
-    That is scikit-learn's formula, after King and Zeng, Logistic Regression in Rare Events Data (2001).
+    That is scikit-learn's formula, after King and Zeng, Logistic Regression in Rare Events Data (2001). Weights that
+    are given are scaled so that the training rows weigh 1 on average, as balanced ones do: the learning rate stays
+    what it is.
     """
-    if wanted != BALANCED:
-        return _given("class_weights", wanted, train.labels)
     counts = list(train.counts().values())
+    if wanted != BALANCED:
+        given = _given(wanted, train.labels)
+        return None if given is None else given * len(train) / (given * torch.tensor(counts)).sum()
     return torch.tensor([len(train) / (len(counts) * n) for n in counts], dtype=torch.float32)
 
 
@@ -58,18 +64,12 @@ def pos_weight(wanted: Weights, train: Dataset) -> Tensor | None:
     row has.
     """
     if wanted != BALANCED:
-        return _given("pos_weight", wanted, train.labels)
+        return _given(wanted, train.labels)
     counts = list(train.counts().values())
     return torch.tensor([(len(train) - n) / n if 0 < n < len(train) else 1.0 for n in counts], dtype=torch.float32)
 
 
-def _given(option: str, wanted: Weights, labels: Sequence[str]) -> Tensor | None:
-    if wanted is None:
-        return None
+def _given(wanted: Weights, labels: Sequence[str]) -> Tensor | None:
     if not isinstance(wanted, Mapping):
-        raise TrainingError(f"{option} is {wanted!r}, expected {BALANCED!r} or a table of label = number")
-    unknown, missing = sorted(set(wanted) - set(labels)), [label for label in labels if label not in wanted]
-    if unknown or missing:
-        what = f"names {unknown[0]!r}" if unknown else f"leaves out {missing[0]!r}"
-        raise TrainingError(f"{option} {what}; the labels are {', '.join(labels)}")
+        return None
     return torch.tensor([wanted[label] for label in labels], dtype=torch.float32)

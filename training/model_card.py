@@ -16,10 +16,12 @@ from training.base_model import EMBEDDED
 from training.data import MULTI_LABEL
 from training.errors import TrainingError
 from training.figure_table import figures_table, labels_table, markdown
+from training.recipe import OPTIONS
+from training.source import name_of
 
 _EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the embedded base model is, by SHA-256
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_FILES = ("file", "output")  # of a recipe: paths, of which a card has the last name
+_PATHS = ("path", "file", "source", "files")  # kinds of options of which a card has the last name
 _PARTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
 
 
@@ -131,11 +133,11 @@ def _value(key: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, str):
-        last = key.rpartition(".")[2]
-        if last == "base_model":
+        option = OPTIONS.get(key.partition(".")[0])
+        if option is not None and option.kind == "base":
             return base_name(value)
-        if last in _FILES or "lists." in key or Path(value).is_absolute() or value.startswith(("~", ".")):
-            return Path(value).name
+        if option is not None and option.kind in _PATHS:
+            return name_of(value)
     return str(value)
 
 
@@ -156,6 +158,8 @@ def _going_on(name: str, recipe: Mapping[str, Any]) -> list[str]:
     ]
     if not columns:
         columns = ["--label-column label"]
+    if recipe.get("allow_unlabelled"):
+        columns.append("--allow-unlabelled")
     measured = " \\\n  ".join(["", "--eval <this folder>/held_out.csv " + " ".join(columns)])
     return [
         "```",

@@ -67,7 +67,7 @@ def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> 
     if kind == "files":
         if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
             raise wrong("a table of label = file")
-        return {label: folder / file for label, file in value.items()}
+        return {label: folder / Path(file).expanduser() for label, file in value.items()}
     if kind == "weights":
         return _weights(value, wrong)
     if kind in ("path", "source", "file"):

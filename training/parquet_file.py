@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.errors import DataError, TrainingError
+from training.source import shown
 from training.table import Fault, Row, Table, not_utf8
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def parquet_table(source: Path | str, content: bytes, wanted: Sequence[str]) -> 
         import pyarrow as pa  # not at the top: who reads CSVs alone need not have it
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise TrainingError(f"{source}: reading Parquet needs pyarrow: pip install pyarrow") from error
+        raise TrainingError(f"{shown(source)}: reading Parquet needs pyarrow: pip install pyarrow") from error
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         names = file.schema_arrow.names

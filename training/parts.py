@@ -20,11 +20,13 @@ from training.name_lists import read_name_list, read_name_lists
 from training.raw_names import read_raw_names
 from training.read_data import read_dataset, splits_of
 from training.recipe import Recipe
+from training.recipe_checks import check_kind, check_weights
 from training.source import shown
 from training.split import further_split, stratified_split
 from training.synonyms import enriched
 
 _CATEGORY = "category"
+_FURTHER = ("validation", "calibration")
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,33 @@ class Parts:
 def read_parts(recipe: Recipe) -> Parts:
     """Return the parts that `recipe` describes. Raises DataError and TrainingError for what is wrong with the data."""
     whole, test, source, notes, facts = _read(recipe)
+    check_kind(recipe, whole.problem_type)
+    check_weights(recipe, whole.labels)
     warnings = _check_sizes(recipe, whole, test, source)
     rows = len(whole) + (0 if test is None else len(test))
     dropped = whole.dropped + (0 if test is None else test.dropped)
     if dropped:
         notes.append(f"{dropped} rows without text were left out")
     train, held_out = (whole, test) if test is not None else stratified_split(whole, recipe.test_share, recipe.seed)
-    train = _limited(train, recipe.train_rows, recipe.seed, "train_rows")
     held_out = _limited(held_out, recipe.test_rows, recipe.seed, "test_rows")
-    train, shared = without_shared_texts(train, held_out)
-    if shared:
-        notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
     seen = held_out
     further: dict[str, Dataset | None] = {}
     left = 1.0 if test is not None else 1 - recipe.test_share
-    for name in ("validation", "calibration"):
+    for name in _FURTHER:
         share = getattr(recipe, f"{name}_share")
         further[name] = None
         if share:
             # Of what is left, rounded: or 0.2 of 160 rows would be 33.
+            asked = round(share / left * len(train))
             train, part = further_split(train, seen, round(share / left, 6), recipe.seed, name)
+            if len(part) < asked:
+                notes.append(f"{len(part)} rows for {name}, not {asked}: the others' texts are among other rows too")
             further[name], left, seen = part, left - share, _together(seen, part)
+    train = _limited(train, recipe.train_rows, recipe.seed, "train_rows")
+    train, shared = without_shared_texts(train, held_out)
+    if shared:
+        notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
+    warnings += _check_trained(train, source)
     train = _added(recipe, train, seen, notes, facts)
     counts = {"train": train, "held_out": held_out, **further}
     totals = Counter(whole.counts())
@@ -137,17 +145,21 @@ def _limited(part: Dataset, rows: int, seed: int, option: str) -> Dataset:
 
 def _check_sizes(recipe: Recipe, whole: Dataset, test: Dataset | None, source: str) -> list[str]:
     """Return warnings about labels with few rows; raises DataError where no split can be made."""
-    further = [share for share in (recipe.validation_share, recipe.calibration_share) if share]
-    if test is None:
-        return check_class_sizes(whole, recipe.test_share, source, min(further, default=0.0))
-    if further:
-        return check_class_sizes(whole, min(further), source)
+    shares = {"test": recipe.test_share} if test is None else {}
+    shares |= {name: share for name in _FURTHER if (share := getattr(recipe, f"{name}_share"))}
+    if shares:
+        return check_class_sizes(whole, shares, source)
     if len(whole.labels) < 2:
         raise DataError(source, [f"has {len(whole.labels)} label; a classifier needs at least 2"])
-    none = [label for label, n in whole.counts().items() if n == 0]
-    if none and whole.problem_type == SINGLE_LABEL:
-        raise DataError(source, [f"label '{label}' has no row to train on" for label in none])
-    return [f"label '{label}' has no row to train on" for label in none]
+    return []
+
+
+def _check_trained(train: Dataset, source: str) -> list[str]:
+    """Return warnings about labels without a row to train on; raises DataError where each text has one label."""
+    lines = [f"label '{label}' has no row to train on" for label, n in train.counts().items() if n == 0]
+    if lines and train.problem_type == SINGLE_LABEL:
+        raise DataError(source, lines)
+    return lines
 
 
 def _together(one: Dataset, other: Dataset) -> Dataset:

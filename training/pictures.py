@@ -29,7 +29,7 @@ _NAMES = 80  # labels up to which all are named; of more only the commonest have
 _DPI = 110
 _BINS = 50
 _SETTING = ("epoch", "step", "learning_rate")  # of an entry: where and how, not how well
-_LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss"}
+_LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
 
 
 def draw_confusion(path: Path, dataset: Dataset, answers: Answers) -> None:

@@ -79,7 +79,7 @@ class Recipe:
         True, "raw_names", "flag", "with the raw files of query_type: WordNet synonyms for the categories"
     )
     wordnet: Path | None = option(
-        None, "raw_names", "path", "WordNet's database (default: Debian's package wordnet-base)", metavar="FOLDER"
+        None, "raw_names", "file", "WordNet's database (default: Debian's package wordnet-base)", metavar="FOLDER"
     )
     rows_each: int = option(
         0, "raw_names", "whole", "balance the training rows: so many of each class; 0: as they are",

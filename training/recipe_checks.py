@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training import processes
 from training.data import MULTI_LABEL, SINGLE_LABEL
 from training.errors import TrainingError
 from training.options import Option
 from training.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
+
+_OF_TABLES = (
+    "text_column", "label_column", "label_separator", "label_columns", "labels", "allow_unlabelled", "positive_from",
+    "drop_empty",
+)  # fmt: skip
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -20,8 +27,22 @@ def check_recipe(recipe: Recipe) -> Recipe:
         _check_range(name, one, getattr(recipe, name))
     _check_shares(recipe)
     _check_model(recipe)
-    _check_loss(recipe)
+    kind = _kind(recipe)
+    if kind is not None:
+        check_kind(recipe, kind)
+    if recipe.batch_size % processes.count():
+        raise TrainingError(
+            f"batch_size is {recipe.batch_size}, expected a multiple of the {processes.count()} processes"
+        )
     return recipe
+
+
+def _kind(recipe: Recipe) -> str | None:
+    """Return whether a text has one label or several, where that can be told before the data is read."""
+    if recipe.label_columns or recipe.label_separator:
+        return MULTI_LABEL
+    may_be_lists = recipe.from_hub or str(recipe.file).lower().endswith((".jsonl", ".ndjson", ".json", ".parquet"))
+    return None if may_be_lists else SINGLE_LABEL
 
 
 def _check_range(name: str, one: Option, value: Any) -> None:
@@ -46,6 +67,9 @@ def _check_source(recipe: Recipe) -> None:
             raise TrainingError("the recipe has lists of names; --dataset and --test-data cannot be given too")
         if len(recipe.lists) < 2:
             raise TrainingError("[data.lists] needs at least two labels")
+        for name in _OF_TABLES:
+            if getattr(recipe, name) != getattr(Recipe(), name):
+                raise TrainingError(f"{name} is for tables; the recipe has lists of names")
         return
     for name in ("extra_names", "rows_each", "wordnet"):
         if getattr(recipe, name):
@@ -54,6 +78,8 @@ def _check_source(recipe: Recipe) -> None:
         raise TrainingError("--data is missing: the file or folder to train on")
     if recipe.test_file is not None and recipe.file is None:
         raise TrainingError("--test-data goes with --data; a data set of the hub brings its own test rows")
+    if recipe.label_column and recipe.label_columns:
+        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
     if recipe.file is not None and _is_folder(recipe.file):
         _check_labels(recipe)  # a folder of texts needs no columns; one of tables is told when it is read
         return
@@ -75,7 +101,7 @@ def _check_labels(recipe: Recipe) -> None:
         raise TrainingError(f"labels name one twice: {', '.join(recipe.labels)}")
     if len(set(recipe.label_columns)) != len(recipe.label_columns):
         raise TrainingError(f"--label-columns name a column twice: {', '.join(recipe.label_columns)}")
-    if recipe.allow_unlabelled and not recipe.label_separator:
+    if recipe.allow_unlabelled and not recipe.label_separator and _kind(recipe) == SINGLE_LABEL:
         raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
     if recipe.positive_from is not None:
         if recipe.label_columns or recipe.label_separator:
@@ -120,11 +146,23 @@ def _check_model(recipe: Recipe) -> None:
         )
 
 
-def _check_loss(recipe: Recipe) -> None:
-    kind = MULTI_LABEL if recipe.label_columns or recipe.label_separator else SINGLE_LABEL
+def check_kind(recipe: Recipe, kind: str) -> None:
+    """Raise TrainingError for an option that is not for the problem type `kind`."""
     if recipe.class_weights is not None and kind == MULTI_LABEL:
         raise TrainingError("class_weights is for one label a text; multi-label has pos_weight")
     if recipe.pos_weight is not None and kind == SINGLE_LABEL:
         raise TrainingError("pos_weight is for multi-label; one label a text has class_weights")
     if recipe.threshold != Recipe().threshold and kind == SINGLE_LABEL:
         raise TrainingError("threshold is for multi-label; one label a text is the best one (of two: from 0.5 up)")
+
+
+def check_weights(recipe: Recipe, labels: Sequence[str]) -> None:
+    """Raise TrainingError for weights that name a label there is none of, or leave one out."""
+    for option in ("class_weights", "pos_weight"):
+        given = getattr(recipe, option)
+        if not isinstance(given, Mapping):
+            continue
+        unknown, missing = sorted(set(given) - set(labels)), [label for label in labels if label not in given]
+        if unknown or missing:
+            what = f"names {unknown[0]!r}" if unknown else f"leaves out {missing[0]!r}"
+            raise TrainingError(f"{option} {what}; the labels are {', '.join(labels)}")

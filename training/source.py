@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
-_USER = re.compile("//[^/@]*@")
+_CHAIN = "::"  # fsspec's, between what unpacks and what fetches
+_CONTAINERS = ("abfs://", "abfss://", "az://", "adl://")  # their address has the container where others have the user
 _WEB = ("http://", "https://")
 
 
@@ -35,13 +35,22 @@ def shown(source: Path | str) -> str:
     """
     if isinstance(source, Path) or not is_address(source):
         return str(source)
-    shown = _USER.sub("//", source, count=1)
-    return re.split("[?#]", shown, maxsplit=1)[0] if is_web(source) else shown
+    return _CHAIN.join(_shown_part(part) for part in source.split(_CHAIN))
+
+
+def _shown_part(part: str) -> str:
+    if is_web(part):
+        part = re.split("[?#]", part, maxsplit=1)[0]
+    protocol, found, rest = part.partition("://")
+    if not found or part.startswith(_CONTAINERS):
+        return part
+    # user:password@, which may hold a slash or another @; or a user alone, before the first slash.
+    secret = re.match("[^/@:]+:.*@", rest) or re.match("[^/]*@", rest)
+    return f"{protocol}://{rest[secret.end() :]}" if secret else part
 
 
 def name_of(source: Path | str) -> str:
     """Return the name of the file at `source`, without its folder."""
     if isinstance(source, Path) or not is_address(source):
         return Path(source).name
-    path = urlsplit(source).path if is_web(source) else source.split("://", 1)[1]
-    return PurePosixPath(path).name
+    return PurePosixPath(shown(source).rpartition("://")[2]).name

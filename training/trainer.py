@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -36,7 +37,9 @@ class Order(torch.utils.data.Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        numbers = torch.Generator().manual_seed(self.seed + self.epoch)
+        # Of the pair, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
+        state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
+        numbers = torch.Generator().manual_seed(int(state[0]) % 2**63)
         if not self.grouped:
             return iter(torch.randperm(len(self.lengths), generator=numbers).tolist())
         return iter(get_length_grouped_indices(self.lengths, self.batch, generator=numbers))
@@ -91,9 +94,10 @@ class Bar(ProgressCallback):
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
     def close(self) -> None:
-        """Close the bar where training ended early, so that it is not drawn again behind the message."""
-        if self.training_bar is not None:
-            self.training_bar.close()
+        """Close the bars where training ended early, so that they are not drawn again behind the message."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,8 @@ class Between(TrainerCallback):
             control.should_save = state.global_step < state.max_steps
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Log, evaluate and save."""
-        control.should_log = control.should_evaluate = True
-        control.should_save = state.global_step < state.max_steps
+        """Log, evaluate and save, the last epoch too: the figures and pictures that follow may fail."""
+        control.should_log = control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Show the epoch's figures, keep the best epoch's weights, and stop when none was better for long enough."""
@@ -154,7 +157,7 @@ class Between(TrainerCallback):
         best = best_of(state.log_history, self.metric)
         if best is None:
             return
-        if best.step == state.global_step and state.is_world_process_zero:
+        if self.recipe.keep_best and best.step == state.global_step and state.is_world_process_zero:
             kept = self.run.best(best.step)
             partial = kept.with_suffix(".partial")
             save_file({name: weight.contiguous() for name, weight in self.model.state_dict().items()}, partial)

@@ -6,17 +6,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from training.errors import TrainingError
+from training.errors import DivergedError, TrainingError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one folder are not kept apart there
+    fcntl = None  # type: ignore[assignment]
 
 _RUN, _LOCK, _COMPLETE = "run.json", "lock", "complete.json"
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
@@ -79,27 +84,62 @@ def unfinished(target: Path, identity: Mapping[str, Any], *, restart: bool) -> I
     """
     run = unfinished_of(target)
     folder = run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w", encoding="utf-8") as lock:
-        _take(lock, folder)
+    with _locked(folder) as lock:
         _check_same(folder, identity, restart=restart)
         _write_run(folder, identity)
         try:
             yield run
-        except BaseException:
-            if run.last_complete() is None:
-                shutil.rmtree(folder)
+        except BaseException as error:
+            if isinstance(error, DivergedError) or run.last_complete() is None:
+                _remove(folder, lock)
             raise
-        shutil.rmtree(folder)
+        _remove(folder, lock)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[IO[str]]:
+    """Hold the lock of `folder`, which is made. Raises TrainingError where that cannot be, or another run holds it."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / _LOCK).open("a", encoding="utf-8")
+        except OSError as error:
+            raise TrainingError(f"{folder}: cannot be used to keep what a run has done: {error.strerror}") from error
+        with lock:
+            _take(lock, folder)
+            if not _is_there(lock, folder):  # the run that held it ended, and took the folder away
+                continue
+            yield lock
+            return
 
 
 def _take(lock: IO[str], folder: Path) -> None:
+    if fcntl is None:
+        return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise TrainingError(
             f"{folder}: another run is at work there; wait for it, or choose another --output"
         ) from None
+
+
+def _is_there(lock: IO[str], folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove(folder: Path, lock: IO[str]) -> None:
+    """Remove `folder`, the lock last: who waits for it must not find a folder that is half gone."""
+    for path in folder.iterdir():
+        if path.name != _LOCK:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    (folder / _LOCK).unlink(missing_ok=True)
+    lock.close()
+    with suppress(OSError):  # another run has begun in it, or a file system keeps what was open
+        folder.rmdir()
 
 
 def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
