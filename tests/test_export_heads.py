@@ -101,7 +101,8 @@ def test_the_threshold_that_training_chose_is_the_bundle_s(
     assert run_export(source, tmp_path / "bundle", "--scheme", "fp32") == 0
     manifest = json.loads((tmp_path / "bundle" / "inferer.json").read_text())
     assert manifest["thresholds"] == dict.fromkeys(LABELS, 0.2)
-    texts = [f"{text.replace(',', '')} {'and on ' * i}" for i in range(40) for text in TEXTS]
+    words, rng = LONG_TEXT.replace(",", "").split(), np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words, 9)) for _ in range(400)]
     logits = checkpoint_logits(source, texts)
     likely = logits >= np.median(logits, axis=0)  # labels that are likelier where their logits are higher
     likely[::5] = ~likely[::5]

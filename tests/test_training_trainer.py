@@ -15,9 +15,10 @@ import torch
 
 from tests.fruit import command, write_base, write_table
 from tests.server import ROOT, run_to_end
-from training.finetune import epochs_of
+from training.finetune import _arguments, epochs_of
 from training.precision import uses_bf16
-from training.trainer import Best, Order, best_of
+from training.recipe import Recipe
+from training.trainer import Best, ClassifierTrainer, Order, best_of
 
 LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 
@@ -256,3 +257,50 @@ def test_a_run_that_failed_at_the_end_does_not_train_again(
     assert weights_of(tmp_path / "model").keys() == weights_of(tmp_path / "whole").keys()
     for name, weight in weights_of(tmp_path / "whole").items():
         np.testing.assert_allclose(weights_of(tmp_path / "model")[name], weight, atol=1e-5, err_msg=name)
+
+
+def test_the_recipe_s_numbers_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates, decay, clipping, accumulation and precision are the Trainer's; processes share the batch."""
+    recipe = Recipe(
+        learning_rate=3e-4, weight_decay=0.2, warmup_ratio=0.3, max_grad_norm=0.5, gradient_accumulation=4, epochs=2.5,
+        batch_size=24, seed=9, precision="bf16",
+    )  # fmt: skip
+    monkeypatch.setattr("training.processes.count", lambda: 2)
+    arguments = _arguments(recipe, tmp_path)
+    found = {
+        name: getattr(arguments, name)
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "warmup_ratio",
+            "max_grad_norm",
+            "num_train_epochs",
+            "seed",
+            "bf16",
+        )
+    }
+    assert found == {
+        "learning_rate": 3e-4, "weight_decay": 0.2, "warmup_ratio": 0.3, "max_grad_norm": 0.5, "num_train_epochs": 2.5,
+        "seed": 9, "bf16": True,
+    }  # fmt: skip
+    assert (arguments.gradient_accumulation_steps, arguments.per_device_train_batch_size) == (4, 12)
+
+
+def test_a_head_s_rate_is_its_own_in_the_optimizer(given: tuple[Path, Path]) -> None:
+    """The optimizer has each weight once, the head's at the head's rate; norms do not decay."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(given[1], num_labels=3)
+    trainer = ClassifierTrainer(
+        model=model, args=_arguments(Recipe(learning_rate=1e-5), given[1].parent / "out"), loss=None, order=None,
+        head_learning_rate=1e-2,
+    )  # fmt: skip
+    groups = trainer.create_optimizer().param_groups
+    rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
+    assert len(rates) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for name, weight in model.named_parameters():
+        is_head = name.startswith(("classifier.", "bert.pooler."))
+        assert rates[id(weight)] == (1e-2 if is_head else 1e-5), name
+    decays = {id(weight): group["weight_decay"] for group in groups for weight in group["params"]}
+    assert decays[id(model.bert.embeddings.LayerNorm.weight)] == 0
+    assert decays[id(model.classifier.weight)] == 0.01
