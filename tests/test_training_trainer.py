@@ -243,8 +243,9 @@ def test_a_run_that_failed_at_the_end_does_not_train_again(
     from training.__main__ import main
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    ran(given, tmp_path / "whole", "--epochs", "2")
-    arguments = command(*given, tmp_path / "model", "--label-column", "colour", "--epochs", "2")
+    flags = ("--label-column", "colour", "--epochs", "2")
+    assert main(command(*given, tmp_path / "whole", *flags)) == 0
+    arguments = command(*given, tmp_path / "model", *flags)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", str(tmp_path / "model"))

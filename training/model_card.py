@@ -133,10 +133,12 @@ def _value(key: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, str):
-        option = OPTIONS.get(key.partition(".")[0])
+        option = next((OPTIONS[name] for name in key.split(".") if name in OPTIONS), None)
         if option is not None and option.kind == "base":
             return base_name(value)
-        if option is not None and option.kind in _PATHS:
+        if option is None:  # what no option of ours is may be a path all the same
+            return Path(value).name if Path(value).is_absolute() or value.startswith(("~", ".")) else value
+        if option.kind in _PATHS:
             return name_of(value)
     return str(value)
 
