@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -22,21 +21,18 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
 
 from export.errors import ExportError
 from inferer.bundle import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
 from training.base_model import max_positions_of
-from training.heads import classifier_class, from_config
+from training.heads import BUFFERS, UNREADABLE, from_config, load_classifier
 
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
 
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
-# Buffers that old versions of transformers saved with the weights; they are made anew from the config.
-_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -115,25 +111,12 @@ def _threshold(path: Path, config: PretrainedConfig) -> float:
 def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not (path / "config.json").is_file():
         raise ExportError(f"checkpoint {path}: has no config.json; expected a Hugging Face checkpoint folder")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its advice on weights that do not fit; they are refused below
     try:
-        described = AutoConfig.from_pretrained(path, local_files_only=True)
-        model, loaded = classifier_class(described).from_pretrained(
-            path,
-            config=described,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are named
-            local_files_only=True,
-            weights_only=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        loaded = load_classifier(path)
+    except UNREADABLE as error:
         raise ExportError(f"checkpoint {path}: cannot be loaded: {_why_unreadable(error)}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-    _check_weights(path, loaded["missing_keys"], loaded["unexpected_keys"], loaded["mismatched_keys"])
-    return model, _tokenizer(path, str(path), local_only=True)
+    _check_weights(path, loaded.missing, loaded.unexpected, loaded.misshapen)
+    return loaded.model, _tokenizer(path, str(path), local_only=True)
 
 
 def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -198,7 +181,7 @@ def _check_weights(
 ) -> None:
     problems = []
     for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
-        left = sorted(name for name in names if not name.endswith(_BUFFERS))
+        left = sorted(name for name in names if not name.endswith(BUFFERS))
         if left:
             shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
             problems.append(f"{what} weights: {shown}")

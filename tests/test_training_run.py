@@ -394,6 +394,9 @@ def damage(name: str, folder: Path, base: Path) -> str:
     elif name == "other layers":
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
+    elif name == "other width":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 65}))
     return str(folder)
 
 
@@ -408,6 +411,7 @@ def damage(name: str, folder: Path, base: Path) -> str:
         "damaged config",
         "damaged tokenizer",
         "other layers",
+        "other width",
     ],
 )
 def test_a_base_model_that_cannot_be_loaded_is_named(
@@ -427,6 +431,8 @@ def test_a_base_model_that_cannot_be_loaded_is_named(
     assert "\n" not in message
     if name == "other layers":
         assert "32 weights are missing, the first is bert.encoder.layer." in message
+    elif name == "other width":
+        assert "3 weights are missing, the first is bert.encoder.layer.0." in message
     else:
         assert "cannot be loaded: " in message
     assert not list(tmp_path.glob("out*"))

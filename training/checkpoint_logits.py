@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,27 +12,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as in training
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging
+from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerBase
 
 from training.base_model import max_positions_of
 from training.encode import encode
 from training.errors import TrainingError
-from training.heads import classifier_class
+from training.heads import UNREADABLE, load_classifier
 from training.model_folder import CONFIG
 from training.recipe import HEAD, HEAD_TAIL, TAIL
 
 BATCH_SIZE = 32
-# Buffers that old versions of transformers saved with the weights; they are made anew from the config.
-_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 
 
@@ -64,31 +53,20 @@ def load_model(folder: Path) -> LoadedModel:
     Nothing is fetched, and nothing unpickled but tensors. Raises TrainingError, also where a weight is missing:
     transformers would make it up.
     """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its advice on weights that do not fit; they are refused below
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model, loaded = classifier_class(config).from_pretrained(
-            folder,
-            config=config,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they are named
-            local_files_only=True,
-            weights_only=True,
-            dtype=torch.float32,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        loaded = load_classifier(folder)
+    except UNREADABLE as error:
         raise _unreadable(folder, error) from error
-    finally:
-        logging.set_verbosity(verbosity)
-    lost = [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
+    lost = [*loaded.missing, *loaded.misshapen]
     if lost:
         raise TrainingError(
             f"checkpoint {folder}: {len(lost)} weights are missing or misshapen, the first is {lost[0]}"
         )
-    left = [name for name in loaded["unexpected_keys"] if not name.endswith(_BUFFERS)]
-    if left:
-        raise TrainingError(f"checkpoint {folder}: {len(left)} weights are left over, the first is {left[0]}")
+    if loaded.unexpected:
+        raise TrainingError(
+            f"checkpoint {folder}: {len(loaded.unexpected)} weights are left over, the first is {loaded.unexpected[0]}"
+        )
+    model, config = loaded.model, loaded.model.config
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read

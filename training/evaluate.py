@@ -25,10 +25,8 @@ from training.model_folder import CONFIG, ModelFolder, read_model_folder
 from training.output import OutputError, check_target, fresh_folder, interrupt_on_signals
 from training.pictures import draw_lengths
 from training.read_data import read_dataset
-from training.report import REPORT, write_report
+from training.report import LENGTHS, REPORT, write_report
 from training.source import name_of, source_of
-
-LENGTHS = "token_lengths.png"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,23 +9,32 @@ from __future__ import annotations
 
 import functools
 import itertools
+import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.utils import logging
 
 from training.errors import TrainingError
+from training.recipe import MLP, TOKEN
 
 FIELD = "inferer_head"
-MLP, TOKEN = "mlp", "token"
+# Buffers that old versions of transformers saved with the weights; they are made anew from the config.
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 _FIELDS = {MLP: {"hidden_sizes": list, "dropout": float}, TOKEN: {"embedding": int, "layers": int, "dropout": float}}
 
 
@@ -56,6 +65,41 @@ def classifier_class(config: PretrainedConfig) -> Any:
     if stock is None:
         raise TrainingError(f"architecture '{config.model_type}' has no sequence classifier to put a head on")
     return _with_head(stock, head["type"])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier out of a folder, and the names of weights that do not fit: transformers made up the missing ones."""
+
+    model: PreTrainedModel
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+
+def load_classifier(folder: Path) -> Loaded:
+    """Return the classifier in `folder`, float32, with the head that its config.json names.
+
+    Nothing is fetched, and nothing unpickled but tensors. What cannot be read raises one of UNREADABLE.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its advice on weights that do not fit; they are named here
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, info = classifier_class(config).from_pretrained(
+            folder,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named
+            local_files_only=True,
+            weights_only=True,
+            dtype=torch.float32,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
+    unexpected = tuple(name for name in info["unexpected_keys"] if not name.endswith(BUFFERS))
+    missing = tuple(name for name in info["missing_keys"] if not name.endswith(BUFFERS))
+    return Loaded(model, missing, unexpected, tuple(info["mismatched_keys"]))
 
 
 def from_config(config: PretrainedConfig) -> PreTrainedModel:

@@ -42,11 +42,11 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
     if head is not None:
         setattr(config, FIELD, head)
     model, loaded = _model(source, config, what)
-    fresh = [*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])]
+    fresh = [*loaded["missing_keys"], *loaded["mismatched_keys"]]
     encoder = f"{model.base_model_prefix}."  # what is outside it is the head; a pooler is half of one
     lost = [key for key in fresh if key.startswith(encoder) and ".pooler." not in key]
     if lost:
-        raise TrainingError(f"{what}: {len(lost)} weights are missing, the first is {lost[0]}")
+        raise TrainingError(f"{what}: {len(lost)} weights are missing, the first is {min(lost)}")
     _start_anew(model)
     freeze(model, recipe.freeze)
     return tokenizer, model

@@ -13,7 +13,7 @@ from training.errors import TrainingError
 
 _MANIFEST = "inferer.json"  # what makes a folder a bundle
 CONFIG = "config.json"
-_RECORD = "training.json"
+RECORD = "training.json"  # what training leaves beside the weights
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def read_model_folder(path: Path) -> ModelFolder:
     if not is_bundle and not any((*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin"))):
         raise TrainingError(f"model {path}: has neither weights (*.safetensors, pytorch_model*.bin) nor {_MANIFEST}")
     config = _read(path / CONFIG)
-    record = _read(path / _RECORD) if (path / _RECORD).is_file() and not is_bundle else {}
+    record = _read(path / RECORD) if (path / RECORD).is_file() and not is_bundle else {}
     recipe = record.get("recipe", {})
     if not isinstance(recipe, dict):
-        raise TrainingError(f"{path / _RECORD}: recipe is {recipe!r}, expected an object")
+        raise TrainingError(f"{path / RECORD}: recipe is {recipe!r}, expected an object")
     problem_type = config.get("problem_type")
     if problem_type not in (SINGLE_LABEL, MULTI_LABEL, None):
         raise TrainingError(

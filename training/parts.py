@@ -184,6 +184,6 @@ def _added(recipe: Recipe, train: Dataset, seen: Dataset, notes: list[str], fact
     if recipe.rows_each:
         before = train.counts()
         train = balanced(train, recipe.seed, recipe.rows_each)
-        shown = ", ".join(f"{label} {n}" for label, n in before.items())
-        notes.append(f"balanced to {recipe.rows_each} rows of each class; before: {shown}")
+        sizes = ", ".join(f"{label} {n}" for label, n in before.items())
+        notes.append(f"balanced to {recipe.rows_each} rows of each class; before: {sizes}")
     return train

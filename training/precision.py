@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from training.recipe import AUTO, BF16
+from training.errors import TrainingError
+from training.recipe import BF16, FP32
 
 # Where the CPU multiplies bfloat16 itself; elsewhere torch converts to and fro, and is slower than in fp32.
 _FLAGS = ("amx_bf16", "avx512_bf16")
@@ -14,10 +15,15 @@ _FLAGS = ("amx_bf16", "avx512_bf16")
 
 def uses_bf16(wanted: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether to train in bfloat16 (autocast): as wanted, or with "auto" where the GPU or CPU has it."""
-    if wanted != AUTO:
-        return wanted == BF16
+    if wanted == FP32:
+        return False
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+        if wanted == BF16 and not has:
+            raise TrainingError('precision is "bf16", which this GPU does not compute; expected "fp32" or "auto"')
+        return has
+    if wanted == BF16:  # a CPU without it converts, slowly
+        return True
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -21,6 +21,7 @@ from training.split import multi_hot
 
 REPORT = "report.json"
 CONFUSION = "confusion_matrix.png"
+LENGTHS = "token_lengths.png"
 MISTAKES = "misclassified.csv"
 _JOINT = "|"  # between labels, where the data's own separator is not known
 

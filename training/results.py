@@ -14,20 +14,19 @@ from training.answers import Answers
 from training.csv_file import write_csv
 from training.data import MULTI_LABEL
 from training.model_card import model_card
+from training.model_folder import RECORD
 from training.output import fresh_folder
 from training.parts import Parts
 from training.pictures import draw_curves, draw_lengths
 from training.recipe import Recipe, as_toml
-from training.report import CONFUSION, write_report
+from training.report import CONFUSION, LENGTHS, write_report
 
-RECORD = "training.json"
 RECIPE = "recipe.toml"
 EPOCHS = "epochs.json"
 HELD_OUT = "held_out.csv"
 CALIBRATION = "calibration.csv"
 VALIDATION = "validation.csv"
 CURVES = "learning_curves.png"
-LENGTHS = "token_lengths.png"
 _PICTURES = {
     CONFUSION: "Which labels were taken for which, on the rows held out",
     CURVES: "Loss and figures, epoch by epoch",
