@@ -46,9 +46,11 @@ CMD ["python", "-m", "jupyterlab", "--ip=0.0.0.0", "--port=8080", "--ServerApp.p
      "--ServerApp.root_dir=/app/notebooks"]
 
 
-# The serving image: no torch, no transformers, no model. Mount a bundle at /model.
+# The serving image: no torch, no transformers. The bundle is mounted at /model, or put into the image:
 #   make image
 #   docker run --rm -p 8080:8080 -v "$PWD/models/query_type:/model:ro" inferer
+#   make image BUNDLE=models/query_type
+#   docker run --rm -p 8080:8080 inferer
 FROM ${BASE_IMAGE} AS inference
 
 ENV PYTHONUNBUFFERED=1 \
@@ -62,9 +64,15 @@ ENV PYTHONUNBUFFERED=1 \
 
 WORKDIR /app
 
-# Dependencies before sources: they change less often.
+# Dependencies before sources: they change less often. Taken out again, a quarter of it all: what tokenizers wants for
+# the hub, which serving never asks (nor may), and what numpy and onnxruntime bring to test and to convert.
 COPY requirements_inference.txt ./
-RUN python -m pip install --no-cache-dir --require-hashes -r requirements_inference.txt
+RUN python -m pip install --no-cache-dir --require-hashes -r requirements_inference.txt \
+    && python -m pip uninstall --yes --quiet --root-user-action=ignore huggingface-hub hf-xet fsspec filelock requests \
+       urllib3 idna charset-normalizer certifi pyyaml typing-extensions \
+    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && find numpy -type d -name tests -prune -exec rm -r {} + \
+    && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
 
 COPY inferer ./inferer
 COPY service ./service
@@ -72,6 +80,10 @@ COPY app.py gunicorn.conf.py ./
 COPY deploy/sagemaker/serve /usr/local/bin/
 # Compiled here, since the root file system may be read-only when it runs.
 RUN python -m compileall -q inferer service app.py
+
+# A bundle's folder, inside the build's context, or none: then what is mounted at /model. Last, since it changes most.
+ARG BUNDLE=deploy/no_model
+COPY ${BUNDLE} /model
 
 # Numeric, so that Kubernetes can see that it is not root.
 USER 10001:10001

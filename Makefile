@@ -89,11 +89,13 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
 	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
 
-image:  ## build the serving image with docker or podman, or TARGET=training
-	@tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \
+image:  ## build the serving image with docker or podman (BUNDLE=models/NAME: with that model), or TARGET=training
+	@if [ -n "$(BUNDLE)" ] && [[ "$(BUNDLE)" != models/* || ! -f "$(BUNDLE)/inferer.json" ]]; then \
+	  echo "BUNDLE=$(BUNDLE): is no bundle under models/, which is where an image can take one from" >&2; exit 2; fi; \
+	tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \
 	case "$$tool" in *podman) format="--format docker";; *) format="";; esac; \
 	"$$tool" build $$format --target "$(TARGET)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" \
-	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )-t "$(IMAGE)" .
+	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )$(if $(BUNDLE),--build-arg BUNDLE="$(BUNDLE)" )-t "$(IMAGE)" .
 
 lock: $(VENV)/.dev  ## choose exact versions anew (needs uv)
 	./lock.sh

@@ -302,9 +302,12 @@ def run(plan: Plan) -> Result:
     return asyncio.run(_carry_out(plan))
 
 
-def run_in_child(plan: Plan) -> Result:
-    """Carry out `plan` in a process of its own, which this process's threads do not hold up."""
-    command = [sys.executable, "-m", "tests.load"]
+def run_in_child(plan: Plan, within: Sequence[str] = ()) -> Result:
+    """Carry out `plan` in a process of its own, which this process's threads do not hold up.
+
+    `within` is a command that runs the one after it somewhere else, as `nsenter` does.
+    """
+    command = [*within, sys.executable, "-m", "tests.load"]
     done = subprocess.run(command, cwd=ROOT, input=_to_json(plan), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the load generator failed:\n{done.stderr}")

@@ -118,3 +118,45 @@ def test_the_demo_is_exported_again_when_the_format_may_have_changed(project: Pa
         assert run_to_end("make", "export", cwd=project).returncode == 0
     ran = (project / "ran").read_text().splitlines()
     assert [line.split()[:2] for line in ran] == [["-m", "export"]]
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for docker, first on the PATH, that says what it was asked."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "docker").write_text('#!/bin/sh\necho "docker $@"\n')
+    (folder / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("docker")
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "docker build --target inference --build-arg BASE_IMAGE=python:3.11-slim -t inferer ."),
+        (
+            ("BUNDLE=models/titles", "IMAGE=titles:7"),
+            "docker build --target inference --build-arg BASE_IMAGE=python:3.11-slim "
+            "--build-arg BUNDLE=models/titles -t titles:7 .",
+        ),
+        (
+            ("TARGET=training",),
+            "docker build --target training --build-arg BASE_IMAGE=python:3.11-slim -t inferer-training .",
+        ),
+    ],
+)
+def test_an_image_is_built_with_what_was_given(project: Path, arguments: tuple[str, ...], expected: str) -> None:
+    """`make image` asks docker for the target, and for the bundle that is to be in the image."""
+    (project / "models" / "titles").mkdir(parents=True)
+    (project / "models" / "titles" / "inferer.json").touch()
+    assert run_to_end("make", "-s", "image", *arguments, cwd=project).stdout.strip() == expected
+
+
+@pytest.mark.usefixtures("docker")
+@pytest.mark.parametrize("bundle", ["models/titels", "/srv/titles", "checkpoints/titles"])
+def test_an_image_is_not_built_with_what_is_no_bundle(project: Path, bundle: str) -> None:
+    """`make image` names a BUNDLE that is not there, or not where an image can take it from, and builds nothing."""
+    done = run_to_end("make", "-s", "image", f"BUNDLE={bundle}", cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"BUNDLE={bundle}: is no bundle under models/" in done.stderr
