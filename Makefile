@@ -68,8 +68,8 @@ endif
 test: setup $(DEMO)/inferer.json  ## run the tests
 	$(PY) -m pytest $(ARGS)
 
-soak: setup $(DEMO)/inferer.json  ## run the tests under load in full size
-	SOAK=1 $(PY) -m pytest tests/test_soak.py $(ARGS)
+soak: setup $(DEMO)/inferer.json  ## run the tests under load in full size, and those of the image
+	SOAK=1 $(PY) -m pytest tests/test_soak.py tests/image --durations=15 $(ARGS)
 
 lint: $(VENV)/.inference $(VENV)/.dev  ## ruff, format, mypy
 	$(PY) -m ruff check .
@@ -87,6 +87,7 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.service --bundle $(DEMO) --checkpoint checkpoints/query_type
 	$(PY) -m benchmarks.long_texts $(BENCH_TEXTS)
 	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
+	$(if $(shell [ "$$(id -u)" = 0 ] && command -v podman),$(PY) -m benchmarks.container --checkpoint checkpoints/query_type)
 	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
 
 image:  ## build the serving image with docker or podman (BUNDLE=models/NAME: with that model), or TARGET=training

@@ -55,6 +55,16 @@ class Container:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
+    def peak_memory(self) -> int:
+        """Return the most bytes that its control group has counted, file cache included."""
+        groups = Path(f"/proc/{self.pid}/cgroup").read_text().splitlines()
+        for line in groups:
+            _, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                return int(Path(f"/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes").read_text())
+        path = groups[0].split(":", 2)[2]
+        return int(Path(f"/sys/fs/cgroup{path}/memory.peak").read_text())
+
     def connect(self, timeout_s: float = 30) -> HTTPConnection:
         """Return a connection from inside the container's network, which has no way in from here."""
         return _Inside("127.0.0.1", self.port, timeout=timeout_s, pid=self.pid)
