@@ -37,7 +37,7 @@ MODEL_NEEDS_demo := $(DEMO)/inferer.json
 MODEL_NEEDS_checkpoint := $(VENV)/.training
 MODEL_NEEDS_nothing := no-such-model
 
-.PHONY: help setup serve train export test soak lint format bench image lock clean
+.PHONY: help setup serve train export test soak lint format bench image lock audit clean
 
 .PHONY: no-such-model
 no-such-model:
@@ -101,6 +101,10 @@ image:  ## build the serving image with docker or podman (BUNDLE=models/NAME: wi
 lock: $(VENV)/.dev  ## choose exact versions anew (needs uv)
 	./lock.sh
 
+audit: $(VENV)/.audit/.whole  ## ask PyPI for known vulnerabilities of the locked packages
+	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements_inference.txt
+	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements_training.txt
+
 clean:  ## remove the environment, the demo's checkpoint and its bundle
 	rm -rf $(VENV) checkpoints/query_type $(DEMO)
 
@@ -126,6 +130,13 @@ $(VENV)/.training: requirements_training.txt requirements_base_model.txt | $(VEN
 $(VENV)/.dev: requirements_dev.txt | $(VENV)/.inference
 	@echo "installing what the tests need" >&2
 	@$(PIP) -r requirements_dev.txt
+	@touch $@
+
+# pip-audit brings some thirty packages; they stay apart from those that it looks at.
+$(VENV)/.audit/.whole: requirements_audit.txt
+	@echo "installing pip-audit" >&2
+	@$(PYTHON) -m venv --clear $(VENV)/.audit
+	@$(VENV)/.audit/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements_audit.txt
 	@touch $@
 
 # The demo. Both steps write beside and rename, so these files are there whole or not at all.

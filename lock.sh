@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Choose exact versions for the four sets from pyproject.toml's ranges. Needs uv on the PATH.
+# Choose exact versions for the sets from pyproject.toml's ranges, for tests and for `make audit`. Needs uv on the PATH.
 set -euo pipefail
 cd "$(dirname "$0")"
 common=(--python-version 3.11 --no-header --no-annotate --quiet)
@@ -34,8 +34,12 @@ printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\nfsspec==2026.
   # Versions that the other sets have too are theirs: all go into one environment.
   grep -v '^ *--hash' requirements_inference.txt.new | sed 's/ *\\$//' > "$taken"
   cat requirements_training.txt.new requirements_notebooks.txt.new >> "$taken"
-  printf '%s\n' axe-playwright-python huggingface-hub hypothesis ipykernel mypy nbclient openapi-spec-validator playwright pytest ruff \
-    schemathesis 'tritonclient[http]' uv \
+  printf '%s\n' axe-playwright-python huggingface-hub hypothesis ipykernel kubernetes-validate mypy nbclient \
+    openapi-spec-validator playwright pytest ruff schemathesis 'tritonclient[http]' uv \
     | uv pip compile - -c "$pins" -c "$taken" "${common[@]}"
 } > requirements_dev.txt.new
-for set in inference training notebooks dev; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done
+{
+  echo "# What \`make audit\` needs, in an environment of its own: hashes checked. Made by lock.sh."
+  echo pip-audit | uv pip compile - --universal --generate-hashes "${common[@]}"
+} > requirements_audit.txt.new
+for set in inference training notebooks dev audit; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done

@@ -17,9 +17,9 @@ from tests.server import ROOT, environment, run_to_end
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with the Makefile, marks of finished installs, and a stand-in Python that the test writes."""
-    for name in ("Makefile", "requirements_inference.txt", "requirements_training.txt", "requirements_dev.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copy(ROOT / "requirements_base_model.txt", tmp_path)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for kind in ("inference", "training", "dev", "base_model", "audit"):
+        shutil.copy(ROOT / f"requirements_{kind}.txt", tmp_path)
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for mark in (".created", ".inference", ".training", ".dev"):
@@ -37,7 +37,7 @@ def stand_in(project: Path, script: str) -> None:
 def test_help_lists_every_target() -> None:
     """`make help` lists each target that is promised."""
     listed = run_to_end("make", "help").stdout
-    for target in ("help", "setup", "serve", "train", "export", "test", "lint", "bench", "image"):
+    for target in ("help", "setup", "serve", "train", "export", "test", "lint", "bench", "image", "audit"):
         assert f"make {target}" in listed
 
 
@@ -160,3 +160,28 @@ def test_an_image_is_not_built_with_what_is_no_bundle(project: Path, bundle: str
     done = run_to_end("make", "-s", "image", f"BUNDLE={bundle}", cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"BUNDLE={bundle}: is no bundle under models/" in done.stderr
+
+
+def audited(project: Path, answer: str) -> tuple[int, list[list[str]]]:
+    """Run `make audit` with a stand-in for pip-audit; return make's exit code, and what pip-audit was asked."""
+    tool = project / ".venv" / ".audit" / "bin" / "pip-audit"
+    tool.parent.mkdir(parents=True)
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {project}/asked\n{answer}\n')
+    tool.chmod(0o755)
+    (project / ".venv" / ".audit" / ".whole").touch()
+    done = run_to_end("make", "audit", cwd=project)
+    return done.returncode, [line.split() for line in (project / "asked").read_text().splitlines()]
+
+
+def test_audit_asks_for_what_is_served_and_what_trains(project: Path) -> None:
+    """`make audit` asks for both locked sets, and takes a package that it could not ask for as a failure."""
+    code, (serving, training) = audited(project, "exit 0")
+    assert code == 0
+    assert {"--strict", "--disable-pip", "--require-hashes", "requirements_inference.txt"} <= set(serving)
+    assert {"--strict", "--disable-pip", "--no-deps", "requirements_training.txt"} <= set(training)
+
+
+def test_a_vulnerability_fails_the_audit(project: Path) -> None:
+    """`make audit` fails when pip-audit does."""
+    code, _ = audited(project, "exit 1")
+    assert code == 2
