@@ -19,8 +19,13 @@ from tests.server import ROOT
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-def bert_base_bundle(tokenizer_of: Path, folder: Path = ROOT / "build" / "bert_base") -> Path:
-    """Return the bundle, made once a format; `tokenizer_of` is a checkpoint whose tokenizer is used."""
+def bert_base_bundle(
+    tokenizer_of: Path, folder: Path = ROOT / "build" / "bert_base", max_length: int | None = None
+) -> Path:
+    """Return the bundle, made once a format and folder.
+
+    `tokenizer_of` is a checkpoint whose tokenizer is used, `max_length` the tokens that are read, if not its own.
+    """
     with contextlib.suppress(BundleError):
         return read_bundle(folder).path
     torch.manual_seed(0)
@@ -36,6 +41,7 @@ def bert_base_bundle(tokenizer_of: Path, folder: Path = ROOT / "build" / "bert_b
         for name in _TOKENIZER_FILES:
             if (tokenizer_of / name).is_file():
                 shutil.copy(tokenizer_of / name, checkpoint)
-        if export([str(checkpoint), str(folder), "--overwrite"]):
+        limit = [] if max_length is None else ["--max-length", str(max_length)]
+        if export([str(checkpoint), str(folder), "--overwrite", *limit]):
             raise SystemExit("BERT-base could not be exported")
     return folder

@@ -55,6 +55,8 @@ class Served:
 
     def __init__(self, container: Container, bundle: Path, seconds: float) -> None:
         model = ModelInferer(bundle, intra_op_threads=1)
+        if model.max_length < max(LENGTHS):
+            raise SystemExit(f"{bundle} reads {model.max_length} tokens, expected {max(LENGTHS)}")
         self.texts = {tokens: text_of(model, tokens) for tokens in LENGTHS}
         self.container, self.seconds = container, seconds
         self._within = ("nsenter", "-t", str(container.pid), "-n")
@@ -150,7 +152,7 @@ def main() -> None:
         result["image_mb_above_base"] = above / 1e6
         bundles = {
             "MiniLM-L6": minilm_bundle(args.checkpoint, ROOT / "build" / "minilm_long"),
-            "BERT-base": bert_base_bundle(args.checkpoint),
+            "BERT-base": bert_base_bundle(args.checkpoint, ROOT / "build" / "bert_base_long", max(LENGTHS)),
         }
         served: dict[str, Served] = {}
         for name, bundle in bundles.items():

@@ -102,10 +102,20 @@ class Podman:
             "TMPDIR": str(self.folder),
         }
 
-    def build(self, tag: str, base: str, context: Path = ROOT, dockerfile: Path | None = None, **args: str) -> str:
+    def build(
+        self,
+        tag: str,
+        base: str,
+        context: Path = ROOT,
+        *,
+        dockerfile: Path | None = None,
+        target: str | None = None,
+        **args: str,
+    ) -> str:
         """Build `tag` from a Dockerfile on the image `base`, with build arguments; return the tag.
 
-        This machine's certificates and its way to the package index are mounted, not built in.
+        Without `target` it is the Dockerfile's last stage. This machine's certificates and its way to the package index
+        are mounted, not built in.
         """
         self(
             "build",
@@ -114,12 +124,13 @@ class Podman:
             "--pull=never",
             "--layers",
             *build_mounts(self.folder),
+            *([f"--target={target}"] if target else []),
             f"--build-arg=BASE_IMAGE={base}",
             *(f"--build-arg={name}={value}" for name, value in args.items()),
             f"--file={dockerfile or context / 'Dockerfile'}",
             f"--tag={tag}",
             str(context),
-            timeout_s=1500,
+            timeout_s=3000,
         )
         return tag
 
