@@ -76,15 +76,13 @@ class Podman:
         (folder / "storage.conf").write_text(_STORAGE_CONF.format(driver=driver, folder=folder))
         return cls(folder)
 
-    def __call__(
-        self, *arguments: str, check: bool = True, timeout_s: float = 600, stdin: Any = subprocess.DEVNULL
-    ) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, check: bool = True, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """Run `podman ARGUMENTS`; with `check` a failure raises AssertionError with what podman said."""
         done = subprocess.run(
             ["podman", *arguments],
             env=self._environment(),
             text=True,
-            stdin=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
             check=False,
@@ -150,14 +148,14 @@ class Podman:
         """Start a hardened container; it is gone at the end, whatever happened."""
         name = f"inferer-{uuid.uuid4().hex[:12]}"
         arguments = ("run", "--detach", f"--name={name}", f"--network={network}", *HARDENED, *options, image)
-        self(*arguments, *command)
         try:
+            self(*arguments, *command)
             yield Container(self, name)
         finally:
             self("rm", "--force", "--time=0", name, check=False)
 
     def close(self) -> None:
-        """Remove all containers, and what the store has mounted."""
+        """Remove all containers and images: a store is gigabytes."""
         self("rm", "--all", "--force", "--time=0", check=False)
-        self("unshare", "true", check=False)
         subprocess.run(["umount", "-q", str(self.folder / "storage" / "overlay")], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
