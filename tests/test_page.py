@@ -295,7 +295,10 @@ def test_the_models_card(browser: Browser, demo: Server) -> None:
         tab.page.wait_for_selector("#card-about")
         rows = {row.get_attribute("data-figure"): row.inner_text() for row in tab.page.locator("#guard tbody tr").all()}
         assert set(rows) == set(info["guard"]["figures"])
-        assert rows["agreement"].split("\t") == ["Same label as fp32", "99.46 %", "98.07 to 99.85 %", "373"]
+        # The demo is trained on this machine, and each kind of CPU rounds otherwise.
+        same = info["guard"]["figures"]["agreement"]
+        interval = f"{100 * same['low']:.2f} to {100 * same['high']:.2f} %"
+        assert rows["agreement"].split("\t") == ["Same label as fp32", f"{100 * same['value']:.2f} %", interval, "373"]
         card = tab.page.locator("#card").inner_text()
         for words in (
             "query_type",
