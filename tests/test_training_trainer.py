@@ -212,7 +212,7 @@ def test_accumulated_batches_are_one_large_batch(given: tuple[Path, Path], tmp_p
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     start = weights_of(base)
     for name, weight in whole.items():
-        # A bias of the keys adds the same to all scores of a query: its gradient is rounding alone, which Adam enlarges.
+        # A bias of the keys moves all scores of a query alike: its gradient is rounding alone, which Adam enlarges.
         if not name.endswith("attention.self.key.bias"):
             np.testing.assert_allclose(parts[name], weight, atol=2e-4, err_msg=name)
     assert (

@@ -1,4 +1,4 @@
-"""The training image: JupyterLab on the pinned packages, in a folder of the user's. Gigabytes: built by `make soak`."""
+"""The training image: JupyterLab on the pinned packages, in a folder of the user's. Gigabytes: not in `make test`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from tests.server import ROOT, Reply
 
 TOKEN = "a-token-of-this-test"
 
-pytestmark = pytest.mark.skipif(not FULL, reason="the training image is built in full size alone: make soak")
+pytestmark = pytest.mark.skipif(
+    not FULL and not os.environ.get("CI"), reason="the training image takes gigabytes: make soak, or CI=true"
+)
 
 
 @pytest.fixture(scope="module")
 def training_image(podman: Podman, base: str) -> str:
     """The Dockerfile's target `training`."""
-    return podman.build("localhost/inferer-training", base, target="training")
+    index = {"TORCH_INDEX": os.environ["TORCH_INDEX"]} if os.environ.get("TORCH_INDEX") else {}
+    return podman.build("localhost/inferer-training", base, target="training", **index)
 
 
 def ask(container: Container, path: str) -> Reply:
