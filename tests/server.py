@@ -59,8 +59,9 @@ class Server:
         return self.request("POST", "/predict", json.dumps(body), content_type="application/json", **headers)
 
     def logged(self) -> list[dict[str, Any]]:
-        """Return the lines of the log so far."""
-        return log_lines(self.log.read_text())
+        """Return the whole lines of the log so far; the last one may be half written."""
+        text = self.log.read_text()
+        return log_lines(text[: text.rfind("\n") + 1])
 
     def stop(self, timeout_s: float = 30) -> int:
         """Send SIGTERM and return the exit code."""
