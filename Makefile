@@ -69,7 +69,7 @@ test: setup $(DEMO)/inferer.json  ## run the tests
 	$(PY) -m pytest $(ARGS)
 
 soak: setup $(DEMO)/inferer.json  ## run the tests under load in full size, and those of the image
-	SOAK=1 $(PY) -m pytest tests/test_soak.py tests/image --durations=15 $(ARGS)
+	SOAK=1 $(PY) -m pytest tests/service/process/test_soak.py tests/image --durations=15 $(ARGS)
 
 lint: $(VENV)/.inference $(VENV)/.dev  ## ruff, format, mypy
 	$(PY) -m ruff check .
@@ -144,8 +144,8 @@ checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes
 	@echo "fine-tuning the demo model" >&2
 	@$(PY) -m training --config recipes/query_type.toml --output checkpoints/query_type --overwrite
 
-# After an update a bundle of an older format would be refused; its number is in inferer/bundle.py.
-$(DEMO)/inferer.json: checkpoints/query_type/training.json $(wildcard inferer/bundle.py) | $(VENV)/.training
+# After an update a bundle of an older format would be refused; its number is in inferer/bundle/reader.py.
+$(DEMO)/inferer.json: checkpoints/query_type/training.json $(wildcard inferer/bundle/reader.py) | $(VENV)/.training
 	@echo "exporting the demo model" >&2
 	@$(PY) -m export checkpoints/query_type $(DEMO) --overwrite --eval checkpoints/query_type/held_out.csv \
 	  --label-column label --max-accuracy-drop 2 --min-agreement 95

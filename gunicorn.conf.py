@@ -4,18 +4,18 @@ import os
 import shutil
 import signal
 
-from inferer.bundle import read_bundle
+from inferer.bundle.reader import read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config
 from inferer.cpu import cpu_quota, instruction_flags
 from inferer.errors import InfererError
 from inferer.memory import memory_limit, resident_memory
-from service import metrics_folder
 from service.logs import fields
-from service.master import Bundles
-from service.open_files import connections
+from service.process import metrics_folder
+from service.process.connection_limit import connections
+from service.process.reload import Bundles
+from service.process.startup import cannot_start
 from service.settings import SettingsError, from_env
-from service.start import cannot_start
 
 try:
     _settings = from_env(os.environ)
@@ -31,7 +31,7 @@ def _address(host, port):
 bind = _address(_settings.host, _settings.port)
 
 # Threads: health answers while a model runs, and a long run does not miss the worker's heartbeat.
-worker_class = "service.worker.Worker"  # gthread, with health checks on threads of their own
+worker_class = "service.process.worker.Worker"  # gthread, with health checks on threads of their own
 logger_class = "service.logs.ServiceLogger"
 workers = _settings.worker_count
 threads = _settings.worker_threads
@@ -50,7 +50,7 @@ control_socket_disable = True  # it would be opened in $HOME, which a container 
 forwarder_headers = ""
 secure_scheme_headers = {}
 loglevel = "info"
-accesslog = None  # service/front.py writes a line a request
+accesslog = None  # service/middleware.py writes a line a request
 
 
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported, in the workers

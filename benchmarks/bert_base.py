@@ -12,9 +12,9 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from export.__main__ import main as export
-from inferer.bundle import read_bundle
+from inferer.bundle.reader import read_bundle
 from inferer.errors import BundleError
-from tests.server import ROOT
+from tests.support.server import ROOT
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 

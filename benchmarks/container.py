@@ -35,8 +35,8 @@ from inferer import ModelInferer
 from tests.image.base import load_base
 from tests.image.container import Container
 from tests.image.engine import Podman, missing
-from tests.load import Plan, Result, run_in_child
-from tests.server import ROOT
+from tests.support.load import Plan, Result, run_in_child
+from tests.support.server import ROOT
 
 LENGTHS = (8, 16, 32, 64, 128, 256)
 COUNTS = (1, 2, 4, 8, 16, 32)

@@ -34,9 +34,9 @@ from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from benchmarks import record
-from export.onnx_model import to_onnx, token_linears
-from export.quantize import quantize
-from inferer.bundle import INT8_TOKEN, TOKENIZER
+from export.engine.onnx_model import to_onnx, token_linears
+from export.engine.quantize import quantize
+from inferer.bundle.reader import INT8_TOKEN, TOKENIZER
 from inferer.encoding import Encoder
 
 LENGTHS = (8, 16, 32, 64, 128, 256)  # tokens

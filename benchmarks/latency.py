@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from benchmarks import record
 from benchmarks.timing import interleaved
 from inferer import ModelInferer
-from tests.server import serving
+from tests.support.server import serving
 
 LENGTHS = (8, 16, 32, 64)  # tokens, special tokens included
 WARM_UP_ROUNDS = 20

@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from benchmarks import record
 from inferer import ModelInferer
-from inferer.bundle import TOKENIZER
+from inferer.bundle.manifest import POOLINGS
+from inferer.bundle.reader import TOKENIZER
 from inferer.encoding import Encoder
-from inferer.manifest import POOLINGS
 from inferer.scoring import pool
-from training.intervals import wilson
+from training.report.intervals import wilson
 
 SEED = 0
 LEAST_TOKENS = 520  # of every long text: more than a BERT reads at most

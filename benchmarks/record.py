@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from inferer.cpu import available_cpus, instruction_flags
-from tests.server import ROOT
+from tests.support.server import ROOT
 
 
 def new(benchmark: str, **facts: Any) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from benchmarks import record
 from benchmarks.bert_base import bert_base_bundle
 from benchmarks.latency import text_of
 from inferer import ModelInferer
-from tests.load import Plan, Result, run_in_child
-from tests.server import Server, serving
+from tests.support.load import Plan, Result, run_in_child
+from tests.support.server import Server, serving
 
 TOKENS, LONE_TOKENS = 16, 10
 CLIENTS = 32

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from training.finetune import finetune
-from training.parts import Parts, read_parts
-from training.recipe import AUTO, FP32, Recipe, make_recipe, read_recipe
-from training.recipe_checks import check_recipe
+from training.pipeline import finetune
+from training.recipe.checks import check_recipe
+from training.recipe.recipe import AUTO, FP32, Recipe, make_recipe, read_recipe
+from training.splits.splits import Parts, read_parts
 
 WAYS = {
     "ours": {"pad_to_max_length": False, "group_by_length": True, "precision": AUTO},

@@ -9,18 +9,18 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from export.checkpoint_path import find_checkpoint
 from export.errors import ExportError
-from export.eval_options import add_arguments, read_eval_file
-from export.limits import Limits
-from export.score_options import add_arguments as add_score_arguments
-from export.score_options import read_wishes
-from export.source import find_checkpoint
-from inferer.bundle import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
+from export.guard.limits import Limits
+from export.guard.options import add_arguments, read_eval_file
+from export.scores.options import add_arguments as add_score_arguments
+from export.scores.options import read_wishes
+from inferer.bundle.manifest import MAX, POOLINGS
+from inferer.bundle.reader import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError, shown
-from inferer.manifest import MAX, POOLINGS
 from training.errors import TrainingError
-from training.output import OutputError, check_target, interrupt_on_signals
+from training.run.output import OutputError, check_target, interrupt_on_signals
 
 _ONLY_FP32_HOLDS = 4
 _LONGEST_NUMBER = 9  # digits; Python refuses to read thousands

@@ -23,11 +23,11 @@ from transformers import (
 )
 
 from export.errors import ExportError
-from inferer.bundle import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
+from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
-from training.base_model import max_positions_of
-from training.heads import BUFFERS, UNREADABLE, from_config, load_classifier
+from training.model.base_model import max_positions_of
+from training.model.heads import BUFFERS, UNREADABLE, from_config, load_classifier
 
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")

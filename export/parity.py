@@ -18,7 +18,7 @@ import torch
 
 from export.checkpoint import Checkpoint
 from export.errors import ExportError
-from inferer.bundle import INT8_TENSOR, INT8_TOKEN, TOKENIZER
+from inferer.bundle.reader import INT8_TENSOR, INT8_TOKEN, TOKENIZER
 from inferer.encoding import Encoder
 from inferer.scoring import activate
 from inferer.session import Session

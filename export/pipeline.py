@@ -10,23 +10,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from export.calibration_set import Rows
+from export.bundle_writer import finish, thresholds_for, write_companions
 from export.checkpoint import TESTED_TYPES, Checkpoint, load_checkpoint
-from export.evaluate import run_texts
-from export.fit import Fit
+from export.engine.onnx_model import to_onnx, token_linears
+from export.engine.quantize import quantize
 from export.golden import choose_golden
-from export.guard import Guard, Subject, guard_int8
-from export.guard_table import screen as guard_screen
-from export.onnx_model import to_onnx, token_linears
+from export.guard.compare import run_texts
+from export.guard.guard import Guard, Subject, guard_int8
 from export.parity import Parity, check_parity
 from export.plan import Choices, Plan, make_plan
-from export.quantize import quantize
-from export.score_report import ScoreReport, Served, score_report
-from export.score_table import screen as score_screen
-from export.write import finish, thresholds_for, write_companions
-from inferer.bundle import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL, PICTURE, RELIABILITY
+from export.report.guard_table import screen as guard_screen
+from export.report.score_table import screen as score_screen
+from export.scores.fit import Fit
+from export.scores.report import ScoreReport, Served, score_report
+from export.scores.rows import Rows
+from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL, PICTURE, RELIABILITY
 from inferer.config import Config
-from training.output import fresh_folder
+from training.run.output import fresh_folder
 
 
 def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard | None:
@@ -148,7 +148,8 @@ def _draw(guard: Guard | None, scores: ScoreReport, folder: Path) -> None:
     if guard is None and scores.calibration is None:
         return
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache when it is imported
-    from export import picture, reliability  # matplotlib is only needed here
+    from export.report import quantization_picture as picture
+    from export.report import reliability_diagram as reliability  # matplotlib is only needed here
 
     if guard is not None:
         kept = len(guard.measured.kept)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from export.calibration_set import CalibrationSet, calibration_set
 from export.checkpoint import Checkpoint
 from export.errors import ExportError
-from export.eval_file import EvalFile, EvalSet, eval_set
-from export.evaluate import Reading, Rule
-from export.fit import Fitter
-from export.limits import Limits
+from export.eval_texts import EvalFile, EvalSet, eval_set
+from export.guard.compare import Reading, Rule
+from export.guard.limits import Limits
 from export.parity import check_tokenizer
-from export.score_options import Wishes
-from inferer.bundle import FP32, INT8_TOKEN
-from inferer.manifest import MAX
+from export.scores.fit import Fitter
+from export.scores.options import Wishes
+from export.scores.rows import CalibrationSet, calibration_set
+from inferer.bundle.manifest import MAX
+from inferer.bundle.reader import FP32, INT8_TOKEN
 
 
 @dataclass(frozen=True)

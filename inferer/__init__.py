@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inferer.bundle import Bundle, read_bundle
+    from inferer.bundle.reader import Bundle, read_bundle
     from inferer.errors import (
         BundleError,
         CallerGoneError,
@@ -52,8 +52,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Bundle": "inferer.bundle",
-    "read_bundle": "inferer.bundle",
+    "Bundle": "inferer.bundle.reader",
+    "read_bundle": "inferer.bundle.reader",
     "Explanation": "inferer.explain",
     "ModelInferer": "inferer.model",
     "Prediction": "inferer.scoring",

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
-from inferer.bundle import TRUNCATIONS
+from inferer.bundle.golden import ENFORCE, MODES
+from inferer.bundle.reader import TRUNCATIONS
+from inferer.command.terminal import drawn, explained
 from inferer.errors import InfererError, TextError, shown
 from inferer.explain import Explanation
-from inferer.golden import ENFORCE, MODES
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
-from inferer.screen import drawn, explained
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inferer import __version__
-from inferer.bundle import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
+from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inferer.bundle import PROBLEM_TYPES
+from inferer.bundle.reader import PROBLEM_TYPES
 from inferer.errors import ConfigError, shown
 
 _ALIASES = {"max_seq_length": "max_length", "threshold": "thresholds"}

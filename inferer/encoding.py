@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle import ERROR, HEAD_TAIL, TAIL, WINDOWS
+from inferer.bundle.reader import ERROR, HEAD_TAIL, TAIL, WINDOWS
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
 
 # The library warns and switches itself off after a fork; one text at a time gains nothing from it anyway.

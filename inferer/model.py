@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from inferer.batching import MAX_BATCH_TOKENS, Batcher, Patience
-from inferer.bundle import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
+from inferer.bundle.golden import ENFORCE, MODES
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
 from inferer.explain import Explanation, Reading, Runs, occlude
-from inferer.golden import ENFORCE, MODES
-from inferer.loading import check_shape, load
-from inferer.manifest import MULTI_LABEL, SINGLE_LABEL
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
 from inferer.scoring import Choice, Prediction, Read, activate, activated, calibration_of, pool, to_prediction
 from inferer.session import Session
+from inferer.verified_session import check_shape, load
 
 _WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inferer.bundle import TRUNCATIONS
+from inferer.bundle.reader import TRUNCATIONS
 from inferer.config import check_thresholds, spread_thresholds
 from inferer.errors import ConfigError
 from inferer.scoring import ACTIVATIONS

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.manifest import MAX, SINGLE_LABEL, Platt
+from inferer.bundle.manifest import MAX, SINGLE_LABEL, Platt
 
 SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
 

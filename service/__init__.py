@@ -23,6 +23,6 @@ def create_app(settings: Settings | None = None, inferer: ModelInferer | None = 
     settings: by default those of the environment. inferer: by default the model of
     `settings.bundle`, loaded, checked and warmed up here. Raises SettingsError or InfererError.
     """
-    from service.factory import build
+    from service.app import build
 
     return build(settings, inferer)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from flask import Flask, current_app, request
 
-from service.describe import description_of
 from service.errors import ServiceError
+from service.openapi.view_metadata import description_of
 
 
 def register(app: Flask, keys: Sequence[str]) -> None:

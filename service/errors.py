@@ -12,8 +12,8 @@ from werkzeug.exceptions import BadHost, HTTPException
 
 from inferer.errors import ConfigError, RunError, shown
 from service.logs import fields
-from service.record import current_record
 from service.reply import encode
+from service.request import current_record
 
 log = logging.getLogger("inferer.service")
 

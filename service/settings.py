@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from inferer.batching import MAX_BATCH_TOKENS
+from inferer.bundle.golden import ENFORCE, MODES
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import shown
-from inferer.golden import ENFORCE, MODES
 from service.logs import FORMATS, LOG_FORMAT
 
 _PREFIX = "INFERER_"

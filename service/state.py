@@ -19,7 +19,7 @@ from service.metrics import Metrics
 from service.settings import RETRY_AFTER_S, Settings
 
 if TYPE_CHECKING:
-    from service.contract import Contract
+    from service.contracts.base import Contract
 
 _EXTENSION = "inferer"
 

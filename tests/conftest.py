@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from inferer import ModelInferer
-from inferer.bundle import MULTI_LABEL
-from tests import tiny
-from tests.apps import HeldApp, held_app
-from tests.browser import Tab, launched, opened
-from tests.server import ROOT, Server, serving
+from inferer.bundle.reader import MULTI_LABEL
+from tests.support import tiny
+from tests.support.apps import HeldApp, held_app
+from tests.support.browser import Tab, launched, opened
+from tests.support.server import ROOT, Server, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -32,7 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The single-label bundle of tests/tiny.py."""
+    """The single-label bundle of tests/support/tiny.py."""
     return tiny.write_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from training.errors import TrainingError
-from training.flags import parser
-from training.model_folder import CONFIG
-from training.output import OutputError, check_target, interrupt_on_signals
-from training.parts import Parts, read_parts
-from training.processes import say
-from training.recipe import Recipe, make_recipe, read_recipe
-from training.recipe_checks import check_recipe
-from training.unfinished import unfinished_of
+from training.evaluation.model_folder import CONFIG
+from training.recipe.checks import check_recipe
+from training.recipe.flags import parser
+from training.recipe.recipe import Recipe, make_recipe, read_recipe
+from training.run.output import OutputError, check_target, interrupt_on_signals
+from training.run.processes import say
+from training.run.resume import unfinished_of
+from training.splits.splits import Parts, read_parts
 
 
 def _report(parts: Parts) -> None:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         parts = read_parts(recipe)
         _report(parts)
         target = recipe.target
-        from training.finetune import finetune  # torch takes seconds to import; the data is right by now
+        from training.pipeline import finetune  # torch takes seconds to import; the data is right by now
 
         finetune(recipe, parts, restart=restart, overwrite=overwrite)
     except (TrainingError, OutputError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.source import shown
+from training.data.location import shown
 
 _SHOWN_FAULTS = 20
 

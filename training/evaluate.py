@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from training.answers import DEFAULT_THRESHOLD, Answers, answers_of
-from training.bundle_answers import bundle_answers
-from training.data import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
-from training.encode import lengths_of
+from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.data.location import name_of, source_of
+from training.data.reader import read_dataset
 from training.errors import DataError, TrainingError
-from training.metrics import as_table, measure
-from training.model_folder import CONFIG, ModelFolder, read_model_folder
-from training.output import OutputError, check_target, fresh_folder, interrupt_on_signals
-from training.pictures import draw_lengths
-from training.read_data import read_dataset
-from training.report import LENGTHS, REPORT, write_report
-from training.source import name_of, source_of
+from training.evaluation.bundle_predictions import bundle_answers
+from training.evaluation.model_folder import CONFIG, ModelFolder, read_model_folder
+from training.evaluation.predictions import DEFAULT_THRESHOLD, Answers, answers_of
+from training.model.tokenize import lengths_of
+from training.report.evaluation_report import LENGTHS, REPORT, write_report
+from training.report.metrics import as_table, measure
+from training.report.pictures import draw_lengths
+from training.run.output import OutputError, check_target, fresh_folder, interrupt_on_signals
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,7 +139,7 @@ def _answer(
         if multi:
             facts["threshold"] = "the bundle's" if threshold is None else threshold
         return found.answers, facts, None
-    from training.checkpoint_logits import load_model, logits_of  # torch takes seconds to import
+    from training.evaluation.checkpoint_logits import load_model, logits_of  # torch takes seconds to import
 
     loaded = load_model(model.path)
     logits = logits_of(loaded, dataset.texts)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.image.base import load_base
 from tests.image.engine import Podman, missing
-from tests.server import ROOT
-from tests.tiny import write_bundle
+from tests.support.server import ROOT
+from tests.support.tiny import write_bundle
 
 
 @pytest.fixture(scope="session")

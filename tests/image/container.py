@@ -14,7 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.server import Reply, log_lines
+from tests.support.server import Reply, log_lines
 
 if TYPE_CHECKING:
     from tests.image.engine import Podman

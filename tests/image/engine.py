@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.image.container import Container
 from tests.image.packages import build_mounts
-from tests.server import ROOT
+from tests.support.server import ROOT
 
 NEEDED = ("podman", "runc", "mmdebstrap", "nsenter")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.apps import until
 from tests.image.container import Container
 from tests.image.engine import Podman
 from tests.image.test_running import model_at
-from tests.load import Plan, Result, run_in_child
-from tests.server import ROOT, free_port
+from tests.support.apps import until
+from tests.support.load import Plan, Result, run_in_child
+from tests.support.server import ROOT, free_port
 
 CLIENTS = 16
 NAMES = ("one", "two", "three")

@@ -10,7 +10,7 @@ import pytest
 from tests.image.checks import problems
 from tests.image.engine import Podman
 from tests.image.facts import read_facts
-from tests.server import ROOT
+from tests.support.server import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 _HEALTH = DOCKERFILE[DOCKERFILE.rindex("HEALTHCHECK") : DOCKERFILE.index("\n\n", DOCKERFILE.rindex("HEALTHCHECK"))]

@@ -17,8 +17,8 @@ import pytest
 from inferer import ModelInferer
 from tests.image.container import Container
 from tests.image.engine import Podman
-from tests.load import Plan, Result, run_in_child
-from tests.server import log_lines
+from tests.support.load import Plan, Result, run_in_child
+from tests.support.server import log_lines
 
 FULL = os.environ.get("SOAK") == "1"
 WORDS = ("milk", "huggies", "target", "hand", "bags", "phones", "and", "the", "of", "shoes", "running", "oats")

@@ -12,7 +12,7 @@ import pytest
 from tests.image.container import Container
 from tests.image.engine import Podman
 from tests.image.test_running import FULL
-from tests.server import ROOT, Reply
+from tests.support.server import ROOT, Reply
 
 TOKEN = "a-token-of-this-test"
 

@@ -1,0 +1,98 @@
+"""Write the bundle: the models, the tokenizer, the config, the manifest and the model card."""
+
+from __future__ import annotations
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from export.checkpoint import Checkpoint
+from export.parity import Parity
+from export.report.model_card import model_card
+from inferer.bundle.reader import (
+    DEFAULT_THRESHOLD,
+    FORMAT_VERSION,
+    FP32_MODEL,
+    INT8_MODEL,
+    MANIFEST,
+    MODEL_CARD,
+    MULTI_LABEL,
+    read_bundle,
+    sealed,
+    sha256_of,
+)
+from inferer.config import Config, spread_thresholds
+from inferer.cpu import instruction_flags
+from inferer.errors import ConfigError
+
+_VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
+
+
+def write_companions(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write config.json and the tokenizer's files, without the padding and truncation a saved one may carry."""
+    checkpoint.model.config.save_pretrained(folder)
+    tokenizer = checkpoint.tokenizer
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.model_max_length = checkpoint.max_length
+    tokenizer.save_pretrained(folder)
+
+
+def thresholds_for(checkpoint: Checkpoint, config: Config, *, calibrated: bool = False) -> dict[str, float] | None:
+    """Return one threshold per label for multi-label, else None: where `config` says nothing, what training chose.
+
+    That is for scores as they come: where they are to be `calibrated`, the default takes its place.
+    """
+    if checkpoint.problem_type != MULTI_LABEL:
+        if config.thresholds is not None:
+            raise ConfigError("config.thresholds", config.thresholds, f"none for {checkpoint.problem_type}")
+        return None
+    base = dict.fromkeys(checkpoint.labels, DEFAULT_THRESHOLD if calibrated else checkpoint.threshold)
+    if config.thresholds is None:
+        return base
+    return spread_thresholds("config.thresholds", config.thresholds, checkpoint.labels, base)
+
+
+def finish(
+    checkpoint: Checkpoint,
+    folder: Path,
+    quantization: dict[str, Any],
+    parity: Parity,
+    options: dict[str, Any],
+) -> None:
+    """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
+
+    options: how texts are read and logits become labels, the golden set, the guard's figures and those of the scores,
+    as the manifest states them.
+    """
+    sizes = {name: (folder / name).stat().st_size for name in (INT8_MODEL, FP32_MODEL) if (folder / name).is_file()}
+    card = model_card(checkpoint, quantization, parity, sizes, options)
+    (folder / MODEL_CARD).write_text(card, encoding="utf-8")
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "problem_type": checkpoint.problem_type,
+        "max_length": checkpoint.max_length,
+        "max_positions": checkpoint.max_positions,
+        **options,
+        "quantization": quantization,
+        "parity": parity.as_dict(),
+        "opset": {name: _opset(folder / name) for name in sizes},
+        "versions": {name: version(name) for name in _VERSIONS},
+        "machine": {"architecture": platform.machine(), "cpu_flags": list(instruction_flags())},
+        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+    }
+    text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    read_bundle(folder)
+
+
+def _opset(model: Path) -> int:
+    """Return the version of the standard operators that `model` uses."""
+    imported = onnx.load(model, load_external_data=False).opset_import
+    return next(entry.version for entry in imported if entry.domain == "")

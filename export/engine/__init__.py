@@ -1,0 +1,1 @@
+"""ONNX: conversion, graph rewriting and int8 quantization."""

@@ -1,0 +1,319 @@
+"""Rewrite the encoder of an exported graph into one that does the same with fewer and cheaper nodes.
+
+Everything here is exact algebra or layout, still in fp32; int8 comes after (export/engine/token_wise.py):
+
+- activations are [tokens · texts, width], token by token, so that attention reads heads in place;
+- 1/sqrt(head width) goes into the query's weights; the key's bias goes, as a softmax does not see it; the
+  value's bias goes through the output projection, as the rows of a softmax sum to one;
+- what a layer reads is shifted so that each channel's mean is near zero, by way of the normalization before
+  it: a channel that is far off on one side no longer sets every token's scale (the shifting of Outlier
+  Suppression+, Wei et al., arXiv 2304.09145). Biases take it back, so that how good the means are decides how
+  much int8 loses, and never what the graph computes;
+- what query, key and value read is divided, channel by channel, by a power of how far the channel reaches, and
+  their weights multiplied by it: a channel that reaches far takes fewer steps from the others (SmoothQuant, Xiao
+  et al., arXiv 2211.10438). The residual takes it back by a multiplication;
+- neurons of the feed-forward layer with weights far above the others are split into copies (export/engine/outliers.py);
+- the feed-forward branch's last bias moves into the normalization before the branch, and what that changes for
+  the branch's first product goes into its bias;
+- where the head reads only the first token, the last layer computes, after its keys and values, two tokens
+  a text (one alone would take onnxruntime's matrix-vector kernel, which rounds differently);
+- without padding the mask is not added.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import TensorProto, helper
+from onnx.onnx_ml_pb2 import NodeProto
+
+from export.engine.graph import MICROSOFT, Graph, attribute
+from export.engine.layers import GraphLinear, Layer, Norm
+from export.engine.outliers import share, split_rows
+from export.engine.probe import Channels
+
+_NEGATIVE = 1e9  # exp of a score minus this is 0 in fp32, whatever the score
+
+
+@dataclass
+class Hints:
+    """What the rewriting knows of tensors of shape [rows, width], for those that quantize them.
+
+    row_shapes: the name of a tensor that holds [rows, 1]. floors: a bound f where no element is below -f.
+    owners: of a weight whose rows are shares of another's, which row each is a share of.
+    """
+
+    row_shapes: dict[str, str] = field(default_factory=dict)
+    floors: dict[str, float] = field(default_factory=dict)
+    owners: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Names of what depends on the input.
+
+    texts: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end:
+    the same count as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where padded: bool.
+    """
+
+    texts: str
+    rows: str
+    first_rows: str
+    first_end: str
+    mask: str
+    padded: str
+
+
+# GELU is nowhere below -0.16997 (erf), -0.17004 (tanh).
+_GELU_FLOOR = 0.171
+
+
+# Of a channel's reach, over the middle one's, and the least that is taken for that. At 0.75 the scores of three
+# trained models changed least; at 0.5 and 1 nearly as little (docs/log.md).
+_EQUALIZED = 0.75
+_LEAST_REACH = 0.2
+
+
+@dataclass(frozen=True)
+class _Change:
+    """How what a layer reads, x, differs from what the exported one reads: x = (that + shift) / divisor; [width]."""
+
+    shift: np.ndarray
+    divisor: np.ndarray
+
+
+def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str, Channels]) -> Hints:
+    """Rewrite the encoder, which is `layers`, in place; return what is known of the new tensors.
+
+    channels: of what each layer reads, by the tensor's name.
+    """
+    last = layers[-1].output_norm.y
+    reads = graph.readers(last)
+    trim = all(node.op_type == "Gather" and _takes_first(graph, node) for node in reads)
+    block = _Block(graph, _sizes(graph), Hints())
+    width = graph.value(layers[0].attention_norm.gamma).size
+    x = graph.add("Reshape", graph.add("Transpose", layers[0].x, perm=[1, 0, 2]), _ints(graph, -1, width))
+    changes = _changes(layers, channels, width)
+    for layer, change, after in zip(layers, changes[:-1], changes[1:], strict=True):
+        x = block.emit(layer, x, change, after, trim=trim and layer is layers[-1])
+    if trim:
+        first = graph.add("Slice", x, _ints(graph, 0), block.sizes.texts, _ints(graph, 0))
+        for node in reads:
+            graph.replace(node.output[0], first)
+    else:
+        shape = graph.add("Concat", _ints(graph, -1), block.sizes.texts, _ints(graph, width), axis=0)
+        graph.replace(last, graph.add("Transpose", graph.add("Reshape", x, shape), perm=[1, 0, 2]))
+    return block.hints
+
+
+def _changes(layers: Sequence[Layer], channels: Mapping[str, Channels], width: int) -> list[_Change]:
+    """Return the change of what each layer reads, and of the last one's output.
+
+    None of what the first reads, as no layer normalizes it, and of the output. Weights that several layers share
+    (ALBERT's) are not multiplied, as each layer would need its own.
+    """
+    none = _Change(np.zeros(width), np.ones(width))
+    uses = Counter(linear.weight for layer in layers for linear in (layer.query, layer.key, layer.value))
+    changes = [none]
+    for layer in layers[1:]:
+        seen = channels[layer.x]
+        shared = any(uses[linear.weight] > 1 for linear in (layer.query, layer.key, layer.value))
+        changes.append(_Change(-seen.mean, none.divisor if shared else _divisor(seen.reach)))
+    return [*changes, none]
+
+
+def _divisor(reach: np.ndarray) -> np.ndarray:
+    middle = np.median(reach)
+    if not (np.isfinite(reach).all() and middle > 0):
+        return np.ones_like(reach)
+    return np.maximum(reach / middle, _LEAST_REACH) ** _EQUALIZED
+
+
+def _takes_first(graph: Graph, node: NodeProto) -> bool:
+    index = graph.constant(node.input[1])
+    return attribute(node, "axis", 0) == 1 and index is not None and index.ndim == 0 and int(index) == 0
+
+
+@dataclass
+class _Block:
+    """Emits layers into `graph`."""
+
+    graph: Graph
+    sizes: _Sizes
+    hints: Hints
+    shapes: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def emit(self, layer: Layer, x: str, change: _Change, after: _Change, *, trim: bool) -> str:
+        """Emit `layer` on `x`, which has `change`; return its output, which has `after`.
+
+        trim: only for the first two tokens of each text.
+        """
+        graph = self.graph
+        self.hints.row_shapes[x] = self.sizes.rows
+        context, residual, rows = self._attention(layer, x, change, trim=trim)
+        self.hints.row_shapes[context] = rows
+        if (change.divisor != 1).any():
+            residual = graph.add("Mul", residual, graph.weight(_row(change.divisor)))
+        value_bias = _bias(graph, layer.value) - change.shift @ graph.value(layer.value.weight)
+        bias = value_bias @ graph.value(layer.output.weight) + _bias(graph, layer.output) - change.shift
+        attended = graph.add("Add", self._product(context, layer.output), graph.weight(_row(bias)))
+        total = graph.add("Add", attended, residual)
+        # The bias of the feed-forward branch rides on the residual from here on.
+        outer_bias = _bias(graph, layer.outer)
+        x = self._norm(total, layer.attention_norm, _Change(outer_bias, np.ones_like(outer_bias)))
+        self.hints.row_shapes[x] = rows
+        inner = self._feed_forward(layer, x, outer_bias)
+        self.hints.row_shapes[inner] = rows
+        total = graph.add("Add", graph.add("MatMul", inner, self._shared(layer), name=layer.outer.node), x)
+        return self._norm(total, layer.output_norm, after)
+
+    def _attention(self, layer: Layer, x: str, change: _Change, *, trim: bool) -> tuple[str, str, str]:
+        """Return the heads' output, [rows, width], the residual to add it to, and what tells their rows."""
+        graph = self.graph
+        scale = 1 / np.sqrt(graph.value(layer.query.weight).shape[1] / layer.heads)
+        bias = (_bias(graph, layer.query) - change.shift @ graph.value(layer.query.weight)) * scale
+        residual, rows = x, self.sizes.rows
+        if trim:
+            rows = self.sizes.first_rows
+            residual = graph.add("Slice", x, _ints(graph, 0), self.sizes.first_end, _ints(graph, 0))
+            self.hints.row_shapes[residual] = rows
+        query = self._heads(residual, layer.query, layer.heads, change.divisor * scale)
+        key = self._heads(x, layer.key, layer.heads, change.divisor)
+        value = self._heads(x, layer.value, layer.heads, change.divisor)
+        query = graph.add("Add", query, graph.weight(bias.reshape(layer.heads, -1).astype(np.float32)))
+        scores = graph.add("FusedMatMul", query, key, domain=MICROSOFT, transBatchA=1, transBatchB=1, transB=1)
+        shares = self._softmax(scores)
+        context = graph.add("FusedMatMul", shares, value, domain=MICROSOFT, transBatchB=1)
+        width = graph.value(layer.value.weight).shape[1]
+        context = graph.add("Reshape", graph.add("Transpose", context, perm=[2, 0, 1, 3]), _ints(graph, -1, width))
+        return context, residual, rows
+
+    def _heads(self, x: str, linear: GraphLinear, heads: int, factor: np.ndarray) -> str:
+        """Return x·(weight · factor), split into heads: [tokens, texts, heads, head width].
+
+        Three products, not one and a Split, which copies as much as it saves in calls.
+        """
+        graph = self.graph
+        weight = linear.weight
+        if (factor != 1).any():
+            # One name for the same weights times the same, so that layers that share them go on to.
+            weight = f"{linear.weight}*{factor[0]:g}" if np.ptp(factor) == 0 else f"{linear.node}/weight*channels"
+            graph.weight((graph.value(linear.weight) * factor[:, np.newaxis]).astype(np.float32), weight)
+        product = graph.add("MatMul", x, weight, name=linear.node)
+        split = (heads, graph.shape(weight)[1] // heads)
+        if split not in self.shapes:
+            shape = graph.add("Concat", _ints(graph, -1), self.sizes.texts, _ints(graph, *split), axis=0)
+            self.shapes[split] = shape
+        return graph.add("Reshape", product, self.shapes[split])
+
+    def _feed_forward(self, layer: Layer, x: str, shift: np.ndarray) -> str:
+        """Return the activations of the neurons and their copies on x, which has `shift` on top of it."""
+        graph = self.graph
+        weight = graph.value(layer.inner.weight)
+        owners = self.hints.owners[self._shared(layer)]
+        widened = graph.weight(
+            weight[:, owners].astype(np.float32), f"{layer.inner.weight}/copies of {layer.outer.weight}"
+        )
+        bias = _bias(graph, layer.inner) - shift @ weight
+        product = graph.add("MatMul", x, widened, name=layer.inner.node)
+        return self._activation(layer, graph.add("Add", product, graph.weight(_row(bias[owners]))))
+
+    def _shared(self, layer: Layer) -> str:
+        """Return the last weights of the feed-forward branch, shared between neurons and their copies."""
+        name = f"{layer.outer.weight}/shared"
+        if name not in self.hints.owners:
+            weight = self.graph.value(layer.outer.weight)
+            self.hints.owners[name] = split_rows(weight)
+            self.graph.weight(share(weight, self.hints.owners[name]).astype(np.float32), name)
+        return name
+
+    def _softmax(self, scores: str) -> str:
+        """Return the softmax of `scores`, with the mask added where there is padding."""
+        self.graph.serial += 1
+        masked, with_mask, without = (f"inferer.softmax_{self.graph.serial}.{i}" for i in range(3))
+        then = helper.make_graph(
+            [
+                helper.make_node("Add", [scores, self.sizes.mask], [masked]),
+                helper.make_node("Softmax", [masked], [with_mask], axis=-1),
+            ],
+            "masked",
+            [],
+            [helper.make_tensor_value_info(with_mask, TensorProto.FLOAT, None)],
+        )
+        plain = helper.make_graph(
+            [helper.make_node("Softmax", [scores], [without], axis=-1)],
+            "plain",
+            [],
+            [helper.make_tensor_value_info(without, TensorProto.FLOAT, None)],
+        )
+        return self.graph.add("If", self.sizes.padded, then_branch=then, else_branch=plain)
+
+    def _product(self, x: str, linear: GraphLinear) -> str:
+        return self.graph.add("MatMul", x, linear.weight, name=linear.node)
+
+    def _norm(self, x: str, norm: Norm, change: _Change) -> str:
+        """Normalize x, with `change` done to it."""
+        graph = self.graph
+        beta = graph.weight(((graph.value(norm.beta) + change.shift) / change.divisor).astype(np.float32))
+        gamma = norm.gamma
+        if (change.divisor != 1).any():
+            gamma = graph.weight((graph.value(norm.gamma) / change.divisor).astype(np.float32))
+        return graph.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=norm.epsilon)
+
+    def _activation(self, layer: Layer, x: str) -> str:
+        """Emit the activation on `x`: as one node where there is one, else as the nodes that it was exported to."""
+        graph = self.graph
+        kinds = {node.op_type for node in layer.activation}
+        if "Erf" in kinds or {"Tanh", "Pow"} <= kinds:
+            # A bias of its own would make it BiasGelu, whose kernel takes 1.8 times as long as Add and Gelu.
+            y = graph.add("Gelu" if "Erf" in kinds else "FastGelu", x, domain=MICROSOFT)
+            self.hints.floors[y] = _GELU_FLOOR
+            return y
+        renamed = {layer.inner_output: x}
+        for node in layer.activation:
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            inputs = [renamed.get(name, name) for name in node.input]
+            renamed[node.output[0]] = graph.add(node.op_type, *inputs, domain=node.domain, **attributes)
+        y = renamed[layer.outer.x]
+        if kinds == {"Relu"}:
+            self.hints.floors[y] = 0.0
+        return y
+
+
+def _sizes(graph: Graph) -> _Sizes:
+    shape = graph.add("Shape", "attention_mask")
+    zero, one, two = (_ints(graph, i) for i in range(3))
+    texts = graph.add("Slice", shape, zero, one)
+    tokens = graph.add("Slice", shape, one, two)
+    first_end = graph.add("Mul", texts, graph.add("Min", tokens, two))
+    mask = graph.add("Sub", graph.add("Cast", "attention_mask", to=TensorProto.FLOAT), _float(graph, 1))
+    padded = graph.add("Cast", graph.add("ReduceMin", "attention_mask", keepdims=0), to=TensorProto.BOOL)
+    return _Sizes(
+        texts=texts,
+        rows=graph.add("Concat", graph.add("Mul", texts, tokens), one, axis=0),
+        first_rows=graph.add("Concat", first_end, one, axis=0),
+        first_end=first_end,
+        mask=graph.add("Unsqueeze", graph.add("Mul", mask, _float(graph, _NEGATIVE)), _ints(graph, 1, 2)),
+        padded=graph.add("Not", padded),
+    )
+
+
+def _bias(graph: Graph, linear: GraphLinear) -> np.ndarray:
+    if linear.bias is None:
+        return np.zeros(graph.value(linear.weight).shape[1])
+    return graph.value(linear.bias)
+
+
+def _row(vector: np.ndarray) -> np.ndarray:
+    return vector.astype(np.float32)[np.newaxis, :]
+
+
+def _ints(graph: Graph, *values: int) -> str:
+    return graph.weight(np.array(values, np.int64), f"inferer.{list(values)}")
+
+
+def _float(graph: Graph, value: float) -> str:
+    return graph.weight(np.array(value, np.float32), f"inferer.{value!r}")

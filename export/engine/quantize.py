@@ -1,0 +1,118 @@
+"""fp32 ONNX to dynamic int8, and the proof that nothing was left out.
+
+`int8-token`: this project's own; the encoder is rewritten first (export/engine/encoder.py), then quantized with one
+scale a token (export/engine/token_wise.py). A text's answer does not depend on what else is in the batch.
+
+`int8-tensor`: onnxruntime's own quantizer, signed weights, one scale a column; activations scaled at run
+time over the whole tensor. That scale spans a batch, so bundles of this scheme are run one text at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence, Set
+from pathlib import Path
+
+import onnx
+from onnx import helper
+from onnx.onnx_ml_pb2 import ModelProto
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from export.engine.encoder import Hints, rebuild_encoder
+from export.engine.graph import MICROSOFT, Graph
+from export.engine.layers import find_layers
+from export.engine.onnx_model import Linear
+from export.engine.probe import check_same, probe
+from export.engine.token_wise import INT8, quantize_linears, quantize_tables
+from export.errors import ExportError
+from inferer.bundle.reader import INT8_TOKEN
+
+_OPSET = 21  # the first with QuantizeLinear by blocks, which takes a scale a row as it comes
+_IR_VERSION = 10  # opset 21's own
+_INT8_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
+
+
+def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, kept: Collection[str] = ()) -> int:
+    """Write the int8 version of `fp32` to `target`; return how many of the linear layers' calls are int8.
+
+    linears: the encoder's linear layers, each of which must have become that many int8 products, but
+    those named in `kept`, which stay fp32. The head's (one row a text) stay fp32 too: they cost little and
+    decide the answer. Raises ExportError, naming the layers, when one was left out.
+    """
+    model = onnx.load(fp32, load_external_data=False)
+    names = {linear.name for linear in linears}
+    quantized = names - set(kept)
+    products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
+    stay = {name for name in products if layer_of(name, names) not in quantized}
+    if scheme == INT8_TOKEN:
+        _token_wise(fp32, model, target, stay)
+    else:
+        _tensor_wise(fp32, target, model, stay)
+    return check_all_quantized(onnx.load(target).graph, [linear for linear in linears if linear.name not in kept])
+
+
+def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> None:
+    graph = Graph(model)
+    hints = Hints()
+    layers = find_layers(graph)
+    if layers:
+        seen = probe(fp32, graph, [layer.x for layer in layers])
+        hints = rebuild_encoder(graph, layers, seen.channels)
+        graph.prune(*hints.row_shapes.values())
+    del model.opset_import[:]
+    model.opset_import.extend([helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)])
+    model.ir_version = _IR_VERSION
+    if layers:
+        check_same(model, seen)
+    quantize_linears(graph, stay, hints)
+    quantize_tables(graph)
+    graph.prune()
+    onnx.save(model, target)
+
+
+def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) -> None:
+    gemms = [node.name for node in model.graph.node if node.op_type == "Gemm"]
+    # The quantizer turns Gemm into MatMul and Add first, under this name, and looks for exclusions after.
+    head = [*gemms, *(f"{name}_MatMul" for name in gemms)]
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # the advice to pre-process is for convolutional models
+    try:
+        quantize_dynamic(
+            fp32,
+            target,
+            weight_type=QuantType.QInt8,  # unsigned weights run 6-8 times slower on VNNI
+            per_channel=True,
+            nodes_to_exclude=[*head, *stay],
+        )
+    finally:
+        root.setLevel(level)
+
+
+def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> int:
+    """Return the int8 products in `graph`, which must be one for every call of every layer in `linears`.
+
+    Raises ExportError otherwise.
+    """
+    names = {linear.name for linear in linears}
+    products = [node.name.removesuffix(INT8) for node in graph.node if node.op_type in _INT8_PRODUCTS]
+    found = Counter(layer_of(name, names) for name in products)
+    expected = sum(linear.calls for linear in linears)
+    left = [linear.name for linear in linears if found[linear.name] < linear.calls]
+    if not left and found.total() == expected:
+        return expected
+    raise ExportError(
+        f"{found.total()} linear layers were quantized, {expected} expected; "
+        f"left in fp32: {', '.join(left) or 'none of these, so the head was quantized too'}"
+    )
+
+
+def layer_of(node_name: str, known: Set[str]) -> str:
+    """Return the layer's name in the model from a node's: /bert/encoder/layer.0/…/query/MatMul_quant.
+
+    The exporter numbers the later calls of a layer that runs several times: …/query_1/MatMul_quant.
+    """
+    name = ".".join(part for part in node_name.split("/")[:-1] if part)
+    return name if name in known else re.sub(r"_\d+$", "", name)

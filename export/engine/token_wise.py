@@ -1,0 +1,146 @@
+"""Token-wise dynamic int8: one activation scale a token, one weight scale a column, both symmetric.
+
+For y = x·W + b with x of shape [..., K]:
+
+    once      s_w[n] = max|W[:, n]| / 127,  W_q = round(W / s_w)               int8
+    a run     s_x = max|x| over the last axis / 127,  x_q = round(x / s_x) + 128   uint8
+              y = (x_q - 128)·W_q · s_w · s_x + b
+
+The sums are exact integers and everything else is done token by token, so that no token's result depends
+on what else is in the batch. Vector-wise quantization of LLM.int8() (Dettmers et al., arXiv 2208.07339) and
+ZeroQuant's token-wise one (Yao et al., arXiv 2206.01861). A row of zeros has scale 0 and stays zeros:
+whatever is rounded to, it is multiplied by 0.
+
+What is bounded below, as GELU's and ReLU's outputs are, needs few of the steps below zero that a symmetric
+scale keeps: there the zero point is lower, a constant still, and the scale is that of the largest value.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Set
+
+import numpy as np
+from onnx import numpy_helper
+
+from export.engine.encoder import Hints
+from export.engine.graph import MICROSOFT, Graph
+from export.engine.outliers import share_rounded
+
+_LARGEST = 127
+INT8 = "/int8"  # what the int8 product, weight or table adds to the name of the fp32 one
+# Unsigned activations against signed weights are what onnxruntime has fast kernels for: signed against
+# signed measured 10 times slower, unsigned against unsigned 2 times (benchmarks, docs/log.md).
+_ZERO_POINT = 128
+_MOST = 255
+# The zero point where no value is below -f, f > 0. Lower leaves more steps above zero, but none is finer than
+# f over this: with 24 and GELU's f of 0.17 that binds for tokens whose largest value is below 1.6.
+_BOUNDED_ZERO_POINT = 24
+# Smaller tables (token types) stay fp32: they are read whole from cache, and are nothing in size.
+_SMALLEST_TABLE = 16_384
+
+
+def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
+    """Make every MatMul with constant weights an int8 one, but those named in `kept`."""
+    by_input = defaultdict(list)
+    for node in list(graph.proto.node):
+        if node.op_type != "MatMul" or node.name in kept or not graph.is_constant(node.input[1]):
+            continue
+        if len(graph.shape(node.input[1])) == 2:
+            by_input[node.input[0]].append(node)
+    unit = graph.weight(np.array(1, np.float32), "inferer.unit")
+    points: dict[tuple[str, int], str] = {}
+    for x, nodes in by_input.items():
+        width = graph.shape(nodes[0].input[1])[0]
+        floor = hints.floors.get(x)
+        scale, point = _symmetric(graph, x) if floor is None else _bounded(graph, x, floor)
+        zero_point = graph.weight(np.array(point, np.uint8), f"inferer.zero_point_{point}")
+        shape = hints.row_shapes.get(x) or graph.add("Shape", scale)
+        if (shape, point) not in points:
+            points[shape, point] = _zero_points(graph, shape, point)
+        quantized = graph.add("QuantizeLinear", x, scale, points[shape, point], axis=-1, block_size=width)
+        for node in nodes:
+            weight, weight_scale = _int8_weight(graph, node.input[1], hints.owners.get(node.input[1]))
+            # One a node: onnxruntime 1.31's exact mode rewrites it, and cannot do so twice to the same constant.
+            no_zero_point = graph.weight(np.array(0, np.int8), f"{node.name}/zero_point")
+            product = graph.add(
+                "MatMulIntegerToFloat",
+                quantized,
+                weight,
+                unit,
+                weight_scale,
+                zero_point,
+                no_zero_point,
+                name=node.name + INT8,
+                domain=MICROSOFT,
+            )
+            graph.replace(node.output[0], graph.add("Mul", product, scale))
+
+
+def _symmetric(graph: Graph, x: str) -> tuple[str, int]:
+    """Return the name of max|x| / 127 over the last axis, [..., 1], and the zero point."""
+    return _scale(graph, graph.add("Abs", x), 0.0, _LARGEST), _ZERO_POINT
+
+
+def _bounded(graph: Graph, x: str, floor: float) -> tuple[str, int]:
+    """Return the same for an x that is nowhere below -floor."""
+    point = _BOUNDED_ZERO_POINT if floor else 0
+    steps = _MOST - point
+    return _scale(graph, x, floor * steps / point if floor else 0.0, steps), point
+
+
+def _scale(graph: Graph, x: str, least: float, steps: int) -> str:
+    """Return the name of max(x, least) / steps over the last axis, [..., 1]."""
+    axis = graph.weight(np.array([-1], np.int64), "inferer.last_axis")
+    largest = graph.add("ReduceMax", x, axis, keepdims=1)
+    if least:
+        largest = graph.add("Max", largest, graph.weight(np.array(least, np.float32), f"inferer.least_{least:g}"))
+    return graph.add("Mul", largest, graph.weight(np.array(1 / steps, np.float32), f"inferer.step_{steps}"))
+
+
+def _zero_points(graph: Graph, shape: str, point: int) -> str:
+    value = numpy_helper.from_array(np.array([point], np.uint8))
+    return graph.add("ConstantOfShape", shape, value=value)
+
+
+def _int8_weight(graph: Graph, name: str, owners: np.ndarray | None) -> tuple[str, str]:
+    """Return the names of the int8 weight, [K, N], and of its scales, float32 [N]; made once a weight."""
+    quantized, scale = name + INT8, f"{name}/scale"
+    if not graph.is_constant(quantized):
+        values, scales = quantize_along(graph.value(name), axis=0, owners=owners)
+        graph.weight(values, quantized)
+        graph.weight(scales[0], scale)
+    return quantized, scale
+
+
+def quantize_along(values: np.ndarray, axis: int, owners: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return `values` as int8 and their scales, float32, by the largest magnitude along `axis` (kept as 1).
+
+    owners: which row each row is a share of; what is rounded is then their sum.
+    """
+    scale = (np.abs(values).max(axis=axis, keepdims=True) / _LARGEST).astype(np.float32)
+    scale[scale == 0] = 1
+    steps = values / scale.astype(np.float64)
+    if owners is not None:
+        totals = np.zeros((owners.max() + 1, values.shape[1]))
+        np.add.at(totals, owners, steps)
+        steps = share_rounded(np.rint(totals), owners)
+    return np.clip(np.rint(steps), -_LARGEST, _LARGEST).astype(np.int8), scale
+
+
+def quantize_tables(graph: Graph) -> None:
+    """Make embedding tables int8 with a scale a row, which is gathered with it."""
+    for node in list(graph.proto.node):
+        if node.op_type != "Gather" or not graph.is_constant(node.input[0]):
+            continue
+        table = graph.constant(node.input[0])
+        if table is None or table.dtype != np.float32 or table.ndim != 2 or table.size < _SMALLEST_TABLE:
+            continue
+        name, ids = node.input
+        if not graph.is_constant(name + INT8):
+            values, scales = quantize_along(table.astype(np.float64), axis=1)
+            graph.weight(values, name + INT8)
+            graph.weight(scales, f"{name}/scale")
+        rows = graph.add("Cast", graph.add("Gather", name + INT8, ids, axis=0), to=1)
+        scale = graph.add("Gather", f"{name}/scale", ids, axis=0)
+        graph.replace(node.output[0], graph.add("Mul", rows, scale))

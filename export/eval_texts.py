@@ -1,0 +1,126 @@
+"""The user's own texts, to measure on and to fit to: what is read of a file, and how it fits the model. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from export.errors import ExportError
+from inferer.bundle.reader import ERROR, HEAD, MULTI_LABEL, SINGLE_LABEL, WINDOWS
+from inferer.encoding import Encoder
+from inferer.errors import TextError
+from training.data.dataset import Columns, Dataset
+from training.data.location import name_of
+from training.data.reader import parse_dataset
+from training.errors import DataError
+
+
+@dataclass(frozen=True)
+class EvalFile:
+    """A file as it was when the export began, checked as far as it can be without the model.
+
+    source: its path or its address, whose ending says how `content` is read.
+    """
+
+    source: Path | str
+    columns: Columns
+    content: bytes
+
+    def dataset(self, labels: tuple[str, ...] | None) -> Dataset:
+        """Return its rows; `labels` are the only names allowed. Raises DataError with every fault by row."""
+        columns = self.columns
+        if not columns.label_columns:
+            columns = replace(columns, labels=labels)
+        return parse_dataset(self.source, self.content, columns)
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Texts to run, their labels, and how they came out of the file.
+
+    labels_from: the columns of the labels. truth: bool [texts, labels] in the model's order, None when no
+    labels were read. row_numbers: each text's in the file, from 1. keys: of texts that the model reads alike the same.
+    rows: in the file. truncation: the bundle's. cut: texts of which only a part is read. left_out: rows that a bundle
+    with truncation "error" would refuse.
+    """
+
+    name: str
+    text_column: str
+    labels_from: tuple[str, ...]
+    texts: tuple[str, ...]
+    truth: np.ndarray | None
+    row_numbers: tuple[int, ...]
+    keys: tuple[bytes, ...]
+    rows: int
+    truncation: str
+    cut: int
+    left_out: int
+
+
+def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: Encoder, truncation: str) -> EvalSet:
+    """Return the texts of `file` with their labels by the model's ids.
+
+    labels: the model's, in order. truncation: the bundle's. Raises DataError for a label that the model
+    does not know and for a text that it cannot read, by row; ExportError for labels of another kind.
+    """
+    dataset = file.dataset(tuple(labels))
+    truth = _truth(file, dataset, labels, problem_type) if file.columns.labelled else None
+    faults, kept, keys, cut = [], [], [], 0
+    for i, text in enumerate(dataset.texts):
+        try:
+            read = encoder.read(text, HEAD if truncation == ERROR else truncation)
+        except TextError as error:
+            faults.append(f"row {i + 1}, column '{file.columns.text_column}': {error}")
+            continue
+        longer = read[0].num_tokens > encoder.max_length
+        if not longer or truncation != ERROR:
+            kept.append(i)
+            keys.append(b"".join(part.input_ids.tobytes() for part in read))
+            cut += longer and truncation != WINDOWS
+    if faults:
+        raise DataError(file.source, faults)
+    if not kept:
+        raise DataError(
+            file.source,
+            [f"every text has more than {encoder.max_length} tokens, which truncation 'error' refuses"],
+        )
+    return EvalSet(
+        name=name_of(file.source),
+        text_column=file.columns.text_column,
+        labels_from=(file.columns.label_column,) if file.columns.label_column else file.columns.label_columns,
+        texts=tuple(dataset.texts[i] for i in kept),
+        truth=None if truth is None else truth[kept],
+        row_numbers=tuple(i + 1 for i in kept),
+        keys=tuple(keys),
+        rows=len(dataset),
+        truncation=truncation,
+        cut=cut,
+        left_out=len(dataset) - len(kept),
+    )
+
+
+def _truth(file: EvalFile, dataset: Dataset, labels: Sequence[str], problem_type: str) -> np.ndarray:
+    columns = dataset.columns  # not the file's: lists of labels make it multi-label
+    if problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
+        raise ExportError("the model is single-label: give --label-column alone, one label a row")
+    if problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
+        raise ExportError(
+            "the model is multi-label: give --label-column with --label-separator, what joins the labels in a cell, "
+            "or --label-columns, one 0/1 column a label"
+        )
+    faults = [
+        f"column '{name}' is not a label of the model; its labels are {', '.join(labels)}"
+        for name in dataset.labels
+        if name not in labels
+    ]
+    faults += [f"--label-columns lack the model's label '{name}'" for name in labels if name not in dataset.labels]
+    if faults:
+        raise DataError(file.source, faults)
+    truth = np.zeros((len(dataset), len(labels)), dtype=bool)
+    places = [list(labels).index(name) for name in dataset.labels]
+    for row, targets in enumerate(dataset.targets):
+        truth[row, [places[target] for target in targets]] = True
+    return truth

@@ -1,0 +1,1 @@
+"""Reports of an export: tables, pictures and the model card."""

@@ -1,0 +1,97 @@
+"""The bundle's README.md: what the model answers, how it was made, what int8 changed, and what a score means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from export.checkpoint import Checkpoint
+from export.parity import Parity
+from export.report.guard_table import card_section as guard_section
+from export.report.score_table import card_section as score_section
+from export.report.tables import cell
+from inferer.bundle.manifest import MAX
+from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, MULTI_LABEL, TAIL
+
+
+def model_card(
+    checkpoint: Checkpoint,
+    quantization: Mapping[str, Any],
+    parity: Parity,
+    sizes: Mapping[str, int],
+    facts: Mapping[str, Any],
+) -> str:
+    """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle. facts: fields of the manifest."""
+    multi = checkpoint.problem_type == MULTI_LABEL
+    count = len(quantization["kept_fp32"])
+    kept = f", {count} layer{'' if count == 1 else 's'} kept in fp32" if count else ""
+    guard = facts["guard"]
+    measured = "" if guard is None else guard_section(guard, multi=multi) + "\n\n"
+    labels = "\n".join(f"| {i} | {cell(label)} |" for i, label in enumerate(checkpoint.labels))
+    files = "\n".join(f"| `{name}` | {size / 1e6:.1f} MB |" for name, size in sizes.items())
+    kind = checkpoint.problem_type.split("_")[0]
+    return f"""---
+library_name: onnx
+pipeline_tag: text-classification
+---
+
+# {checkpoint.source.resolve().stem}
+
+A {kind}-label text classifier ({checkpoint.model_type}), exported from a PyTorch checkpoint for
+onnxruntime. {_how_read(checkpoint.max_length, facts)}
+
+| id | label |
+| --- | --- |
+{labels}
+
+| file | size |
+| --- | --- |
+{files}
+
+Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matrix products{kept}.
+
+{score_section(facts)}
+
+{measured}{_changes(parity)}
+
+Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or ask it from Python:
+`ModelInferer("<this folder>").predict("some text")`. Hugging Face's
+`ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` reads it too.
+"""
+
+
+def _how_read(max_length: int, facts: Mapping[str, Any]) -> str:
+    longer = f"a text of more than {max_length} tokens"
+    if facts["truncation"] == HEAD:
+        return f"It reads the first {max_length} tokens of a text."
+    if facts["truncation"] == TAIL:
+        return f"It reads the last {max_length} tokens of a text."
+    if facts["truncation"] == HEAD_TAIL:
+        return f"Of {longer} it reads that many, the first quarter from its beginning and the rest from its end."
+    if facts["truncation"] == ERROR:
+        return f"It refuses {longer}."
+    overlap, pooling = facts["windows"]["overlap"], facts["windows"]["pooling"]
+    pooled = "each label's highest logit counts" if pooling == MAX else "their logits are averaged by their length"
+    return f"It reads {longer} in windows of that many, which share {overlap} with the one before; {pooled}."
+
+
+def _changes(parity: Parity) -> str:
+    if parity.int8_agreement is None:
+        int8 = "| int8 against fp32 | not in this bundle |"
+    else:
+        int8 = (
+            f"| int8 against fp32, same best label | {parity.int8_agreement:.1%} |\n"
+            f"| int8 against fp32, mean change of a score | {parity.int8_mean_change:.4f} |\n"
+            f"| int8 against fp32, largest change of a score | {parity.int8_max_change:.4f} |\n"
+            f"| int8 in a batch against alone, largest change of a score "
+            f"| {parity.int8_batch_max_change:.4f} |"
+        )
+    return f"""## int8 against fp32 on built-in sentences
+
+Measured at export on {parity.n} built-in sentences of several lengths: enough to find a broken export, too
+few to say how it does on your texts.
+
+| | |
+| --- | --- |
+| fp32 ONNX against PyTorch, largest difference of a logit | {parity.fp32_max_difference:.1e} |
+{int8}"""

@@ -1,0 +1,1 @@
+"""Calibration, thresholds and abstention: their options, fit and figures."""

@@ -1,0 +1,133 @@
+"""Which rows are fitted on and which are reported on: never one text, as the model reads it, in both. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.errors import ExportError
+from export.eval_texts import EvalSet
+from inferer.bundle.reader import SINGLE_LABEL
+
+LEAST_ROWS = 100  # to fit on, and to report on: with fewer the interval of an ECE is wider than most ECEs
+LEAST_EXAMPLES = 10  # of a label, with it and without it, to fit its scores or to choose its threshold
+_SEED = 0
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts of the CSV called `file`, with their labels, bool [texts, labels]; None where none were read."""
+
+    file: str
+    texts: tuple[str, ...]
+    truth: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The rows of --calibrate that are fitted on, and those that are reported on.
+
+    given: what came out of the file. held_back: whether the reported rows are a part of it; else they are --eval's.
+    """
+
+    given: EvalSet
+    fitted: Rows
+    reported: Rows
+    held_back: bool
+
+
+def calibration_set(
+    given: EvalSet, evaluated: EvalSet | None, labels: tuple[str, ...], problem_type: str
+) -> CalibrationSet:
+    """Return the rows of `given` to fit on, and others to report on: those of `evaluated`, or else half of `given`.
+
+    Both have labels, as one set of flags names the columns of both. Raises ExportError for
+    texts that are in both files, and for rows that are too few or too alike to fit on.
+    """
+    held_back = evaluated is None
+    if held_back:
+        fitted, reported = (_rows(given, places) for places in split_rows(given.keys, given.truth))
+    else:
+        _check_apart(given, evaluated)
+        fitted, reported = (Rows(one.name, one.texts, one.truth) for one in (given, evaluated))
+    rows = CalibrationSet(given, fitted, reported, held_back)
+    _check_counts(rows)
+    _check_labels(rows, labels, problem_type)
+    return rows
+
+
+def split_rows(keys: Sequence[Hashable], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of two halves of texts, in order; those with equal `keys` are in one.
+
+    truth: bool [texts, labels]. Every second text is taken, of an order that is random within the texts of one label
+    (multi-label: of which that label is the rarest), so that each label is halved.
+    """
+    rng = np.random.default_rng(_SEED)
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    rarity = np.where(truth, truth.sum(axis=0), len(truth) + 1)
+    strata = np.where(truth.any(axis=1), rarity.argmin(axis=1), truth.shape[1])
+    members = list(groups.values())
+    first = np.array([places[0] for places in members])
+    order = np.lexsort((rng.random(len(members)), strata[first]))
+    halves = ([place for i in order[start::2] for place in members[i]] for start in (0, 1))
+    fitted, reported = (np.sort(np.array(half, dtype=int)) for half in halves)
+    return fitted, reported
+
+
+def _rows(given: EvalSet, places: np.ndarray) -> Rows:
+    return Rows(given.name, tuple(given.texts[i] for i in places), given.truth[places])
+
+
+def _check_apart(given: EvalSet, evaluated: EvalSet) -> None:
+    there = dict(zip(evaluated.keys, evaluated.row_numbers, strict=True))
+    shared: dict[bytes, int] = {}
+    for place, key in enumerate(given.keys):
+        if key in there:
+            shared.setdefault(key, place)
+    if not shared:
+        return
+    key, place = next(iter(shared.items()))
+    text, row = given.texts[place].strip(), given.row_numbers[place]
+    clipped = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    count = "1 text is" if len(shared) == 1 else f"{len(shared):,} texts are"
+    raise ExportError(
+        f"{count} in --calibrate {given.name} and in --eval {evaluated.name}, the first in row {row} (--eval: row "
+        f"{there[key]}): {clipped!r}; figures on what was fitted on would flatter, so take them out of one of the two"
+    )
+
+
+def _check_counts(rows: CalibrationSet) -> None:
+    fitted, reported = len(rows.fitted.texts), len(rows.reported.texts)
+    if min(fitted, reported) >= LEAST_ROWS:
+        return
+    if rows.held_back:
+        raise ExportError(
+            f"--calibrate {rows.given.name} has {fitted + reported} rows, {fitted} to fit on and {reported} held back "
+            f"to report on; at least {LEAST_ROWS} of each are needed (equal texts stay together; with --eval and "
+            "another labelled file, all rows are fitted on)"
+        )
+    needed = f"at least {LEAST_ROWS} are needed"
+    if fitted < LEAST_ROWS:
+        raise ExportError(f"--calibrate {rows.fitted.file} has {fitted} rows to fit on, {needed}")
+    raise ExportError(f"--eval {rows.reported.file} has {reported} rows to report the calibration on, {needed}")
+
+
+def _check_labels(rows: CalibrationSet, labels: tuple[str, ...], problem_type: str) -> None:
+    truth, count = rows.fitted.truth, len(rows.fitted.texts)
+    examples = truth.sum(axis=0)
+    if problem_type == SINGLE_LABEL:
+        if examples.max() == count:
+            raise ExportError(
+                f"--calibrate {rows.fitted.file}: all {count:,} rows to fit on are labelled "
+                f"'{labels[examples.argmax()]}'; a temperature needs rows of two labels at least"
+            )
+    elif (np.minimum(examples, count - examples) < LEAST_EXAMPLES).all():
+        raise ExportError(
+            f"--calibrate {rows.fitted.file}: no label has {LEAST_EXAMPLES} rows with it and {LEAST_EXAMPLES} without "
+            f"it among the {count:,} to fit on"
+        )

@@ -1,0 +1,1 @@
+"""The model bundle on disk: files, manifest and golden set."""

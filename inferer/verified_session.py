@@ -1,0 +1,150 @@
+"""From a bundle to a session that has shown, on this CPU, that it answers as it did at export.
+
+Works by the bundle's own facts, whatever a caller's config puts over them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inferer.batching import MAX_BATCH_TOKENS, Batcher
+from inferer.bundle.golden import ENFORCE, FAILED, OFF, PASSED, GoldenCheck, compare
+from inferer.bundle.reader import CONFIG, FP32, INT8_TENSOR, INT8_TOKEN, TOKENIZER, Bundle
+from inferer.cpu import instruction_flags, is_x86_64
+from inferer.encoding import Encoder, Encoding
+from inferer.errors import BundleError, GoldenCheckError, RunError, TextError, shown
+from inferer.scoring import activate
+from inferer.session import Session
+
+log = logging.getLogger("inferer")
+
+_NO_VNNI = "this CPU shows no VNNI instructions"
+_FAILED_WITHOUT = "the golden check failed without"
+_ONE_SCALE = f"{INT8_TENSOR} takes one scale for a whole batch"
+_UNCHECKED = "the golden check, which compares answers alone and in a batch, is off"
+_OTHER_BITS = "on this CPU this model's answers depend on the batch"
+
+
+class Loaded(NamedTuple):
+    """A session that may serve.
+
+    exact_because: why it computes int8 products exactly; None where it need not. golden_check: what that found.
+    alone_because: why texts may not share a run; None where they may.
+    """
+
+    session: Session
+    exact_because: str | None
+    golden_check: GoldenCheck
+    alone_because: str | None
+
+
+class _Found(NamedTuple):
+    """What a run of the golden set gave: the check, and the texts' encodings with the logits each had alone."""
+
+    check: GoldenCheck
+    encodings: list[Encoding]
+    rows: list[NDArray[np.float32]]
+
+
+def load(
+    bundle: Bundle,
+    scheme: str,
+    mode: str,
+    session_of: Callable[[bool], Session],
+    max_batch_tokens: int = MAX_BATCH_TOKENS,
+) -> Loaded:
+    """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" runs nothing.
+
+    scheme: what is run, which is fp32 where a caller chose it. session_of: makes a session, exact or as the CPU
+    seems to need. /proc/cpuinfo may show another CPU than the one that computes (an emulator, some containers), so
+    before int8 is given up on x86-64 it is tried once more exactly. Raises GoldenCheckError, or BundleError when a
+    text of the golden set cannot be run.
+    """
+    encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length)
+    _check_vocabulary(bundle, encoder)
+    session = session_of(False)
+    exact_because = _NO_VNNI if session.exact and scheme != FP32 else None
+    if mode == OFF:
+        alone_because = {INT8_TOKEN: None, INT8_TENSOR: _ONE_SCALE}.get(scheme, _UNCHECKED)
+        return Loaded(session, exact_because, GoldenCheck(OFF), alone_because)
+    golden = _golden_check(bundle, scheme, encoder, session)
+    found = golden.check
+    tried = ""
+    if found.outcome == FAILED and scheme != FP32 and not session.exact and is_x86_64():
+        exact = session_of(True)
+        again = _golden_check(bundle, scheme, encoder, exact) if exact.exact else None
+        if again is not None and again.check.outcome == PASSED:
+            return Loaded(exact, _FAILED_WITHOUT, again.check, _alone_because(scheme, exact, again, max_batch_tokens))
+        tried = "exact int8 arithmetic did not help; " if again else "this model allows no exact int8 arithmetic; "
+    if found.outcome == FAILED:
+        error = GoldenCheckError(bundle.path, f"{found}; {tried}{_where_and_what_to_do(bundle)}")
+        if mode == ENFORCE:
+            raise error
+        log.warning("%s", error)
+    return Loaded(session, exact_because, found, _alone_because(scheme, session, golden, max_batch_tokens))
+
+
+def check_shape(bundle: Bundle, logits: NDArray[np.float32]) -> None:
+    """Raise BundleError unless there is one logit a label."""
+    if logits.shape != (len(bundle.labels),):
+        raise BundleError(
+            bundle.path,
+            f"the model gives {logits.size} logits a text, {CONFIG} names {len(bundle.labels)} labels",
+        )
+
+
+def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
+    """Raise BundleError when the tokenizer could give an id that the model has no embedding for."""
+    highest, token = encoder.highest_id()
+    if highest >= bundle.vocab_size:
+        raise BundleError(
+            bundle.path,
+            f"{TOKENIZER} has the id {highest} ({shown(token)}), the model has embeddings for 0 to "
+            f"{bundle.vocab_size - 1} (vocab_size in {CONFIG})",
+        )
+
+
+def _alone_because(scheme: str, session: Session, golden: _Found, max_batch_tokens: int) -> str | None:
+    """Return why texts may not share a run here: a scheme whose answers depend on the batch, or a CPU on which they do.
+
+    The golden texts are run once more, each twice, in such batches as serving makes, and must keep every bit.
+    """
+    if scheme == INT8_TENSOR:
+        return _ONE_SCALE
+    batched = Batcher(session.run_batch, max_tokens=max_batch_tokens).run(golden.encodings * 2).rows
+    if all(np.array_equal(one, other) for one, other in zip(batched, golden.rows * 2, strict=True)):
+        return None
+    log.warning("%s; every text is run by itself", _OTHER_BITS)
+    return _OTHER_BITS
+
+
+def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> _Found:
+    pairs, encodings, rows = [], [], []
+    for golden in bundle.golden:
+        stored = golden.fp32 if scheme == FP32 or golden.int8 is None else golden.int8
+        try:
+            encoding = encoder.encode(golden.text, "head")
+            logits = session.run(encoding)
+        except (TextError, RunError) as error:
+            raise BundleError(bundle.path, f"the golden text {shown(golden.text)} cannot be run: {error}") from error
+        check_shape(bundle, logits)
+        expected, found = (activate(row, bundle.problem_type).tolist() for row in (np.array(stored), logits))
+        pairs.append((expected, found))
+        encodings.append(encoding)
+        rows.append(logits)
+    return _Found(compare(pairs), encodings, rows)
+
+
+def _where_and_what_to_do(bundle: Bundle) -> str:
+    machine = bundle.manifest.get("machine")
+    there = machine.get("cpu_flags") if isinstance(machine, Mapping) else None
+    return (
+        f"CPU flags here: {' '.join(instruction_flags()) or 'none known'}; where it was exported: "
+        f"{' '.join(map(str, there)) if isinstance(there, list) and there else 'none known'}; export it on this "
+        "kind of CPU, serve fp32 (export with --scheme fp32), or set INFERER_GOLDEN_CHECK=warn (golden_check='warn')"
+    )

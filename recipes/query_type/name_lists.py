@@ -1,0 +1,56 @@
+"""Read a data set that is a list of names a label: plain UTF-8 files, one name a line, # for comments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.data.dataset import SINGLE_LABEL, Columns, Dataset
+from training.errors import DataError
+
+_COLUMNS = Columns(text_column="text", label_column="label")
+
+
+def read_name_lists(lists: Mapping[str, Path]) -> Dataset:
+    """Return the data set in `lists`, a file for each label; the labels keep the mapping's order.
+
+    Names are compared without regard to case and spacing: one that stands twice, in one file or in
+    two, is a fault, since it would teach the model two answers or sit on both sides of a split.
+    """
+    texts: list[str] = []
+    targets: list[tuple[int, ...]] = []
+    first_seen: dict[str, str] = {}
+    for label_id, path in enumerate(lists.values()):
+        faults = []
+        for line, name in _names(path):
+            key = " ".join(name.casefold().split())
+            here = f"{path.name} line {line}"
+            if key in first_seen:
+                faults.append(f"line {line}: '{name}' stands already in {first_seen[key]}")
+                continue
+            first_seen[key] = here
+            texts.append(name)
+            targets.append((label_id,))
+        if faults:
+            raise DataError(path, faults)
+    return Dataset(tuple(texts), tuple(targets), tuple(lists), SINGLE_LABEL, _COLUMNS)
+
+
+def read_name_list(path: Path) -> list[str]:
+    """Return the names in one list. Raises DataError as `read_name_lists`."""
+    return [name for _, name in _names(path)]
+
+
+def _names(path: Path) -> list[tuple[int, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(path, [f"cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        raise DataError(path, [f"line {line} is not UTF-8"]) from error
+    names = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    names = [(number, name) for number, name in names if name and not name.startswith("#")]
+    if not names:
+        raise DataError(path, ["has no names"])
+    return names

@@ -1,0 +1,155 @@
+"""The way in and out of every request, around Flask: its record, headers, log line and count; 429 when full.
+
+A request that finds all places taken is refused here, before Flask: under overload most requests are refused, and
+what that costs is taken from those that are answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote
+
+from werkzeug.wsgi import ClosingIterator
+
+from service.cors import Cors
+from service.errors import STATUS, error_body, status_line
+from service.logs import fields
+from service.process import arrival_time as arrival
+from service.request import Record, put, request_id_of
+from service.state import State
+
+log = logging.getLogger("inferer.request")
+
+_LONGEST_PATH = 200
+
+# For an API that browsers may meet: nothing to sniff, to frame, to run or to keep.
+HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+
+_Headers = list[tuple[str, str]]
+_Start = Callable[..., Any]
+_App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
+
+
+class Front:
+    """The WSGI application that gunicorn calls; `app` is Flask's."""
+
+    def __init__(self, app: _App, state: State) -> None:
+        self._app = app
+        self._state = state
+        self._cors = Cors(state.settings.cors_origins)
+        self._machines = frozenset(state.settings.machine_paths)
+
+    def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
+        """Answer one request."""
+        record = Record(request_id_of(environ), arrival.take(), time.monotonic())
+        put(environ, record)
+
+        def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
+            record.status = int(status[:3])
+            return start_response(status, self._complete(headers, environ, record), exc_info)
+
+        if self._cors.is_preflight(environ):
+            start("204 No Content", self._cors.preflight())
+            body: Iterable[bytes] = ()
+        elif environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
+            status, headers, text = self._overloaded(environ, record)
+            start(status, headers)
+            body = (text,)
+        else:
+            body = self._app(environ, start)
+        return ClosingIterator(body, lambda: self._finish(environ, record))
+
+    def refuse(self, environ: dict[str, Any], arrived: float) -> tuple[str, _Headers, bytes, Callable[[], None]]:
+        """Return 429 for a request of which only this is known: status, headers, body, what to call when it is sent."""
+        record = Record(request_id_of(environ), arrived, time.monotonic(), status=STATUS["Overloaded"])
+        status, headers, body = self._overloaded(environ, record)
+        return status, self._complete(headers, environ, record), body, lambda: self._finish(environ, record)
+
+    def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
+        """Return headers and body for what could not be read as HTTP, of which nothing is known."""
+        record = Record(request_id_of({}), 0.0, 0.0)
+        body = error_body("BadRequest", f"the request cannot be read as HTTP: {fault}", record.request_id)
+        return self._complete(_json(body), {}, record), body
+
+    def _overloaded(self, environ: dict[str, Any], record: Record) -> tuple[str, _Headers, bytes]:
+        record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
+        error = self._state.overloaded()
+        body = error_body(error.error_type, error.message, record.request_id)
+        return status_line(error.error_type), [*_json(body), *error.headers.items()], body
+
+    def _complete(self, headers: _Headers, environ: dict[str, Any], record: Record) -> _Headers:
+        """Add to `headers` what every reply carries."""
+        given = {name.lower() for name, _ in headers}
+        headers += [(name, value) for name, value in HEADERS if name.lower() not in given]
+        headers += self._cors.headers(environ)
+        headers.append(("X-Request-Id", record.request_id))
+        if record.timings is not None:
+            headers.append(("Server-Timing", _server_timing(record)))
+        # For the contracts that have no field for it; not to be said would be a silence about the answer.
+        if record.truncated:
+            headers.append(("X-Truncated-Texts", str(record.truncated)))
+        if record.abstained:
+            headers.append(("X-Abstained-Texts", str(record.abstained)))
+        return headers
+
+    def _finish(self, environ: dict[str, Any], record: Record) -> None:
+        """Count and log the request. Its answer has been sent: nobody waits for this."""
+        seconds = time.monotonic() - record.arrived
+        if record.status == STATUS["Overloaded"]:  # refused here, or by the view that found the last place taken
+            record.rejected = "overloaded"
+        self._state.metrics.count_request(record.route, record.status, seconds)
+        if record.rejected is not None:
+            self._state.metrics.count_rejected(record.rejected)
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if record.status < 400 and method == "GET" and path in self._machines:
+            return
+        if not log.isEnabledFor(logging.INFO):
+            return
+        values: dict[str, Any] = {
+            "request_id": record.request_id,
+            "method": method,
+            "route": record.route,
+            "status": record.status,
+            "duration_ms": round(seconds * 1000, 3),
+        }
+        if record.rejected is not None:
+            values["rejected"] = record.rejected
+        if record.timings is not None:
+            values |= {
+                "queue_ms": round(record.queue_s * 1000, 3),
+                "tokenize_ms": round(record.timings.tokenize_s * 1000, 3),
+                "infer_ms": round(record.timings.infer_s * 1000, 3),
+                "texts": len(record.num_tokens),
+                "tokens": sum(record.num_tokens),
+                "truncated": record.truncated,
+            }
+        if self._state.settings.log_texts:
+            values["input"] = list(record.texts)
+        log.info(
+            "%s %s %d in %.1f ms, id %s",
+            method,
+            quote(path[:_LONGEST_PATH]),
+            record.status,
+            seconds * 1000,
+            record.request_id,
+            extra=fields(**values),
+        )
+
+
+def _json(body: bytes) -> _Headers:
+    return [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+
+
+def _server_timing(record: Record) -> str:
+    assert record.timings is not None  # noqa: S101 - asked only then
+    stages = {"queue": record.queue_s, "tokenize": record.timings.tokenize_s, "infer": record.timings.infer_s}
+    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

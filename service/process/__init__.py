@@ -1,0 +1,1 @@
+"""gunicorn's processes: worker, reload, start-up and their resources."""

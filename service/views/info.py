@@ -1,0 +1,135 @@
+"""`GET /info`: which model answers here, what it was made from, and within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response
+
+from inferer import __version__
+from inferer.session import VERSION as ORT_VERSION
+from service.json_body import JSON
+from service.openapi.view_metadata import Described
+from service.reply import json_response
+from service.state import State, current_state
+
+blueprint = Blueprint("info", __name__)
+
+
+def _without(facts: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
+    """Return `facts` less the long lists that are for whoever exports."""
+    return None if facts is None else {name: value for name, value in facts.items() if name not in names}
+
+
+class Limits(msgspec.Struct):
+    """What this deployment takes."""
+
+    max_texts: int
+    max_text_chars: int
+    max_body_bytes: int
+    max_in_flight: int
+    deadline_ms: int
+
+
+class ModelType(msgspec.Struct):
+    """The labels, as clients of text-embeddings-inference read them."""
+
+    classifier: dict[str, dict[str, Any]]
+
+
+class Info(msgspec.Struct):
+    """Which model answers here, what it was made from, and within which limits; reports are null where none was made.
+
+    From `model_id` on it says once more what clients of text-embeddings-inference read by their own names.
+    """
+
+    model: str
+    labels: list[str]
+    problem_type: str
+    max_length: int
+    truncation: str
+    windows: dict[str, Any]
+    thresholds: dict[str, float] | None
+    abstain_threshold: float | None
+    calibration: dict[str, Any]
+    abstention: dict[str, Any] | None
+    quantization: dict[str, Any]
+    golden_check: dict[str, Any]
+    parity: dict[str, Any] | None
+    guard: dict[str, Any] | None
+    limits: Limits
+    batching: dict[str, Any]
+    threads: dict[str, int]
+    versions: dict[str, Any]
+    created: str | None
+    model_id: str
+    model_type: ModelType
+    max_input_length: int
+    max_client_batch_size: int
+    max_concurrent_requests: int
+    version: str
+
+
+def _info(_: object, state: State) -> Info:
+    model, settings = state.inferer, state.settings
+    manifest = model.bundle.manifest
+    return Info(
+        model=settings.name,
+        labels=list(model.labels),
+        problem_type=model.problem_type,
+        max_length=model.max_length,
+        truncation=model.bundle.truncation,
+        windows=asdict(model.bundle.windows),
+        thresholds=model.thresholds,
+        abstain_threshold=model.abstain_threshold,
+        calibration={
+            "temperature": manifest["temperature"],
+            "platt": manifest.get("platt"),
+            "report": manifest.get("calibration"),
+        },
+        abstention=manifest.get("abstention"),
+        quantization={
+            **manifest["quantization"],
+            "running": model.scheme,
+            "exact_because": model.exact_because,
+        },
+        golden_check=model.golden_check.as_dict(),
+        parity=manifest.get("parity"),
+        guard=_without(manifest.get("guard"), "rungs", "sensitivity"),
+        limits=Limits(
+            max_texts=settings.max_texts,
+            max_text_chars=settings.max_text_chars,
+            max_body_bytes=settings.max_body_bytes,
+            max_in_flight=settings.max_in_flight,
+            deadline_ms=settings.deadline_ms,
+        ),
+        batching={
+            "shared": model.batcher.shared,
+            "alone_because": model.alone_because,
+            "max_batch_tokens": model.batcher.max_tokens,
+        },
+        threads={"workers": settings.worker_count, "intra_op": model.intra_op_threads},
+        versions={"inferer": __version__, "onnxruntime": ORT_VERSION, "export": manifest.get("versions")},
+        created=manifest.get("created"),
+        model_id=settings.name,
+        model_type=ModelType(
+            {
+                "id2label": {str(index): label for index, label in enumerate(model.labels)},
+                "label2id": {label: index for index, label in enumerate(model.labels)},
+            }
+        ),
+        max_input_length=model.max_length,
+        max_client_batch_size=settings.max_texts,
+        max_concurrent_requests=settings.max_in_flight,
+        version=__version__,
+    )
+
+
+@blueprint.get("/info")
+@Described("Operations", {JSON: Info}, reply_to=_info)
+def info() -> Response:
+    """Answer with the facts of the model and of this deployment."""
+    return json_response(_info(None, current_state()))

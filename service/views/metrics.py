@@ -1,0 +1,20 @@
+"""`GET /metrics`: the figures for Prometheus."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from service.openapi.view_metadata import PLAIN, Described
+from service.state import current_state
+
+blueprint = Blueprint("metrics", __name__)
+
+OPEN_METRICS = "application/openmetrics-text"
+
+
+@blueprint.get("/metrics")
+@Described("Operations", {PLAIN: None, OPEN_METRICS: None})
+def metrics() -> Response:
+    """Answer in the text format of Prometheus, or OpenMetrics where that is asked for."""
+    body, content_type = current_state().metrics.exposition(request.headers.get("Accept", ""))
+    return Response(body, content_type=content_type)

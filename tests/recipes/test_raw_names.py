@@ -1,0 +1,221 @@
+"""The three raw files: which names they give, how they are cleaned, and who keeps a name of two classes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recipes.query_type.raw_names import (
+    LABELS,
+    ClassCounts,
+    NamesReport,
+    SharedName,
+    clean_name,
+    read_raw_names,
+    same_name,
+)
+from tests.support.server import ROOT
+from training.data.csv_file import read_cells
+from training.data.dataset import SINGLE_LABEL, Dataset
+from training.errors import DataError, TrainingError
+
+OFFERS = """OFFER,RETAILER,BRAND
+"Spend $10, at Target",TARGET,TARGET
+Any,, BEN & JERRY'S ®
+Any,Sam’s  Club,KRAFT
+Any,TARGET,...
+"""
+BRANDS = """BRAND,BRAND_BELONGS_TO_CATEGORY,RECEIPTS
+ben & jerrys,Frozen Desserts,10
+PRETZELS,Snacks,2
+HÄAGEN-DAZS,Frozen Desserts,5
+Haagen Dazs™,Frozen,1
+SAMS CLUB,Pantry,1
+"""
+CATEGORIES = """CATEGORY_ID,PRODUCT_CATEGORY,IS_CHILD_CATEGORY_TO
+1,Pretzels,Snacks
+2,Chips,Snacks
+3,Target,
+"""
+
+
+def write(folder: Path, offers: str = OFFERS, brands: str = BRANDS, categories: str = CATEGORIES) -> Path:
+    """Write the three files."""
+    files = {"offer_retailer.csv": offers, "brand_category.csv": brands, "categories.csv": categories}
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+def by_label(data: Dataset) -> dict[str, list[str]]:
+    """Return the names of each class."""
+    rows = list(zip(data.texts, data.targets, strict=True))
+    return {label: [text for text, row in rows if row == (i,)] for i, label in enumerate(data.labels)}
+
+
+def test_names_are_read_cleaned_and_in_one_class_each(tmp_path: Path) -> None:
+    """Each class has the names of its own columns, cleaned, in lower case, once, and not those that another keeps."""
+    data, _ = read_raw_names(write(tmp_path))
+    assert data.labels == LABELS == ("retailer", "brand", "category")
+    assert data.problem_type == SINGLE_LABEL
+    assert by_label(data) == {
+        "retailer": ["target", "sam's club"],
+        "brand": ["ben & jerry's", "kraft", "häagen-dazs"],
+        "category": ["pretzels", "chips", "snacks"],
+    }
+
+
+def test_the_report_tells_every_cell_and_every_shared_name(tmp_path: Path) -> None:
+    """The report says how many cells were blank, repeated or another class's, and who kept which name from whom."""
+    _, report = read_raw_names(write(tmp_path))
+    assert report == NamesReport(
+        {
+            "retailer": ClassCounts(cells=4, blank=1, repeated=1, shared=0, names=2),
+            "brand": ClassCounts(cells=9, blank=1, repeated=2, shared=3, names=3),
+            "category": ClassCounts(cells=6, blank=1, repeated=1, shared=1, names=3),
+        },
+        (
+            SharedName("pretzels", "category", ("brand",)),
+            SharedName("sam's club", "retailer", ("brand",)),
+            SharedName("target", "retailer", ("category", "brand")),
+        ),
+        ("retailer", "category", "brand"),
+    )
+    text = report.as_text()
+    assert "3 names stand in two classes or more; who keeps them: retailer before category before brand" in text
+    assert "    retailer: sam's club, target\n    category: pretzels" in text
+    assert "  brand          9      1         2       3      3" in text
+    told = json.loads(json.dumps(report.as_dict()))
+    assert told["counts"]["brand"] == {"cells": 9, "blank": 1, "repeated": 2, "shared": 3, "names": 3}
+    assert told["shared"][2] == {"name": "target", "kept_as": "retailer", "left_by": ["category", "brand"]}
+    assert told["keeper"] == ["retailer", "category", "brand"]
+
+
+def test_who_keeps_a_shared_name_can_be_chosen(tmp_path: Path) -> None:
+    """The class that stands first in keeper keeps a shared name, and the order of the labels stays."""
+    data, report = read_raw_names(write(tmp_path), ("category", "retailer", "brand"), lower_case=False)
+    assert data.labels == LABELS
+    assert by_label(data)["category"] == ["Pretzels", "Chips", "Target", "Snacks"]
+    assert report.shared[-1] == SharedName("Target", "category", ("retailer", "brand"))
+    write(tmp_path, offers=OFFERS + "Any,SHAWS,X\n")
+    data, report = read_raw_names(tmp_path, ("brand", "retailer", "category"))
+    assert by_label(data)["retailer"] == ["shaws"]
+    assert by_label(data)["category"] == ["chips", "snacks"]
+    assert report.shared[0] == SharedName("pretzels", "brand", ("category",))
+
+
+@pytest.mark.parametrize("keeper", [("brand", "category"), ("brand", "brand", "category"), ("brand", "category", "x")])
+def test_a_keeper_that_is_not_the_three_labels_is_refused(tmp_path: Path, keeper: tuple[str, ...]) -> None:
+    """A keeper that leaves a label out, repeats one or names another is refused with what is allowed."""
+    with pytest.raises(TrainingError, match=f"keeper is {', '.join(keeper)}; expected retailer, brand, category, each"):
+        read_raw_names(write(tmp_path), keeper)
+
+
+def test_the_files_own_case_can_be_kept(tmp_path: Path) -> None:
+    """Without lower_case the names are as the files write them, and still one where only the case differs."""
+    data, _ = read_raw_names(write(tmp_path), lower_case=False)
+    assert by_label(data)["brand"] == ["BEN & JERRY'S", "KRAFT", "HÄAGEN-DAZS"]
+
+
+@pytest.mark.parametrize("file", ["offer_retailer.csv", "brand_category.csv", "categories.csv"])
+def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
+    """A file that is not in the folder is named."""
+    (write(tmp_path) / file).unlink()
+    with pytest.raises(DataError, match=f"{file}: cannot be read: No such file"):
+        read_raw_names(tmp_path)
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    """A column that is not in its file is named, with the file and the columns that it has."""
+    write(tmp_path, offers="OFFER,RETAILERS,BRAND\nx,a,b\n")
+    with pytest.raises(DataError, match="offer_retailer.csv: no column 'RETAILER'; .* did you mean 'RETAILERS'"):
+        read_raw_names(tmp_path)
+
+
+def test_broken_rows_are_named(tmp_path: Path) -> None:
+    """A row with a cell too few and bytes that are not UTF-8 are named with row and line."""
+    write(tmp_path, categories="CATEGORY_ID,PRODUCT_CATEGORY,IS_CHILD_CATEGORY_TO\n1,Chips,Snacks\n2,Ice\n")
+    with pytest.raises(DataError, match=r"categories.csv: row 2 \(line 3\), column 'IS_CHILD_CATEGORY_TO': missing"):
+        read_raw_names(tmp_path)
+    write(tmp_path)
+    (tmp_path / "brand_category.csv").write_bytes(b"BRAND\nok\nCaf\xe9\n")
+    with pytest.raises(
+        DataError, match=r"brand_category.csv: row 2 \(line 3\), column 'BRAND': byte 0xe9 is not UTF-8"
+    ):
+        read_raw_names(tmp_path)
+
+
+def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    """Where every name of a class is blank or another's, the class is named."""
+    write(tmp_path, offers="OFFER,RETAILER,BRAND\nx,,b\n")
+    with pytest.raises(DataError, match="no name is left for label 'retailer'"):
+        read_raw_names(tmp_path)
+
+
+def test_read_cells_gives_blank_cells_too(tmp_path: Path) -> None:
+    """A column is read cell by cell, blank ones and the blanks around too, behind a byte order mark as well."""
+    path = tmp_path / "data.csv"
+    path.write_bytes(b'\xef\xbb\xbfa,b\n1, x \n2,\n3,"two\nlines"\n')
+    assert read_cells(path, "b") == [" x ", "", "two\nlines"]
+    assert read_cells(path, "a") == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        ("AIR WICK®", "AIR WICK"),
+        ("Beyond Steak™ ", "Beyond Steak"),
+        ("RAO’S", "RAO'S"),
+        ("  a \t b\n c\u00a0d ", "a b c d"),
+        ("ＦＵＬＬ ｗｉｄｔｈ", "FULL width"),
+        ("soﬁa", "sofia"),
+        ("CAFE\u0301", "CAFÉ"),
+    ],
+)
+def test_a_name_is_cleaned(cell: str, name: str) -> None:
+    """Trademark signs and further blanks go; apostrophes and compatibility characters become plain ones."""
+    assert clean_name(cell) == name
+
+
+@given(st.text(max_size=20))
+def test_cleaning_ends(cell: str) -> None:
+    """A cleaned name has no trademark sign, is in NFKC, and is the same name as before."""
+    name = clean_name(cell)
+    assert not set(name) & set("®™℠©")
+    assert unicodedata.is_normalized("NFKC", name)
+    assert name == name.strip()
+    assert same_name(name) == same_name(cell)
+
+
+def test_spellings_of_one_name_are_one() -> None:
+    """Case, accents, hyphens, apostrophes and blanks do not make another name; a letter does."""
+    for one, other in [("HÄAGEN-DAZS", "haagen dazs"), ("7-UP", "7UP"), ("M&M'S", "m&ms"), ("Jell-O", "JELLO")]:
+        assert same_name(one) == same_name(other) != ""
+    assert same_name("dove") != same_name("doves")
+    assert same_name(" - ") == ""
+
+
+def test_reading_names_needs_no_torch() -> None:
+    """Reading the raw names imports neither torch nor transformers."""
+    code = "import sys, recipes.query_type.raw_names; print({'torch', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_real_files(test_data: Path) -> None:
+    """The public files give 61 retailers, 132 categories and the brands that are neither, no name in two classes."""
+    data, report = read_raw_names(test_data / "query_type")
+    assert data.counts() == {"retailer": 61, "brand": 8338, "category": 132}
+    assert len({same_name(text) for text in data.texts}) == len(data)
+    assert all(text == text.lower() for text in data.texts)
+    assert len(report.shared) == 30
+    assert {shared.kept_as for shared in report.shared} == {"retailer"}
+    for counts in report.counts.values():
+        assert counts.cells == counts.blank + counts.repeated + counts.shared + counts.names

@@ -1,0 +1,312 @@
+"""Who is let in, who waits and until when, and that nobody slow or gone costs the others anything: real gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from inferer import ModelInferer
+from tests.support.apps import HeldApp, comes_to, metric, until, waiting
+from tests.support.server import Server, raw, serving, whole, workers
+
+
+def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """Requests that came while a run was busy go in one run, and each gets the answer that it gets alone."""
+    texts = ["good", "bad bad", "odd", "good bad odd", "plain", "odd odd"]
+    model = ModelInferer(shared_bundle)
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(8) as pool:
+        with held.held():
+            first = pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            others = [pool.submit(server.predict, {"text": text}) for text in texts]
+            waiting(server, len(texts))
+        assert first.result().json() == model.predict("good").as_dict()
+        assert [other.result().json() for other in others] == [model.predict(text).as_dict() for text in texts]
+        assert held.runs == [1, len(texts)]
+        comes_to(server, 2, "inferer_batch_size_count")
+        comes_to(server, 1 + len(texts), "inferer_batch_size_sum")
+        comes_to(server, 0, "inferer_queue_size")
+
+
+@pytest.mark.parametrize("why", ["off", "scheme"])
+def test_without_batching_each_text_runs_alone(
+    shared_bundle: Path, tiny_bundle: Path, held: HeldApp, tmp_path: Path, why: str
+) -> None:
+    """With INFERER_BATCHING=off, or a scheme whose answers depend on the batch, no run has two texts."""
+    bundle = shared_bundle if why == "off" else tiny_bundle
+    settings = {"INFERER_BATCHING": "off"} if why == "off" else {}
+    with serving(bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(8) as pool:
+        with held.held():
+            asked = [pool.submit(server.predict, {"texts": ["good", "bad"]}) for _ in range(3)]
+            until(lambda: held.runs)
+        assert [one.result().status for one in asked] == [200] * 3
+        assert held.runs == [1] * 6
+
+
+def test_503_when_the_deadline_passes_in_the_queue(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """A request whose deadline passes while it waits is answered 503 at once, with Retry-After, and is never run."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(2) as pool:
+        with held.held():
+            running = pool.submit(server.predict, {"text": "good"}, x_request_timeout_ms="300")
+            until(lambda: held.runs == [1])
+            late = server.predict({"text": "bad"}, x_request_timeout_ms="100")
+            assert late.status == 503
+            assert late.json()["error_type"] == "DeadlineExceeded"
+            assert "the deadline passed before the text was run" in late.json()["error"]
+            assert late.headers["retry-after"] == "1"
+            assert not running.done()
+        assert running.result().status == 200, "a run that began in time gives its answer"
+        assert held.runs == [1]
+        comes_to(server, 1, "inferer_rejected_total", reason="deadline")
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_the_settings_deadline_holds_and_the_header_can_only_shorten_it(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """INFERER_DEADLINE_MS bounds the wait of everybody, also of who asks for longer."""
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, INFERER_DEADLINE_MS="200") as server,
+        ThreadPoolExecutor(2) as pool,
+        held.held(),
+    ):
+        pool.submit(server.predict, {"text": "good"})
+        until(lambda: held.runs == [1])
+        for headers in ({}, {"x_request_timeout_ms": "60000"}):
+            assert server.predict({"text": "bad"}, **headers).status == 503
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", ""])
+def test_422_for_a_timeout_that_is_none(server: Server, value: str) -> None:
+    """A wrong X-Request-Timeout-Ms is refused with its name, its value and what is allowed."""
+    reply = server.predict({"text": "good"}, x_request_timeout_ms=value)
+    assert reply.status == 422
+    assert reply.json()["error"] == f"header X-Request-Timeout-Ms: {value!r}: expected a whole number from 1"
+
+
+def test_a_client_that_went_away_while_waiting_costs_no_run(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """The text of a client that closed its connection in the queue is not run; who waits behind it is."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(2) as pool:
+        with held.held():
+            first = pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            gone = raw(server, b'{"text": "bad"}')
+            waiting(server, 1)
+            gone.close()
+            stays = pool.submit(server.predict, {"text": "odd"})
+            waiting(server, 2)
+        assert (first.result().status, stays.result().json()["label"]) == (200, "other")
+        assert held.runs == [1, 1]
+        comes_to(server, 1, "inferer_rejected_total", reason="caller_gone")
+
+
+def test_a_client_that_only_closed_its_sending_side_is_told(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """A client that half-closed while it waited gets a 503 that says so, not a reset."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(1) as pool:
+        with held.held():
+            pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            client = raw(server, b'{"text": "bad"}')
+            client.shutdown(socket.SHUT_WR)
+            waiting(server, 1)
+        with client:
+            reply = whole(client)
+        assert reply.startswith(b"HTTP/1.1 503 ")
+        assert b"the client closed its side before the text was run" in reply
+
+
+def test_429_costs_no_place_and_comes_before_anything_else(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """When all places are taken a prediction is refused at once, counted once, and a place is free again after."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "3"}
+    with serving(shared_bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(4) as pool:
+        with held.held():
+            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(3)]
+            until(lambda: metric(server, "inferer_in_flight_requests") == 3)
+            for _ in range(5):
+                refused = server.predict({"text": "good"})
+                assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+                assert refused.json()["error_type"] == "Overloaded"
+                assert refused.json()["request_id"] == refused.headers["x-request-id"]
+            assert server.request("GET", "/info").status == 200
+        assert [one.result().status for one in busy] == [200] * 3
+        assert server.predict({"text": "good"}).status == 200
+        comes_to(server, 5, "inferer_rejected_total", reason="overloaded")
+        comes_to(server, 5, "inferer_requests_total", route="/predict", status="429")
+        comes_to(server, 4, "inferer_requests_total", route="/predict", status="200")
+        comes_to(server, 0, "inferer_in_flight_requests")
+
+
+def test_half_sent_requests_fewer_than_the_threads_hold_up_nobody(shared_bundle: Path, tmp_path: Path) -> None:
+    """Requests of which the rest does not come take no place in flight, and others are answered beside them."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "10"}
+    with serving(shared_bundle, tmp_path / "log", **settings) as server, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(raw(server, b'{"text": ', length=15)) for _ in range(5)]
+        for _ in range(4):
+            head = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            head.sendall(b"POST /predict HTTP/1.1\r\nHost:")
+        assert server.predict({"text": "good"}).json()["label"] == "pos"
+        comes_to(server, 0, "inferer_in_flight_requests")
+        slow[0].sendall(b'"bad"}')
+        assert b'"label":"neg"' in whole(slow[0])
+
+
+def test_silent_connections_hold_no_thread(shared_bundle: Path, tmp_path: Path) -> None:
+    """Connections on which nothing is sent, far more than threads, delay nobody."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "1", "INFERER_THREADS": "2"}
+    with serving(shared_bundle, tmp_path / "log", **settings) as server, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(60)]
+        assert server.predict({"text": "good"}).status == 200
+        silent[30].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert silent[30].recv(10_000).startswith(b"HTTP/1.1 200")
+
+
+def test_silent_connections_do_not_hold_up_a_stop(shared_bundle: Path, tmp_path: Path) -> None:
+    """A server told to stop does not wait its full grace period for connections on which nothing was sent."""
+    with serving(shared_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        assert server.predict({"text": "good"}).status == 200
+        assert server.stop(timeout_s=15) == 0
+
+
+def test_a_connection_that_asked_for_health_takes_no_thread_of_operations_for_more(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """Predictions on connections that asked for health just before leave health checks their threads."""
+    with serving(shared_bundle, tmp_path / "log", held.name) as server, contextlib.ExitStack() as stack:
+        with held.held():
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(6)]
+            body = b'{"text": "good"}'
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            for client in clients:
+                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"live" in whole(client)
+                client.sendall(head + b"Content-Length: 16\r\n\r\n" + body)
+            comes_to(server, 6, "inferer_in_flight_requests")
+            assert server.request("GET", "/health/live").status == 200
+        for client in clients:
+            assert b'"label":"pos"' in whole(client)
+
+
+def test_health_and_metrics_answer_when_every_thread_is_busy(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """With all threads taken by slow senders and held predictions, health of any contract and metrics answer."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "4", "AIP_HEALTH_ROUTE": "/healthy"}
+    paths = (
+        "/health/live", "/health/ready", "/health", "/metrics", "/ping", "/healthy", "/v2/health/live",
+        "/v2/health/ready", "/v2/models/shared/ready", "/v1/models/shared",
+    )  # fmt: skip
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, **settings) as server,
+        ThreadPoolExecutor(2) as pool,
+        contextlib.ExitStack() as stack,
+    ):
+        with held.held():
+            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(2)]
+            until(lambda: metric(server, "inferer_in_flight_requests") == 2)
+            for _ in range(6):  # more than the threads that are left
+                stack.enter_context(raw(server, b'{"text": ', length=15))
+            for path in paths:
+                assert server.request("GET", path).status == 200
+            assert not any(one.done() for one in busy)
+        assert [one.result().status for one in busy] == [200, 200]
+
+
+def test_half_sent_health_checks_and_refusals_hold_up_nobody(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
+    """Health checks that are not sent to their end, or not closed, delay no health check; nor slow posts a refusal."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "2"}
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, **settings) as server,
+        ThreadPoolExecutor(2) as pool,
+        contextlib.ExitStack() as stack,
+    ):
+        for sent in [b"GET /health", b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"] * 5:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            client.sendall(sent)
+        with held.held():
+            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(2)]
+            comes_to(server, 2, "inferer_in_flight_requests")
+            for _ in range(6):
+                stack.enter_context(raw(server, b'{"text": ', length=15))
+            assert server.predict({"text": "good"}).status == 429
+            assert server.request("GET", "/health/live").status == 200
+            assert not any(one.done() for one in busy)
+        assert [one.result().status for one in busy] == [200, 200]
+
+
+@pytest.mark.parametrize("length", [b"9" * 6000, b"1, 1", b"-1", b"x", b""])
+def test_a_strange_content_length_harms_only_its_own_request(tiny_bundle: Path, tmp_path: Path, length: bytes) -> None:
+    """A Content-Length that is no number, or one of thousands of digits, leaves the worker as it was."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        (before,) = workers(server)
+        with socket.create_connection(("127.0.0.1", server.port), 20) as client:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n")
+            assert client.recv(100).startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
+        assert server.request("GET", "/health/live").status == 200
+        assert workers(server) == [before]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\nX-API-Key sekret\r\n\r\n", b"400 Bad Request"),
+        (b"sekret sekret\r\n\r\n", b"400 Bad Request"),
+        (b"GET /" + b"sekret" * 1000 + b" HTTP/1.1\r\n\r\n", b"414 URI Too Long"),
+    ],
+)
+def test_what_is_no_http_is_refused_in_our_form_and_not_logged(
+    tiny_bundle: Path, tmp_path: Path, sent: bytes, status: bytes
+) -> None:
+    """A request that cannot be read gets a JSON error with an id; nothing of it is in the log or in the answer."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        with socket.create_connection(("127.0.0.1", server.port), 20) as client:
+            client.sendall(sent)
+            reply = whole(client)
+        head, _, body = reply.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status)
+        error = json.loads(body)
+        assert (error["error_type"], len(error["request_id"])) == ("BadRequest", 32)
+        until(lambda: any("refused what is no HTTP" in line["message"] for line in server.logged()))
+        assert b"X-Content-Type-Options: nosniff\r\n" in head
+        assert "sekret" not in server.log.read_text()
+        assert b"sekret" not in reply
+
+
+def test_answers_under_load_are_the_bits_of_a_text_alone(demo_bundle: Path, tmp_path: Path) -> None:
+    """Through HTTP under load, with clients that are late or leave, every 200 has the bits of the text alone."""
+    rng = random.Random(0)
+    words = ["milk", "huggies", "target", "hand", "bags", "phones", "and", "the", "of", "shoes", "running"]
+    texts = [" ".join(rng.choices(words, k=rng.randint(1, 60))) for _ in range(60)]
+    model = ModelInferer(demo_bundle, batching=False)
+    alone = {text: model.predict(text).as_dict() for text in texts}
+    with serving(demo_bundle, tmp_path / "log") as server:
+
+        def client(number: int) -> list[tuple[str, int, object]]:
+            own = random.Random(number)
+            answers = []
+            for _ in range(12):
+                text = own.choice(texts)
+                if own.random() < 0.15:
+                    raw(server, json.dumps({"text": text}).encode()).close()
+                    continue
+                headers = {"x_request_timeout_ms": "3"} if own.random() < 0.2 else {}
+                reply = server.predict({"text": text}, **headers)
+                answers.append((text, reply.status, reply.json()))
+            return answers
+
+        with ThreadPoolExecutor(16) as pool:
+            answers = [answer for part in pool.map(client, range(16)) for answer in part]
+        assert {status for _, status, _ in answers} <= {200, 503}
+        assert all(body == alone[text] for text, status, body in answers if status == 200)
+        assert sum(status == 200 for _, status, _ in answers) > 50
+        runs, sizes = metric(server, "inferer_batch_size_count"), metric(server, "inferer_batch_size_sum")
+        assert sizes > runs, "no run was shared"

@@ -1,0 +1,414 @@
+"""How the server starts, refuses to start, sheds load, fails and stops: real gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from inferer.cpu import instruction_flags
+from tests.support import tiny
+from tests.support.server import ROOT, Server, environment, free_port, log_lines, run_to_end, serving
+
+# An application whose model takes as long as the text says, or fails, to put the server under conditions
+# that a tiny model never meets. Everything else is the real thing.
+SLOW_APP = """
+import sys, time
+sys.path.insert(0, {root!r})
+from inferer import ModelInferer, RunError
+import os
+from pathlib import Path
+from service.app import build
+from service.settings import from_env
+
+class Slow(ModelInferer):
+    broken = False
+
+    def probe(self):
+        if self.broken:
+            raise RunError("still broken")
+        super().probe()
+
+    def answer(self, texts, options, patience=None):
+        for text in texts:
+            if text.startswith("sleep"):
+                time.sleep(float(text.split()[1]))
+            if text == "break":
+                self.broken = True
+            if text == "mend":
+                self.broken = False
+            if text == "stumble" or self.broken:
+                raise RunError("the model run failed: on purpose")
+            if text == "bug":
+                raise ZeroDivisionError("secret detail")
+        return super().answer(texts, options, patience)
+
+settings = from_env(os.environ)
+app = build(settings, Slow(settings.bundle, intra_op_threads=1))
+"""
+
+
+# The real application, with a line in a file for every session made.
+COUNTING_APP = """
+import os, sys
+sys.path.insert(0, {root!r})
+from inferer import session
+
+class Counting(session.Session):
+    def __init__(self, *args, **kwargs):
+        with open({made!r}, "a") as file:
+            file.write(str(os.getpid()) + "\\n")
+        super().__init__(*args, **kwargs)
+
+import inferer.model
+inferer.model.Session = Counting
+from app import app
+"""
+
+
+# The real application on a machine that shows no VNNI.
+EXACT_APP = """
+import sys
+sys.path.insert(0, {root!r})
+from inferer import session
+session.int8_may_saturate = lambda: True
+from app import app
+"""
+
+
+@pytest.fixture
+def slow_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an application with a slow model, importable by gunicorn."""
+    (tmp_path / "slow_app.py").write_text(textwrap.dedent(SLOW_APP).format(root=str(ROOT)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "slow_app:app"
+
+
+def gunicorn(**settings: str) -> tuple[int, str]:
+    """Run gunicorn to its end; return its exit code and all it said."""
+    done = run_to_end(sys.executable, "-m", "gunicorn", "app:app", PORT=str(free_port()), timeout_s=60, **settings)
+    return done.returncode, done.stdout + done.stderr
+
+
+def said(output: str) -> list[str]:
+    """Return the messages that say why the server cannot start; every line of the log is JSON."""
+    lines = log_lines(output)
+    return [line["message"] for line in lines if line["level"] == "critical" and line["logger"] == "inferer"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"INFERER_BUNDLE": "models/nowhere"}, "bundle models/nowhere: does not exist"),
+        ({"INFERER_BUNDLE": "."}, "neither a bundle"),
+        ({"INFERER_MAX_TEXTS": "many"}, "INFERER_MAX_TEXTS: 'many' is not allowed; expected a whole number from 1"),
+        ({"INFERER_BUNDEL": "x"}, "INFERER_BUNDEL is unknown; did you mean INFERER_BUNDLE?"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line_and_exits_3(settings: dict[str, str], words: str) -> None:
+    """A wrong setting or bundle ends the start with exit code 3 and one line that says why, without a traceback."""
+    code, output = gunicorn(**settings)
+    assert code == 3
+    assert len(said(output)) == 1
+    assert words in said(output)[0]
+    assert "Traceback" not in output
+
+
+def test_a_damaged_bundle_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A bundle with a changed byte stops the start, in one line that names the file."""
+    damaged = Path(shutil.copytree(tiny_bundle, tmp_path / "damaged"))
+    with (damaged / "model_quantized.onnx").open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff")
+    code, output = gunicorn(INFERER_BUNDLE=str(damaged))
+    assert code == 3
+    assert "model_quantized.onnx is damaged" in said(output)[0]
+    assert len(said(output)) == 1
+
+
+def test_a_bundle_that_only_the_worker_finds_wrong_stops_the_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A model that cannot be loaded stops the start with exit code 3 and one line, without a traceback."""
+    broken = Path(shutil.copytree(tiny_bundle, tmp_path / "broken"))
+    manifest = json.loads((broken / "inferer.json").read_text())
+    (broken / "model_quantized.onnx").write_bytes(b"not a model")
+    tiny.seal(broken, manifest)
+    code, output = gunicorn(INFERER_BUNDLE=str(broken))
+    assert code == 3
+    assert "model_quantized.onnx cannot be loaded" in said(output)[0]
+    assert len(said(output)) == 1
+    assert "Traceback" not in output
+
+
+def failing(folder: Path) -> Path:
+    """Write a bundle whose stored logits are not the model's, hashes right."""
+    altered = {**tiny.GOLDEN[0], "int8": [0.0, 2.0, 0.0]}
+    return tiny.write_bundle(folder, golden=[altered, *tiny.GOLDEN[1:]])
+
+
+def test_a_failed_golden_check_stops_the_start(tmp_path: Path) -> None:
+    """Stored texts with other answers stop the start with exit code 3 and one line that says what to do."""
+    code, output = gunicorn(INFERER_BUNDLE=str(failing(tmp_path / "b")))
+    assert code == 3
+    (line,) = said(output)
+    assert "golden check failed on 1 of 4 texts" in line
+    assert "INFERER_GOLDEN_CHECK=warn" in line
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "words", "warnings"),
+    [("warn", "failed", "golden check failed on 1 of 4 texts", 1), ("off", "off", "golden check off", 0)],
+)
+def test_a_failed_golden_check_may_be_served(
+    tmp_path: Path, mode: str, outcome: str, words: str, warnings: int
+) -> None:
+    """With INFERER_GOLDEN_CHECK warn or off such a bundle answers; the start line and /info say how the check ended."""
+    with serving(failing(tmp_path / "b"), tmp_path / "log", INFERER_GOLDEN_CHECK=mode) as server:
+        assert server.predict({"text": "good"}).json()["label"] == "pos"
+        assert server.request("GET", "/info").json()["golden_check"]["outcome"] == outcome
+        log = [line["message"] for line in server.logged()]
+    assert len([line for line in log if "serving b: " in line and words in line]) == 1
+    assert len([line for line in log if "where it was exported" in line]) == warnings
+
+
+def test_exact_mode_is_told(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where int8 is computed exactly, the start line and /info say so, and why."""
+    (tmp_path / "exact_app.py").write_text(textwrap.dedent(EXACT_APP).format(root=str(ROOT)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(tiny_bundle, tmp_path / "log", "exact_app:app") as server:
+        quantization = server.request("GET", "/info").json()["quantization"]
+        assert quantization["exact_because"] == "this CPU shows no VNNI instructions"
+        said = "serving tiny: int8-tensor (exact and slower: this CPU shows no VNNI instructions), single_label"
+        assert said in server.log.read_text()
+
+
+def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
+    """The log of a start tells the model, the workers and threads, and a curl to try."""
+    (line,) = [line for line in server.logged() if line["message"].startswith("serving ")]
+    served = r"serving tiny: int8-tensor( \(exact and slower: this CPU shows no VNNI instructions\))?, single_label"
+    assert re.match(served, line["message"])
+    for words in (
+        "_classification, 3 labels, 8 tokens; batching off (int8-tensor takes one scale for a whole batch); ",
+        "1 worker(s) x 80 threads",
+        "golden check passed on 4 texts, scores differ by at most 0.0000",
+    ):
+        assert words in line["message"]
+    assert (line["model"], line["scheme"], line["workers"], line["threads"]) == ("tiny", "int8-tensor", 1, 80)
+    assert line["memory_mb"] > 10
+    assert line["cpu_flags"] == list(instruction_flags())
+    assert {"cpu_quota", "memory_limit_mb", "onnxruntime_threads"} <= set(line)
+    (how,) = [line["message"] for line in server.logged() if line["message"].startswith("try it: ")]
+    assert f"curl -s http://127.0.0.1:{server.port}/predict" in how
+
+
+def test_the_model_is_loaded_once_a_worker_after_the_fork(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker makes one session, in its own process, however many requests come."""
+    made = tmp_path / "made"
+    (tmp_path / "counting_app.py").write_text(textwrap.dedent(COUNTING_APP).format(root=str(ROOT), made=str(made)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(tiny_bundle, tmp_path / "log", "counting_app:app", INFERER_WORKERS="2") as server:
+        deadline = time.monotonic() + 20  # the second worker may still be loading
+        while server.log.read_text().count("serving tiny") < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for _ in range(40):
+            assert server.predict({"text": "good"}).status == 200
+        pids = made.read_text().split()
+        assert len(pids) == len(set(pids)) == 2
+        assert str(server.process.pid) not in pids
+
+
+def test_429_over_the_in_flight_cap_at_once(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """Over the cap, a request is refused at once with Retry-After, while health still answers."""
+    with (
+        serving(tiny_bundle, tmp_path / "log", slow_app, INFERER_MAX_IN_FLIGHT="2") as server,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        busy = [pool.submit(server.predict, {"text": "sleep 4"}) for _ in range(2)]
+        time.sleep(1)
+        refused = server.predict({"text": "good"})
+        assert refused.status == 429
+        assert refused.json()["error_type"] == "Overloaded"
+        assert refused.headers["retry-after"] == "1"
+        assert server.request("GET", "/health/ready").status == 200
+        assert not [future for future in busy if future.done()], "the refusal waited for a place"
+        assert [future.result().status for future in busy] == [200, 200]
+        assert server.predict({"text": "good"}).status == 200
+
+
+def test_500_hides_the_details_and_logs_them_under_the_request_id(
+    tiny_bundle: Path, slow_app: str, tmp_path: Path
+) -> None:
+    """An unforeseen error hides its details from the client, and is in the log with the request's id."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
+        reply = server.predict({"text": "bug"}, x_request_id="find-me")
+        assert reply.status == 500
+        assert reply.json() == {
+            "error": "an internal error; the log has the details under this request id",
+            "error_type": "Internal",
+            "request_id": "find-me",
+        }
+        (line,) = [line for line in server.logged() if line["message"] == "request find-me failed"]
+        assert line["request_id"] == "find-me"
+        assert "ZeroDivisionError: secret detail" in line["exception"]
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_readiness_follows_the_last_model_run(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """After a failed model run the worker is not ready until a run succeeds, its own probe included."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
+        assert server.predict({"text": "break"}).status == 500
+        for _ in range(3):  # the probe fails too while the model is broken
+            reply = server.request("GET", "/health/ready")
+            assert (reply.status, reply.json()["error_type"]) == (503, "Unhealthy")
+        assert server.request("GET", "/health/live").status == 200
+        assert server.predict({"text": "mend"}).status == 200
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_readiness_comes_back_without_requests(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """A worker whose last run failed says so once, probes itself, and is ready again when the probe succeeds."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server:
+        assert server.predict({"text": "stumble"}).status == 500
+        assert server.request("GET", "/health/ready").status == 503
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_sigterm_while_a_checkpoint_is_converted_leaves_no_child(tmp_path: Path) -> None:
+    """Told to stop during a conversion, the server ends without a traceback, and the conversion with it."""
+    checkpoint = ROOT / "checkpoints" / "query_type"
+    env = environment(INFERER_BUNDLE=str(checkpoint), INFERER_CACHE_DIR=str(tmp_path / "cache"), PORT=str(free_port()))
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "gunicorn", "app:app"]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 30
+    while not children.read_text().split() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = children.read_text().split()
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{child}").exists()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not list((tmp_path / "cache").glob("*/inferer.json"))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:"), ("0.0.0.0", "127.0.0.1:"), ("::1", "[::1]:")]
+)
+def test_the_printed_curl_can_be_used(tiny_bundle: Path, tmp_path: Path, host: str, address: str) -> None:
+    """The curl in the start's log has an address that can be asked, and a key where one is needed."""
+    port = free_port()
+    log = tmp_path / "log"
+    settings = {
+        "INFERER_HOST": host,
+        "INFERER_API_KEYS": "secret",
+        "PORT": str(port),
+    }
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "gunicorn", "app:app"]
+        env = environment(INFERER_BUNDLE=str(tiny_bundle), **settings)
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
+    try:
+        deadline = time.monotonic() + 30
+        while "try it: " not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if "Cannot assign requested address" in log.read_text() or "unsupported" in log.read_text():
+            pytest.skip("this machine has no IPv6")
+        messages = [line["message"] for line in log_lines(log.read_text())]
+        (line,) = (message.removeprefix("try it: ") for message in messages if message.startswith("try it: "))
+        assert f"http://{address}{port}/predict" in line
+        assert "secret" not in line
+        done = run_to_end("bash", "-c", line, KEY="secret")
+        assert json.loads(done.stdout)["num_tokens"] == 3
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_sigterm_answers_what_was_read_and_exits_0(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """A server told to stop answers the requests in hand and exits with code 0."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server, ThreadPoolExecutor(4) as pool:
+        busy = [pool.submit(server.predict, {"text": "sleep 1.5"}) for _ in range(4)]
+        time.sleep(0.5)
+        assert server.stop() == 0
+        assert [future.result().status for future in busy] == [200] * 4
+
+
+def test_503_while_draining_on_a_kept_alive_connection(tiny_bundle: Path, slow_app: str, tmp_path: Path) -> None:
+    """A worker that was told to stop says that it is not ready, and still answers what it has in hand."""
+    with serving(tiny_bundle, tmp_path / "log", slow_app) as server, ThreadPoolExecutor(1) as pool:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        connection.request("GET", "/health/ready")
+        assert connection.getresponse().read() == b'{"status":"ready"}'
+        busy = pool.submit(server.predict, {"text": "sleep 2"})
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        connection.request("GET", "/health/ready")
+        reply = connection.getresponse()
+        assert reply.status == 503
+        assert json.loads(reply.read())["error_type"] == "Unhealthy"
+        connection.close()
+        assert busy.result().status == 200
+        assert server.process.wait(20) == 0
+
+
+def test_clients_that_do_not_close_hold_up_nobody(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Clients that ask for a close and keep their side open do not hold up a health check."""
+    with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        for _ in range(10):  # with gunicorn's own worker each of them takes 2 s of everybody's time
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        asking = HTTPConnection("127.0.0.1", server.port, timeout=10)
+        asking.request("GET", "/health/live")
+        assert asking.getresponse().status == 200
+        asking.close()
+
+
+def test_a_killed_worker_is_replaced(tiny_bundle: Path, tmp_path: Path) -> None:
+    """After its worker was killed, the server answers again by itself."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        if not children.exists():
+            pytest.skip("this kernel does not list children in /proc")
+        (worker,) = children.read_text().split()
+        os.kill(int(worker), signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while children.read_text().split() in ([], [worker]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.predict({"text": "good"}).json()["label"] == "pos"
+
+
+def test_concurrent_clients_each_get_their_own_answer(demo_bundle: Path, tmp_path: Path) -> None:
+    """Under concurrent clients, every text gets the answer that it gets alone."""
+    texts = [f"{name} {i}" for name in ("Target", "huggies", "hand bags", "phones") for i in range(10)]
+    with serving(demo_bundle, tmp_path / "log") as server:
+        alone = [server.predict({"text": text}).json() for text in texts]
+        barrier = threading.Barrier(8)
+
+        def ask(_client: int) -> list[object]:
+            barrier.wait()
+            return [server.predict({"text": text}).json() for text in texts]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(answers == alone for answers in pool.map(ask, range(8)))

@@ -1,0 +1,237 @@
+"""SIGHUP: another bundle goes into service when it is good, and nothing changes when it is not. Real gunicorn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+import pytest
+
+from service.process.reload import Bundles
+from service.settings import from_env
+from tests.support import tiny
+from tests.support.apps import until
+from tests.support.server import ROOT, Server, serving, workers
+
+
+def hup(server: Server, saying: str) -> dict[str, object]:
+    """Send SIGHUP, and return the log line that says how it ended."""
+    before = len(server.logged())
+    server.process.send_signal(signal.SIGHUP)
+    found: list[dict[str, object]] = []
+
+    def said() -> bool:
+        found[:] = [line for line in server.logged()[before:] if str(line["message"]).startswith("SIGHUP: ")]
+        return bool(found)
+
+    until(said, 60)
+    assert saying in str(found[0]["message"])
+    return found[0]
+
+
+def label(server: Server) -> str:
+    """Return what the server makes of the text `good`."""
+    return str(server.predict({"text": "good"}).json()["label"])
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    """A symbolic link to a bundle whose first label is `pos`; beside it `other`, where it is `POS`."""
+    tiny.write_bundle(tmp_path / "one")
+    tiny.write_bundle(tmp_path / "other", labels=("POS", "NEG", "OTHER"))
+    link = tmp_path / "current"
+    link.symlink_to(tmp_path / "one")
+    return link
+
+
+def point(link: Path, target: str) -> None:
+    """Let `link` be a link to its neighbour `target`, in one step."""
+    new = link.with_name("new")
+    new.symlink_to(link.parent / target)
+    new.rename(link)
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_sighup_puts_another_bundle_into_service(link: Path, tmp_path: Path, count: str) -> None:
+    """After the link points elsewhere, the old bundle is served until SIGHUP, and then the new one by new workers."""
+    with serving(link, tmp_path / "log", INFERER_WORKERS=count) as server:
+        until(lambda: len(workers(server)) == int(count))
+        before = workers(server)
+        point(link, "other")
+        assert label(server) == "pos"
+        hup(server, f"serving {tmp_path / 'other'} in place of {tmp_path / 'one'}")
+        until(lambda: not set(before) & set(workers(server)))
+        assert {label(server) for _ in range(10)} == {"POS"}
+        assert server.request("GET", "/info").json()["model"] == "other"
+        assert len(workers(server)) == int(count)
+        point(link, "one")
+        hup(server, "in place of")
+        until(lambda: label(server) == "pos")
+        assert server.stop() == 0
+
+
+def test_a_killed_worker_comes_back_with_the_model_that_is_in_service(link: Path, tmp_path: Path) -> None:
+    """A worker that dies after the link was moved, but before SIGHUP, comes back with the old model."""
+    with serving(link, tmp_path / "log") as server:
+        point(link, "other")
+        (pid,) = workers(server)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: workers(server) not in ([], [pid]))
+        assert label(server) == "pos"
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("byte", "model_quantized.onnx is damaged"),
+        ("missing", "does not exist"),
+        ("golden", "golden check failed on 1 of 4 texts"),
+        ("model", "model_quantized.onnx cannot be loaded"),
+    ],
+)
+def test_sighup_to_a_bad_bundle_changes_nothing_but_one_log_line(
+    link: Path, tmp_path: Path, damage: str, why: str
+) -> None:
+    """A bad bundle is refused in one line that says why; the same workers go on with the model that they had."""
+    bad = tmp_path / "bad"
+    if damage == "golden":
+        tiny.write_bundle(bad, golden=[{**tiny.GOLDEN[0], "int8": [0.0, 2.0, 0.0]}, *tiny.GOLDEN[1:]])
+    elif damage != "missing":
+        shutil.copytree(tmp_path / "other", bad)
+        (bad / "model_quantized.onnx").write_bytes(b"not a model")
+    if damage == "model":
+        import json
+
+        tiny.seal(bad, json.loads((bad / "inferer.json").read_text()))
+    with serving(link, tmp_path / "log") as server:
+        before = workers(server)
+        point(link, "bad")
+        line = hup(server, f"still serving {tmp_path / 'one'}; ")
+        assert why in str(line["message"])
+        assert "\n" not in str(line["message"])
+        assert line["level"] == "error"
+        assert workers(server) == before
+        assert label(server) == "pos"
+        assert server.request("GET", "/health/ready").status == 200
+        (pid,) = before
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: workers(server) not in ([], before))
+        assert label(server) == "pos"
+        assert server.stop() == 0
+
+
+def test_every_request_is_answered_while_sighup_changes_the_bundle(link: Path, tmp_path: Path) -> None:
+    """Under load, a change of bundles fails no request: each is answered by the old model or by the new one."""
+    with serving(link, tmp_path / "log") as server, ThreadPoolExecutor(8) as pool:
+        stop = Event()
+
+        def client(_number: int) -> Counter[str]:
+            answers: Counter[str] = Counter()
+            while not stop.is_set():
+                reply = server.predict({"text": "good"})
+                assert reply.status == 200
+                answers[reply.json()["label"]] += 1
+            return answers
+
+        clients = [pool.submit(client, number) for number in range(8)]
+        point(link, "other")
+        hup(server, "in place of")
+        until(lambda: all(label(server) == "POS" for _ in range(5)))
+        stop.set()
+        answers = sum((one.result() for one in clients), Counter())
+        assert set(answers) == {"pos", "POS"}
+
+
+def test_sigterm_during_the_check_of_a_bundle_stops_the_server(link: Path, tmp_path: Path) -> None:
+    """A server told to stop while it checks a new bundle gives that up and exits with code 0."""
+    with serving(link, tmp_path / "log") as server:
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: len(workers(server)) == 2)  # the check is a child, too
+        assert server.stop() == 0
+        assert any("the server is told to stop" in str(line["message"]) for line in server.logged())
+
+
+def test_a_worker_killed_during_the_check_of_a_bundle_is_replaced_at_once(link: Path, tmp_path: Path) -> None:
+    """While a check takes its time a worker that dies is replaced, by the model in service; then the check goes on."""
+    with serving(link, tmp_path / "log") as server:
+        (old,) = workers(server)
+        point(link, "other")
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: len(workers(server)) == 2)
+        (check,) = set(workers(server)) - {old}
+        os.kill(check, signal.SIGSTOP)
+        os.kill(old, signal.SIGKILL)
+        until(lambda: len(set(workers(server)) - {old, check}) == 1)
+        assert label(server) == "pos"
+        os.kill(check, signal.SIGCONT)
+        until(lambda: label(server) == "POS")
+        assert any(
+            f"worker {old} ended with -9 (perhaps out of memory)" in str(line["message"]) for line in server.logged()
+        )
+        assert server.stop() == 0
+
+
+def test_an_old_worker_does_not_wait_for_the_rest_of_a_request(
+    link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After SIGHUP an old worker ends with its grace period, though a client never sends the rest of its request."""
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--graceful-timeout 1")
+    with serving(link, tmp_path / "log") as server, socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        assert label(server) == "pos"
+        (old,) = workers(server)
+        hup(server, "in place of")
+        until(lambda: old not in workers(server))
+        assert label(server) == "pos"
+
+
+def test_signals_that_stop_the_server_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of signals that came together, those that stop the server are handled before SIGHUP, the others in order."""
+    monkeypatch.setenv("INFERER_BUNDLE", "before")
+    came = [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGTERM]
+    server = SimpleNamespace(wait_for_signals=lambda **_: came)
+    Bundles(server, from_env({"INFERER_BUNDLE": str(tmp_path)}), tmp_path)
+    assert server.wait_for_signals(timeout=1.0) == [signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP]
+
+
+# The real application, but that workers after the first ones cannot start, each a little later than the one before.
+CANNOT_START_AGAIN = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+
+started = Path({started!r})
+with started.open("a") as file:
+    file.write("x")
+number = started.stat().st_size
+if number > 2:
+    time.sleep(0.4 * (number - 2))
+    sys.exit(3)
+from app import app
+"""
+
+
+def test_new_workers_that_cannot_start_are_ended_and_the_old_ones_stay(
+    link: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the check passes but new workers end one after another, the same old workers go on serving."""
+    source = CANNOT_START_AGAIN.format(root=str(ROOT), started=str(tmp_path / "started"))
+    (tmp_path / "once_app.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(link, tmp_path / "log", "once_app:app", INFERER_WORKERS="2") as server:
+        until(lambda: sum(line["message"].startswith("serving ") for line in server.logged()) == 2)
+        before = workers(server)
+        point(link, "other")
+        hup(server, "a new worker ended while it started")
+        time.sleep(1.5)
+        assert workers(server) == before
+        assert {label(server) for _ in range(6)} == {"pos"}
+        assert server.stop() == 0

@@ -1,0 +1,152 @@
+"""What /metrics says, with one worker and with several: real gunicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from inferer import ModelInferer
+from service import create_app
+from service.metrics import NAMES
+from tests.support.apps import comes_to, metric, until
+from tests.support.server import ROOT, Server, serving, workers
+
+TEXTS = ["good", "bad", "bad bad", "good " * 9]  # the last has 11 tokens, of which 8 are read
+
+
+def ask_everything(server: Server) -> None:
+    """Send the requests that `assert_counted` expects."""
+    for text in TEXTS:
+        assert server.predict({"text": text}).status == 200
+    assert server.predict({"texts": TEXTS}).status == 200
+    assert server.predict({"text": ""}).status == 422
+    assert server.request("GET", "/nowhere/at/all").status == 404
+    assert server.request("GET", "/nowhere/else").status == 404
+
+
+def assert_counted(server: Server, model: ModelInferer) -> None:
+    """Assert that each of those requests was counted, once."""
+    comes_to(server, 5, "inferer_requests_total", route="/predict", status="200")
+    comes_to(server, 1, "inferer_requests_total", route="/predict", status="422")
+    comes_to(server, 2, "inferer_requests_total", route="unmatched", status="404")
+    comes_to(server, 6, "inferer_request_duration_seconds_count", route="/predict")
+    for stage in ("tokenize", "queue", "infer"):
+        comes_to(server, 5, "inferer_stage_duration_seconds_count", stage=stage)
+    comes_to(server, 4, "inferer_predictions_total", label="pos")
+    comes_to(server, 4, "inferer_predictions_total", label="neg")
+    comes_to(server, 0, "inferer_predictions_total", label="other")
+    comes_to(server, 2, "inferer_truncated_total")
+    comes_to(server, 2 * (3 + 3 + 4 + 11), "inferer_input_tokens_sum")
+    comes_to(server, 8, "inferer_confidence_count")
+    best = 2 * sum(model.predict(text).score for text in TEXTS)
+    comes_to(server, pytest.approx(best), "inferer_confidence_sum")
+    comes_to(server, 8, "inferer_batch_size_sum")
+    comes_to(server, 0, "inferer_in_flight_requests")
+    comes_to(server, 0, "inferer_queue_size")
+    facts = {"model": "tiny", "scheme": "int8-tensor", "problem_type": "single_label_classification"}
+    comes_to(server, 1, "inferer_model_info", **facts)
+
+
+def test_one_worker_counts_every_request_once(tiny_bundle: Path, model: ModelInferer, tmp_path: Path) -> None:
+    """With one worker the metrics tell requests, texts, labels, tokens and runs, each once, and the process's own."""
+    with serving(tiny_bundle, tmp_path / "log") as server:
+        ask_everything(server)
+        assert_counted(server, model)
+        assert metric(server, "process_resident_memory_bytes") > 10**7
+
+
+def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInferer, tmp_path: Path) -> None:
+    """With several workers, whichever is asked tells the sum over all, also of one that died; the files go."""
+    with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="3") as server:
+        until(lambda: len(workers(server)) == 3)
+        folder = _folder(server)
+        ask_everything(server)
+        for _ in range(5):
+            assert_counted(server, model)
+        os.kill(workers(server)[0], signal.SIGKILL)
+        until(lambda: len(workers(server)) == 3)
+        assert_counted(server, model)
+        assert list(folder.glob("*.db"))
+    assert not folder.exists()
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+    """A new folder takes the place of those whose server was killed; those of running servers stay."""
+    source = (
+        "import sys; from service import metrics_folder as m; print(m.make(sys.argv[1]), flush=True); sys.stdin.read()"
+    )
+    run = [sys.executable, "-c", source, str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+        servers, folders = [], []
+        for number in range(3):
+            if number == 2:
+                servers[0].kill()
+                servers[0].wait()
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            servers.append(stack.enter_context(subprocess.Popen(run, cwd=ROOT, **pipes)))
+            folders.append(Path(servers[-1].stdout.readline().strip()))
+            if number == 0:
+                (tmp_path / "inferer-metrics-unfinished").mkdir()
+        assert sorted(tmp_path.iterdir()) == sorted([*folders[1:], tmp_path / "inferer-metrics-unfinished"])
+
+
+def _folder(server: Server) -> Path:
+    """Return the folder that holds the metrics of all workers: it is among the files that a worker has mapped."""
+    found: list[Path] = []
+
+    def is_mapped() -> bool:  # only once the worker has loaded
+        mapped = Path(f"/proc/{workers(server)[0]}/maps").read_text().split()
+        found[:] = [Path(name).parent for name in mapped if "inferer-metrics-" in name]
+        return bool(found)
+
+    until(is_mapped)
+    return found[0]
+
+
+def test_every_name_is_there_from_the_start_and_no_other_of_ours(server: Server) -> None:
+    """The metrics are those that service.metrics.NAMES lists, each with help and a type."""
+    text = server.request("GET", "/metrics").body.decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    totals = {family.name + "_total" if family.type == "counter" else family.name for family in families.values()}
+    assert {name for name in totals if name.startswith("inferer_")} == NAMES
+    assert all(family.documentation for family in families.values())
+
+
+def test_a_place_lost_at_the_last_moment_is_counted_as_refused(tiny_bundle: Path) -> None:
+    """A request that finds a place free at first and all taken in the end is refused, and counted so."""
+    app = create_app(inferer=ModelInferer(tiny_bundle, intra_op_threads=1))
+    state = app.extensions["inferer"]
+    answers = iter([False, True])
+    state.is_full = lambda: next(answers)
+    with app.test_client().post("/predict", json={"text": "good"}) as reply:
+        assert reply.status_code == 429
+    assert b'inferer_rejected_total{reason="overloaded"} 1.0' in state.metrics.exposition("")[0]
+
+
+def test_open_metrics_are_given_where_they_are_asked_for(server: Server) -> None:
+    """With an Accept header for OpenMetrics the reply is that, and parses as such."""
+    reply = server.request("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    assert reply.headers["content-type"].startswith("application/openmetrics-text")
+    assert {family.name for family in open_metrics(reply.body.decode())} >= {"inferer_requests", "inferer_batch_size"}
+
+
+def test_metrics_need_the_key_and_health_does_not(tiny_bundle: Path, tmp_path: Path) -> None:
+    """With a key set, /metrics asks for it, by the headers that Prometheus can send."""
+    with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="first,second") as server:
+        assert server.request("GET", "/metrics").status == 401
+        assert server.request("GET", "/metrics", authorization="Bearer second").status == 200
+        assert server.request("GET", "/health/ready").status == 200
+
+
+def test_docs_name_every_metric() -> None:
+    """docs/operation.md says what each metric is."""
+    text = (ROOT / "docs" / "operation.md").read_text()
+    assert not {name for name in NAMES if f"`{name}" not in text}

@@ -1,0 +1,246 @@
+"""The parts of a run: what is held out, left out, limited and added, and that no text is in two of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from tests.support.server import ROOT
+from tests.support.wordnet_folder import write_wordnet
+from training.data.dataset import Dataset
+from training.errors import DataError, TrainingError
+from training.recipe.checks import check_recipe
+from training.recipe.recipe import Recipe, make_recipe, read_recipe
+from training.splits.duplicates import plain
+from training.splits.splits import Parts, read_parts
+
+
+def written(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
+    """Write a CSV and return its path."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def parts_of(path: Path, **values: Any) -> Parts:
+    """Return the parts of the data at `path`."""
+    given = {"file": str(path), "text_column": "text", "label_column": "label", "output": "out", **values}
+    given = {name: value for name, value in given.items() if value is not None}
+    return read_parts(check_recipe(make_recipe(Recipe(), given, Path(), "test")))
+
+
+def rows(count: int, labels: str = "ab") -> list[tuple[str, ...]]:
+    """Return rows of texts that all differ."""
+    return [(f"text number {i}", labels[i % len(labels)]) for i in range(count)]
+
+
+def texts(part: Dataset | None) -> set[str]:
+    """Return the texts of a part, case and blanks aside."""
+    return set() if part is None else {plain(text) for text in part.texts}
+
+
+def test_each_row_is_in_one_part(tmp_path: Path) -> None:
+    """Rows to train on, to choose by, for calibration and held out are all the rows, each once, in their shares."""
+    path = written(tmp_path / "d.csv", rows(200))
+    parts = parts_of(path, validation_share=0.1, calibration_share=0.2, keep_best=True)
+    found = [parts.train, parts.validation, parts.calibration, parts.held_out]
+    assert [len(part or ()) for part in found] == [100, 20, 40, 40]
+    assert sorted(text for part in found for text in (part.texts if part else ())) == sorted(r[0] for r in rows(200))
+    assert parts.watched is parts.validation
+    assert parts.facts["counts"] == {"a": 100, "b": 100}
+    assert parts.facts["classes"]["held_out"] == {"a": 20, "b": 20}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    words=st.lists(st.sampled_from(["Ab", "ab", " ab ", "c", "d", "e", "f g", "F  G", "h"]), min_size=40, max_size=80),
+    seed=st.integers(0, 1000),
+)
+def test_no_text_is_both_trained_on_and_held_out(tmp_path: Path, words: list[str], seed: int) -> None:
+    """Whatever stands twice in the data, case and blanks aside, no text of one part is in another."""
+    made = [(f"{word} {i % 7}", "xy"[i % 2]) for i, word in enumerate(words)]
+    path = written(tmp_path / "d.csv", made)
+    try:
+        parts = parts_of(path, seed=seed, validation_share=0.2, keep_best=True)
+    except TrainingError as error:  # so few texts that a part would be empty: said, and nothing is trained
+        assume("among the other rows too" not in str(error) and "among the held-out texts too" not in str(error))
+        raise
+    assert not texts(parts.train) & texts(parts.held_out)
+    assert not texts(parts.validation) & texts(parts.held_out)
+    assert not texts(parts.validation) & texts(parts.train)
+
+
+def test_duplicates_across_the_split_are_removed_and_reported(tmp_path: Path) -> None:
+    """A text that is held out goes from the rows to train on, and how many did is said; the held-out rows stay."""
+    train = written(tmp_path / "train.csv", [*rows(20), ("SHARED  text", "a"), ("shared text", "b")])
+    test = written(tmp_path / "test.csv", [("Shared text", "a"), ("another", "b")])
+    parts = parts_of(train, test_file=str(test))
+    assert (len(parts.train), len(parts.held_out)) == (20, 2)
+    assert parts.facts["duplicates"] == 2
+    assert parts.notes == ("2 rows to train on were left out: their texts are among the held-out ones",)
+
+
+def test_a_folder_of_two_parts_gives_both(tmp_path: Path) -> None:
+    """A folder with train.csv and test.csv is trained on the one and measured on the other, labels as in training."""
+    written(tmp_path / "train.csv", rows(20))
+    written(tmp_path / "test.csv", [("only b here", "b"), ("and here", "b")])
+    parts = parts_of(tmp_path)
+    assert (len(parts.train), len(parts.held_out)) == (20, 2)
+    assert parts.held_out.labels == ("a", "b")
+    assert parts.held_out.targets == ((1,), (1,))
+    with pytest.raises(TrainingError, match="has a test part of its own; --test-data cannot be given too"):
+        parts_of(tmp_path, test_file=str(tmp_path / "test.csv"))
+    written(tmp_path / "test.csv", [("odd", "c")])
+    with pytest.raises(DataError, match="label 'c' is not one of a, b"):
+        parts_of(tmp_path)
+
+
+def test_a_folder_of_tables_needs_columns(tmp_path: Path) -> None:
+    """A folder of texts needs no columns named; one of tables does, and says which."""
+    for part in ("train", "test"):
+        for label in "ab":
+            for i in range(6):
+                file = tmp_path / "texts" / part / label / f"{i}.txt"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(f"{part} {label} {i}", encoding="utf-8")
+    parts = parts_of(tmp_path / "texts", text_column=None, label_column=None)
+    assert (len(parts.train), len(parts.held_out), parts.train.labels) == (12, 12, ("a", "b"))
+    (tmp_path / "tables").mkdir()
+    for part in ("train", "test"):
+        written(tmp_path / "tables" / f"{part}.csv", rows(10))
+    with pytest.raises(TrainingError, match=r"--text-column is missing: the column of .*train.csv with the texts"):
+        parts_of(tmp_path / "tables", text_column=None, label_column=None)
+
+
+def test_rows_can_be_limited(tmp_path: Path) -> None:
+    """train_rows and test_rows take the first rows of the shuffled parts; more than there are is refused."""
+    path = written(tmp_path / "d.csv", rows(100))
+    parts, again = (parts_of(path, train_rows=30, test_rows=10, seed=123) for _ in range(2))
+    assert (len(parts.train), len(parts.held_out)) == (30, 10)
+    assert parts.train == again.train
+    whole = parts_of(path, seed=123)
+    order = np.random.default_rng(123).permutation(len(whole.held_out))[:10]
+    assert parts.held_out.texts == tuple(whole.held_out.texts[i] for i in order)
+    with pytest.raises(TrainingError, match=r"^test_rows: 21 rows are asked for, expected 0 \(all\) to 20"):
+        parts_of(path, test_rows=21)
+
+
+def test_rows_are_limited_once_the_others_are_taken(tmp_path: Path) -> None:
+    """With train_rows as many rows are trained on, beside a share of all rows to choose by."""
+    parts = parts_of(written(tmp_path / "d.csv", rows(200)), train_rows=50, validation_share=0.1, keep_best=True)
+    assert (len(parts.train), len(parts.validation or ())) == (50, 20)
+
+
+def test_lists_of_labels_are_multi_label(tmp_path: Path) -> None:
+    """Labels that come as lists are multi-label without a separator: pos_weight is for them, class_weights is not."""
+    path = tmp_path / "d.jsonl"
+    made = [{"text": f"text {i}", "label": [["a"], ["a", "b"], []][i % 3]} for i in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    parts = parts_of(path, pos_weight="balanced", allow_unlabelled=True)
+    assert parts.train.columns.separator == "|"
+    with pytest.raises(TrainingError, match="class_weights is for one label a text"):
+        parts_of(path, class_weights="balanced", allow_unlabelled=True)
+
+
+def test_ratings_become_two_labels_and_empty_texts_are_counted(tmp_path: Path) -> None:
+    """Ratings become negative or positive by positive_from; with drop_empty rows without text are counted."""
+    made = [(f"review {i}" if i % 10 else " ", str(1 + i % 5)) for i in range(100)]
+    parts = parts_of(written(tmp_path / "d.csv", made), positive_from=4, drop_empty=True)
+    assert parts.train.labels == ("negative", "positive")
+    assert parts.facts["dropped"] == 10
+    assert parts.facts["counts"] == {"negative": 50, "positive": 40}
+    assert "10 rows without text were left out" in parts.notes
+
+
+def test_a_data_set_of_the_hub_brings_its_own_split(tmp_path: Path) -> None:
+    """The walkthrough's recipe reads train and test of a data set; --data takes its place and is split."""
+    folder = tmp_path / "rotten"
+    folder.mkdir()
+    for part, made in (("train", rows(40)), ("test", [(f"held {i}", "ab"[i % 2]) for i in range(12)])):
+        table = pa.table({"text": [row[0] for row in made], "label": [row[1] for row in made]})
+        pq.write_table(table, folder / f"{part}.parquet")
+    recipe = read_recipe(ROOT / "recipes" / "rotten_tomatoes.toml")
+    changed = {"dataset": str(folder), "train_rows": 20, "test_rows": 10}
+    parts = read_parts(check_recipe(make_recipe(recipe, changed, Path(), "test")))
+    assert (len(parts.train), len(parts.held_out)) == (20, 10)
+    assert texts(parts.held_out) <= {f"held {i}" for i in range(12)}
+    changed |= {"file": str(folder / "train.parquet"), "test_rows": 5}
+    parts = read_parts(check_recipe(make_recipe(recipe, changed, Path(), "test")))
+    assert len(parts.held_out) == 5
+    assert texts(parts.held_out) <= {f"text number {i}" for i in range(40)}
+
+
+def raw_files(folder: Path) -> Path:
+    """Write the three raw files of the query_type recipe, small."""
+    folder.mkdir()
+    brands = [f"brand{chr(97 + i)}" for i in range(26)]
+    offers = [("o", f"STORE {i}", brands[i]) for i in range(10)] + [("o", "BRANDA", "BRANDA")]
+    written(folder / "offer_retailer.csv", offers, ("OFFER", "RETAILER", "BRAND"))
+    written(
+        folder / "brand_category.csv",
+        [(brand.upper(), "x", "1") for brand in brands],
+        ("BRAND", "BRAND_BELONGS_TO_CATEGORY", "RECEIPTS"),
+    )
+    categories = ("Milk", "Sofa", "Yogurt", "Soda", "Cookie", "Bread", "Rice", "Tea", "Salt", "Soap")
+    written(
+        folder / "categories.csv",
+        [("id", name, "") for name in categories],
+        ("CATEGORY_ID", "PRODUCT_CATEGORY", "IS_CHILD_CATEGORY_TO"),
+    )
+    return folder
+
+
+def test_the_raw_files_are_enriched_and_balanced_after_the_split(tmp_path: Path) -> None:
+    """With --data FOLDER query_type reads the raw files; synonyms, lists and copies go to the training rows alone."""
+    senses = [
+        ("noun.food", ("milk", "moo_juice")),
+        ("noun.artifact", ("sofa", "couch")),
+        ("noun.food", ("soda", "pop")),
+    ]
+    changed = {
+        "file": str(raw_files(tmp_path / "raw")),
+        "rows_each": 60,
+        "wordnet": str(write_wordnet(tmp_path / "wordnet", senses)),
+    }
+    recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
+    parts = read_parts(check_recipe(make_recipe(recipe, changed, Path(), "test")))
+    assert parts.train.labels == ("retailer", "brand", "category")
+    assert parts.train.counts() == dict.fromkeys(parts.train.labels, 60)
+    assert parts.held_out.counts() == {"retailer": 2, "brand": 6, "category": 2}
+    assert not texts(parts.train) & texts(parts.held_out)
+    added = parts.facts["added"]
+    assert added["retailer"]["names"] > 100
+    assert added["category"]["names"] > 100
+    assert [shared["name"] for shared in parts.facts["names"]["shared"]] == ["branda"]
+    assert any("branda" in note for note in parts.notes)
+
+
+def test_extra_names_must_be_of_a_label(tmp_path: Path) -> None:
+    """Names to add for a label that is not there are refused."""
+    (tmp_path / "n.txt").write_text("x\n")
+    recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
+    changed = {"file": str(raw_files(tmp_path / "raw")), "synonyms": False, "extra_names": {"shop": "n.txt"}}
+    with pytest.raises(TrainingError, match="extra_names names 'shop'; the labels are retailer, brand, category"):
+        read_parts(check_recipe(make_recipe(recipe, changed, tmp_path, "test")))
+
+
+def test_labels_without_rows_are_refused_where_the_split_is_given(tmp_path: Path) -> None:
+    """With a test part of its own a label that no row trains stops the run; there must be two."""
+    train, test = written(tmp_path / "train.csv", rows(10)), written(tmp_path / "test.csv", [("x", "a")])
+    with pytest.raises(DataError, match="label 'c' has no row to train on"):
+        parts_of(train, test_file=str(test), labels=["a", "b", "c"])
+    rare = written(tmp_path / "rare.csv", [*rows(100), *((f"rare {i}", "c") for i in range(5))])
+    with pytest.raises(DataError, match="label 'c' has no row to train on"):
+        parts_of(rare, train_rows=10)
+    one = written(tmp_path / "one.csv", rows(10, "a"))
+    with pytest.raises(DataError, match="has 1 label; a classifier needs at least 2"):
+        parts_of(one, test_file=str(test))

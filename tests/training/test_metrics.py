@@ -1,0 +1,278 @@
+"""The figures of a set of answers, by hand and against scikit-learn; thresholds chosen; the table."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.evaluation.predictions import Answers, answers_of
+from training.report.intervals import wilson
+from training.report.metrics import as_table, best_threshold, measure
+
+
+def single(targets: list[int], labels: tuple[str, ...]) -> Dataset:
+    """Return a single-label data set with these targets."""
+    rows = tuple((target,) for target in targets)
+    return Dataset(("text",) * len(rows), rows, labels, SINGLE_LABEL, Columns("text", "label"))
+
+
+def multi(flags: np.ndarray) -> Dataset:
+    """Return a multi-label data set with these flags [rows, labels]."""
+    labels = tuple(f"l{i}" for i in range(flags.shape[1]))
+    rows = tuple(tuple(int(k) for k in np.flatnonzero(row)) for row in flags)
+    return Dataset(("text",) * len(rows), rows, labels, MULTI_LABEL, Columns("text", label_columns=labels))
+
+
+def named(predicted: list[int], labels: int) -> Answers:
+    """Return single-label answers that name `predicted`."""
+    return answers_of(np.eye(labels, dtype=np.float32)[predicted] - 3.0, SINGLE_LABEL)
+
+
+# truth a a a a b b c: a is right 3 of 4, b 1 of 2, c 0 of 1
+TRUTH, PREDICTED = [0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 1, 1, 0, 0]
+
+
+def test_single_label_figures() -> None:
+    """Accuracy, macro-F1, the baseline and each label's figures are those counted by hand."""
+    metrics = measure(single(TRUTH, ("a", "b", "c")), named(PREDICTED, 3))
+    # a: 5 predicted, 3 of them right, 4 true; b: 2 predicted, 1 right, 2 true; c: never predicted
+    found = {label: {k: v for k, v in row.items() if k != "f1_interval"} for label, row in metrics["labels"].items()}
+    assert metrics["n"] == 7
+    assert metrics["accuracy"] == pytest.approx(4 / 7)
+    assert found["a"] == pytest.approx({"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "n": 4, "given": 5})
+    assert found["b"] == pytest.approx({"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "n": 2, "given": 2})
+    assert found["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 1, "given": 0}
+    assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    assert metrics["weighted_f1"] == pytest.approx((4 * 2 / 3 + 2 * 1 / 2 + 0) / 7)
+    # a row of a weighs 1/4, of b 1/2, of c 1: 2.25 given to a with 0.75 right, 0.75 to b with 0.5 right
+    assert metrics["balanced_macro_f1"] == pytest.approx((1.5 / 3.25 + 1 / 1.75 + 0) / 3)
+    assert metrics["majority_accuracy"] == pytest.approx(4 / 7)
+    # always a: 7 given, 4 of them right: F1 8/11
+    always = {"label": "a", "accuracy": 4 / 7, "macro_f1": 8 / 33, "weighted_f1": 32 / 77, "balanced_macro_f1": 1 / 6}
+    assert metrics["baselines"]["largest_class"] == pytest.approx(always)
+    assert list(metrics["labels"]) == ["a", "b", "c"]
+    assert "roc_auc" not in metrics
+
+
+def test_a_label_without_held_out_rows_counts_in_macro_f1() -> None:
+    """A label that no held-out row has, and no prediction either, counts as 0 in macro-F1 and does not shift others."""
+    metrics = measure(single([0, 2, 2], ("a", "gap", "c")), named([0, 2, 2], 3))
+    gap = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0, "given": 0, "f1_interval": None}
+    assert metrics["labels"]["gap"] == gap
+    assert (metrics["labels"]["c"]["f1"], metrics["labels"]["c"]["n"]) == (1.0, 2)
+    assert metrics["macro_f1"] == pytest.approx(2 / 3)
+    # Whatever resample, each label that it has is right: the interval is where the value is.
+    assert metrics["intervals"]["macro_f1"] == pytest.approx([2 / 3, 2 / 3])
+
+
+def random_answers(problem_type: str, rows: int, labels: int, seed: int) -> tuple[Dataset, Answers, np.ndarray]:
+    """Return data, answers better than chance, and the truth: ids [rows], or flags [rows, labels]."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(rows, labels))
+    if problem_type == SINGLE_LABEL:
+        ids = rng.integers(0, labels, rows)
+        return (
+            single(ids.tolist(), tuple(map(str, range(labels)))),
+            answers_of(noise + np.eye(labels)[ids] * 2, problem_type),
+            ids,
+        )
+    flags = (rng.random((rows, labels)) < 0.3).astype(int)
+    return multi(flags), answers_of(noise + 3 * flags - 1.5, problem_type), flags
+
+
+@pytest.mark.parametrize("labels", [2, 5])
+def test_single_label_figures_are_scikit_learns(labels: int) -> None:
+    """Every single-label figure is the one that scikit-learn computes."""
+    dataset, answers, truth = random_answers(SINGLE_LABEL, 300, labels, seed=labels)
+    metrics, predicted = measure(dataset, answers), answers.chosen.argmax(axis=1)
+    assert metrics["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
+    for average in ("macro", "weighted"):
+        assert metrics[f"{average}_f1"] == pytest.approx(sk.f1_score(truth, predicted, average=average))
+    assert metrics["log_loss"] == pytest.approx(sk.log_loss(truth, answers.scores))
+    shares = np.tile(np.bincount(truth) / 300, (300, 1))
+    assert metrics["baselines"]["class_shares"]["log_loss"] == pytest.approx(sk.log_loss(truth, shares))
+    report = sk.classification_report(truth, predicted, output_dict=True)
+    for label, row in metrics["labels"].items():
+        for ours, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"), ("n", "support")):
+            assert row[ours] == pytest.approx(report[label][theirs])
+    if labels == 2:
+        assert metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, answers.scores[:, 1]))
+
+
+def test_multi_label_figures_are_scikit_learns() -> None:
+    """Every multi-label figure is the one that scikit-learn computes, and so are the baselines'."""
+    dataset, answers, truth = random_answers(MULTI_LABEL, 300, 4, seed=4)
+    metrics, chosen = measure(dataset, answers), answers.chosen.astype(int)
+    common = np.zeros_like(truth)
+    common[:, truth.sum(axis=0).argmax()] = 1
+    none = np.zeros_like(truth)
+    beside = [metrics["baselines"]["commonest_label"], metrics["baselines"]["no_label"]]
+    for figures, given_labels in zip([metrics, *beside], [chosen, common, none], strict=True):
+        for average in ("macro", "micro"):
+            assert figures[f"{average}_f1"] == pytest.approx(
+                sk.f1_score(truth, given_labels, average=average, zero_division=0.0)
+            )
+        assert figures["accuracy"] == pytest.approx(sk.accuracy_score(truth, given_labels))
+        assert figures["hamming_loss"] == pytest.approx(sk.hamming_loss(truth, given_labels))
+    assert metrics["subset_accuracy"] == metrics["accuracy"]
+    assert metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, answers.scores, average="macro"))
+    assert metrics["roc_auc_labels"] == 4
+    assert beside[0]["label"] == dataset.labels[truth.sum(axis=0).argmax()]
+    for k, row in enumerate(metrics["labels"].values()):
+        assert row["recall"] == pytest.approx(sk.recall_score(truth[:, k], chosen[:, k]))
+        assert row["precision"] == pytest.approx(sk.precision_score(truth[:, k], chosen[:, k]))
+        assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(truth[:, k], answers.scores[:, k]))
+    assert "majority_accuracy" not in metrics
+
+
+def test_labels_that_all_rows_or_none_carry_have_no_roc_auc() -> None:
+    """ROC AUC is of the labels that some rows carry and some do not, and says how many these are."""
+    flags = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 1]])
+    scores = np.array([[0.5, 0.5, 0.9], [0.5, 0.5, 0.8], [0.5, 0.5, 0.2]])
+    metrics = measure(multi(flags), Answers(scores, scores >= 0.5))
+    assert [row["roc_auc"] for row in metrics["labels"].values()] == [None, None, 0.5]
+    assert (metrics["roc_auc"], metrics["roc_auc_labels"]) == (0.5, 1)
+    alike = measure(multi(flags[:1]), Answers(scores[:1], scores[:1] >= 0.5))
+    assert (alike["roc_auc"], alike["roc_auc_labels"]) == (None, 0)
+    assert measure(single([1, 1], ("a", "b")), named([1, 1], 2))["roc_auc"] is None
+
+
+def test_each_figure_has_its_interval() -> None:
+    """Accuracy has Wilson's interval; the others have one around their value, narrower where there are more rows."""
+    for kind in (SINGLE_LABEL, MULTI_LABEL):
+        few, many = (measure(*random_answers(kind, rows, 3, seed=1)[:2]) for rows in (60, 1500))
+        hits = round(few["accuracy"] * 60)
+        assert few["intervals"]["accuracy"] == pytest.approx([wilson(hits, 60).low, wilson(hits, 60).high])
+        others = (
+            {"macro_f1", "weighted_f1", "balanced_macro_f1", "log_loss"}
+            if kind == SINGLE_LABEL
+            else {"macro_f1", "micro_f1", "hamming_loss"}
+        )
+        assert set(few["intervals"]) == {"accuracy", *others}
+        for name, (low, high) in few["intervals"].items():
+            assert low < few[name] < high
+            assert many["intervals"][name][1] - many["intervals"][name][0] < (high - low) / 2
+        for row in few["labels"].values():
+            assert row["f1_interval"][0] < row["f1"] < row["f1_interval"][1]
+
+
+def test_intervals_can_be_left_out_and_all_is_json() -> None:
+    """Without intervals the figures are the same and have none; what is measured can be written as JSON."""
+    for kind in (SINGLE_LABEL, MULTI_LABEL):
+        dataset, answers, _ = random_answers(kind, 40, 2, seed=3)
+        whole, without = measure(dataset, answers), measure(dataset, answers, intervals=False)
+        assert json.loads(json.dumps(whole, allow_nan=False)) == whole
+        del whole["intervals"]
+        for row in whole["labels"].values():
+            del row["f1_interval"]
+        assert without == whole
+
+
+def test_rows_without_any_label_are_measured() -> None:
+    """Where no row carries a label and none is given, F1 is 0, every row is right, and nothing warns."""
+    metrics = measure(multi(np.zeros((3, 2), int)), Answers(np.full((3, 2), 0.1), np.zeros((3, 2), bool)))
+    assert (metrics["micro_f1"], metrics["macro_f1"], metrics["accuracy"], metrics["hamming_loss"]) == (0, 0, 1, 0)
+
+
+def test_answers_are_softmax_or_sigmoid() -> None:
+    """Single-label is softmax and the best label, of equals the first; multi-label sigmoid and all at the threshold."""
+    logits = np.array([[-3.0, -1.0, -2.0], [0.0, 5.0, -0.001], [1.0, 1.0, 0.0]], np.float32)
+    found = answers_of(logits, SINGLE_LABEL)
+    e = np.exp(logits.astype(float))
+    np.testing.assert_allclose(found.scores, e / e.sum(axis=1, keepdims=True))
+    assert found.chosen.argmax(axis=1).tolist() == [1, 1, 0]
+    assert found.chosen.sum() == 3
+    found = answers_of(logits, MULTI_LABEL)
+    np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-logits.astype(float))))
+    assert found.chosen.tolist() == [[False, False, False], [True, True, False], [True, True, True]]
+    assert answers_of(logits, MULTI_LABEL, 0.9).chosen.sum() == 1
+
+
+def test_huge_logits_make_no_overflow() -> None:
+    """Scores of logits beyond the reach of exp are 0 and 1, in float64, without a warning, and have a log loss."""
+    logits = np.array([[1e5, -1e5], [-1e5, 1e5]], np.float32)
+    for kind in (SINGLE_LABEL, MULTI_LABEL):
+        assert answers_of(logits, kind).scores.tolist() == [[1, 0], [0, 1]]
+        assert answers_of(logits, kind).scores.dtype == np.float64
+    loss = measure(single([1, 1], ("a", "b")), answers_of(logits, SINGLE_LABEL))["log_loss"]
+    assert loss == pytest.approx(-math.log(np.finfo(float).eps) / 2)
+
+
+# The threshold
+
+
+def micro_f1_at(flags: np.ndarray, scores: np.ndarray, threshold: float) -> float:
+    """Return micro-F1 of what is at or above `threshold`, counted plainly."""
+    chosen = scores >= threshold
+    return float(2 * (flags.astype(bool) & chosen).sum() / max(1, flags.sum() + chosen.sum()))
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.50001, 0.9, 1.0])), min_size=2, max_size=24
+    )
+)
+def test_no_threshold_is_better_than_the_best(cells: list[tuple[bool, float]]) -> None:
+    """The threshold gives the micro-F1 that it comes with, and no other threshold gives a better one."""
+    cells = cells[: len(cells) // 2 * 2]
+    flags = np.array([flag for flag, _ in cells], int).reshape(-1, 2)
+    scores = np.array([score for _, score in cells]).reshape(-1, 2)
+    threshold, f1 = best_threshold(multi(flags), scores)
+    assert f1 == pytest.approx(micro_f1_at(flags, scores, threshold))
+    assert 0 <= threshold <= 1
+    assert f1 >= max(micro_f1_at(flags, scores, t) for t in np.linspace(0, 1.1, 112)) - 1e-12
+
+
+def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
+    """The threshold is the midpoint of two neighbouring scores, of equals nearest to 0.5; without labels it is 0.5."""
+    assert best_threshold(multi(np.array([[1, 0]])), np.array([[0.8, 0.1]])) == (pytest.approx(0.45), 1.0)
+    # At 0.75 one of two is found and nothing wrong: 2/3; at 0.05 both, with two wrong: 4/6.
+    flags, scores = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.6], [0.55, 0.1]])
+    assert best_threshold(multi(flags), scores) == (pytest.approx(0.75), pytest.approx(2 / 3))
+    assert best_threshold(multi(np.zeros((2, 2), int)), scores) == (0.5, 0.0)
+    measured = measure(multi(flags), Answers(scores, scores >= 0.75))
+    assert measured["micro_f1"] == pytest.approx(2 / 3)
+
+
+# The table
+
+
+def test_the_table_shows_the_figures() -> None:
+    """The table has a line a label with its figures, then a line a figure with interval, n and baseline."""
+    metrics = measure(single(TRUTH, ("a", "b", "c")), named(PREDICTED, 3))
+    lines = as_table(metrics).splitlines()
+    assert lines[0].split() == ["label", "precision", "recall", "F1", "95", "%", "interval", "n"]
+    low, high = metrics["labels"]["a"]["f1_interval"]
+    assert lines[1].split() == ["a", "0.600", "0.750", "0.667", f"{low:.3f}", "to", f"{high:.3f}", "4"]
+    assert lines[5].split("n  ")[-1].strip() == "always 'a'"
+    low, high = metrics["intervals"]["accuracy"]
+    assert lines[6].split() == ["accuracy", "0.5714", f"{low:.4f}", "to", f"{high:.4f}", "7", "0.5714"]
+    assert [line.split("  ")[1] for line in lines[6:]] == [
+        "accuracy", "macro-F1", "weighted F1", "macro-F1, classes weighing the same", "log loss (nats)",
+    ]  # fmt: skip
+    assert "(class shares)" in lines[10]
+
+
+def test_the_table_of_a_multi_label_run_has_both_baselines() -> None:
+    """A multi-label table calls accuracy that of subsets, and has a column for no label and one for the commonest."""
+    dataset, answers, _ = random_answers(MULTI_LABEL, 40, 2, seed=0)
+    lines = as_table(measure(dataset, answers)).splitlines()
+    assert (
+        lines[4]
+        .rstrip()
+        .endswith(f"no label  always '{measure(dataset, answers)['baselines']['commonest_label']['label']}'")
+    )
+    assert [line.strip().split("  ")[0] for line in lines[5:]] == [
+        "subset accuracy",
+        "micro-F1",
+        "macro-F1",
+        "Hamming loss",
+        "ROC AUC, mean of 2 labels",
+    ]

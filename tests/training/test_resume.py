@@ -1,0 +1,242 @@
+"""A run that is killed goes on from its last whole checkpoint and ends as the unbroken one does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fruit import command, write_base, write_table
+from tests.support.server import ROOT, environment, run_to_end
+from training.errors import TrainingError
+from training.run.resume import Unfinished, unfinished, unfinished_of
+
+# Two epochs with the head alone, dropout, accumulation, an epoch chosen: all that a run has to remember.
+FLAGS = (
+    "--label-column", "colour", "--epochs", "8", "--batch-size", "4", "--gradient-accumulation", "2",
+    "--head-first-epochs", "2", "--head-learning-rate", "0.01", "--validation-share", "0.2", "--keep-best",
+    "--class-weights", "balanced", "--label-smoothing", "0.1", "--save-minutes", "0",
+)  # fmt: skip
+IDENTITY = {"seed": 0, "rows": "abc"}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A table and a base model."""
+    folder = tmp_path_factory.mktemp("given")
+    return write_table(folder / "fruit.csv"), write_base(folder / "base")
+
+
+def started(given: tuple[Path, Path], target: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a run and return its process."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "training", *command(*given, target, *FLAGS)],
+            cwd=ROOT,
+            env=environment(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1"),
+            stdout=out,
+            stderr=out,
+        )
+
+
+def step_of(run: Unfinished) -> int:
+    """Return the step of the newest checkpoint folder, whole or not; 0 without one."""
+    return max((int(path.name.split("-")[1]) for path in run.folder.glob("checkpoint-*")), default=0)
+
+
+def killed_after(process: subprocess.Popen[bytes], run: Unfinished, step: int, pause_s: float) -> None:
+    """Kill the run at a moment after it began to save `step`."""
+    deadline = time.monotonic() + 120
+    while step_of(run) < step and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(pause_s)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Path], tmp_path: Path) -> None:
+    """Killed at three random moments, a half-written checkpoint left behind, a run has the same weights and figures."""
+    whole = run_to_end(
+        sys.executable, "-m", "training", *command(*given, tmp_path / "whole", *FLAGS),
+        HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert whole.returncode == 0, whole.stderr
+    assert not unfinished_of(tmp_path / "whole").folder.exists()
+    steps = json.loads((tmp_path / "whole" / "epochs.json").read_text())[-1]["step"]
+    target, log, rng = tmp_path / "broken", tmp_path / "log", random.Random(20261121)
+    run = unfinished_of(target)
+    reached = []
+    for kill in range(3):
+        low, high = steps * kill // 3 + 2, steps * (kill + 1) // 3 - 2
+        process = started(given, target, log)
+        killed_after(process, run, rng.randint(low, high), rng.random() * 0.05)
+        assert process.returncode == -9, log.read_text()
+        reached.append(step_of(run))
+        if kill == 1:  # as if it had been killed amid writing: a later one, of which only a part is there
+            half = run.folder / f"checkpoint-{reached[-1] + 1}"
+            last = run.last_complete()
+            assert last is not None
+            shutil.copytree(last, half, ignore=shutil.ignore_patterns("complete.json"))
+            (half / "optimizer.pt").write_bytes((half / "optimizer.pt").read_bytes()[:1000])
+    assert 0 < reached[0] < reached[1] < reached[2] < steps
+    assert started(given, target, log).wait(120) == 0, log.read_text()
+    assert log.read_text().count("going on from checkpoint-") == 3
+    assert not run.folder.exists()
+    for name in ("model.safetensors", "held_out.csv", "misclassified.csv", "report.json"):
+        assert (target / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    before, after = (json.loads((tmp_path / name / "epochs.json").read_text()) for name in ("whole", "broken"))
+    for one, other in zip(before, after, strict=True):
+        # The loss in training is averaged between the moments it is logged at, which a break moves.
+        assert {**one, "train_loss": 0} == {**other, "train_loss": 0}
+        assert other["train_loss"] == pytest.approx(one["train_loss"], rel=0.3)
+    assert any(entry["kept"] for entry in after)
+
+
+@pytest.mark.slow
+def test_a_run_that_differs_does_not_go_on(given: tuple[Path, Path], tmp_path: Path) -> None:
+    """Another recipe is refused by what differs and leaves the stopped run alone; --restart begins anew."""
+    target, log = tmp_path / "model", tmp_path / "log"
+    process = started(given, target, log)
+    killed_after(process, unfinished_of(target), 5, 0.0)
+    kept = unfinished_of(target).last_complete()
+    assert kept is not None, log.read_text()
+    other = [*command(*given, target, *FLAGS), "--seed", "5"]
+    refused = run_to_end(sys.executable, "-m", "training", *other, HF_HUB_OFFLINE="1")
+    assert refused.returncode == 2
+    said = refused.stderr.splitlines()[-1]
+    assert said.startswith(
+        f"training: {unfinished_of(target).folder}: a run that stopped there differs: seed was 0, is 5"
+    )
+    assert said.endswith("Give what it had and it goes on; --restart throws it away")
+    assert unfinished_of(target).last_complete() == kept
+    again = run_to_end(sys.executable, "-m", "training", *other, "--restart", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+    assert again.returncode == 0, again.stderr
+    assert "going on" not in again.stderr
+    assert not unfinished_of(target).folder.exists()
+
+
+def saved(run: Unfinished, step: int, *, whole: bool = True) -> Path:
+    """Make a checkpoint of one file."""
+    folder = run.folder / f"checkpoint-{step}"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"x" * step)
+    if whole:
+        run.mark_complete(step)
+    return folder
+
+
+class _Killed(BaseException):
+    """A run ends here."""
+
+
+def stop(target: Path, *steps: int, half: int | None = None, identity: dict[str, Any] = IDENTITY) -> Unfinished:
+    """Let a run of `target` end amid its work, after whole checkpoints at `steps` and amid one at `half`."""
+    with contextlib.suppress(_Killed), unfinished(target, identity, restart=False) as run:
+        for step in steps:
+            saved(run, step)
+        if half is not None:
+            saved(run, half, whole=False)
+        raise _Killed
+    return unfinished_of(target)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Unfinished:
+    """A run that was stopped after its checkpoint 7, and one of 9 that is half written."""
+    run = stop(tmp_path / "model", 3, 7)
+    saved(run, 9, whole=False)
+    return run
+
+
+def test_the_newest_whole_checkpoint_is_gone_on_from(stopped: Unfinished) -> None:
+    """Of whole and half-written checkpoints the newest whole one is taken, older ones are gone, half ones removed."""
+    assert sorted(path.name for path in stopped.folder.glob("checkpoint-*")) == ["checkpoint-7", "checkpoint-9"]
+    last = stopped.last_complete()
+    assert last == stopped.folder / "checkpoint-7"
+    assert [path.name for path in stopped.folder.glob("checkpoint-*")] == ["checkpoint-7"]
+
+
+@pytest.mark.parametrize("damage", ["shorter", "missing", "no sizes", "odd sizes"])
+def test_a_checkpoint_that_lost_something_is_not_whole(stopped: Unfinished, damage: str) -> None:
+    """A checkpoint with a file missing or of another size, or without its list, is not gone on from."""
+    folder = stopped.folder / "checkpoint-7"
+    if damage == "shorter":
+        (folder / "model.safetensors").write_bytes(b"x")
+    elif damage == "missing":
+        (folder / "model.safetensors").unlink()
+    else:
+        (folder / "complete.json").write_text("" if damage == "no sizes" else "[1]")
+    assert stopped.last_complete() is None
+
+
+def test_a_stopped_run_goes_on_only_as_itself(stopped: Unfinished, tmp_path: Path) -> None:
+    """The same run finds its checkpoint; one that differs is refused by name; `restart` throws it away."""
+    target = tmp_path / "model"
+    with unfinished(target, IDENTITY, restart=False) as run:
+        assert run.last_complete() is not None
+        saved(run, 11)
+    assert not run.folder.exists()
+    stop(target, 2)
+    with (
+        pytest.raises(TrainingError, match=r"differs: seed was 0, is 1\. Give what it had"),
+        unfinished(target, {**IDENTITY, "seed": 1}, restart=False),
+    ):
+        pass
+    with unfinished(target, {**IDENTITY, "seed": 1}, restart=True) as run:
+        assert run.last_complete() is None
+
+
+def test_a_run_stopped_before_it_saved_leaves_nothing(tmp_path: Path) -> None:
+    """Without a whole checkpoint there is nothing to go on from, and nothing is left."""
+    stop(tmp_path / "model", half=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """A run is refused while another is at work in its folder, which goes on undisturbed."""
+    with unfinished(tmp_path / "model", IDENTITY, restart=False) as run:
+        saved(run, 3)
+        with (
+            pytest.raises(TrainingError, match="another run is at work there"),
+            unfinished(tmp_path / "model", IDENTITY, restart=True),
+        ):
+            pass
+        assert run.last_complete() is not None
+
+
+def test_a_folder_that_is_no_run_s_is_left_alone(tmp_path: Path) -> None:
+    """A folder of that name with other things in it is refused, and nothing of it removed."""
+    folder = unfinished_of(tmp_path / "model").folder
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with (
+        pytest.raises(TrainingError, match="has other things in it"),
+        unfinished(tmp_path / "model", IDENTITY, restart=True),
+    ):
+        pass
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
+def test_the_best_weights_are_kept_until_others_are_saved(tmp_path: Path) -> None:
+    """Of weights kept as best all but the best go."""
+    with unfinished(tmp_path / "model", IDENTITY, restart=False) as run:
+        for step in (3, 7):
+            run.best(step).write_text("x")
+        run.keep_only_best(3)
+        assert [path.name for path in run.folder.glob("best-*")] == ["best-3.safetensors"]
+
+
+def test_what_makes_a_run_another_is_compared_as_json(tmp_path: Path) -> None:
+    """Lists and tuples, and numbers that JSON writes alike, do not make a run another."""
+    stop(tmp_path / "model", 1, identity={"sizes": (1, 2), "rate": 1e-4})
+    with unfinished(tmp_path / "model", {"sizes": [1, 2], "rate": 0.0001}, restart=False) as run:
+        assert run.last_complete() is not None

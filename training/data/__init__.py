@@ -1,0 +1,1 @@
+"""Labelled texts from files, folders, addresses and the hub."""

@@ -1,0 +1,1 @@
+"""Predictions of a checkpoint or a bundle, for evaluation."""

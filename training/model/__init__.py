@@ -1,0 +1,1 @@
+"""The classifier: base model, heads, tokens, losses."""

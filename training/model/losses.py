@@ -1,0 +1,75 @@
+"""The loss of a batch: cross-entropy or binary cross-entropy, with weights against unbalanced labels and smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.dataset import SINGLE_LABEL, Dataset
+from training.recipe.options import BALANCED
+from training.recipe.recipe import Recipe, Weights
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(recipe: Recipe, train: Dataset) -> Loss:
+    """Return the loss of (logits [texts, labels], targets): targets are ids [texts] or 0/1 flags [texts, labels].
+
+    Weights must be of the labels (recipe_checks.py).
+    """
+    smoothing = recipe.label_smoothing
+    if train.problem_type == SINGLE_LABEL:
+        weights = class_weights(recipe.class_weights, train)
+
+        def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+            weight = None if weights is None else weights.to(logits.device)
+            # The mean over rows, not over the batch's weights as torch's own: else a row's weight would depend on what
+            # is beside it, and accumulated batches of one would have none.
+            return functional.cross_entropy(
+                logits.float(), targets.long(), weight, label_smoothing=smoothing, reduction="none"
+            ).mean()
+
+        return cross_entropy
+    positive = pos_weight(recipe.pos_weight, train)
+
+    def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+        smoothed = targets.float() * (1 - smoothing) + smoothing / 2
+        weight = None if positive is None else positive.to(logits.device)
+        return functional.binary_cross_entropy_with_logits(logits.float(), smoothed, pos_weight=weight)
+
+    return binary_cross_entropy
+
+
+def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:
+    """Return the weight of each class, float32 [labels]; "balanced": rows / (classes * rows of the class).
+
+    That is scikit-learn's formula, after King and Zeng, Logistic Regression in Rare Events Data (2001). Weights that
+    are given are scaled so that the training rows weigh 1 on average, as balanced ones do: the learning rate stays
+    what it is.
+    """
+    counts = list(train.counts().values())
+    if wanted != BALANCED:
+        given = _given(wanted, train.labels)
+        return None if given is None else given * len(train) / (given * torch.tensor(counts)).sum()
+    return torch.tensor([len(train) / (len(counts) * n) for n in counts], dtype=torch.float32)
+
+
+def pos_weight(wanted: Weights, train: Dataset) -> Tensor | None:
+    """Return what a label that is there weighs more than one that is not, float32 [labels].
+
+    "balanced": rows without the label / rows with it, as torch's BCEWithLogitsLoss describes it; 1 for a label that no
+    row has.
+    """
+    if wanted != BALANCED:
+        return _given(wanted, train.labels)
+    counts = list(train.counts().values())
+    return torch.tensor([(len(train) - n) / n if 0 < n < len(train) else 1.0 for n in counts], dtype=torch.float32)
+
+
+def _given(wanted: Weights, labels: Sequence[str]) -> Tensor | None:
+    if not isinstance(wanted, Mapping):
+        return None
+    return torch.tensor([wanted[label] for label in labels], dtype=torch.float32)

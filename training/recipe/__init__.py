@@ -1,0 +1,1 @@
+"""A recipe: the options of a run, from TOML and flags."""

@@ -1,0 +1,168 @@
+"""Whether a recipe is complete, its numbers make sense, and its options go together. No data is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.data.dataset import MULTI_LABEL, SINGLE_LABEL
+from training.errors import TrainingError
+from training.recipe.options import Option
+from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
+from training.run import processes
+
+_OF_TABLES = (
+    "text_column", "label_column", "label_separator", "label_columns", "labels", "allow_unlabelled", "positive_from",
+    "drop_empty",
+)  # fmt: skip
+
+
+def check_recipe(recipe: Recipe) -> Recipe:
+    """Return `recipe` if it can be run; raises TrainingError that names what is missing or does not fit."""
+    _check_source(recipe)
+    if not recipe.output and not recipe.name:
+        raise TrainingError("--output is missing: the folder to write the checkpoint to")
+    for name, one in OPTIONS.items():
+        _check_range(name, one, getattr(recipe, name))
+    _check_shares(recipe)
+    _check_model(recipe)
+    kind = _kind(recipe)
+    if kind is not None:
+        check_kind(recipe, kind)
+    if recipe.batch_size % processes.count():
+        raise TrainingError(
+            f"batch_size is {recipe.batch_size}, expected a multiple of the {processes.count()} processes"
+        )
+    return recipe
+
+
+def _kind(recipe: Recipe) -> str | None:
+    """Return whether a text has one label or several, where that can be told before the data is read."""
+    if recipe.label_columns or recipe.label_separator:
+        return MULTI_LABEL
+    may_be_lists = recipe.from_hub or str(recipe.file).lower().endswith((".jsonl", ".ndjson", ".json", ".parquet"))
+    return None if may_be_lists else SINGLE_LABEL
+
+
+def _check_range(name: str, one: Option, value: Any) -> None:
+    if one.low is None or one.high is None or value is None or isinstance(value, str | tuple):
+        return
+    if not one.low <= value <= one.high:
+        also = "".join(f' or "{word}"' for word in one.choices)
+        raise TrainingError(f"{name} is {value}, expected {_number(one.low)} to {_number(one.high)}{also}")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value}"
+
+
+def _check_source(recipe: Recipe) -> None:
+    if recipe.lists:
+        if recipe.file and not _is_folder(recipe.file):
+            raise TrainingError(
+                "the recipe has lists of names; --data cannot be given too, unless it is a folder of the raw files"
+            )
+        if recipe.dataset or recipe.test_file:
+            raise TrainingError("the recipe has lists of names; --dataset and --test-data cannot be given too")
+        if len(recipe.lists) < 2:
+            raise TrainingError("[data.lists] needs at least two labels")
+        for name in _OF_TABLES:
+            if getattr(recipe, name) != getattr(Recipe(), name):
+                raise TrainingError(f"{name} is for tables; the recipe has lists of names")
+        return
+    for name in ("extra_names", "rows_each", "wordnet"):
+        if getattr(recipe, name):
+            raise TrainingError(f"{name} is for the raw files of query_type; this recipe has no lists of names")
+    if recipe.file is None and recipe.dataset is None:
+        raise TrainingError("--data is missing: the file or folder to train on")
+    if recipe.test_file is not None and recipe.file is None:
+        raise TrainingError("--test-data goes with --data; a data set of the hub brings its own test rows")
+    if recipe.label_column and recipe.label_columns:
+        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
+    if recipe.file is not None and _is_folder(recipe.file):
+        _check_labels(recipe)  # a folder of texts needs no columns; one of tables is told when it is read
+        return
+    if not recipe.text_column:
+        raise TrainingError("--text-column is missing: the column with the texts")
+    if bool(recipe.label_column) == bool(recipe.label_columns):
+        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
+    _check_labels(recipe)
+
+
+def _is_folder(source: Path | str) -> bool:
+    return isinstance(source, Path) and source.is_dir()
+
+
+def _check_labels(recipe: Recipe) -> None:
+    if recipe.label_columns and (recipe.label_separator or recipe.labels):
+        raise TrainingError("--label-columns name the labels themselves; no --label-separator or labels with them")
+    if recipe.labels and len(set(recipe.labels)) != len(recipe.labels):
+        raise TrainingError(f"labels name one twice: {', '.join(recipe.labels)}")
+    if len(set(recipe.label_columns)) != len(recipe.label_columns):
+        raise TrainingError(f"--label-columns name a column twice: {', '.join(recipe.label_columns)}")
+    if recipe.allow_unlabelled and not recipe.label_separator and _kind(recipe) == SINGLE_LABEL:
+        raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
+    if recipe.positive_from is not None:
+        if recipe.label_columns or recipe.label_separator:
+            raise TrainingError("--positive-from makes two labels of one number; it goes with --label-column alone")
+        if recipe.labels and len(recipe.labels) != 2:
+            raise TrainingError(f"--positive-from makes two labels; labels name {len(recipe.labels)}")
+
+
+def _check_shares(recipe: Recipe) -> None:
+    held_out = 0.0 if recipe.test_file or recipe.from_hub else recipe.test_share
+    beside = f" beside test_share {recipe.test_share:g}" if held_out else ""
+    for name in ("calibration_share", "validation_share"):
+        share, most = getattr(recipe, name), round(0.95 - held_out, 6)
+        if share and not 0.01 <= share <= most:
+            raise TrainingError(f"{name} is {share:g}, expected 0, or 0.01 to {most:g}{beside}")
+    both = round(held_out + recipe.calibration_share + recipe.validation_share, 6)
+    if both > 0.95:
+        raise TrainingError(
+            f"test_share, validation_share and calibration_share are {both:g} together, expected at most 0.95"
+        )
+    for name in ("early_stopping", "keep_best"):
+        if getattr(recipe, name) and not recipe.validation_share:
+            raise TrainingError(f"{name} chooses an epoch by rows that are not held out: give validation_share too")
+    if recipe.threshold == BEST and not recipe.validation_share:
+        raise TrainingError(f'threshold "{BEST}" is chosen on rows that are not held out: give validation_share too')
+    if recipe.validation_share and not recipe.chooses:
+        raise TrainingError(
+            f"validation_share is {recipe.validation_share:g}, but nothing is chosen by those rows: "
+            f'give early_stopping, keep_best or threshold = "{BEST}"'
+        )
+
+
+def _check_model(recipe: Recipe) -> None:
+    for option, head in (("head_sizes", MLP), ("head_embedding", TOKEN), ("head_layers", TOKEN)):
+        if getattr(recipe, option) != getattr(Recipe(), option) and recipe.head != head:
+            raise TrainingError(f'{option} is for head "{head}"; head is "{recipe.head}"')
+    if recipe.freeze == ENCODER and recipe.head_first_epochs:
+        raise TrainingError(f'head_first_epochs leads on to training all weights, freeze "{ENCODER}" forbids it')
+    if recipe.head_first_epochs and recipe.head_first_epochs >= recipe.epochs:
+        raise TrainingError(
+            f"head_first_epochs is {recipe.head_first_epochs}, expected fewer than epochs ({recipe.epochs:g})"
+        )
+
+
+def check_kind(recipe: Recipe, kind: str) -> None:
+    """Raise TrainingError for an option that is not for the problem type `kind`."""
+    if recipe.class_weights is not None and kind == MULTI_LABEL:
+        raise TrainingError("class_weights is for one label a text; multi-label has pos_weight")
+    if recipe.pos_weight is not None and kind == SINGLE_LABEL:
+        raise TrainingError("pos_weight is for multi-label; one label a text has class_weights")
+    if recipe.threshold != Recipe().threshold and kind == SINGLE_LABEL:
+        raise TrainingError("threshold is for multi-label; one label a text is the best one (of two: from 0.5 up)")
+
+
+def check_weights(recipe: Recipe, labels: Sequence[str]) -> None:
+    """Raise TrainingError for weights that name a label there is none of, or leave one out."""
+    for option in ("class_weights", "pos_weight"):
+        given = getattr(recipe, option)
+        if not isinstance(given, Mapping):
+            continue
+        unknown, missing = sorted(set(given) - set(labels)), [label for label in labels if label not in given]
+        if unknown or missing:
+            what = f"names {unknown[0]!r}" if unknown else f"leaves out {missing[0]!r}"
+            raise TrainingError(f"{option} {what}; the labels are {', '.join(labels)}")

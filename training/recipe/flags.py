@@ -1,0 +1,87 @@
+"""The command's flags, made from the recipe's options, so that each stands in one place."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from training.recipe.options import BALANCED, Option
+from training.recipe.recipe import OPTIONS, Recipe
+
+_SECTIONS = {
+    "data": "data",
+    "raw_names": "the raw files of query_type",
+    "model": "model",
+    "training": "training",
+    "": "output",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser: only what is given ends up in its namespace, under the options' names."""
+    made = argparse.ArgumentParser(
+        prog="python -m training",
+        description="Fine-tune a text classifier and write a Hugging Face checkpoint.",
+        argument_default=argparse.SUPPRESS,
+    )
+    made.add_argument("--config", metavar="RECIPE.toml", help="a recipe; flags override what it says")
+    for section, title in _SECTIONS.items():
+        group = made.add_argument_group(title)
+        for name, one in OPTIONS.items():
+            if one.section == section and one.metavar is not None:
+                _add(group, name, one)
+    out = made.add_argument_group("a run that was there before")
+    out.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is there")
+    out.add_argument("--restart", action="store_true", help="throw away what a run that was stopped had done")
+    return made
+
+
+def _add(group: Any, name: str, one: Option) -> None:
+    flag = one.flag or "--" + name.replace("_", "-")
+    help_text = _with_default(one.help, getattr(Recipe(), name)).replace("%", "%%")
+    if one.kind == "flag":
+        group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=help_text)
+        return
+    kinds: dict[str, Callable[[str], Any]] = {
+        "whole": int, "number": float, "names": _names, "numbers": _numbers, "weights": _weights,
+    }  # fmt: skip
+    read = kinds.get(one.kind, str)
+    if one.choices and read in (int, float):
+        read = _or_word(read, one.choices)
+    group.add_argument(flag, dest=name, type=read, metavar=one.metavar or None, help=help_text)
+
+
+def _with_default(text: str, default: Any) -> str:
+    if default in (None, (), False) or isinstance(default, dict):
+        return text
+    shown = f"{default:g}" if isinstance(default, float) else default
+    return f"{text} ({','.join(map(str, shown)) if isinstance(shown, tuple) else shown})".strip()
+
+
+def _or_word(read: Callable[[str], Any], words: tuple[str, ...]) -> Callable[[str], Any]:
+    def either(given: str) -> Any:
+        return given if given in words else read(given)
+
+    either.__name__ = f"{read.__name__} or {' or '.join(words)}"  # argparse puts it into its message
+    return either
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",")]
+
+
+def _numbers(value: str) -> list[int]:
+    return [int(part) for part in value.split(",")]
+
+
+def _weights(value: str) -> Any:
+    """Return "balanced", or the table in "label=weight,label=weight"."""
+    if value == BALANCED:
+        return value
+    pairs = [part.rpartition("=") for part in value.split(",")]
+    return {label.strip(): float(number) for label, _, number in pairs}
+
+
+_weights.__name__ = "weights"
+_numbers.__name__ = "list of whole numbers"

@@ -1,0 +1,113 @@
+"""What an option of a recipe is: its section, its type, its range, and how a value from TOML or a flag becomes it.
+
+Knows nothing of which options there are (recipe.py) or which go together (recipe_checks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from training.data.location import is_address
+from training.errors import TrainingError
+
+BALANCED = "balanced"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. low and high: the range of a number, both inside. choices: the words allowed beside the kind's own.
+
+    kind: "text", "whole" and "number" (also one of `choices`), "flag", "names" (a list), "numbers" (whole ones), "path"
+    (relative to where the command runs), "file" (relative to the recipe), "source" (a path relative to the recipe, or
+    an address), "base" (a folder beside the recipe, or a name), "files" (label -> file), "weights" ("balanced", or
+    label -> number). metavar None: the option has no flag. flag: where it is not the option's name.
+    """
+
+    section: str
+    kind: str
+    help: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = ""
+    flag: str = ""
+
+
+def option(default: Any, section: str, kind: str, help: str = "", **more: Any) -> Any:  # noqa: A002
+    """Return a dataclass field with an Option behind it."""
+    metadata = {"option": Option(section, kind, help, **more)}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options_of(recipe: type) -> dict[str, Option]:
+    """Return the options of a dataclass made of `option` fields, by name and in order."""
+    return {f.name: f.metadata["option"] for f in fields(recipe)}
+
+
+def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> Any:
+    """Return `value` in the option's type; relative paths start from `folder`. Raises TrainingError naming `source`."""
+
+    def wrong(expected: str) -> TrainingError:
+        return TrainingError(f"{source}: {name} is {value!r}, expected {expected}")
+
+    kind = one.kind
+    if kind == "names":
+        if not _is_list(value, str) or not all(value):
+            raise wrong("a list of names")
+        return tuple(value)
+    if kind == "numbers":
+        if not _is_list(value, int) or not all(one.low <= n <= one.high for n in value):
+            raise wrong(f"a list of whole numbers from {one.low:g} to {one.high:g}")
+        return tuple(value)
+    if kind == "files":
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+            raise wrong("a table of label = file")
+        return {label: folder / Path(file).expanduser() for label, file in value.items()}
+    if kind == "weights":
+        return _weights(value, wrong)
+    if kind in ("path", "source", "file"):
+        if not isinstance(value, str) or not value:
+            raise wrong("a path")
+        if kind == "path":
+            return Path(value).expanduser()
+        return value if kind == "source" and is_address(value) else folder / Path(value).expanduser()
+    if kind == "base" and isinstance(value, str) and (folder / value).is_dir():
+        return str(folder / value)
+    if one.choices and isinstance(value, str):
+        if value in one.choices:
+            return value
+        if kind == "text":
+            raise wrong(" or ".join(map(repr, one.choices)))
+    return _plain(one, value, wrong)
+
+
+def _plain(one: Option, value: Any, wrong: Any) -> Any:
+    kind: type = {"whole": int, "number": float, "flag": bool}.get(one.kind, str)
+    allowed = (int, float) if kind is float else kind
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, allowed) or value == "":
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a non-empty string"}
+        raise wrong(" or ".join([words[kind], *map(repr, one.choices)]))
+    return kind(value)
+
+
+def _weights(value: Any, wrong: Any) -> Any:
+    if value == BALANCED:
+        return BALANCED
+    if not isinstance(value, Mapping) or not value or not all(_is_positive(v) for v in value.values()):
+        raise wrong(f"{BALANCED!r} or a table of label = number above 0")
+    return {str(label): float(number) for label, number in value.items()}
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _is_list(value: Any, of: type) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(isinstance(v, of) and not isinstance(v, bool) for v in value)

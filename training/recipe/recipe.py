@@ -1,0 +1,276 @@
+"""A recipe: everything that decides a training run, from a TOML file, from flags, or both (flags win)."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from training.data.dataset import Columns
+from training.data.location import is_address, shown
+from training.errors import TrainingError
+from training.model.base_model import EMBEDDED
+from training.recipe.options import converted, option, options_of
+
+STOCK, MLP, TOKEN = "stock", "mlp", "token"
+HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
+BEST = "best"
+ENCODER = "encoder"
+AUTO, FP32, BF16 = "auto", "fp32", "bf16"
+Weights = str | Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The choices of one run. Paths are absolute, or relative to the folder the command runs in; addresses are str.
+
+    The data is `file` (with its columns), `dataset` (a Hugging Face data set) or `lists` (label -> file of names).
+    Shares are parts of all rows. `docs/training.md` says what each option does, and when.
+    """
+
+    name: str | None = option(None, "", "text", metavar=None)
+    output: Path | None = option(
+        None, "", "path", "the checkpoint (default checkpoints/<recipe's name>)", metavar="FOLDER"
+    )
+
+    file: Path | str | None = option(
+        None,
+        "data",
+        "source",
+        "labelled texts: .csv, .tsv, .jsonl, .parquet, a folder of texts, or an address such as s3://…",
+        metavar="FILE",
+        flag="--data",
+    )
+    test_file: Path | str | None = option(
+        None, "data", "source", "the rows to hold out (default: a share of --data)", metavar="FILE", flag="--test-data"
+    )
+    dataset: str | None = option(
+        None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder", metavar="NAME"
+    )
+    text_column: str | None = option(None, "data", "text", metavar="NAME")
+    label_column: str | None = option(
+        None, "data", "text", "one label a row; with a separator, several", metavar="NAME"
+    )
+    label_separator: str | None = option(
+        None, "data", "text", 'multi-label: what joins labels, such as "|"', metavar="CHAR"
+    )
+    label_columns: tuple[str, ...] = option((), "data", "names", "multi-label: 0/1 columns", metavar="A,B,…")
+    labels: tuple[str, ...] | None = option(
+        None, "data", "names", "label names in order (default: sorted)", metavar="A,B,…"
+    )
+    allow_unlabelled: bool = option(False, "data", "flag", "an empty cell means none of the labels")
+    positive_from: float | None = option(
+        None,
+        "data",
+        "number",
+        'the label column holds numbers, such as ratings: "positive" from this one up, else "negative"',
+        low=-1e9,
+        high=1e9,
+    )
+    drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
+    lists: Mapping[str, Path] = option({}, "data", "files", metavar=None)
+    extra_names: Mapping[str, Path] = option({}, "raw_names", "files", metavar=None)
+    synonyms: bool = option(
+        True, "raw_names", "flag", "with the raw files of query_type: WordNet synonyms for the categories"
+    )
+    wordnet: Path | None = option(
+        None, "raw_names", "file", "WordNet's database (default: Debian's package wordnet-base)", metavar="FOLDER"
+    )
+    rows_each: int = option(
+        0, "raw_names", "whole", "balance the training rows: so many of each class; 0: as they are",
+        low=0, high=10**7,
+    )  # fmt: skip
+    test_share: float = option(0.2, "data", "number", "share of rows held out", low=0.01, high=0.9)
+    validation_share: float = option(
+        0.0, "data", "number", "share of rows to choose by: early stopping, the best epoch, the best threshold"
+    )
+    calibration_share: float = option(
+        0.0, "data", "number", "share of rows held out besides, for the export's --calibrate"
+    )
+    train_rows: int = option(0, "data", "whole", "train on so many rows only; 0: all", low=0, high=10**9)
+    test_rows: int = option(0, "data", "whole", "hold out so many rows only; 0: all", low=0, high=10**9)
+
+    base_model: str = option(
+        EMBEDDED,
+        "model",
+        "base",
+        'hub name or folder (default "embedded": MiniLM-L6, works offline)',
+        metavar="NAME",
+    )
+    max_length: int = option(128, "model", "whole", "tokens read of a text", low=3, high=100_000)
+    truncation: str = option(
+        HEAD, "model", "text", "which tokens of longer texts are read", choices=(HEAD, TAIL, HEAD_TAIL)
+    )
+    head: str = option(STOCK, "model", "text", "what stands on the encoder", choices=(STOCK, MLP, TOKEN))
+    head_sizes: tuple[int, ...] = option(
+        (256,), "model", "numbers", "MLP head: widths of its hidden layers", low=1, high=65_536, metavar="N,…"
+    )
+    head_embedding: int = option(20, "model", "whole", "token head: width of a token's embedding", low=1, high=65_536)
+    head_layers: int = option(1, "model", "whole", "token head: layers on the pooled embedding", low=0, high=16)
+    head_dropout: float = option(0.1, "model", "number", "MLP and token head", low=0, high=0.9)
+    freeze: str | int = option(
+        0, "model", "whole", f'encoder layers, from the first on, that are not trained; "{ENCODER}": all',
+        choices=(ENCODER,), low=0, high=1000, metavar="N",
+    )  # fmt: skip
+    threshold: float | str = option(
+        0.5, "model", "number", f'multi-label: the score from which a label is given; "{BEST}": chosen for micro-F1',
+        choices=(BEST,), low=0.001, high=0.999, metavar="T",
+    )  # fmt: skip
+
+    epochs: float = option(3.0, "training", "number", low=0.001, high=10_000)
+    batch_size: int = option(16, "training", "whole", "texts a step, of all processes together", low=1, high=100_000)
+    gradient_accumulation: int = option(
+        1, "training", "whole", "batches whose gradients make one step", low=1, high=100_000
+    )
+    learning_rate: float = option(5e-5, "training", "number", low=1e-9, high=10)
+    head_learning_rate: float | None = option(
+        None, "training", "number", "of the head (default: as the encoder's)", low=1e-9, high=10
+    )
+    head_first_epochs: int = option(
+        0, "training", "whole", "epochs in which the head alone is trained, before all weights", low=0, high=10_000
+    )
+    weight_decay: float = option(0.01, "training", "number", low=0, high=10)
+    warmup_ratio: float = option(0.1, "training", "number", "share of steps that the rate rises in", low=0, high=1)
+    max_grad_norm: float = option(
+        1.0, "training", "number", "gradients are scaled down to this norm; 0: never", low=0, high=1e6
+    )
+    class_weights: Weights = option(
+        None, "training", "weights", 'single-label loss: "balanced", or label=weight,…', metavar="WEIGHTS"
+    )
+    pos_weight: Weights = option(
+        None, "training", "weights", 'multi-label loss: weight of a label that is there; "balanced", or label=weight,…',
+        metavar="WEIGHTS",
+    )  # fmt: skip
+    label_smoothing: float = option(
+        0.0, "training", "number", "share of the target given to all labels alike", low=0, high=0.9
+    )
+    early_stopping: int = option(
+        0, "training", "whole", "stop after so many epochs without a better one; 0: never", low=0, high=10_000
+    )
+    keep_best: bool = option(False, "training", "flag", "keep the epoch that was best on the validation rows")
+    precision: str = option(
+        AUTO, "training", "text", "bf16 needs a CPU or GPU that computes it", choices=(AUTO, FP32, BF16)
+    )
+    group_by_length: bool = option(True, "training", "flag", metavar=None)
+    pad_to_max_length: bool = option(False, "training", "flag", metavar=None)
+    save_minutes: float = option(
+        5.0, "training", "number", "a killed run goes on from what was saved: each epoch, and so often", low=0, high=1e6
+    )
+    seed: int = option(0, "training", "whole", low=0, high=2**32 - 1)
+
+    @property
+    def target(self) -> Path:
+        """Return the folder that the checkpoint goes to."""
+        return self.output or Path("checkpoints") / (self.name or "")
+
+    @property
+    def from_hub(self) -> bool:
+        """Return whether the rows are those of `dataset`, which comes in train and test; a file goes before it."""
+        return self.dataset is not None and self.file is None and not self.lists
+
+    @property
+    def chooses(self) -> bool:
+        """Return whether something is chosen by the validation rows."""
+        return bool(self.early_stopping or self.keep_best or self.threshold == BEST)
+
+    def columns(self) -> Columns:
+        """Return where the texts and labels stand in a table."""
+        return Columns(
+            text_column=self.text_column or "",
+            label_column=self.label_column,
+            label_columns=self.label_columns,
+            separator=self.label_separator,
+            labels=self.labels,
+            allow_unlabelled=self.allow_unlabelled,
+            drop_empty=self.drop_empty,
+            positive_from=self.positive_from,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as resolved, in JSON types."""
+        return {name: _json(getattr(self, name)) for name in OPTIONS}
+
+
+OPTIONS = options_of(Recipe)
+_SECTIONS = tuple(dict.fromkeys(one.section for one in OPTIONS.values()))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in the TOML file `path`; paths in it are relative to the file.
+
+    Raises TrainingError for a file that cannot be read, and for an unknown section, key or type.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"recipe {path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"recipe {path}: is not TOML: {error}") from error
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            _check_known(path, key, _SECTIONS, "section")
+            for name, inner in value.items():
+                _check_known(path, name, _names_in(key), f"key in [{key}]")
+                values[name] = inner
+        else:
+            _check_known(path, key, _names_in(""), "key")
+            values[key] = value
+    values.setdefault("name", path.stem)
+    return make_recipe(Recipe(), values, path.parent, f"recipe {path}")
+
+
+def make_recipe(base: Recipe, values: Mapping[str, Any], folder: Path, source: str) -> Recipe:
+    """Return `base` with `values` put in, their types checked; relative paths start from `folder`.
+
+    `output` alone is relative to where the command runs: a recipe does not write beside itself.
+    """
+    made = {name: converted(name, OPTIONS[name], value, folder, source) for name, value in values.items()}
+    return replace(base, **made)
+
+
+def as_toml(recipe: Recipe) -> str:
+    """Return `recipe` as a TOML file that `read_recipe` reads back, from any folder: its paths are absolute.
+
+    Options that are at their default are left out only where TOML has no word for it (None).
+    """
+    content: dict[str, Any] = {}
+    for name, one in OPTIONS.items():
+        value = getattr(recipe, name)
+        if value is None or value == () or value == {}:
+            continue
+        section = content.setdefault(one.section, {}) if one.section else content
+        section[name] = _json(_absolute(Path(value) if one.kind == "base" and Path(value).is_dir() else value))
+    return tomli_w.dumps({key: value for key, value in content.items() if value != {}})
+
+
+def _absolute(value: Any) -> Any:
+    if isinstance(value, Path):
+        return value.absolute()
+    return {key: _absolute(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _json(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, str) and is_address(value):
+        return shown(value)  # what may be kept of it: not who asks, nor with which key
+    return str(value) if isinstance(value, Path) else value
+
+
+def _names_in(section: str) -> list[str]:
+    return [name for name, one in OPTIONS.items() if one.section == section]
+
+
+def _check_known(path: Path, name: str, known: Any, what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, [k for k in known if k], 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(k for k in known if k)}"
+        raise TrainingError(f"recipe {path}: unknown {what} '{name}'{hint}")

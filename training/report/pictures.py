@@ -1,0 +1,218 @@
+"""The pictures of a run, as PNG: what is confused with what, the run's course, and how long the texts are. No torch.
+
+Knows figures and labels, nothing of models. Colours are told apart with any kind of colour vision, and in grey.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from training.data.dataset import SINGLE_LABEL, Dataset
+from training.evaluation.predictions import Answers
+from training.splits.stratify import multi_hot
+
+# Okabe and Ito's colours (jfly.uni-koeln.de/color); marks, dashes and hatches differ too.
+_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _LINE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#555555"
+_MARKS = ((_BLUE, "o", "-"), (_ORANGE, "s", "--"), (_GREEN, "^", "-."), (_PINK, "D", ":"), (_SKY, "v", "-"))
+_NAME = 22  # characters of a label that are shown
+_NUMBERS = 30  # classes up to which each cell has its count
+_NAMES = 80  # labels up to which all are named; of more only the commonest have a bar
+_DPI = 110
+_BINS = 50
+_SETTING = ("epoch", "step", "learning_rate")  # of an entry: where and how, not how well
+_LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
+
+
+def draw_confusion(path: Path, dataset: Dataset, answers: Answers) -> None:
+    """Write to `path` which labels the answers take for which.
+
+    Single-label: the matrix, a row a true label, with counts, shaded by the share of its row. Multi-label: for each
+    label, the most carried first, how often it was found, missed, and given to texts without it.
+    """
+    truth = multi_hot(dataset).astype(bool)
+    if dataset.problem_type == SINGLE_LABEL:
+        _draw_matrix(path, dataset.labels, truth.T.astype(int) @ answers.chosen.astype(int))
+    else:
+        _draw_bars(path, dataset.labels, truth, answers.chosen)
+
+
+def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Write to `path` the losses and the metrics over the epochs.
+
+    epochs: entries with "epoch" and any of train_loss, eval_loss, and metrics; what an entry lacks, or has as None or
+    not finite, is left out of its curve. Other than numbers are not drawn.
+    """
+    names = dict.fromkeys(name for entry in epochs for name in entry if name not in _SETTING)
+    curves = {name: _curve(epochs, name) for name in names}
+    curves = {name: curve for name, curve in curves.items() if len(curve)}
+    losses = {_LOSSES[name]: curve for name, curve in curves.items() if name in _LOSSES}
+    metrics = {name: curve for name, curve in curves.items() if name not in _LOSSES}
+    figure, (left, right) = _figure(11, 4.4, columns=2)
+    _draw_lines(left, losses, "loss")
+    _draw_lines(right, metrics, "metric on the evaluated rows")
+    # One picture's two halves have one scale, from the start of the run on.
+    last = max((curve[-1, 0] for curve in curves.values()), default=1.0)
+    for axes in (left, right):
+        axes.set_xlim(0, 1.04 * last)
+    left.set_ylim(0, 1.08 * max((float(curve[:, 1].max()) for curve in losses.values()), default=1.0) or 1.0)
+    _save(figure, path)
+
+
+def draw_lengths(path: Path, lengths: Sequence[int], max_length: int) -> None:
+    """Write to `path` a histogram of `lengths`, in tokens with the special ones, and where `max_length` cuts."""
+    counts = np.asarray(lengths)
+    over = int((counts > max_length).sum())
+    longest = int(counts.max())
+    width = max(1, -(-longest // _BINS))  # whole tokens: no bin has more lengths in it than another
+    figure, (axes,) = _figure(8, 4.4)
+    axes.hist(
+        counts,
+        bins=(np.arange(0, longest + width + 1, width) + 0.5).tolist(),
+        color=_BLUE,
+        edgecolor="white",
+        linewidth=0.4,
+    )
+    # Where nothing is cut far off, the line would squeeze all bars to the left.
+    if max_length <= 1.5 * longest:
+        axes.axvline(max_length + 0.5, color=_ORANGE, linewidth=1.8, linestyle="--", label=f"max_length {max_length}")
+        axes.legend(loc="upper right")
+    axes.set(xlabel="tokens of a text, special ones included", ylabel="texts")
+    axes.set_title(
+        f"{over / len(counts):.1%} of {len(counts):,} texts ({over:,}) are longer than max_length {max_length} and are "
+        f"cut\nmedian {np.median(counts):.0f}, 95 % up to {np.percentile(counts, 95):.0f}, longest {longest:,} tokens",
+        fontsize=10,
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25, axis="y")
+    axes.set_axisbelow(True)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with warnings.catch_warnings():
+        # A label in letters that matplotlib's own font lacks is drawn as boxes; the tables have its name.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        figure.savefig(path, dpi=_DPI, bbox_inches="tight", format="png")
+
+
+def _draw_matrix(path: Path, labels: Sequence[str], counts: np.ndarray) -> None:
+    n = len(labels)
+    names = [_short(label) for label in labels]
+    widest = max(map(len, names))
+    side = float(np.clip(n * (0.75 if n <= 12 else 0.44), 3, 30))  # inches, as all here
+    figure, (axes,) = _figure(side + 2.2 + 0.08 * widest, side + 1.3 + 0.07 * widest)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 10 if n <= 12 else 7.5
+    digits = min(size, 110 * side / n / len(f"{counts.max():,}"))
+    if n <= _NUMBERS:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            weight = "bold" if row == column else "normal"
+            axes.text(
+                column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=digits,
+                fontweight=weight,
+            )  # fmt: skip
+    rows = [f"{name} ({total:,})" for name, total in zip(names, totals[:, 0], strict=True)]
+    turned = 0 if 0.11 * widest <= side / n else 90
+    if n <= _NAMES:
+        axes.set_xticks(range(n), names, rotation=turned, fontsize=max(size - 1, 8), parse_math=False)
+        axes.set_yticks(range(n), rows, fontsize=max(size - 1, 8), parse_math=False)
+        axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#DDDDDD", linewidth=0.5)
+        axes.tick_params(which="minor", length=0)
+    axes.set(xlabel="label given", ylabel="true label (rows)")
+    right, all_rows = int(np.trace(counts)), int(counts.sum())
+    axes.set_title(f"{right:,} of {all_rows:,} rows right", fontsize=11)
+    beside = axes.inset_axes((1 + 0.15 / side, 0, 0.2 / side, 1))  # as high as the matrix, whatever its size
+    bar = figure.colorbar(image, cax=beside, format=FuncFormatter(lambda share, _: f"{share:.0%}"))
+    bar.set_label("share of the true label's rows")
+    _save(figure, path)
+
+
+def _draw_bars(path: Path, labels: Sequence[str], truth: np.ndarray, chosen: np.ndarray) -> None:
+    order = np.argsort(-truth.sum(axis=0), kind="stable")[:_NAMES]
+    parts = (
+        ("found", (truth & chosen).sum(axis=0)[order], _BLUE, ""),
+        ("missed", (truth & ~chosen).sum(axis=0)[order], "#BBBBBB", ""),
+        ("given to rows without it", (~truth & chosen).sum(axis=0)[order], _ORANGE, "////"),
+    )
+    names = [f"{_short(labels[i])} ({truth[:, i].sum():,})" for i in order]
+    figure, (axes,) = _figure(9.5, 1.7 + 0.27 * len(order))
+    places = np.arange(len(order))
+    total = max(1, int(sum(values for _, values, *_ in parts).max()))
+    before = np.zeros(len(order))
+    for name, values, colour, hatch in parts:
+        axes.barh(
+            places, values, left=before, height=0.78, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5,
+            label=f"{name}: {values.sum():,}",
+        )  # fmt: skip
+        before += values
+    rows = zip(places, before, *(values for _, values, *_ in parts), strict=True)
+    for place, end, found, missed, wrong in rows:
+        said = f"{found:,} + {missed:,}, {wrong:,}"
+        axes.text(end + total * 0.008, place, said, va="center", fontsize=7.5, color="black")
+    axes.set_yticks(places, names, fontsize=9, parse_math=False)
+    axes.set(xlim=(0, total * 1.2), ylim=(len(order) - 0.4, -0.6), xlabel="rows")
+    axes.set_ylabel("label (rows that carry it)")
+    which = "Each label" if len(order) == len(labels) else f"The {len(order)} commonest of {len(labels)} labels"
+    axes.set_title(f"{which}: found + missed, given to rows without it", fontsize=11)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25, axis="x")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=len(parts), fontsize=9, frameon=False)
+    _save(figure, path)
+
+
+def _curve(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """Return the points [k, 2] of (epoch, value) where an entry has a finite number under `name`."""
+    points = [
+        (float(entry["epoch"]), float(entry[name]))
+        for entry in epochs
+        if isinstance(entry.get(name), int | float) and not isinstance(entry[name], bool) and np.isfinite(entry[name])
+    ]
+    return np.array(sorted(points)).reshape(-1, 2)
+
+
+def _draw_lines(axes: Axes, curves: Mapping[str, np.ndarray], what: str) -> None:
+    for i, (name, points) in enumerate(curves.items()):
+        colour, mark, dash = _MARKS[i % len(_MARKS)]
+        few = len(points) <= 30
+        axes.plot(
+            points[:, 0], points[:, 1], color=colour, linestyle=dash, marker=mark if few else None, markersize=5,
+            linewidth=1.6, label=f"{name}: last {points[-1, 1]:.4f}",
+        )  # fmt: skip
+    axes.set(xlabel="epoch", ylabel=what)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
+    axes.margins(y=0.12)
+    axes.grid(alpha=0.25)
+    if curves:  # above, for in a corner it would hide a curve, which one nobody knows
+        axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    else:
+        axes.text(0.5, 0.5, "none recorded", transform=axes.transAxes, ha="center", va="center", color=_LINE)
+
+
+def _short(label: str) -> str:
+    """Return the label as it fits beside a picture: on one line, long ones cut."""
+    said = " ".join(label.split())
+    return said if len(said) <= _NAME else said[: _NAME - 1] + "…"

@@ -1,0 +1,1 @@
+"""The training run: Trainer, resume, processes and output folders."""
