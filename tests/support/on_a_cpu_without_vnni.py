@@ -1,4 +1,4 @@
-"""Load a bundle and print the outcome as JSON; tests/inferer/test_emulated_cpu.py runs it under `qemu-x86_64 -cpu Haswell`.
+"""Load a bundle under `qemu-x86_64 -cpu Haswell`, for test_emulated_cpu.py, and print the outcome as JSON.
 
 /proc/cpuinfo is the host's there, as in some containers, so it does not show the CPU that computes.
 """

@@ -1,4 +1,4 @@
-"""Changes to the requests of schemathesis; SCHEMATHESIS_HOOKS in tests/service/contracts/test_schemathesis.py names them."""
+"""Changes to the requests of schemathesis; test_schemathesis.py names them in SCHEMATHESIS_HOOKS."""
 
 from __future__ import annotations
 
