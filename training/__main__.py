@@ -12,7 +12,7 @@ from training.recipe.flags import parser
 from training.recipe.recipe import Recipe, make_recipe, read_recipe
 from training.run.output import OutputError, check_target, interrupt_on_signals
 from training.run.processes import say
-from training.run.resume import unfinished_of
+from training.run.resume import run_folder_for
 from training.splits.splits import Parts, read_parts
 
 
@@ -60,9 +60,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _what_is_left(target: Path | None) -> str:
-    if target is None or not unfinished_of(target).folder.is_dir():
+    if target is None or not run_folder_for(target).folder.is_dir():
         return "nothing was written"
-    return f"what was done is in {unfinished_of(target).folder}; the same command goes on from there"
+    return f"what was done is in {run_folder_for(target).folder}; the same command goes on from there"
 
 
 if __name__ == "__main__":

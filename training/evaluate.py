@@ -19,9 +19,9 @@ from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
 from training.data.location import name_of, source_of
 from training.data.reader import read_dataset
 from training.errors import DataError, TrainingError
-from training.evaluation.bundle_predictions import bundle_answers
+from training.evaluation.bundle_predictions import predict_bundle
 from training.evaluation.model_folder import CONFIG, ModelFolder, read_model_folder
-from training.evaluation.predictions import DEFAULT_THRESHOLD, Answers, answers_of
+from training.evaluation.predictions import DEFAULT_THRESHOLD, Predictions, predictions_from_logits
 from training.model.tokenize import lengths_of
 from training.report.evaluation_report import LENGTHS, REPORT, write_report
 from training.report.metrics import as_table, measure
@@ -130,19 +130,19 @@ def in_model_order(path: Path | str, dataset: Dataset, labels: Sequence[str]) ->
 
 def _answer(
     model: ModelFolder, dataset: Dataset, path: Path | str, threshold: float | None
-) -> tuple[Answers, dict[str, Any], tuple[list[int], int] | None]:
-    """Return the answers, facts for the report, and of a checkpoint the lengths in tokens with its max_length."""
+) -> tuple[Predictions, dict[str, Any], tuple[list[int], int] | None]:
+    """Return the predictions, facts for the report, and of a checkpoint the lengths in tokens with its max_length."""
     multi = dataset.problem_type == MULTI_LABEL
     if model.is_bundle:
-        found = bundle_answers(model.path, dataset, path, threshold)
+        found = predict_bundle(model.path, dataset, path, threshold)
         facts: dict[str, Any] = {"truncated": found.truncated, "abstained": found.abstained}
         if multi:
             facts["threshold"] = "the bundle's" if threshold is None else threshold
-        return found.answers, facts, None
-    from training.evaluation.checkpoint_logits import load_model, logits_of  # torch takes seconds to import
+        return found.predictions, facts, None
+    from training.evaluation.checkpoint_logits import compute_logits, load_model  # torch takes seconds to import
 
     loaded = load_model(model.path)
-    logits = logits_of(loaded, dataset.texts)
+    logits = compute_logits(loaded, dataset.texts)
     if logits.shape[1] != len(dataset.labels):
         raise TrainingError(
             f"{model.path}: gives {logits.shape[1]} logits, id2label names {len(dataset.labels)} labels"
@@ -156,7 +156,7 @@ def _answer(
     }
     if multi:
         facts["threshold"] = cut
-    return answers_of(logits, dataset.problem_type, cut), facts, (lengths, loaded.max_length)
+    return predictions_from_logits(logits, dataset.problem_type, cut), facts, (lengths, loaded.max_length)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -173,16 +173,16 @@ def evaluate(args: argparse.Namespace) -> None:
     if model.problem_type is None:
         sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
     dataset = in_model_order(path, read_dataset(path, columns), model.labels)
-    answers, facts, lengths = _answer(model, dataset, path, args.threshold)
+    predictions, facts, lengths = _answer(model, dataset, path, args.threshold)
     if target is None:
-        metrics = measure(dataset, answers)
+        metrics = measure(dataset, predictions)
     else:
         kind = "bundle" if model.is_bundle else "checkpoint"
         source = {"file": name_of(path), "rows": len(dataset), "text_column": columns.text_column}
         source["labels_from"] = list(columns.label_columns) or columns.label_column
         with fresh_folder(target) as folder:
             metrics = write_report(
-                folder, dataset, answers, {"model": model.name, "kind": kind, "data": source, **facts}
+                folder, dataset, predictions, {"model": model.name, "kind": kind, "data": source, **facts}
             )
             if lengths is not None:
                 draw_lengths(folder / LENGTHS, *lengths)

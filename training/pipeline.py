@@ -33,9 +33,9 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from training.data.dataset import SINGLE_LABEL, Dataset
 from training.errors import DivergedError, TrainingError
-from training.evaluation.checkpoint_logits import LoadedModel, logits_of
+from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.model_folder import CONFIG
-from training.evaluation.predictions import Answers, answers_of
+from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.model.base_model import max_positions_of
 from training.model.load import load_base
 from training.model.losses import make_loss
@@ -48,8 +48,8 @@ from training.report.tables import figure_rows
 from training.run import processes
 from training.run.output import check_target
 from training.run.processes import say
-from training.run.resume import Unfinished, unfinished, unfinished_of
-from training.run.trainer import Bar, Between, ClassifierTrainer, Order, best_of
+from training.run.resume import RunFolder, open_run_folder, run_folder_for
+from training.run.trainer import ClassifierTrainer, EpochCallback, EpochOrder, LossProgressBar, best_epoch
 from training.splits.splits import Parts
 from training.splits.stratify import multi_hot
 
@@ -115,7 +115,7 @@ def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False, overwrite: 
     _report_lengths(lengths, max_length, recipe.truncation)
     _report_parts(parts)
     if not processes.is_main():  # the first process keeps the folder; the others follow it
-        run = unfinished_of(recipe.target)
+        run = run_folder_for(recipe.target)
         last = processes.from_main(None)
         if isinstance(last, TrainingError):
             raise last
@@ -129,18 +129,18 @@ def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False, overwrite: 
         trained = _train(recipe, parts, reader, model, run, last)
         check_target(recipe.target, CONFIG, overwrite=overwrite)  # another run may have ended meanwhile
         result = Result(recipe, parts, model, tokenizer, lengths, trained.threshold, trained.epochs, _versions())
-        metrics = write_result(result, trained.answers)
+        metrics = write_result(result, trained.predictions)
     rows = "\n".join(figure_rows(metrics))
     say(f"\nheld-out texts:\n{rows}\nwrote {recipe.target}")
     return metrics
 
 
 @contextmanager
-def _opened(recipe: Recipe, identity: dict[str, Any], *, restart: bool) -> Iterator[Unfinished]:
+def _opened(recipe: Recipe, identity: dict[str, Any], *, restart: bool) -> Iterator[RunFolder]:
     """Yield the run's folder; where it cannot be had, the other processes, which wait to hear of it, are told why."""
     with ExitStack() as stack:
         try:
-            run = stack.enter_context(unfinished(recipe.target, identity, restart=restart))
+            run = stack.enter_context(open_run_folder(recipe.target, identity, restart=restart))
         except TrainingError as error:
             processes.from_main(error)
             raise
@@ -149,13 +149,13 @@ def _opened(recipe: Recipe, identity: dict[str, Any], *, restart: bool) -> Itera
 
 @dataclass(frozen=True)
 class _Trained:
-    answers: Answers
+    predictions: Predictions
     threshold: float
     epochs: list[dict[str, Any]]
 
 
 def _train(
-    recipe: Recipe, parts: Parts, reader: _Reader, model: PreTrainedModel, run: Unfinished, last: Path | None
+    recipe: Recipe, parts: Parts, reader: _Reader, model: PreTrainedModel, run: RunFolder, last: Path | None
 ) -> _Trained | None:
     """Train `model`, from the checkpoint `last` on where there is one, and ask it the held-out rows.
 
@@ -163,7 +163,7 @@ def _train(
     """
     train, watched = reader.texts(parts.train), parts.watched
     single = watched.problem_type == SINGLE_LABEL
-    order = Order(
+    order = EpochOrder(
         [len(row["input_ids"]) for row in train.rows],
         recipe.batch_size * recipe.gradient_accumulation,
         recipe.seed,
@@ -173,10 +173,12 @@ def _train(
 
     def figures(output: Any) -> dict[str, float]:
         _check_finite(output.predictions, recipe)
-        answers = answers_of(output.predictions, watched.problem_type, threshold)
+        predictions = predictions_from_logits(output.predictions, watched.problem_type, threshold)
         if recipe.threshold == BEST:  # each epoch by the threshold that it would be given
-            answers = Answers(answers.scores, answers.scores >= best_threshold(watched, answers.scores)[0])
-        found = measure(watched, answers, intervals=False)
+            predictions = Predictions(
+                predictions.scores, predictions.scores >= best_threshold(watched, predictions.scores)[0]
+            )
+        found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
     trainer = ClassifierTrainer(
@@ -195,16 +197,16 @@ def _train(
         head_learning_rate=recipe.head_learning_rate,
     )
     metric = "macro_f1" if single else "micro_f1"
-    bar = Bar()
+    bar = LossProgressBar()
     trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # in a notebook another than on a terminal
     trainer.add_callback(bar)
-    trainer.add_callback(Between(recipe, model, order, run, metric))
+    trainer.add_callback(EpochCallback(recipe, model, order, run, metric))
     try:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     finally:
         bar.close()
     history = trainer.state.log_history
-    best = best_of(history, metric)
+    best = best_epoch(history, metric)
     if recipe.keep_best and best is not None and best.since:
         processes.wait_for_all()  # for the file, which the first process writes
         model.load_state_dict(load_file(run.best(best.step)))
@@ -213,14 +215,14 @@ def _train(
     # As evaluation and export run it: in fp32, without what the Trainer has put around it.
     plain = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
     loaded = LoadedModel(plain, reader.tokenizer, reader.max_length, reader.truncation)
-    logits = logits_of(loaded, parts.held_out.texts)
+    logits = compute_logits(loaded, parts.held_out.texts)
     if recipe.threshold == BEST and parts.validation is not None:
-        scores = answers_of(logits_of(loaded, parts.validation.texts), watched.problem_type).scores
+        scores = predictions_from_logits(compute_logits(loaded, parts.validation.texts), watched.problem_type).scores
         threshold = best_threshold(parts.validation, scores)[0]
-    answers = answers_of(logits, watched.problem_type, threshold)
+    predictions = predictions_from_logits(logits, watched.problem_type, threshold)
     if not single and threshold != Recipe().threshold:
         model.config.inferer_threshold = threshold
-    return _Trained(answers, threshold, epochs_of(history, metric if recipe.keep_best else None))
+    return _Trained(predictions, threshold, epoch_records(history, metric if recipe.keep_best else None))
 
 
 def _check_finite(logits: np.ndarray, recipe: Recipe) -> None:
@@ -230,7 +232,7 @@ def _check_finite(logits: np.ndarray, recipe: Recipe) -> None:
         )
 
 
-def epochs_of(history: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
+def epoch_records(history: list[dict[str, Any]], metric: str | None) -> list[dict[str, Any]]:
     """Return the Trainer's log as one entry an epoch: train_loss (mean over its steps), eval_loss, figures.
 
     metric: what the best epoch was chosen by, which gets "kept": true; None keeps the last.
@@ -255,7 +257,7 @@ def epochs_of(history: list[dict[str, Any]], metric: str | None) -> list[dict[st
                  "eval_loss": entry["eval_loss"], **figures}
             )  # fmt: skip
             losses = []
-    best = best_of(history, metric) if metric else None
+    best = best_epoch(history, metric) if metric else None
     kept = best.step if best is not None else (epochs[-1]["step"] if epochs else None)
     return [{**entry, "kept": entry["step"] == kept} for entry in epochs]
 
@@ -296,7 +298,7 @@ def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         use_cpu=bf16 and not torch.cuda.is_available(),  # else the Trainer asks for a GPU
         label_names=["labels"],
         logging_steps=10,
-        save_strategy="no",  # Between says when to log, evaluate and save
+        save_strategy="no",  # EpochCallback says when to log, evaluate and save
         eval_strategy="no",
         report_to=[],
         disable_tqdm=False,

@@ -16,7 +16,7 @@ from training.recipe.flags import parser
 from training.recipe.recipe import OPTIONS, Recipe
 from training.report import evaluation_report as report
 from training.report import results
-from training.run.resume import unfinished_of
+from training.run.resume import run_folder_for
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 TITLES = {
@@ -94,7 +94,7 @@ def test_the_files_of_a_run_are_those_that_it_writes() -> None:
         *(results.CURVES, results.LENGTHS, report.REPORT, report.CONFUSION, report.MISTAKES),
     }
     assert named == written | {"README.md", "config.json", "model.safetensors", "tokenizer.json"}
-    assert f"`{unfinished_of(Path('NAME')).folder}`" in section("## Stopped, and going on")
+    assert f"`{run_folder_for(Path('NAME')).folder}`" in section("## Stopped, and going on")
 
 
 def test_every_format_is_named() -> None:

@@ -32,7 +32,7 @@ from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.evaluate import main
 from training.evaluation.checkpoint_logits import checkpoint_logits, load_model
-from training.evaluation.predictions import answers_of
+from training.evaluation.predictions import predictions_from_logits
 from training.model.tokenize import encode, lengths_of
 
 NO_TORCH = """
@@ -61,7 +61,7 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 def labelled(path: Path, folder: Path, *, multi: bool) -> np.ndarray:
     """Write ALL_TEXTS with labels, of which the checkpoint in `folder` gets most right; return its logits."""
     logits = torch_logits(folder, ALL_TEXTS)
-    chosen = answers_of(logits, MULTI_LABEL if multi else SINGLE_LABEL).chosen
+    chosen = predictions_from_logits(logits, MULTI_LABEL if multi else SINGLE_LABEL).chosen
     chosen[:3] = chosen[:3, [1, 2, 0]]
     targets = tuple(tuple(np.flatnonzero(row).tolist()) for row in chosen)
     columns = Columns("text", "label", separator="|" if multi else None, allow_unlabelled=multi)
@@ -109,7 +109,7 @@ def test_a_checkpoint_and_its_fp32_bundle_agree(
     assert (one["kind"], two["kind"]) == ("checkpoint", "bundle")
     assert one["n"] == len(ALL_TEXTS)
     assert one["truncated"] == 1
-    chosen = answers_of(logits, MULTI_LABEL if multi else SINGLE_LABEL).chosen
+    chosen = predictions_from_logits(logits, MULTI_LABEL if multi else SINGLE_LABEL).chosen
     right = (chosen[:3] == chosen[:3, [1, 2, 0]]).all(axis=1).sum() + len(ALL_TEXTS) - 3
     assert one["accuracy"] == pytest.approx(right / len(ALL_TEXTS))
     assert f"{one['accuracy']:.4f}" in table

@@ -1,4 +1,4 @@
-"""The figures of a set of answers, by hand and against scikit-learn; thresholds chosen; the table."""
+"""The figures of a set of predictions, by hand and against scikit-learn; thresholds chosen; the table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
-from training.evaluation.predictions import Answers, answers_of
+from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report.intervals import wilson
 from training.report.metrics import as_table, best_threshold, measure
 
@@ -30,9 +30,9 @@ def multi(flags: np.ndarray) -> Dataset:
     return Dataset(("text",) * len(rows), rows, labels, MULTI_LABEL, Columns("text", label_columns=labels))
 
 
-def named(predicted: list[int], labels: int) -> Answers:
+def named(predicted: list[int], labels: int) -> Predictions:
     """Return single-label answers that name `predicted`."""
-    return answers_of(np.eye(labels, dtype=np.float32)[predicted] - 3.0, SINGLE_LABEL)
+    return predictions_from_logits(np.eye(labels, dtype=np.float32)[predicted] - 3.0, SINGLE_LABEL)
 
 
 # truth a a a a b b c: a is right 3 of 4, b 1 of 2, c 0 of 1
@@ -72,7 +72,7 @@ def test_a_label_without_held_out_rows_counts_in_macro_f1() -> None:
     assert metrics["intervals"]["macro_f1"] == pytest.approx([2 / 3, 2 / 3])
 
 
-def random_answers(problem_type: str, rows: int, labels: int, seed: int) -> tuple[Dataset, Answers, np.ndarray]:
+def random_predictions(problem_type: str, rows: int, labels: int, seed: int) -> tuple[Dataset, Predictions, np.ndarray]:
     """Return data, answers better than chance, and the truth: ids [rows], or flags [rows, labels]."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(rows, labels))
@@ -80,22 +80,22 @@ def random_answers(problem_type: str, rows: int, labels: int, seed: int) -> tupl
         ids = rng.integers(0, labels, rows)
         return (
             single(ids.tolist(), tuple(map(str, range(labels)))),
-            answers_of(noise + np.eye(labels)[ids] * 2, problem_type),
+            predictions_from_logits(noise + np.eye(labels)[ids] * 2, problem_type),
             ids,
         )
     flags = (rng.random((rows, labels)) < 0.3).astype(int)
-    return multi(flags), answers_of(noise + 3 * flags - 1.5, problem_type), flags
+    return multi(flags), predictions_from_logits(noise + 3 * flags - 1.5, problem_type), flags
 
 
 @pytest.mark.parametrize("labels", [2, 5])
 def test_single_label_figures_are_scikit_learns(labels: int) -> None:
     """Every single-label figure is the one that scikit-learn computes."""
-    dataset, answers, truth = random_answers(SINGLE_LABEL, 300, labels, seed=labels)
-    metrics, predicted = measure(dataset, answers), answers.chosen.argmax(axis=1)
+    dataset, predictions, truth = random_predictions(SINGLE_LABEL, 300, labels, seed=labels)
+    metrics, predicted = measure(dataset, predictions), predictions.chosen.argmax(axis=1)
     assert metrics["accuracy"] == pytest.approx(sk.accuracy_score(truth, predicted))
     for average in ("macro", "weighted"):
         assert metrics[f"{average}_f1"] == pytest.approx(sk.f1_score(truth, predicted, average=average))
-    assert metrics["log_loss"] == pytest.approx(sk.log_loss(truth, answers.scores))
+    assert metrics["log_loss"] == pytest.approx(sk.log_loss(truth, predictions.scores))
     shares = np.tile(np.bincount(truth) / 300, (300, 1))
     assert metrics["baselines"]["class_shares"]["log_loss"] == pytest.approx(sk.log_loss(truth, shares))
     report = sk.classification_report(truth, predicted, output_dict=True)
@@ -103,13 +103,13 @@ def test_single_label_figures_are_scikit_learns(labels: int) -> None:
         for ours, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"), ("n", "support")):
             assert row[ours] == pytest.approx(report[label][theirs])
     if labels == 2:
-        assert metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, answers.scores[:, 1]))
+        assert metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, predictions.scores[:, 1]))
 
 
 def test_multi_label_figures_are_scikit_learns() -> None:
     """Every multi-label figure is the one that scikit-learn computes, and so are the baselines'."""
-    dataset, answers, truth = random_answers(MULTI_LABEL, 300, 4, seed=4)
-    metrics, chosen = measure(dataset, answers), answers.chosen.astype(int)
+    dataset, predictions, truth = random_predictions(MULTI_LABEL, 300, 4, seed=4)
+    metrics, chosen = measure(dataset, predictions), predictions.chosen.astype(int)
     common = np.zeros_like(truth)
     common[:, truth.sum(axis=0).argmax()] = 1
     none = np.zeros_like(truth)
@@ -122,13 +122,13 @@ def test_multi_label_figures_are_scikit_learns() -> None:
         assert figures["accuracy"] == pytest.approx(sk.accuracy_score(truth, given_labels))
         assert figures["hamming_loss"] == pytest.approx(sk.hamming_loss(truth, given_labels))
     assert metrics["subset_accuracy"] == metrics["accuracy"]
-    assert metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, answers.scores, average="macro"))
+    assert metrics["roc_auc"] == pytest.approx(sk.roc_auc_score(truth, predictions.scores, average="macro"))
     assert metrics["roc_auc_labels"] == 4
     assert beside[0]["label"] == dataset.labels[truth.sum(axis=0).argmax()]
     for k, row in enumerate(metrics["labels"].values()):
         assert row["recall"] == pytest.approx(sk.recall_score(truth[:, k], chosen[:, k]))
         assert row["precision"] == pytest.approx(sk.precision_score(truth[:, k], chosen[:, k]))
-        assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(truth[:, k], answers.scores[:, k]))
+        assert row["roc_auc"] == pytest.approx(sk.roc_auc_score(truth[:, k], predictions.scores[:, k]))
     assert "majority_accuracy" not in metrics
 
 
@@ -136,10 +136,10 @@ def test_labels_that_all_rows_or_none_carry_have_no_roc_auc() -> None:
     """ROC AUC is of the labels that some rows carry and some do not, and says how many these are."""
     flags = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 1]])
     scores = np.array([[0.5, 0.5, 0.9], [0.5, 0.5, 0.8], [0.5, 0.5, 0.2]])
-    metrics = measure(multi(flags), Answers(scores, scores >= 0.5))
+    metrics = measure(multi(flags), Predictions(scores, scores >= 0.5))
     assert [row["roc_auc"] for row in metrics["labels"].values()] == [None, None, 0.5]
     assert (metrics["roc_auc"], metrics["roc_auc_labels"]) == (0.5, 1)
-    alike = measure(multi(flags[:1]), Answers(scores[:1], scores[:1] >= 0.5))
+    alike = measure(multi(flags[:1]), Predictions(scores[:1], scores[:1] >= 0.5))
     assert (alike["roc_auc"], alike["roc_auc_labels"]) == (None, 0)
     assert measure(single([1, 1], ("a", "b")), named([1, 1], 2))["roc_auc"] is None
 
@@ -147,7 +147,7 @@ def test_labels_that_all_rows_or_none_carry_have_no_roc_auc() -> None:
 def test_each_figure_has_its_interval() -> None:
     """Accuracy has Wilson's interval; the others have one around their value, narrower where there are more rows."""
     for kind in (SINGLE_LABEL, MULTI_LABEL):
-        few, many = (measure(*random_answers(kind, rows, 3, seed=1)[:2]) for rows in (60, 1500))
+        few, many = (measure(*random_predictions(kind, rows, 3, seed=1)[:2]) for rows in (60, 1500))
         hits = round(few["accuracy"] * 60)
         assert few["intervals"]["accuracy"] == pytest.approx([wilson(hits, 60).low, wilson(hits, 60).high])
         others = (
@@ -166,8 +166,8 @@ def test_each_figure_has_its_interval() -> None:
 def test_intervals_can_be_left_out_and_all_is_json() -> None:
     """Without intervals the figures are the same and have none; what is measured can be written as JSON."""
     for kind in (SINGLE_LABEL, MULTI_LABEL):
-        dataset, answers, _ = random_answers(kind, 40, 2, seed=3)
-        whole, without = measure(dataset, answers), measure(dataset, answers, intervals=False)
+        dataset, predictions, _ = random_predictions(kind, 40, 2, seed=3)
+        whole, without = measure(dataset, predictions), measure(dataset, predictions, intervals=False)
         assert json.loads(json.dumps(whole, allow_nan=False)) == whole
         del whole["intervals"]
         for row in whole["labels"].values():
@@ -177,31 +177,31 @@ def test_intervals_can_be_left_out_and_all_is_json() -> None:
 
 def test_rows_without_any_label_are_measured() -> None:
     """Where no row carries a label and none is given, F1 is 0, every row is right, and nothing warns."""
-    metrics = measure(multi(np.zeros((3, 2), int)), Answers(np.full((3, 2), 0.1), np.zeros((3, 2), bool)))
+    metrics = measure(multi(np.zeros((3, 2), int)), Predictions(np.full((3, 2), 0.1), np.zeros((3, 2), bool)))
     assert (metrics["micro_f1"], metrics["macro_f1"], metrics["accuracy"], metrics["hamming_loss"]) == (0, 0, 1, 0)
 
 
 def test_answers_are_softmax_or_sigmoid() -> None:
     """Single-label is softmax and the best label, of equals the first; multi-label sigmoid and all at the threshold."""
     logits = np.array([[-3.0, -1.0, -2.0], [0.0, 5.0, -0.001], [1.0, 1.0, 0.0]], np.float32)
-    found = answers_of(logits, SINGLE_LABEL)
+    found = predictions_from_logits(logits, SINGLE_LABEL)
     e = np.exp(logits.astype(float))
     np.testing.assert_allclose(found.scores, e / e.sum(axis=1, keepdims=True))
     assert found.chosen.argmax(axis=1).tolist() == [1, 1, 0]
     assert found.chosen.sum() == 3
-    found = answers_of(logits, MULTI_LABEL)
+    found = predictions_from_logits(logits, MULTI_LABEL)
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp(-logits.astype(float))))
     assert found.chosen.tolist() == [[False, False, False], [True, True, False], [True, True, True]]
-    assert answers_of(logits, MULTI_LABEL, 0.9).chosen.sum() == 1
+    assert predictions_from_logits(logits, MULTI_LABEL, 0.9).chosen.sum() == 1
 
 
 def test_huge_logits_make_no_overflow() -> None:
     """Scores of logits beyond the reach of exp are 0 and 1, in float64, without a warning, and have a log loss."""
     logits = np.array([[1e5, -1e5], [-1e5, 1e5]], np.float32)
     for kind in (SINGLE_LABEL, MULTI_LABEL):
-        assert answers_of(logits, kind).scores.tolist() == [[1, 0], [0, 1]]
-        assert answers_of(logits, kind).scores.dtype == np.float64
-    loss = measure(single([1, 1], ("a", "b")), answers_of(logits, SINGLE_LABEL))["log_loss"]
+        assert predictions_from_logits(logits, kind).scores.tolist() == [[1, 0], [0, 1]]
+        assert predictions_from_logits(logits, kind).scores.dtype == np.float64
+    loss = measure(single([1, 1], ("a", "b")), predictions_from_logits(logits, SINGLE_LABEL))["log_loss"]
     assert loss == pytest.approx(-math.log(np.finfo(float).eps) / 2)
 
 
@@ -237,7 +237,7 @@ def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
     flags, scores = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.6], [0.55, 0.1]])
     assert best_threshold(multi(flags), scores) == (pytest.approx(0.75), pytest.approx(2 / 3))
     assert best_threshold(multi(np.zeros((2, 2), int)), scores) == (0.5, 0.0)
-    measured = measure(multi(flags), Answers(scores, scores >= 0.75))
+    measured = measure(multi(flags), Predictions(scores, scores >= 0.75))
     assert measured["micro_f1"] == pytest.approx(2 / 3)
 
 
@@ -262,12 +262,12 @@ def test_the_table_shows_the_figures() -> None:
 
 def test_the_table_of_a_multi_label_run_has_both_baselines() -> None:
     """A multi-label table calls accuracy that of subsets, and has a column for no label and one for the commonest."""
-    dataset, answers, _ = random_answers(MULTI_LABEL, 40, 2, seed=0)
-    lines = as_table(measure(dataset, answers)).splitlines()
+    dataset, predictions, _ = random_predictions(MULTI_LABEL, 40, 2, seed=0)
+    lines = as_table(measure(dataset, predictions)).splitlines()
     assert (
         lines[4]
         .rstrip()
-        .endswith(f"no label  always '{measure(dataset, answers)['baselines']['commonest_label']['label']}'")
+        .endswith(f"no label  always '{measure(dataset, predictions)['baselines']['commonest_label']['label']}'")
     )
     assert [line.strip().split("  ")[0] for line in lines[5:]] == [
         "subset accuracy",

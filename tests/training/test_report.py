@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
 from training.errors import TrainingError
-from training.evaluation.predictions import Answers, answers_of
+from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report import pictures
 from training.report.evaluation_report import write_mistakes, write_report
 from training.report.metrics import measure
@@ -30,7 +30,7 @@ SINGLE = Dataset(
     Columns("text", "label"),
 )
 SCORES = np.array([[0.3, 0.6, 0.1], [0.1, 0.8, 0.1], [0.9, 0.06, 0.04], [0.2, 0.1, 0.7], [0.1, 0.1, 0.8]])
-ANSWERS = Answers(SCORES, np.eye(3, dtype=bool)[SCORES.argmax(axis=1)])
+ANSWERS = Predictions(SCORES, np.eye(3, dtype=bool)[SCORES.argmax(axis=1)])
 MULTI = Dataset(
     ("one", "two", "three", "four"),
     ((0,), (0, 1), (), (2,)),
@@ -39,7 +39,7 @@ MULTI = Dataset(
     Columns("text", "label", separator=";", allow_unlabelled=True),
 )
 MULTI_SCORES = np.array([[0.9, 0.1, 0.2], [0.3, 0.4, 0.6], [0.7, 0.95, 0.1], [0.2, 0.2, 0.8]])
-MULTI_ANSWERS = Answers(MULTI_SCORES, MULTI_SCORES >= 0.5)
+MULTI_ANSWERS = Predictions(MULTI_SCORES, MULTI_SCORES >= 0.5)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -89,7 +89,7 @@ def test_mistakes_come_most_confident_first_with_texts_as_they_are(tmp_path: Pat
     ]
     assert '"=1+1"' in (tmp_path / "m.csv").read_text()
     others = [(row[0] + 1) % 3 for row in SINGLE.targets]
-    write_mistakes(tmp_path / "n.csv", SINGLE, Answers(SCORES, np.eye(3, dtype=bool)[others]))
+    write_mistakes(tmp_path / "n.csv", SINGLE, Predictions(SCORES, np.eye(3, dtype=bool)[others]))
     assert {row["text"] for row in rows(tmp_path / "n.csv")} == set(SINGLE.texts)
 
 
@@ -109,7 +109,7 @@ def test_multi_label_mistakes_name_what_was_missed_and_what_was_wrong(tmp_path: 
 
 def test_without_a_mistake_there_is_a_header_alone(tmp_path: Path) -> None:
     """Where every row is right, misclassified.csv has its header and no row."""
-    write_mistakes(tmp_path / "m.csv", SINGLE.subset([1, 4]), Answers(SCORES[[1, 4]], ANSWERS.chosen[[1, 4]]))
+    write_mistakes(tmp_path / "m.csv", SINGLE.subset([1, 4]), Predictions(SCORES[[1, 4]], ANSWERS.chosen[[1, 4]]))
     assert (tmp_path / "m.csv").read_text().splitlines() == ['"row","text","true","given","score_given","score_true"']
 
 
@@ -143,7 +143,7 @@ def test_many_labels_and_strange_names_are_drawn(tmp_path: Path, problem_type: s
     strange = ("$a_b$ & <x>", "日本語のとても長いラベルの名前です、本当に長い")
     labels = (*strange, *(f"label {i}" for i in range(count - 2)))
     data = Dataset(("t",) * count, tuple((i,) for i in range(count)), labels, problem_type, Columns("text", "label"))
-    draw_confusion(tmp_path / "c.png", data, answers_of(np.eye(count) * 3, problem_type))
+    draw_confusion(tmp_path / "c.png", data, predictions_from_logits(np.eye(count) * 3, problem_type))
     assert max(size(tmp_path / "c.png")) < 5000
 
 

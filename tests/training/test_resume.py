@@ -17,7 +17,7 @@ import pytest
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, environment, run_to_end
 from training.errors import TrainingError
-from training.run.resume import Unfinished, unfinished, unfinished_of
+from training.run.resume import RunFolder, open_run_folder, run_folder_for
 
 # Two epochs with the head alone, dropout, accumulation, an epoch chosen: all that a run has to remember.
 FLAGS = (
@@ -47,12 +47,12 @@ def started(given: tuple[Path, Path], target: Path, log: Path) -> subprocess.Pop
         )
 
 
-def step_of(run: Unfinished) -> int:
+def step_of(run: RunFolder) -> int:
     """Return the step of the newest checkpoint folder, whole or not; 0 without one."""
     return max((int(path.name.split("-")[1]) for path in run.folder.glob("checkpoint-*")), default=0)
 
 
-def killed_after(process: subprocess.Popen[bytes], run: Unfinished, step: int, pause_s: float) -> None:
+def killed_after(process: subprocess.Popen[bytes], run: RunFolder, step: int, pause_s: float) -> None:
     """Kill the run at a moment after it began to save `step`."""
     deadline = time.monotonic() + 120
     while step_of(run) < step and process.poll() is None and time.monotonic() < deadline:
@@ -70,10 +70,10 @@ def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Pa
         HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1",
     )  # fmt: skip
     assert whole.returncode == 0, whole.stderr
-    assert not unfinished_of(tmp_path / "whole").folder.exists()
+    assert not run_folder_for(tmp_path / "whole").folder.exists()
     steps = json.loads((tmp_path / "whole" / "epochs.json").read_text())[-1]["step"]
     target, log, rng = tmp_path / "broken", tmp_path / "log", random.Random(20261121)
-    run = unfinished_of(target)
+    run = run_folder_for(target)
     reached = []
     for kill in range(3):
         low, high = steps * kill // 3 + 2, steps * (kill + 1) // 3 - 2
@@ -106,25 +106,25 @@ def test_a_run_that_differs_does_not_go_on(given: tuple[Path, Path], tmp_path: P
     """Another recipe is refused by what differs and leaves the stopped run alone; --restart begins anew."""
     target, log = tmp_path / "model", tmp_path / "log"
     process = started(given, target, log)
-    killed_after(process, unfinished_of(target), 5, 0.0)
-    kept = unfinished_of(target).last_complete()
+    killed_after(process, run_folder_for(target), 5, 0.0)
+    kept = run_folder_for(target).last_complete()
     assert kept is not None, log.read_text()
     other = [*command(*given, target, *FLAGS), "--seed", "5"]
     refused = run_to_end(sys.executable, "-m", "training", *other, HF_HUB_OFFLINE="1")
     assert refused.returncode == 2
     said = refused.stderr.splitlines()[-1]
     assert said.startswith(
-        f"training: {unfinished_of(target).folder}: a run that stopped there differs: seed was 0, is 5"
+        f"training: {run_folder_for(target).folder}: a run that stopped there differs: seed was 0, is 5"
     )
     assert said.endswith("Give what it had and it goes on; --restart throws it away")
-    assert unfinished_of(target).last_complete() == kept
+    assert run_folder_for(target).last_complete() == kept
     again = run_to_end(sys.executable, "-m", "training", *other, "--restart", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     assert again.returncode == 0, again.stderr
     assert "going on" not in again.stderr
-    assert not unfinished_of(target).folder.exists()
+    assert not run_folder_for(target).folder.exists()
 
 
-def saved(run: Unfinished, step: int, *, whole: bool = True) -> Path:
+def saved(run: RunFolder, step: int, *, whole: bool = True) -> Path:
     """Make a checkpoint of one file."""
     folder = run.folder / f"checkpoint-{step}"
     folder.mkdir()
@@ -138,26 +138,26 @@ class _Killed(BaseException):
     """A run ends here."""
 
 
-def stop(target: Path, *steps: int, half: int | None = None, identity: dict[str, Any] = IDENTITY) -> Unfinished:
+def stop(target: Path, *steps: int, half: int | None = None, identity: dict[str, Any] = IDENTITY) -> RunFolder:
     """Let a run of `target` end amid its work, after whole checkpoints at `steps` and amid one at `half`."""
-    with contextlib.suppress(_Killed), unfinished(target, identity, restart=False) as run:
+    with contextlib.suppress(_Killed), open_run_folder(target, identity, restart=False) as run:
         for step in steps:
             saved(run, step)
         if half is not None:
             saved(run, half, whole=False)
         raise _Killed
-    return unfinished_of(target)
+    return run_folder_for(target)
 
 
 @pytest.fixture
-def stopped(tmp_path: Path) -> Unfinished:
+def stopped(tmp_path: Path) -> RunFolder:
     """A run that was stopped after its checkpoint 7, and one of 9 that is half written."""
     run = stop(tmp_path / "model", 3, 7)
     saved(run, 9, whole=False)
     return run
 
 
-def test_the_newest_whole_checkpoint_is_gone_on_from(stopped: Unfinished) -> None:
+def test_the_newest_whole_checkpoint_is_gone_on_from(stopped: RunFolder) -> None:
     """Of whole and half-written checkpoints the newest whole one is taken, older ones are gone, half ones removed."""
     assert sorted(path.name for path in stopped.folder.glob("checkpoint-*")) == ["checkpoint-7", "checkpoint-9"]
     last = stopped.last_complete()
@@ -166,7 +166,7 @@ def test_the_newest_whole_checkpoint_is_gone_on_from(stopped: Unfinished) -> Non
 
 
 @pytest.mark.parametrize("damage", ["shorter", "missing", "no sizes", "odd sizes"])
-def test_a_checkpoint_that_lost_something_is_not_whole(stopped: Unfinished, damage: str) -> None:
+def test_a_checkpoint_that_lost_something_is_not_whole(stopped: RunFolder, damage: str) -> None:
     """A checkpoint with a file missing or of another size, or without its list, is not gone on from."""
     folder = stopped.folder / "checkpoint-7"
     if damage == "shorter":
@@ -178,20 +178,20 @@ def test_a_checkpoint_that_lost_something_is_not_whole(stopped: Unfinished, dama
     assert stopped.last_complete() is None
 
 
-def test_a_stopped_run_goes_on_only_as_itself(stopped: Unfinished, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_only_as_itself(stopped: RunFolder, tmp_path: Path) -> None:
     """The same run finds its checkpoint; one that differs is refused by name; `restart` throws it away."""
     target = tmp_path / "model"
-    with unfinished(target, IDENTITY, restart=False) as run:
+    with open_run_folder(target, IDENTITY, restart=False) as run:
         assert run.last_complete() is not None
         saved(run, 11)
     assert not run.folder.exists()
     stop(target, 2)
     with (
         pytest.raises(TrainingError, match=r"differs: seed was 0, is 1\. Give what it had"),
-        unfinished(target, {**IDENTITY, "seed": 1}, restart=False),
+        open_run_folder(target, {**IDENTITY, "seed": 1}, restart=False),
     ):
         pass
-    with unfinished(target, {**IDENTITY, "seed": 1}, restart=True) as run:
+    with open_run_folder(target, {**IDENTITY, "seed": 1}, restart=True) as run:
         assert run.last_complete() is None
 
 
@@ -203,11 +203,11 @@ def test_a_run_stopped_before_it_saved_leaves_nothing(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     """A run is refused while another is at work in its folder, which goes on undisturbed."""
-    with unfinished(tmp_path / "model", IDENTITY, restart=False) as run:
+    with open_run_folder(tmp_path / "model", IDENTITY, restart=False) as run:
         saved(run, 3)
         with (
             pytest.raises(TrainingError, match="another run is at work there"),
-            unfinished(tmp_path / "model", IDENTITY, restart=True),
+            open_run_folder(tmp_path / "model", IDENTITY, restart=True),
         ):
             pass
         assert run.last_complete() is not None
@@ -215,12 +215,12 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run_s_is_left_alone(tmp_path: Path) -> None:
     """A folder of that name with other things in it is refused, and nothing of it removed."""
-    folder = unfinished_of(tmp_path / "model").folder
+    folder = run_folder_for(tmp_path / "model").folder
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
     with (
         pytest.raises(TrainingError, match="has other things in it"),
-        unfinished(tmp_path / "model", IDENTITY, restart=True),
+        open_run_folder(tmp_path / "model", IDENTITY, restart=True),
     ):
         pass
     assert (folder / "thesis.txt").read_text() == "mine"
@@ -228,7 +228,7 @@ def test_a_folder_that_is_no_run_s_is_left_alone(tmp_path: Path) -> None:
 
 def test_the_best_weights_are_kept_until_others_are_saved(tmp_path: Path) -> None:
     """Of weights kept as best all but the best go."""
-    with unfinished(tmp_path / "model", IDENTITY, restart=False) as run:
+    with open_run_folder(tmp_path / "model", IDENTITY, restart=False) as run:
         for step in (3, 7):
             run.best(step).write_text("x")
         run.keep_only_best(3)
@@ -238,5 +238,5 @@ def test_the_best_weights_are_kept_until_others_are_saved(tmp_path: Path) -> Non
 def test_what_makes_a_run_another_is_compared_as_json(tmp_path: Path) -> None:
     """Lists and tuples, and numbers that JSON writes alike, do not make a run another."""
     stop(tmp_path / "model", 1, identity={"sizes": (1, 2), "rate": 1e-4})
-    with unfinished(tmp_path / "model", {"sizes": [1, 2], "rate": 0.0001}, restart=False) as run:
+    with open_run_folder(tmp_path / "model", {"sizes": [1, 2], "rate": 0.0001}, restart=False) as run:
         assert run.last_complete() is not None

@@ -96,7 +96,7 @@ def runs(base: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         return dict(zip(forms, pool.map(run, forms), strict=True))
 
 
-def logits_of(folder: Path, texts: list[str]) -> np.ndarray:
+def compute_logits(folder: Path, texts: list[str]) -> np.ndarray:
     """Return the checkpoint's logits, each text run alone."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -184,7 +184,7 @@ def test_single_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run]) 
     assert header == ["text", "colour"]
     figures = run.json("training.json")["held_out"]
     labels = ["red", "green", "blue"]
-    predicted = logits_of(run.folder, [row[0] for row in held_out]).argmax(axis=1)
+    predicted = compute_logits(run.folder, [row[0] for row in held_out]).argmax(axis=1)
     truth = np.array([labels.index(row[1]) for row in held_out])
     assert figures["n"] == len(held_out) == 48
     assert figures["accuracy"] == pytest.approx((predicted == truth).mean())
@@ -206,7 +206,7 @@ def test_multi_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run], n
     else:
         assert header == ["text", "pear", "apple"]
         truth = np.array([[cell == "1" for cell in row[1:]] for row in held_out])
-    predicted = logits_of(run.folder, [row[0] for row in held_out]) >= 0
+    predicted = compute_logits(run.folder, [row[0] for row in held_out]) >= 0
     figures = run.json("training.json")["held_out"]
     assert figures["n"] == len(held_out)
     assert figures["accuracy"] == pytest.approx((predicted == truth).all(axis=1).mean())

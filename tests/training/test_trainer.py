@@ -16,24 +16,24 @@ import torch
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, run_to_end
 from training.model.precision import uses_bf16
-from training.pipeline import _arguments, epochs_of
+from training.pipeline import _arguments, epoch_records
 from training.recipe.recipe import Recipe
-from training.run.trainer import Best, ClassifierTrainer, Order, best_of
+from training.run.trainer import BestEpoch, ClassifierTrainer, EpochOrder, best_epoch
 
 LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     """The order is the same for a seed and an epoch, whatever random numbers were drawn before, and else another."""
-    first = Order(LENGTHS, 8, 5, grouped=True)
+    first = EpochOrder(LENGTHS, 8, 5, grouped=True)
     torch.manual_seed(1)
     expected = list(first)
     torch.rand(100)
-    assert list(Order(LENGTHS, 8, 5, grouped=True)) == expected
+    assert list(EpochOrder(LENGTHS, 8, 5, grouped=True)) == expected
     assert sorted(expected) == list(range(200))
     first.epoch = 1
     assert list(first) != expected
-    assert list(Order(LENGTHS, 8, 6, grouped=True)) != expected
+    assert list(EpochOrder(LENGTHS, 8, 6, grouped=True)) != expected
     assert not hasattr(first, "set_epoch")  # accelerate would call it, with 0
 
 
@@ -41,7 +41,7 @@ def test_texts_of_like_length_come_together() -> None:
     """Grouped by length, the texts of a batch differ far less in length than in random order."""
 
     def padding(grouped: bool) -> int:
-        order = list(Order(LENGTHS, 8, 0, grouped=grouped))
+        order = list(EpochOrder(LENGTHS, 8, 0, grouped=grouped))
         batches = [[LENGTHS[i] for i in order[start : start + 8]] for start in range(0, 200, 8)]
         return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
 
@@ -60,18 +60,18 @@ def history(*figures: float) -> list[dict[str, Any]]:
 
 def test_the_best_epoch_is_the_first_of_the_highest() -> None:
     """The best epoch is the one with the highest figure, the first of equals, with how many came after it."""
-    assert best_of(history(0.2, 0.7, 0.7, 0.1), "macro_f1") == Best(0.7, 20, 2)
-    assert best_of([], "macro_f1") is None
+    assert best_epoch(history(0.2, 0.7, 0.7, 0.1), "macro_f1") == BestEpoch(0.7, 20, 2)
+    assert best_epoch([], "macro_f1") is None
 
 
 def test_epochs_have_the_mean_loss_and_the_figures() -> None:
     """An epoch's loss is the mean over its steps; the one whose weights are kept is marked."""
-    epochs = epochs_of(history(0.2, 0.7, 0.3), "macro_f1")
+    epochs = epoch_records(history(0.2, 0.7, 0.3), "macro_f1")
     assert epochs[1] == {
         "epoch": 2.0, "step": 20, "learning_rate": 0.01, "train_loss": pytest.approx((6 * 1.0 + 4 * 2.0) / 10),
         "eval_loss": 0.5, "macro_f1": 0.7, "kept": True,
     }  # fmt: skip
-    assert [entry["kept"] for entry in epochs_of(history(0.2, 0.7, 0.3), None)] == [False, False, True]
+    assert [entry["kept"] for entry in epoch_records(history(0.2, 0.7, 0.3), None)] == [False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -17,22 +17,22 @@ from tqdm import tqdm
 
 from training.data.dataset import SINGLE_LABEL, Dataset
 from training.errors import DataError, TrainingError
-from training.evaluation.predictions import Answers, named_best
+from training.evaluation.predictions import Predictions, first_highest
 
 # Where our own `inferer` lies, beside this package: in the folder that a user runs in, one of that name is another.
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class BundleAnswers:
-    """The answers, with how many texts were cut and how many the bundle would have left without a label (abstained)."""
+class BundlePredictions:
+    """A bundle's predictions, with the counts of texts that were cut and of texts left without a label (abstained)."""
 
-    answers: Answers
+    predictions: Predictions
     truncated: int
     abstained: int
 
 
-def bundle_answers(bundle: Path, dataset: Dataset, data: Path, threshold: float | None = None) -> BundleAnswers:
+def predict_bundle(bundle: Path, dataset: Dataset, data: Path, threshold: float | None = None) -> BundlePredictions:
     """Return what `bundle` answers to the texts of `dataset`, as it would be served; shows a bar on stderr.
 
     Single-label: the best label, whether or not the bundle would abstain. Multi-label: the labels at or above the
@@ -84,14 +84,14 @@ def _run(
     return lines, child.returncode
 
 
-def _read(lines: Sequence[dict[str, Any]], dataset: Dataset) -> BundleAnswers:
+def _read(lines: Sequence[dict[str, Any]], dataset: Dataset) -> BundlePredictions:
     scores = np.array([[line["scores"][label] for label in dataset.labels] for line in lines])
     if dataset.problem_type == SINGLE_LABEL:
-        chosen = named_best(scores)
+        chosen = first_highest(scores)
     else:
         chosen = np.array([[label in line["labels"] for label in dataset.labels] for line in lines])
-    return BundleAnswers(
-        Answers(scores, chosen),
+    return BundlePredictions(
+        Predictions(scores, chosen),
         sum(line["truncated"] for line in lines),
         sum(line.get("abstained", False) for line in lines),
     )

@@ -44,7 +44,7 @@ def checkpoint_logits(folder: Path, texts: Sequence[str], batch_size: int = BATC
 
     Raises TrainingError for a checkpoint that cannot be loaded, and for logits that are not finite.
     """
-    return logits_of(load_model(folder), texts, batch_size)
+    return compute_logits(load_model(folder), texts, batch_size)
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -82,7 +82,7 @@ def load_model(folder: Path) -> LoadedModel:
     return LoadedModel(model.eval().to(device), tokenizer, max_length, truncation)
 
 
-def logits_of(loaded: LoadedModel, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> np.ndarray:
+def compute_logits(loaded: LoadedModel, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> np.ndarray:
     """Return the logits for `texts`, float32 [texts, labels], in batches of texts alike in length; shows a bar.
 
     Raises TrainingError for logits that are not finite, naming the row from 1.

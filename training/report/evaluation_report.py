@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.data.dataset import SINGLE_LABEL, Dataset
-from training.evaluation.predictions import Answers
+from training.evaluation.predictions import Predictions
 from training.report.metrics import measure
 from training.report.pictures import draw_confusion
 from training.splits.stratify import multi_hot
@@ -30,22 +30,22 @@ _MULTI = ("row", "text", "true", "given", "missed", "wrong", "lowest_score_misse
 
 
 def write_report(
-    folder: Path, dataset: Dataset, answers: Answers, facts: Mapping[str, Any] | None = None
+    folder: Path, dataset: Dataset, predictions: Predictions, facts: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write the report of `answers` to the rows of `dataset` into `folder`, which exists; return its figures.
+    """Write the report of `predictions` to the rows of `dataset` into `folder`, which exists; return its figures.
 
     report.json holds `facts`, in JSON types (which model, which file, how it was asked), then what `measure` gives.
     """
-    metrics = measure(dataset, answers)
+    metrics = measure(dataset, predictions)
     report = {**(facts or {}), "problem_type": dataset.problem_type, **metrics}
     (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draw_confusion(folder / CONFUSION, dataset, answers)
-    write_mistakes(folder / MISTAKES, dataset, answers)
+    draw_confusion(folder / CONFUSION, dataset, predictions)
+    write_mistakes(folder / MISTAKES, dataset, predictions)
     return metrics
 
 
-def write_mistakes(path: Path, dataset: Dataset, answers: Answers) -> None:
-    """Write the rows that `answers` get wrong to the CSV `path`, the most confident mistakes first.
+def write_mistakes(path: Path, dataset: Dataset, predictions: Predictions) -> None:
+    """Write the rows that `predictions` get wrong to the CSV `path`, the most confident mistakes first.
 
     row: of the evaluated rows, from 1. Single-label: score_given, and score_true, that of the true label; the highest
     score_given comes first. Multi-label: the labels missed and those given wrongly, with the lowest score of the one
@@ -56,36 +56,36 @@ def write_mistakes(path: Path, dataset: Dataset, answers: Answers) -> None:
     with its columns as text. To alter texts instead would be to evaluate others than were asked for.
     """
     single = dataset.problem_type == SINGLE_LABEL
-    rows = list((_single_rows if single else _multi_rows)(dataset, answers))
+    rows = list((_single_rows if single else _multi_rows)(dataset, predictions))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(_SINGLE if single else _MULTI)
         writer.writerows(rows)
 
 
-def _single_rows(dataset: Dataset, answers: Answers) -> Iterator[Sequence[Any]]:
+def _single_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence[Any]]:
     true = np.array([row[0] for row in dataset.targets])
-    given = answers.chosen.argmax(axis=1)
+    given = predictions.chosen.argmax(axis=1)
     rows = np.arange(len(dataset))
-    score, score_of_true = answers.scores[rows, given], answers.scores[rows, true]
+    score, score_of_true = predictions.scores[rows, given], predictions.scores[rows, true]
     for i in np.argsort(-score, kind="stable"):
         if given[i] != true[i]:
             labels = (dataset.labels[true[i]], dataset.labels[given[i]])
             yield int(i) + 1, dataset.texts[i], *labels, _rounded(score[i]), _rounded(score_of_true[i])
 
 
-def _multi_rows(dataset: Dataset, answers: Answers) -> Iterator[Sequence[Any]]:
+def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence[Any]]:
     truth = multi_hot(dataset).astype(bool)
-    missed, wrong = truth & ~answers.chosen, ~truth & answers.chosen
-    off = np.where(missed, 1 - answers.scores, np.where(wrong, answers.scores, -1.0)).max(axis=1)
+    missed, wrong = truth & ~predictions.chosen, ~truth & predictions.chosen
+    off = np.where(missed, 1 - predictions.scores, np.where(wrong, predictions.scores, -1.0)).max(axis=1)
     joint = dataset.columns.separator or _JOINT
     for i in np.argsort(-off, kind="stable"):
         if off[i] < 0:
             return
-        sets = (truth[i], answers.chosen[i], missed[i], wrong[i])
+        sets = (truth[i], predictions.chosen[i], missed[i], wrong[i])
         names = [joint.join(dataset.labels[k] for k in np.flatnonzero(flags)) for flags in sets]
-        lowest = _rounded(answers.scores[i][missed[i]].min()) if missed[i].any() else None
-        highest = _rounded(answers.scores[i][wrong[i]].max()) if wrong[i].any() else None
+        lowest = _rounded(predictions.scores[i][missed[i]].min()) if missed[i].any() else None
+        highest = _rounded(predictions.scores[i][wrong[i]].max()) if wrong[i].any() else None
         yield int(i) + 1, dataset.texts[i], *names, lowest, highest
 
 

@@ -1,4 +1,4 @@
-"""Figures for a set of answers: each with its n, its 95 % interval, and what needs no model beside it. No torch.
+"""Figures for a set of predictions: each with its n, its 95 % interval, and what needs no model beside it. No torch.
 
 The baselines are of the rows measured, so that they are what a model that knew no text would reach on them.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from training.data.dataset import SINGLE_LABEL, Dataset
-from training.evaluation.predictions import DEFAULT_THRESHOLD, Answers
+from training.evaluation.predictions import DEFAULT_THRESHOLD, Predictions
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import bootstrapped, resampled_sums, wilson
 from training.report.tables import figure_rows, label_rows
@@ -21,8 +21,8 @@ from training.splits.stratify import multi_hot
 _Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def measure(dataset: Dataset, answers: Answers, *, intervals: bool = True) -> dict[str, Any]:
-    """Return the figures of `answers` against `dataset`, in JSON types; None for one that cannot be measured.
+def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = True) -> dict[str, Any]:
+    """Return the figures of `predictions` against `dataset`, in JSON types; None for one that cannot be measured.
 
     Of either kind: n rows; accuracy (multi-label: all labels of a row right, also as subset_accuracy); macro_f1, over
     all labels of the model, where one that no row carries counts as 0; labels: precision, recall and f1 of each with n
@@ -38,10 +38,10 @@ def measure(dataset: Dataset, answers: Answers, *, intervals: bool = True) -> di
     """
     truth = multi_hot(dataset).astype(bool)
     single = dataset.problem_type == SINGLE_LABEL
-    features = _features(truth, answers.chosen, single=single)
+    features = _features(truth, predictions.chosen, single=single)
     statistics = _statistics(features, len(dataset.labels), single=single)
     if single:
-        features = np.column_stack([features, _log_losses(truth, answers.scores)])
+        features = np.column_stack([features, _log_losses(truth, predictions.scores)])
         statistics["log_loss"] = lambda sums: sums[..., -1] / len(truth)
     metrics: dict[str, Any] = {"n": len(dataset)}
     sums = features.sum(axis=0)
@@ -50,10 +50,10 @@ def measure(dataset: Dataset, answers: Answers, *, intervals: bool = True) -> di
     if single:
         metrics["majority_accuracy"] = float(truth.sum(axis=0).max() / len(truth))
         if len(dataset.labels) == 2:
-            metrics["roc_auc"] = _roc_auc(truth[:, 1], answers.scores[:, 1])
+            metrics["roc_auc"] = _roc_auc(truth[:, 1], predictions.scores[:, 1])
     else:
         metrics["subset_accuracy"] = metrics["accuracy"]
-        metrics |= _roc_aucs(labels, truth, answers.scores)
+        metrics |= _roc_aucs(labels, truth, predictions.scores)
     if intervals:
         resampled = resampled_sums(features)
         metrics["intervals"] = _intervals(statistics, features, resampled)

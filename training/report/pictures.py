@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from training.data.dataset import SINGLE_LABEL, Dataset
-from training.evaluation.predictions import Answers
+from training.evaluation.predictions import Predictions
 from training.splits.stratify import multi_hot
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color); marks, dashes and hatches differ too.
@@ -32,7 +32,7 @@ _SETTING = ("epoch", "step", "learning_rate")  # of an entry: where and how, not
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
 
 
-def draw_confusion(path: Path, dataset: Dataset, answers: Answers) -> None:
+def draw_confusion(path: Path, dataset: Dataset, predictions: Predictions) -> None:
     """Write to `path` which labels the answers take for which.
 
     Single-label: the matrix, a row a true label, with counts, shaded by the share of its row. Multi-label: for each
@@ -40,9 +40,9 @@ def draw_confusion(path: Path, dataset: Dataset, answers: Answers) -> None:
     """
     truth = multi_hot(dataset).astype(bool)
     if dataset.problem_type == SINGLE_LABEL:
-        _draw_matrix(path, dataset.labels, truth.T.astype(int) @ answers.chosen.astype(int))
+        _draw_matrix(path, dataset.labels, truth.T.astype(int) @ predictions.chosen.astype(int))
     else:
-        _draw_bars(path, dataset.labels, truth, answers.chosen)
+        _draw_bars(path, dataset.labels, truth, predictions.chosen)
 
 
 def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from training.data.csv_file import write_csv
 from training.data.dataset import MULTI_LABEL
 from training.evaluation.model_folder import RECORD
-from training.evaluation.predictions import Answers
+from training.evaluation.predictions import Predictions
 from training.recipe.recipe import Recipe, as_toml
 from training.report.evaluation_report import CONFUSION, LENGTHS, write_report
 from training.report.model_card import model_card
@@ -48,8 +48,8 @@ class Result:
     versions: dict[str, str]
 
 
-def write_result(result: Result, answers: Answers) -> dict[str, Any]:
-    """Write the folder of the run, whole or not at all; return the figures of `answers` to the held-out rows."""
+def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
+    """Write the folder of the run, whole or not at all; return the figures of `predictions` to the held-out rows."""
     recipe, parts = result.recipe, result.parts
     with fresh_folder(recipe.target) as folder:
         _write_checkpoint(folder, result)
@@ -57,7 +57,7 @@ def write_result(result: Result, answers: Answers) -> dict[str, Any]:
         for name, part in ((VALIDATION, parts.validation), (CALIBRATION, parts.calibration)):
             if part is not None:
                 write_csv(folder / name, part)
-        metrics = write_report(folder, parts.held_out, answers)
+        metrics = write_report(folder, parts.held_out, predictions)
         draw_curves(folder / CURVES, result.epochs)
         max_length = int(result.tokenizer.model_max_length)
         cut = sum(length > max_length for length in result.lengths) / len(result.lengths)

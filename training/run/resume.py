@@ -28,7 +28,7 @@ _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class RunFolder:
     """The folder of a run under way."""
 
     folder: Path
@@ -69,20 +69,20 @@ class Unfinished:
         return [(int(match[1]), path) for match, path in found if match]
 
 
-def unfinished_of(target: Path) -> Unfinished:
+def run_folder_for(target: Path) -> RunFolder:
     """Return the folder that a run of `target` works in."""
-    return Unfinished(target.with_name(f"{target.name}.unfinished"))
+    return RunFolder(target.with_name(f"{target.name}.unfinished"))
 
 
 @contextmanager
-def unfinished(target: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[Unfinished]:
+def open_run_folder(target: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[RunFolder]:
     """Yield the folder that a run of `target` works in; it is removed when the block ends without an error.
 
     identity: what must be the same for a run to go on where another stopped, in JSON types. An error leaves the folder
     when there is a whole checkpoint in it. Raises TrainingError when another run is at work in it, or one that differs
     stopped there and `restart` does not say to throw it away.
     """
-    run = unfinished_of(target)
+    run = run_folder_for(target)
     folder = run.folder
     with _locked(folder) as lock:
         _check_same(folder, identity, restart=restart)
@@ -154,7 +154,7 @@ def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> 
         before = json.loads((folder / _RUN).read_text(encoding="utf-8"))
     except ValueError:  # it is renamed into place, so this is not ours to mend
         before = None
-    if restart or not isinstance(before, dict) or Unfinished(folder).last_complete() is None:
+    if restart or not isinstance(before, dict) or RunFolder(folder).last_complete() is None:
         for path in others:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         return

@@ -20,14 +20,14 @@ from training.model.freezing import encoder_parameters, head_parameters, set_tra
 from training.model.losses import Loss
 from training.recipe.recipe import Recipe
 from training.run import processes
-from training.run.resume import Unfinished
+from training.run.resume import RunFolder
 
 
-class Order(torch.utils.data.Sampler[int]):
+class EpochOrder(torch.utils.data.Sampler[int]):
     """The order of texts in an epoch: shuffled, texts of like length together. Depends on seed and epoch alone.
 
     So a run that goes on in the middle of an epoch sees the texts that were left. It has no set_epoch on purpose:
-    accelerate's skip_first_batches would set it back to 0; `Between` sets `epoch`.
+    accelerate's skip_first_batches would set it back to 0; `EpochCallback` sets `epoch`.
     """
 
     def __init__(self, lengths: list[int], batch: int, seed: int, *, grouped: bool) -> None:
@@ -48,7 +48,9 @@ class Order(torch.utils.data.Sampler[int]):
 class ClassifierTrainer(Trainer):
     """The Trainer, with the loss and the order given, and a learning rate of its own for the head."""
 
-    def __init__(self, *args: Any, loss: Loss, order: Order, head_learning_rate: float | None, **more: Any) -> None:
+    def __init__(
+        self, *args: Any, loss: Loss, order: EpochOrder, head_learning_rate: float | None, **more: Any
+    ) -> None:
         super().__init__(*args, **more)
         self.loss, self.order, self.head_learning_rate = loss, order, head_learning_rate
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulated batches
@@ -60,7 +62,7 @@ class ClassifierTrainer(Trainer):
         loss = self.loss(outputs.logits, labels)
         return (loss, outputs) if return_outputs else loss
 
-    def _get_train_sampler(self, *_: Any) -> Order:
+    def _get_train_sampler(self, *_: Any) -> EpochOrder:
         return self.order
 
     def create_optimizer(self) -> torch.optim.Optimizer:
@@ -85,7 +87,7 @@ class ClassifierTrainer(Trainer):
         return self.optimizer
 
 
-class Bar(ProgressCallback):
+class LossProgressBar(ProgressCallback):
     """The Trainer's bar without the dictionaries that it prints between."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
@@ -101,7 +103,7 @@ class Bar(ProgressCallback):
 
 
 @dataclass(frozen=True)
-class Best:
+class BestEpoch:
     """The best epoch on the validation rows so far: its figure, the step it ended at, and how many came after it."""
 
     figure: float
@@ -109,19 +111,19 @@ class Best:
     since: int
 
 
-def best_of(history: list[dict[str, Any]], metric: str) -> Best | None:
+def best_epoch(history: list[dict[str, Any]], metric: str) -> BestEpoch | None:
     """Return the best epoch in the Trainer's log by `metric`; the first of equals. None where none was evaluated."""
     found = [(entry[f"eval_{metric}"], entry["step"]) for entry in history if f"eval_{metric}" in entry]
     if not found:
         return None
     figure, step = max(found, key=lambda one: (one[0], -one[1]))
-    return Best(figure, step, sum(other > step for _, other in found))
+    return BestEpoch(figure, step, sum(other > step for _, other in found))
 
 
-class Between(TrainerCallback):
+class EpochCallback(TrainerCallback):
     """What happens between steps: the head first, the order of the epoch, evaluating, saving, stopping early."""
 
-    def __init__(self, recipe: Recipe, model: PreTrainedModel, order: Order, run: Unfinished, metric: str) -> None:
+    def __init__(self, recipe: Recipe, model: PreTrainedModel, order: EpochOrder, run: RunFolder, metric: str) -> None:
         self.recipe, self.model, self.order, self.run, self.metric = recipe, model, order, run, metric
         self.later = [weight for weight in encoder_parameters(model) if weight.requires_grad]
         self.saved = time.monotonic()
@@ -154,7 +156,7 @@ class Between(TrainerCallback):
             tqdm.write(f"epoch {state.epoch:g}: {', '.join(figures)}", file=sys.stderr)
         if not (self.recipe.keep_best or self.recipe.early_stopping):
             return
-        best = best_of(state.log_history, self.metric)
+        best = best_epoch(state.log_history, self.metric)
         if best is None:
             return
         if self.recipe.keep_best and best.step == state.global_step and state.is_world_process_zero:
@@ -172,6 +174,6 @@ class Between(TrainerCallback):
         processes.wait_for_all()  # each process writes a part
         if state.is_world_process_zero:
             self.run.mark_complete(state.global_step)
-            best = best_of(state.log_history, self.metric)
+            best = best_epoch(state.log_history, self.metric)
             if best is not None:
                 self.run.keep_only_best(best.step)
