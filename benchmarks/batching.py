@@ -27,7 +27,7 @@ from benchmarks import record
 from benchmarks.bert_base import bert_base_bundle
 from benchmarks.latency import text_of
 from inferer import ModelInferer
-from inferer.batching import Answer, Batcher, Patience
+from inferer.batching import Batcher, BatchResult, Cancellation
 from inferer.encoding import Encoding
 
 CALLERS = 32
@@ -74,10 +74,10 @@ def interleaved(calls: dict[str, Callable[[], float]], rounds: int, what: str) -
 class _Direct(Batcher):
     """What a caller paid if there were no queue: the session alone."""
 
-    def run(self, encodings: Sequence[Encoding], patience: Patience | None = None) -> Answer:
+    def run(self, encodings: Sequence[Encoding], cancellation: Cancellation | None = None) -> BatchResult:
         """Return the logits of one run."""
-        assert patience is None  # noqa: S101 - nobody waits here
-        return Answer(list(self._run(encodings)), 0.0, 0.0)
+        assert cancellation is None  # noqa: S101 - nobody waits here
+        return BatchResult(list(self._run(encodings)), 0.0, 0.0)
 
 
 def lone(model: ModelInferer, text: str) -> dict[str, float]:
@@ -117,7 +117,7 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
         name: (lambda b=batcher: throughput(model, b, words[TOKENS], seconds)) for name, batcher in batchers.items()
     }
     found: dict[str, Any] = {"texts_a_second": interleaved(calls, rounds, "32 callers")}
-    figures = batchers["on"].figures
+    figures = batchers["on"].stats
     found["texts_a_run"] = figures.texts / figures.runs
     found["lone_ms"] = lone(model, words[TOKENS][0])
     found["by_bound"] = {}

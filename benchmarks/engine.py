@@ -120,7 +120,7 @@ def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
     texts = [row[0] for row in rows]
     labels = np.array([config["label2id"][row[1]] for row in rows])
     encoder = Encoder(checkpoint / TOKENIZER, 512)
-    encodings = [encoder.encode(text, "head") for text in texts]
+    encodings = [encoder.encode_one(text) for text in texts]
     alone = {name: _batched(_session(file), encodings, 1) for name, file in files.items()}
     scores = {name: np.exp(v) / np.exp(v).sum(1, keepdims=True) for name, v in alone.items()}
     found: dict[str, Any] = {"n": len(texts), "accuracy_fp32": _share(alone["fp32"].argmax(1) == labels)}

@@ -100,7 +100,7 @@ def accuracies(model: ModelInferer, texts: list[tuple[str, str]], what: str) -> 
     for label, text in tqdm(texts, desc=what, unit="text", leave=False):
         for way in ("head", "head_tail"):
             right[way] += model.predict(text, truncation=way).label == label
-        reading = encoder.read(text, "windows")
+        reading = encoder.encode(text, "windows")
         rows = model.batcher.run(reading).rows
         for pooling in POOLINGS:
             logits = pool(rows, [one.own_tokens for one in reading], pooling)
@@ -133,7 +133,7 @@ def main() -> None:
     encoder = Encoder(model.bundle.path / TOKENIZER, model.max_length)
 
     def length(text: str) -> int:
-        return encoder.encode(text, "head").num_tokens if text else 0
+        return encoder.encode_one(text).num_tokens if text else 0
 
     singles = [(label, text) for label, texts in rows.items() for text in texts]
     table = [

@@ -71,7 +71,7 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     faults, kept, keys, cut = [], [], [], 0
     for i, text in enumerate(dataset.texts):
         try:
-            read = encoder.read(text, HEAD if truncation == ERROR else truncation)
+            read = encoder.encode(text, HEAD if truncation == ERROR else truncation)
         except TextError as error:
             faults.append(f"row {i + 1}, column '{file.columns.text_column}': {error}")
             continue

@@ -69,7 +69,7 @@ def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pa
     chosen: list[dict[str, Any]] = []
     labels: Counter[int] = Counter()
     for texts, places in _candidates(checkpoint, encoder):
-        left = [_candidate(text, session.run(encoder.encode(text, "head")), checkpoint) for text in texts]
+        left = [_candidate(text, session.run(encoder.encode_one(text)), checkpoint) for text in texts]
         for _ in range(min(places, len(left))):
             candidate, int8_logits = _next(left, labels, checkpoint, encoder, exact)
             left.remove(candidate)
@@ -93,7 +93,7 @@ def _next(
         return ranked[0], None
     tried = []
     for candidate in ranked[:_MOST_TRIES]:
-        logits = int8.run(encoder.encode(candidate.text, "head"))
+        logits = int8.run(encoder.encode_one(candidate.text))
         answer = _candidate(candidate.text, logits, checkpoint)
         same = answer.best == candidate.best  # int8 that is far off on its own CPU may be far off elsewhere, otherwise
         if same and answer.lead > _MIN_LEAD:
@@ -129,7 +129,7 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
         kept = []
         for text in texts:
             try:
-                encoding = encoder.encode(text, "head")
+                encoding = encoder.encode_one(text)
             except EmptyTextError:  # of a word that the tokenizer's normalizer drops
                 continue
             ids = tuple(encoding.input_ids.tolist())

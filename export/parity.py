@@ -76,7 +76,7 @@ def parity_texts(encoder: Encoder) -> list[str]:
     paragraph = " ".join(_SENTENCES)
     pieces = [paragraph]
     for share in (4, 2, 1):
-        while encoder.encode(" ".join(pieces), "head").num_tokens < encoder.max_length // share:
+        while encoder.encode_one(" ".join(pieces)).num_tokens < encoder.max_length // share:
             pieces.append(paragraph)
         texts.append(" ".join(pieces))
     return texts
@@ -91,7 +91,7 @@ def check_tokenizer(checkpoint: Checkpoint, folder: Path, overlap: int = 0) -> E
     encoder = Encoder(folder / TOKENIZER, checkpoint.max_length, overlap)
     for text in parity_texts(encoder):
         expected = checkpoint.tokenizer(text, truncation=True, max_length=checkpoint.max_length)["input_ids"]
-        found = encoder.encode(text, "head").input_ids.tolist()
+        found = encoder.encode_one(text).input_ids.tolist()
         if found != expected:
             raise ExportError(f"the tokenizer in {TOKENIZER} reads {text[:60]!r} differently from the checkpoint's")
     return encoder
@@ -107,7 +107,7 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
     alone = [_padded(checkpoint, encoder, [text]) for text in texts]
     torch_logits = np.concatenate([_torch_logits(checkpoint, feeds) for feeds in alone])
     session = Session(fp32, 1)
-    fp32_logits = np.stack([session.run(encoder.encode(text, "head")) for text in texts])
+    fp32_logits = np.stack([session.run(encoder.encode_one(text)) for text in texts])
     difference = float(np.abs(torch_logits - fp32_logits).max())
     # Batches of mixed lengths exercise padding and the mask, on both sides.
     raw = ort.InferenceSession(str(fp32), providers=["CPUExecutionProvider"])
@@ -122,7 +122,7 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
     if int8 is None:
         return Parity(len(texts), BATCH_SIZES, difference, None, None, None, None)
     session = Session(int8, 1)
-    int8_logits = np.stack([session.run(encoder.encode(text, "head")) for text in texts])
+    int8_logits = np.stack([session.run(encoder.encode_one(text)) for text in texts])
     scores = _scores(int8_logits, checkpoint)
     change = np.abs(scores - _scores(fp32_logits, checkpoint))
     raw = ort.InferenceSession(str(int8), providers=["CPUExecutionProvider"])
@@ -170,7 +170,7 @@ def _batches(
 
 def _padded(checkpoint: Checkpoint, encoder: Encoder, texts: list[str]) -> dict[str, np.ndarray]:
     """Return the inputs of a batch, int64 [texts, tokens], padded with the tokenizer's own id."""
-    encodings = [encoder.encode(text, "head") for text in texts]
+    encodings = [encoder.encode_one(text) for text in texts]
     width = max(len(e.input_ids) for e in encodings)
     pad = checkpoint.tokenizer.pad_token_id or 0
 

@@ -37,19 +37,19 @@ RUN_COST_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a caller waits for a run to begin; once it has begun, he gets its answer.
+class Cancellation:
+    """When a caller stops waiting for a run; a run that has begun is always finished.
 
-    deadline: a time of time.monotonic(). gave_up: asked before a run for which the caller waited or which is not his
-    first; True costs him his turn.
+    deadline: by the clock of time.monotonic(). is_cancelled: called before every run that the caller waited for, and
+    before every run of a call but its first; True cancels the job.
     """
 
     deadline: float = math.inf
-    gave_up: Callable[[], bool] | None = None
+    is_cancelled: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BatchResult:
     """Logits, one row [labels] a text, in the order given; seconds waited for runs, and seconds in them."""
 
     rows: list[Rows]
@@ -58,7 +58,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class BatcherStats:
     """What was done so far. tokens counts those of texts, padding those beside; queue_s is summed over callers."""
 
     runs: int = 0
@@ -91,7 +91,7 @@ class _Job:
     """Texts of one caller that go in one run; a caller has one at a time in the queue, so callers take turns."""
 
     encodings: Sequence[Encoding]
-    patience: Patience
+    cancellation: Cancellation
     size: _Size
     queued: float
     waiting: bool = False
@@ -129,7 +129,7 @@ class Batcher:
         self._idle = at_once
         self._queue: deque[_Job] = deque()
         self._lock = threading.Lock()
-        self._figures = Figures()
+        self._stats = BatcherStats()
 
     @property
     def waiting(self) -> int:
@@ -138,28 +138,28 @@ class Batcher:
             return sum(len(job.encodings) for job in self._queue)
 
     @property
-    def figures(self) -> Figures:
+    def stats(self) -> BatcherStats:
         """Return what was done so far."""
-        return self._figures
+        return self._stats
 
-    def run(self, encodings: Sequence[Encoding], patience: Patience | None = None) -> Answer:
+    def run(self, encodings: Sequence[Encoding], cancellation: Cancellation | None = None) -> BatchResult:
         """Return the logits of `encodings`, however they were batched.
 
-        Raises DeadlineError or CallerGoneError when `patience` ended before all was run, and what a run of these
+        Raises DeadlineError or CallerGoneError when `cancellation` ended before all was run, and what a run of these
         encodings raises; never what another caller's raised.
         """
-        patience = patience or Patience()
+        cancellation = cancellation or Cancellation()
         if len(encodings) == 1:
-            job = self._one(encodings, patience)
-            return Answer([self._rows(job)[0]], job.started - job.queued, job.infer_s)
+            job = self._one(encodings, cancellation)
+            return BatchResult([self._rows(job)[0]], job.started - job.queued, job.infer_s)
         rows: dict[int, Rows] = {}
         queue_s = infer_s = 0.0
         for number, places in enumerate(self._parts(encodings)):
-            job = self._one([encodings[place] for place in places], patience, further=number > 0)
+            job = self._one([encodings[place] for place in places], cancellation, further=number > 0)
             rows.update(zip(places, self._rows(job), strict=True))
             queue_s += job.started - job.queued
             infer_s += job.infer_s
-        return Answer([rows[place] for place in range(len(encodings))], queue_s, infer_s)
+        return BatchResult([rows[place] for place in range(len(encodings))], queue_s, infer_s)
 
     def _parts(self, encodings: Sequence[Encoding]) -> list[list[int]]:
         """Return the places of `encodings` in parts for one run each, like lengths together."""
@@ -187,15 +187,15 @@ class Batcher:
         assert job.rows is not None  # noqa: S101 - a job ends with rows or an error
         return job.rows
 
-    def _one(self, encodings: Sequence[Encoding], patience: Patience, *, further: bool = False) -> _Job:
+    def _one(self, encodings: Sequence[Encoding], cancellation: Cancellation, *, further: bool = False) -> _Job:
         """Return the job of `encodings`, done. further: one of several of the same caller, who may have left since."""
         now = time.monotonic()
-        job = _Job(encodings, patience, _size(encodings), queued=now, started=now)
+        job = _Job(encodings, cancellation, _size(encodings), queued=now, started=now)
         with self._lock:
-            if patience.deadline <= now:
+            if cancellation.deadline <= now:
                 self._drop(job, DeadlineError(0.0))
                 return job
-            if further and patience.gave_up is not None and patience.gave_up():
+            if further and cancellation.is_cancelled is not None and cancellation.is_cancelled():
                 self._drop(job, CallerGoneError(0.0))
                 return job
             if self._idle and not self._queue:
@@ -213,7 +213,7 @@ class Batcher:
 
     def _wait(self, job: _Job) -> None:
         """Return when `job` is done or has the turn."""
-        left = job.patience.deadline - job.queued
+        left = job.cancellation.deadline - job.queued
         try:
             if job.turn.acquire(timeout=-1 if left > threading.TIMEOUT_MAX else left):
                 return
@@ -316,9 +316,9 @@ class Batcher:
         if job.gone:
             job.waiting = False
             return True
-        if job.patience.deadline <= now:
+        if job.cancellation.deadline <= now:
             self._drop(job, DeadlineError(now - job.queued))
-        elif job.patience.gave_up is not None and job.patience.gave_up():
+        elif job.cancellation.is_cancelled is not None and job.cancellation.is_cancelled():
             self._drop(job, CallerGoneError(now - job.queued))
         else:
             return False
@@ -328,11 +328,11 @@ class Batcher:
     def _drop(self, job: _Job, error: Exception) -> None:
         job.waiting = False
         job.error = error
-        self._figures = replace(self._figures, dropped=self._figures.dropped + 1)
+        self._stats = replace(self._stats, dropped=self._stats.dropped + 1)
 
     def _count(self, size: _Size, queue_s: float) -> None:
-        done = self._figures
-        self._figures = Figures(
+        done = self._stats
+        self._stats = BatcherStats(
             runs=done.runs + 1,
             texts=done.texts + size.texts,
             tokens=done.tokens + size.tokens,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle.reader import ERROR, HEAD_TAIL, TAIL, WINDOWS
+from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, TAIL, WINDOWS
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
 
 # The library warns and switches itself off after a fork; one text at a time gains nothing from it anyway.
@@ -82,11 +82,11 @@ class Encoder:
         token, highest = max(self._tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
         return highest, token
 
-    def encode(self, text: str, truncation: str) -> Encoding:
-        """Return the first of what `read` gives: all that is run, unless `truncation` is "windows"."""
-        return self.read(text, truncation)[0]
+    def encode_one(self, text: str) -> Encoding:
+        """Encode `text`, cut after the first tokens when it is too long. Errors as `encode`."""
+        return self.encode(text, HEAD)[0]
 
-    def read(self, text: str, truncation: str, *, spans: bool = False) -> tuple[Encoding, ...]:
+    def encode(self, text: str, truncation: str, *, spans: bool = False) -> tuple[Encoding, ...]:
         """Return what is run for `text`: its windows when `truncation` is "windows", else one encoding; in order.
 
         "head" keeps the first tokens, "tail" the last, "head_tail" the first quarter and the last three, "error"

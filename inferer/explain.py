@@ -34,7 +34,7 @@ _MOST_UNITS = 128  # about so many are asked alone; of a text of more words, nei
 _TINY = 1e-12
 _READ = ("num_tokens", "truncated", "windows")  # of the prediction, what says how the text was read
 
-Reading = Sequence[Encoding]
+Encodings = Sequence[Encoding]
 Scores = NDArray[np.float64]
 
 
@@ -95,7 +95,7 @@ class Runs:
         """Return how many encodings were run."""
         return len(self._known)
 
-    def rows(self, readings: Sequence[Reading]) -> list[list[NDArray[np.float32]]]:
+    def rows(self, readings: Sequence[Encodings]) -> list[list[NDArray[np.float32]]]:
         """Return the logits of each reading's encodings."""
         new = list({id(one): one for one in chain.from_iterable(readings) if id(one) not in self._known}.values())
         if new:
@@ -133,7 +133,7 @@ class _Pieces:
 
 
 def occlude(
-    text: str, reading: Reading, run: Callable[[Sequence[Reading]], list[Scores]], place: int, max_parts: int | None
+    text: str, reading: Encodings, run: Callable[[Sequence[Encodings]], list[Scores]], place: int, max_parts: int | None
 ) -> list[Part]:
     """Return what the parts of `text` contribute to the score at `place`.
 
@@ -167,7 +167,7 @@ def _words(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def _pieces(text: str, reading: Reading) -> _Pieces:
+def _pieces(text: str, reading: Encodings) -> _Pieces:
     words = np.array(_words(text), dtype=np.int64)
     solid = np.flatnonzero([not c.isspace() for c in text])  # the characters that can belong to a word
     word_of = np.searchsorted(words[:, 0], solid, side="right") - 1
@@ -245,7 +245,7 @@ def _parts(units: Sequence[_Unit], telling: NDArray[np.float64], most: int, gap:
     return parts
 
 
-def _without(reading: Reading, pieces: _Pieces, unit: _Unit) -> Reading:
+def _without(reading: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
     """Return `reading` less the tokens of `unit`; a window that has none of them stays the same object."""
     left = list(reading)
     for window in np.flatnonzero((pieces.lowest < unit.last) & (pieces.highest >= unit.first)).tolist():
@@ -254,7 +254,7 @@ def _without(reading: Reading, pieces: _Pieces, unit: _Unit) -> Reading:
     return [one for one in left if one.own_tokens] or left[:1]
 
 
-def _alone(reading: Reading, pieces: _Pieces, unit: _Unit) -> Reading:
+def _alone(reading: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
     """Return `unit` alone between the special tokens, as the first window that has it reads it."""
     window = int(pieces.windows[unit.first]) if unit.last > unit.first else 0
     owner = pieces.owners[window]

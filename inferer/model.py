@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from inferer.batching import MAX_BATCH_TOKENS, Batcher, Patience
+from inferer.batching import MAX_BATCH_TOKENS, Batcher, Cancellation
 from inferer.bundle.golden import ENFORCE, MODES
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
@@ -24,9 +24,9 @@ from inferer.config import Config, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
-from inferer.explain import Explanation, Reading, Runs, occlude
+from inferer.explain import Encodings, Explanation, Runs, occlude
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
-from inferer.scoring import Choice, Prediction, Read, activate, activated, calibration_of, pool, to_prediction
+from inferer.scoring import Choice, Prediction, TokenCounts, activate, activated, calibration_of, pool, to_prediction
 from inferer.session import Session
 from inferer.verified_session import check_shape, load
 
@@ -137,7 +137,7 @@ class ModelInferer:
 
     def _warm_up(self) -> None:
         """Run one text of full length: memory is taken now, and a graph that cannot run is found now."""
-        encoding = self._encoder.encode(_WARM_UP_TEXT, "head")
+        encoding = self._encoder.encode_one(_WARM_UP_TEXT)
         try:
             logits = self._session.run(encoding)
         except RunError as error:
@@ -146,7 +146,7 @@ class ModelInferer:
 
     def probe(self) -> None:
         """Run a short text through the model; raises RunError when the runtime fails."""
-        self._session.run(self._encoder.encode("a", "head"))
+        self._session.run(self._encoder.encode_one("a"))
 
     def predict(
         self,
@@ -162,7 +162,7 @@ class ModelInferer:
         option that is not allowed).
         """
         options = self._checked(CallOptions(top_k, truncation, threshold))
-        return self._answer([text], options, Timings(), None)[0]
+        return self._predict([text], options, Timings(), None)[0]
 
     def predict_batch(
         self,
@@ -186,22 +186,22 @@ class ModelInferer:
             for start in range(0, len(listed), _TEXTS_AT_ONCE):
                 part = listed[start : start + _TEXTS_AT_ONCE]
                 try:
-                    predictions += self._answer(part, options, Timings(), None, several=True)
+                    predictions += self._predict(part, options, Timings(), None, several=True)
                 except TextError as error:
                     raise error.at(start + (error.index or 0)) from None
                 bar.update(len(part))
         return predictions
 
-    def answer(
-        self, texts: Sequence[str], options: CallOptions, patience: Patience | None = None
+    def predict_timed(
+        self, texts: Sequence[str], options: CallOptions, cancellation: Cancellation | None = None
     ) -> tuple[list[Prediction], Timings]:
         """Return the predictions for `texts` and where the time went; for a server that reports it.
 
-        Errors as `predict_batch`, and WaitError when `patience` ended before all was run.
+        Errors as `predict_batch`, and WaitError when `cancellation` ended before all was run.
         """
         checked = self._checked(options)
         timings = Timings()
-        return self._answer(texts, checked, timings, patience, several=True), timings
+        return self._predict(texts, checked, timings, cancellation, several=True), timings
 
     def explain(
         self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int | None = None
@@ -212,79 +212,79 @@ class ModelInferer:
         is divided into them, a longer one into at most 9 parts: about as much work as twelve predictions of the text;
         each further part costs about one. Errors as `predict`.
         """
-        return self.explanation(text, ExplainOptions(label, truncation, max_parts))[0]
+        return self.explain_timed(text, ExplainOptions(label, truncation, max_parts))[0]
 
-    def explanation(
-        self, text: str, options: ExplainOptions, patience: Patience | None = None
+    def explain_timed(
+        self, text: str, options: ExplainOptions, cancellation: Cancellation | None = None
     ) -> tuple[Explanation, Timings]:
         """Return what `explain` does and where the time went; for a server that reports it. Errors as `answer`."""
         checked = check_explain_options(options, self.labels)
         timings = Timings()
-        reading = self._read(text, checked, timings, spans=True)
+        encodings = self._encode(text, checked, timings, spans=True)
 
         def run(encodings: Sequence[Encoding]) -> list[NDArray[np.float32]]:
-            answer = self.batcher.run(encodings, patience)
+            answer = self.batcher.run(encodings, cancellation)
             timings.queue_s += answer.queue_s
             timings.infer_s += answer.infer_s
             return answer.rows
 
         runs = Runs(run)
 
-        def scores_of(readings: Sequence[Reading]) -> list[NDArray[np.float64]]:
+        def scores_of(per_text: Sequence[Encodings]) -> list[NDArray[np.float64]]:
             return [
-                self._scores(self._pooled(rows, one)) for rows, one in zip(runs.rows(readings), readings, strict=True)
+                self._scores(self._pooled(rows, one)) for rows, one in zip(runs.rows(per_text), per_text, strict=True)
             ]
 
-        prediction = self._score(runs.rows([reading])[0], reading, checked)
+        prediction = self._score(runs.rows([encodings])[0], encodings, checked)
         label = options.label or prediction.label
-        parts = occlude(text, reading, scores_of, self.labels.index(label), options.max_parts)
+        parts = occlude(text, encodings, scores_of, self.labels.index(label), options.max_parts)
         score = prediction.scores[label]
         return Explanation(prediction, label, score, tuple(parts), runs.count, runs.tokens), timings
 
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
         options = self._checked(CallOptions(truncation=truncation))
-        encodings = self._read(text, options, Timings())
+        encodings = self._encode(text, options, Timings())
         return self._pooled(self.batcher.run(encodings).rows, encodings)
 
     def _checked(self, options: CallOptions) -> CallOptions:
         return check_options(options, self.labels, self.thresholds)
 
-    def _answer(
+    def _predict(
         self,
         texts: Sequence[str],
         options: CallOptions,
         timings: Timings,
-        patience: Patience | None,
+        cancellation: Cancellation | None,
         *,
         several: bool = False,
     ) -> list[Prediction]:
         """Encode, run and score `texts`; a TextError carries the index of its text when there are `several`."""
-        readings: list[tuple[Encoding, ...]] = []
+        per_text: list[tuple[Encoding, ...]] = []
         for index, text in enumerate(texts):
             try:
-                readings.append(self._read(text, options, timings))
+                per_text.append(self._encode(text, options, timings))
             except TextError as error:
                 if several:
                     raise error.at(index) from None
                 raise
-        answer = self.batcher.run([encoding for reading in readings for encoding in reading], patience)
+        answer = self.batcher.run([encoding for encodings in per_text for encoding in encodings], cancellation)
         timings.queue_s += answer.queue_s
         timings.infer_s += answer.infer_s
         rows = iter(answer.rows)
-        return [self._score(list(islice(rows, len(reading))), reading, options) for reading in readings]
+        return [self._score(list(islice(rows, len(encodings))), encodings, options) for encodings in per_text]
 
     def _score(
-        self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding], options: CallOptions
+        self, rows: Sequence[NDArray[np.float32]], encodings: Sequence[Encoding], options: CallOptions
     ) -> Prediction:
-        logits = self._pooled(rows, reading)
+        logits = self._pooled(rows, encodings)
         scores = self._scores(logits)
         thresholds = self.thresholds
         if thresholds is not None and isinstance(options.threshold, Mapping):
             thresholds = dict(options.threshold)
-        windows = len(reading) if self._truncation(options) == WINDOWS else None
+        windows = len(encodings) if self._truncation(options) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
-        read = Read(reading[0].num_tokens, reading[0].truncated, windows)
+        read = TokenCounts(encodings[0].num_tokens, encodings[0].truncated, windows)
         prediction = to_prediction(scores, self.labels, choice, read)
         if options.activation is None:
             return prediction
@@ -299,14 +299,16 @@ class ModelInferer:
             raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
         return scores
 
-    def _pooled(self, rows: Sequence[NDArray[np.float32]], reading: Sequence[Encoding]) -> NDArray[np.float32]:
-        return pool(rows, [window.own_tokens for window in reading], self.bundle.windows.pooling)
+    def _pooled(self, rows: Sequence[NDArray[np.float32]], encodings: Sequence[Encoding]) -> NDArray[np.float32]:
+        return pool(rows, [window.own_tokens for window in encodings], self.bundle.windows.pooling)
 
     def _truncation(self, options: CallOptions) -> str:
         return options.truncation or self.bundle.truncation
 
-    def _read(self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False) -> tuple[Encoding, ...]:
+    def _encode(
+        self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False
+    ) -> tuple[Encoding, ...]:
         started = time.perf_counter()
-        reading = self._encoder.read(text, self._truncation(options), spans=spans)
+        encodings = self._encoder.encode(text, self._truncation(options), spans=spans)
         timings.tokenize_s += time.perf_counter() - started
-        return reading
+        return encodings

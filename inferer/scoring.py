@@ -37,7 +37,7 @@ class Choice:
     top_k: int | None = None
 
 
-class Read(NamedTuple):
+class TokenCounts(NamedTuple):
     """What was read of a text: its tokens before any cut, whether some went unread, windows where it was read so."""
 
     num_tokens: int
@@ -155,7 +155,9 @@ def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: s
     return mean.astype(np.float32)
 
 
-def to_prediction(scores: NDArray[np.float64], labels: tuple[str, ...], choice: Choice, read: Read) -> Prediction:
+def to_prediction(
+    scores: NDArray[np.float64], labels: tuple[str, ...], choice: Choice, counts: TokenCounts
+) -> Prediction:
     """Return the prediction for `scores` [labels]. Equal scores keep the model's order."""
     order = [int(i) for i in np.argsort(-scores, kind="stable")]
     best = order[0]
@@ -170,8 +172,8 @@ def to_prediction(scores: NDArray[np.float64], labels: tuple[str, ...], choice: 
         score=float(scores[best]),
         labels=chosen,
         scores={labels[i]: float(scores[i]) for i in listed},
-        num_tokens=read.num_tokens,
-        truncated=read.truncated,
-        windows=read.windows,
+        num_tokens=counts.num_tokens,
+        truncated=counts.truncated,
+        windows=counts.windows,
         abstained=abstained,
     )

@@ -128,7 +128,7 @@ def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Sessio
     for golden in bundle.golden:
         stored = golden.fp32 if scheme == FP32 or golden.int8 is None else golden.int8
         try:
-            encoding = encoder.encode(golden.text, "head")
+            encoding = encoder.encode_one(golden.text)
             logits = session.run(encoding)
         except (TextError, RunError) as error:
             raise BundleError(bundle.path, f"the golden text {shown(golden.text)} cannot be run: {error}") from error

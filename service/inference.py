@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Request
 
-from inferer.batching import Patience
+from inferer.batching import Cancellation
 from inferer.errors import CallerGoneError, DeadlineError, RunError, shown
 from inferer.explain import Explanation
 from inferer.options import CallOptions, ExplainOptions, Timings
@@ -31,7 +31,7 @@ def answer(state: State, request: Request, texts: Sequence[str], options: CallOp
     record = record_of(request.environ)
     record.texts = texts
     with _running(state, record):
-        predictions, timings = state.inferer.answer(texts, options, _patience(state, request, record))
+        predictions, timings = state.inferer.predict_timed(texts, options, _cancellation(state, request, record))
     _keep(state, record, predictions, timings)
     state.metrics.count_predictions(predictions)
     return predictions
@@ -42,7 +42,7 @@ def explanation(state: State, request: Request, text: str, options: ExplainOptio
     record = record_of(request.environ)
     record.texts = [text]
     with _running(state, record):
-        explained, timings = state.inferer.explanation(text, options, _patience(state, request, record))
+        explained, timings = state.inferer.explain_timed(text, options, _cancellation(state, request, record))
     _keep(state, record, [explained.prediction], timings)
     return explained
 
@@ -75,7 +75,7 @@ def _keep(state: State, record: Record, predictions: Sequence[Prediction], timin
     state.metrics.count_timings(timings)
 
 
-def _patience(state: State, request: Request, record: Record) -> Patience:
+def _cancellation(state: State, request: Request, record: Record) -> Cancellation:
     limit_ms = state.settings.deadline_ms
     given = request.headers.get(_TIMEOUT)
     if given is not None:
@@ -83,7 +83,9 @@ def _patience(state: State, request: Request, record: Record) -> Patience:
             raise ServiceError("Validation", f"header {_TIMEOUT}: {shown(given)}: expected a whole number from 1")
         limit_ms = min(limit_ms, int(given))
     connection = request.environ.get("gunicorn.socket")
-    return Patience(record.arrived + limit_ms / 1000, None if connection is None else lambda: _is_closed(connection))
+    return Cancellation(
+        record.arrived + limit_ms / 1000, None if connection is None else lambda: _is_closed(connection)
+    )
 
 
 def _is_closed(connection: Any) -> bool:

@@ -75,7 +75,7 @@ def run_texts(model: Path, reading: Reading, texts: Sequence[str], what: str | N
 
 
 def _run(session: Session, reading: Reading, text: str) -> np.ndarray:
-    parts = reading.encoder.read(text, reading.truncation)
+    parts = reading.encoder.encode(text, reading.truncation)
     return pool([session.run(part) for part in parts], [part.own_tokens for part in parts], reading.pooling)
 
 

@@ -71,7 +71,7 @@ def _reply(body: object, state: State, explain: Callable[[str, ExplainOptions], 
 
 
 def _example(example: Example, state: State) -> Explained:
-    return _reply(example.body, state, lambda text, options: state.inferer.explanation(text, options)[0])
+    return _reply(example.body, state, lambda text, options: state.inferer.explain_timed(text, options)[0])
 
 
 @blueprint.post("/explain")

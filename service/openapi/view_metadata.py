@@ -99,4 +99,4 @@ def speaks(
 
 def _run(asked: Asked, state: State) -> list[Prediction]:
     """Return predictions that nobody asked for: their runs are counted, but no prediction is."""
-    return state.inferer.answer(asked.texts, asked.options)[0]
+    return state.inferer.predict_timed(asked.texts, asked.options)[0]

@@ -57,7 +57,7 @@ def padded(array: np.ndarray, width: int, name: str, pad: int) -> np.ndarray:
 def differing(model: Path, texts: list[str], pad: int) -> dict[str, int]:
     """Return how many texts got other bits than alone on one thread, where any did."""
     encoder = Encoder(model.parent / TOKENIZER, POSITIONS)
-    encodings = [encoder.encode(text, "head") for text in texts]
+    encodings = [encoder.encode_one(text) for text in texts]
     alone = logits(session(model, 1), encodings, 1, pad)
     found = {}
     for threads in THREADS:

@@ -64,7 +64,7 @@ def test_the_bundle_answers_as_the_checkpoint(
     expected = checkpoint_logits(source, TEXTS)
     encoder = Encoder(bundle / TOKENIZER, POSITIONS)
     session = Session(bundle / "model.onnx", 1)
-    found = np.stack([session.run(encoder.encode(text, "head")) for text in TEXTS])
+    found = np.stack([session.run(encoder.encode_one(text)) for text in TEXTS])
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert getattr(AutoConfig.from_pretrained(bundle), FIELD) == HEADS[head]
     model = ModelInferer(bundle)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferer import CallerGoneError, DeadlineError, RunError
-from inferer.batching import RUN_COST_TOKENS, Batcher, Patience
+from inferer.batching import RUN_COST_TOKENS, Batcher, Cancellation
 from inferer.encoding import Encoding
 
 BAD = 99  # a token on which the model fails
@@ -69,10 +69,10 @@ class Held:
         self.first = self.pool.submit(self.batcher.run, [of_length(1)])
         assert self.model.started.acquire(timeout=30)
 
-    def queue(self, *encodings: Encoding, patience: Patience | None = None) -> Future[Any]:
+    def queue(self, *encodings: Encoding, cancellation: Cancellation | None = None) -> Future[Any]:
         """Have a caller of its own ask for `encodings`; return once it waits in the queue."""
         before = self.batcher.waiting
-        future = self.pool.submit(self.batcher.run, encodings, patience)
+        future = self.pool.submit(self.batcher.run, encodings, cancellation)
         end = time.monotonic() + 30
         while self.batcher.waiting == before:
             assert time.monotonic() < end
@@ -195,13 +195,13 @@ def test_a_failing_text_fails_only_its_own_caller() -> None:
 def test_a_text_whose_deadline_passed_is_not_run() -> None:
     """A caller whose deadline passes while he waits gets a DeadlineError at that time, and his text costs no run."""
     held = Held()
-    late = held.queue(of_length(8), patience=Patience(time.monotonic() + 0.05))
+    late = held.queue(of_length(8), cancellation=Cancellation(time.monotonic() + 0.05))
     with pytest.raises(DeadlineError, match="deadline passed after 0.0"):
         late.result(30)
     assert not held.first.done()
     assert held.batcher.waiting == 0
     assert held.release() == []
-    assert held.batcher.figures.dropped == 1
+    assert held.batcher.stats.dropped == 1
 
 
 def test_a_deadline_that_passed_before_the_call_is_not_run() -> None:
@@ -209,7 +209,7 @@ def test_a_deadline_that_passed_before_the_call_is_not_run() -> None:
     model = Model()
     batcher = Batcher(model)
     with pytest.raises(DeadlineError):
-        batcher.run([of_length(8)], Patience(time.monotonic() - 1))
+        batcher.run([of_length(8)], Cancellation(time.monotonic() - 1))
     assert model.runs == []
     assert len(batcher.run([of_length(8)]).rows) == 1
 
@@ -217,7 +217,7 @@ def test_a_deadline_that_passed_before_the_call_is_not_run() -> None:
 def test_a_deadline_during_the_run_still_gives_the_answer() -> None:
     """A caller whose run has begun gets its answer, though his deadline passes meanwhile."""
     held = Held()
-    answer = held.queue(of_length(8), patience=Patience(time.monotonic() + 0.3))
+    answer = held.queue(of_length(8), cancellation=Cancellation(time.monotonic() + 0.3))
     held.model.may_end.release()  # the first run ends, the second begins and is held
     assert held.model.started.acquire(timeout=30)
     time.sleep(0.4)
@@ -229,8 +229,8 @@ def test_a_deadline_during_the_run_still_gives_the_answer() -> None:
 def test_a_caller_who_gave_up_costs_no_run() -> None:
     """A caller who is gone when his turn comes gets CallerGoneError, and the next one his turn."""
     held = Held()
-    gone = held.queue(of_length(8), patience=Patience(gave_up=lambda: True))
-    stays = held.queue(of_length(8, 5), patience=Patience(gave_up=lambda: False))
+    gone = held.queue(of_length(8), cancellation=Cancellation(is_cancelled=lambda: True))
+    stays = held.queue(of_length(8, 5), cancellation=Cancellation(is_cancelled=lambda: False))
     assert held.release() == [[8]]
     assert rows(stays) == [logits(of_length(8, 5))]
     with pytest.raises(CallerGoneError):
@@ -249,15 +249,15 @@ def test_several_runs_at_once_where_allowed() -> None:
 
 
 def test_figures_count_what_was_done() -> None:
-    """The figures tell runs, texts, tokens, padding and the largest run; on_run is told of each run."""
+    """The stats tell runs, texts, tokens, padding and the largest run; on_run is told of each run."""
     told: list[tuple[int, int]] = []
     held = Held(on_run=lambda texts, tokens: told.append((texts, tokens)))
     for length in (8, 10, 10):
         held.queue(of_length(length))
     held.release()
-    figures = held.batcher.figures
-    assert (figures.runs, figures.texts, figures.tokens, figures.padding, figures.largest) == (2, 4, 29, 2, 3)
-    assert figures.queue_s > 0
+    stats = held.batcher.stats
+    assert (stats.runs, stats.texts, stats.tokens, stats.padding, stats.largest) == (2, 4, 29, 2, 3)
+    assert stats.queue_s > 0
     assert told == [(1, 1), (3, 30)]
 
 
@@ -280,7 +280,7 @@ def test_who_is_interrupted_as_he_takes_the_turn_still_wakes_the_others() -> Non
     """A caller interrupted between the last run and his own leaves those of the last run their answers."""
     interrupts = iter([KeyboardInterrupt])
 
-    def gave_up() -> bool:
+    def is_cancelled() -> bool:
         for interrupt in interrupts:
             raise interrupt
         return False
@@ -288,7 +288,7 @@ def test_who_is_interrupted_as_he_takes_the_turn_still_wakes_the_others() -> Non
     held = Held(max_tokens=16)
     answers = [held.queue(of_length(8, first)) for first in range(2)]
     next_one = held.queue(of_length(8))
-    answers.append(held.queue(of_length(8, 2), patience=Patience(gave_up=gave_up)))
+    answers.append(held.queue(of_length(8, 2), cancellation=Cancellation(is_cancelled=is_cancelled)))
     held.release()
     assert isinstance(next_one.exception(30), KeyboardInterrupt)
     assert [rows(answer) for answer in answers] == [[logits(of_length(8, first))] for first in range(3)]
@@ -339,7 +339,7 @@ def test_ctrl_c_in_the_main_thread_loses_nobody_elses_answer(while_running: bool
 caller = st.fixed_dictionaries(
     {
         "texts": st.lists(st.tuples(st.integers(1, 40), st.sampled_from((1, 2, 3, BAD))), min_size=1, max_size=4),
-        "patience": st.sampled_from(("stays", "stays", "stays", "gone", "late", "hurried")),
+        "cancellation": st.sampled_from(("stays", "stays", "stays", "gone", "late", "hurried")),
         "pause_ms": st.integers(0, 3),
     }
 )
@@ -361,27 +361,27 @@ def test_any_interleaving_gives_each_caller_the_answer_that_he_would_get_alone(
         return np.array([logits(one) for one in encodings], dtype=np.float32)
 
     batcher = Batcher(model, shared=shared, max_tokens=64, at_once=at_once)
-    patience: dict[str, Callable[[], Patience]] = {
-        "stays": Patience,
-        "gone": lambda: Patience(gave_up=lambda: True),
-        "late": lambda: Patience(time.monotonic() - 1),
-        "hurried": lambda: Patience(time.monotonic() + 0.002),
+    cancellation: dict[str, Callable[[], Cancellation]] = {
+        "stays": Cancellation,
+        "gone": lambda: Cancellation(is_cancelled=lambda: True),
+        "late": lambda: Cancellation(time.monotonic() - 1),
+        "hurried": lambda: Cancellation(time.monotonic() + 0.002),
     }
 
     def call(who: dict[str, Any]) -> None:
         time.sleep(who["pause_ms"] / 1000)
         texts = [of_length(length, first) for length, first in who["texts"]]
         try:
-            answer = batcher.run(texts, patience[who["patience"]]())
+            answer = batcher.run(texts, cancellation[who["cancellation"]]())
         except RunError:
             assert any(first == BAD for _, first in who["texts"])
         except DeadlineError:
-            assert who["patience"] in ("late", "hurried")
+            assert who["cancellation"] in ("late", "hurried")
         except CallerGoneError:
-            assert who["patience"] == "gone"
+            assert who["cancellation"] == "gone"
         else:
             assert not any(first == BAD for _, first in who["texts"])
-            assert who["patience"] != "late"
+            assert who["cancellation"] != "late"
             assert [row.tolist() for row in answer.rows] == [logits(text) for text in texts]
 
     with ThreadPoolExecutor(len(callers)) as pool:

@@ -22,7 +22,7 @@ def encoder(tiny_bundle: Path) -> Encoder:
 
 def test_a_text_gets_its_special_tokens_and_counts_them(encoder: Encoder) -> None:
     """The ids of a short text are [CLS] words [SEP], and all of them are counted."""
-    encoding = encoder.encode("good unknown", "head")
+    encoding = encoder.encode_one("good unknown")
     assert encoding.input_ids.tolist() == [2, 4, 1, 3]
     assert encoding.attention_mask.tolist() == [1, 1, 1, 1]
     assert encoding.token_type_ids.tolist() == [0, 0, 0, 0]
@@ -31,14 +31,14 @@ def test_a_text_gets_its_special_tokens_and_counts_them(encoder: Encoder) -> Non
 
 def test_head_keeps_the_first_tokens_and_reports_the_cut(encoder: Encoder) -> None:
     """A long text is cut at the end, keeps [SEP], and says that it was cut and how long it was."""
-    encoding = encoder.encode("good bad odd plain good bad odd", "head")
+    encoding = encoder.encode_one("good bad odd plain good bad odd")
     assert encoding.input_ids.tolist() == [2, 4, 5, 6, 7, 4, 5, 3]
     assert (encoding.num_tokens, encoding.truncated) == (9, True)
 
 
 def test_a_text_of_exactly_the_limit_is_not_cut(encoder: Encoder) -> None:
     """A text of max_length tokens is not truncated."""
-    encoding = encoder.encode("good bad odd plain good bad", "error")
+    (encoding,) = encoder.encode("good bad odd plain good bad", "error")
     assert (encoding.num_tokens, encoding.truncated) == (8, False)
 
 
@@ -52,13 +52,13 @@ def test_error_refuses_a_long_text_with_both_numbers(encoder: Encoder) -> None:
 def test_white_space_alone_is_refused(encoder: Encoder, text: str) -> None:
     """An empty text, or one of white space of any kind, is refused."""
     with pytest.raises(EmptyTextError, match="the text is empty"):
-        encoder.encode(text, "head")
+        encoder.encode_one(text)
 
 
 def test_a_lone_surrogate_is_refused_by_place(encoder: Encoder) -> None:
     """A lone surrogate is refused, and the error says which it is and where."""
     with pytest.raises(TextError, match=r"lone surrogate \(U\+D83D\) at character 5"):
-        encoder.encode("good \ud83d", "head")
+        encoder.encode_one("good \ud83d")
 
 
 @pytest.mark.parametrize("text", ["\x00", "\u200b", "\ufeff", "\u0301", "\ufe0f\u00ad"])
@@ -66,20 +66,20 @@ def test_characters_that_the_tokenizer_drops_are_no_text(demo_bundle: Path, text
     """A text of which the tokenizer keeps nothing is refused as empty, not answered about nothing."""
     demo = Encoder(demo_bundle / "tokenizer.json", 64)
     with pytest.raises(EmptyTextError, match="keeps none of its characters"):
-        demo.encode(text, "head")
-    assert demo.encode(f"a{text}", "head").num_tokens >= 3
+        demo.encode_one(text)
+    assert demo.encode_one(f"a{text}").num_tokens >= 3
 
 
 @pytest.mark.parametrize("value", [None, 3, b"good", ["good"]])
 def test_what_is_no_str_is_refused_by_type(encoder: Encoder, value: object) -> None:
     """Something other than a str is refused with a TextError that names its type."""
     with pytest.raises(TextError, match=f"must be a str, not {type(value).__name__}"):
-        encoder.encode(value, "head")  # type: ignore[arg-type]
+        encoder.encode_one(value)  # type: ignore[arg-type]
 
 
 def test_a_million_characters_are_cut_and_counted(encoder: Encoder) -> None:
     """A text of a million characters is cut, and all of its tokens are counted."""
-    encoding = encoder.encode("good " * 200_000, "head")
+    encoding = encoder.encode_one("good " * 200_000)
     assert (len(encoding.input_ids), encoding.num_tokens, encoding.truncated) == (8, 200_002, True)
 
 
@@ -87,7 +87,7 @@ def test_a_million_characters_are_cut_and_counted(encoder: Encoder) -> None:
 def test_any_text_is_refused_or_fits(encoder: Encoder, text: str) -> None:
     """Any text is encoded within the limit with its special tokens, or refused as blank or a lone surrogate."""
     try:
-        encoding = encoder.encode(text, "head")
+        encoding = encoder.encode_one(text)
     except TextError:
         lost = any("\ud800" <= c <= "\udfff" for c in text)
         assert lost or not tiny.tokenizer().encode(text, add_special_tokens=False).ids
@@ -104,16 +104,16 @@ def test_padding_and_truncation_left_in_the_file_are_not_applied(tmp_path: Path)
     tokenizer.enable_padding(length=6)
     tokenizer.enable_truncation(3)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    encoding = Encoder(tmp_path / "tokenizer.json", 8).encode("good bad", "head")
+    encoding = Encoder(tmp_path / "tokenizer.json", 8).encode_one("good bad")
     assert encoding.input_ids.tolist() == [2, 4, 5, 3]
 
 
 def test_many_threads_share_one_encoder(encoder: Encoder) -> None:
     """Encoding from many threads, cut and uncut in turn, gives each text the ids that it gets alone."""
     texts = [" ".join(["good", "bad", "odd"][i % 3] for i in range(n % 12 + 1)) for n in range(600)]
-    alone = [encoder.encode(text, "head").input_ids.tolist() for text in texts]
+    alone = [encoder.encode_one(text).input_ids.tolist() for text in texts]
     with ThreadPoolExecutor(16) as pool:
-        shared = list(pool.map(lambda text: encoder.encode(text, "head").input_ids.tolist(), texts))
+        shared = list(pool.map(lambda text: encoder.encode_one(text).input_ids.tolist(), texts))
     assert shared == alone
 
 

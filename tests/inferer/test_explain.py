@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferer import ModelInferer
-from inferer.batching import Patience
+from inferer.batching import Cancellation
 from inferer.errors import CallerGoneError, ConfigError, EmptyTextError, TextTooLongError
 from inferer.explain import Explanation
 from inferer.options import ExplainOptions
@@ -140,9 +140,9 @@ def test_runs_are_bounded_and_stated(demo_model: ModelInferer) -> None:
     assert len(explanation.parts) <= 4
     assert explanation.runs <= most_of_a_part
     assert sum(part.words for part in explanation.parts) == 900
-    before = demo_model.batcher.figures
+    before = demo_model.batcher.stats
     explanation = demo_model.explain("milk and bread", max_parts=3)
-    after = demo_model.batcher.figures
+    after = demo_model.batcher.stats
     assert explanation.runs == after.texts - before.texts == 4
     assert explanation.tokens == after.tokens - before.tokens == 5 + 3 * 4
 
@@ -216,15 +216,17 @@ def test_a_caller_who_left_is_not_explained_to_the_end(demo_model: ModelInferer)
     """Of an explanation in many runs, none begins after its caller was found to have left."""
     asked: list[int] = []
 
-    def gave_up() -> bool:
+    def is_cancelled() -> bool:
         asked.append(1)
         return len(asked) > 1
 
-    before = demo_model.batcher.figures
+    before = demo_model.batcher.stats
     with pytest.raises(CallerGoneError):
-        demo_model.explanation("milk " * 600, ExplainOptions(truncation="windows"), Patience(gave_up=gave_up))
-    assert demo_model.batcher.figures.runs - before.runs == 3
-    assert demo_model.batcher.figures.dropped - before.dropped == 1
+        demo_model.explain_timed(
+            "milk " * 600, ExplainOptions(truncation="windows"), Cancellation(is_cancelled=is_cancelled)
+        )
+    assert demo_model.batcher.stats.runs - before.runs == 3
+    assert demo_model.batcher.stats.dropped - before.dropped == 1
 
 
 def test_a_calibrated_models_contributions_are_of_its_scores(tmp_path: Path) -> None:

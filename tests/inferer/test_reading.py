@@ -40,7 +40,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def read(encoder: Encoder, text: str, truncation: str) -> tuple[Encoding, ...]:
     """Return what is read of `text`; a text that is none is no example."""
     try:
-        return encoder.read(text, truncation, spans=True)
+        return encoder.encode(text, truncation, spans=True)
     except TextTooLongError:
         raise
     except TextError:
@@ -118,7 +118,7 @@ def test_head_tail_at_512_tokens_is_the_one_of_the_paper(tokenizer: Path) -> Non
     text = LONG_TEXT * 20
     own = plain(tokenizer).encode(text).ids[1:-1]
     assert len(own) > 1000
-    (one,) = Encoder(tokenizer, 512).read(text, "head_tail")
+    (one,) = Encoder(tokenizer, 512).encode(text, "head_tail")
     assert one.input_ids.tolist()[1:-1] == own[:128] + own[-382:]
 
 
@@ -143,13 +143,13 @@ def test_a_special_token_that_the_text_itself_has_is_the_texts(tiny_bundle: Path
     """A text that says [SEP] is cut by its own tokens, and keeps the real ones at its ends."""
     demo = Encoder(demo_bundle / "tokenizer.json", 6)
     ids = plain(demo_bundle / "tokenizer.json").encode("[CLS] a [SEP] b [SEP] c").ids
-    assert demo.encode("[CLS] a [SEP] b [SEP] c", "head").input_ids.tolist() == [*ids[:5], ids[-1]]
-    assert demo.encode("[CLS] a [SEP] b [SEP] c", "head_tail").input_ids.tolist() == [ids[0], ids[1], *ids[-4:]]
+    assert demo.encode_one("[CLS] a [SEP] b [SEP] c").input_ids.tolist() == [*ids[:5], ids[-1]]
+    assert demo.encode("[CLS] a [SEP] b [SEP] c", "head_tail")[0].input_ids.tolist() == [ids[0], ids[1], *ids[-4:]]
 
 
 def test_a_long_text_in_windows_is_read_in_little_time(tiny_bundle: Path) -> None:
     """A text of 200,000 tokens gives its 50,000 windows: each is cut from arrays that are made once."""
-    reading = Encoder(tiny_bundle / "tokenizer.json", tiny.MAX_LENGTH, 2).read("good " * 200_000, "windows")
+    reading = Encoder(tiny_bundle / "tokenizer.json", tiny.MAX_LENGTH, 2).encode("good " * 200_000, "windows")
     assert len(reading) == 50_000
     assert sum(one.own_tokens for one in reading) == 200_000 + 2 * 49_999
 
@@ -205,9 +205,9 @@ def test_what_is_read_decides(model: ModelInferer) -> None:
 def test_windows_of_one_text_run_together(demo_bundle: Path) -> None:
     """A lone text in windows goes through the model in fewer runs than it has windows."""
     model = ModelInferer(demo_bundle)
-    before = model.batcher.figures
+    before = model.batcher.stats
     windows = model.predict("milk and bread " * 100, truncation="windows").windows
-    after = model.batcher.figures
+    after = model.batcher.stats
     assert windows is not None
     assert after.texts - before.texts == windows > 5
     assert after.runs - before.runs <= 2

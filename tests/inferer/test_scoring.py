@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from inferer.bundle.manifest import Platt
 from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
-from inferer.scoring import ACTIVATIONS, Choice, Read, activate, activated, calibration_of, to_prediction
+from inferer.scoring import ACTIVATIONS, Choice, TokenCounts, activate, activated, calibration_of, to_prediction
 
 LABELS = ("a", "b", "c")
+COUNTS = TokenCounts(4, False)
 logits = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20).map(lambda v: np.array(v, np.float32))
 
 
@@ -83,7 +84,7 @@ def test_scores_keep_the_order_of_the_logits(values: np.ndarray) -> None:
 
 def test_labels_stay_in_the_models_order() -> None:
     """Scores come in the model's order, sorted neither by name nor by score."""
-    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), ("z", "y", "x"), Choice(), Read(4, False))
+    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), ("z", "y", "x"), Choice(), COUNTS)
     assert list(prediction.scores.items()) == [("z", 0.2), ("y", 0.3), ("x", 0.5)]
     assert (prediction.label, prediction.score, prediction.labels) == ("x", 0.5, ("x",))
 
@@ -91,35 +92,35 @@ def test_labels_stay_in_the_models_order() -> None:
 def test_multi_label_lists_labels_at_or_above_their_threshold_best_first() -> None:
     """A multi-label prediction names the labels at or above their threshold, best first."""
     thresholds = {"a": 0.2, "b": 0.9, "c": 0.6}
-    prediction = to_prediction(np.array([0.2, 0.8, 0.6]), LABELS, Choice(thresholds), Read(4, False))
+    prediction = to_prediction(np.array([0.2, 0.8, 0.6]), LABELS, Choice(thresholds), COUNTS)
     assert prediction.labels == ("c", "a")
     assert (prediction.label, prediction.score) == ("b", 0.8)
 
 
 def test_multi_label_may_name_no_label() -> None:
     """With no score at its threshold, labels is empty."""
-    prediction = to_prediction(np.array([0.1, 0.2, 0.3]), LABELS, Choice(dict.fromkeys(LABELS, 0.5)), Read(4, False))
+    prediction = to_prediction(np.array([0.1, 0.2, 0.3]), LABELS, Choice(dict.fromkeys(LABELS, 0.5)), COUNTS)
     assert prediction.labels == ()
     assert prediction.label == "c"
 
 
 def test_top_k_gives_the_best_scores_first() -> None:
     """top_k 2 gives the two best scores, best first."""
-    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(top_k=2), Read(4, False))
+    prediction = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(top_k=2), COUNTS)
     assert list(prediction.scores.items()) == [("c", 0.5), ("b", 0.3)]
-    assert len(to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(top_k=99), Read(4, False)).scores) == 3
+    assert len(to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(top_k=99), COUNTS).scores) == 3
 
 
 def test_equal_scores_keep_the_models_order() -> None:
     """Of equal scores, the earlier label comes first."""
-    prediction = to_prediction(np.array([0.4, 0.4, 0.2]), LABELS, Choice(top_k=2), Read(4, False))
+    prediction = to_prediction(np.array([0.4, 0.4, 0.2]), LABELS, Choice(top_k=2), COUNTS)
     assert prediction.label == "a"
     assert list(prediction.scores) == ["a", "b"]
 
 
 def test_as_dict_holds_plain_python_types() -> None:
     """The wire format holds plain Python types: no numpy type, no tuple."""
-    answer = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(), Read(4, True)).as_dict()
+    answer = to_prediction(np.array([0.2, 0.3, 0.5]), LABELS, Choice(), TokenCounts(4, True)).as_dict()
     assert list(answer) == ["label", "score", "labels", "scores", "num_tokens", "truncated"]
     assert [type(v) for v in answer.values()] == [str, float, list, dict, int, bool]
     assert {type(v) for v in answer["scores"].values()} == {float}
@@ -128,12 +129,12 @@ def test_as_dict_holds_plain_python_types() -> None:
 def test_a_best_score_below_the_abstain_threshold_names_no_label() -> None:
     """Below the threshold `labels` is empty and `abstained` true; at it the label is named; the scores stay."""
     scores = np.array([0.2, 0.3, 0.5])
-    below = to_prediction(scores, LABELS, Choice(abstain_below=0.51), Read(4, False))
+    below = to_prediction(scores, LABELS, Choice(abstain_below=0.51), COUNTS)
     assert (below.labels, below.abstained, below.label, below.score) == ((), True, "c", 0.5)
     assert below.as_dict()["abstained"] is True
-    at = to_prediction(scores, LABELS, Choice(abstain_below=0.5), Read(4, False))
+    at = to_prediction(scores, LABELS, Choice(abstain_below=0.5), COUNTS)
     assert (at.labels, at.abstained) == (("c",), False)
-    assert "abstained" not in to_prediction(scores, LABELS, Choice(), Read(4, False)).as_dict()
+    assert "abstained" not in to_prediction(scores, LABELS, Choice(), COUNTS).as_dict()
 
 
 @pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL])

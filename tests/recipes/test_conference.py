@@ -84,7 +84,7 @@ def test_windows_find_what_a_long_text_says(folders: tuple[Path, Path], before: 
     rng = random.Random(0)
 
     def length(text: str) -> int:
-        return encoder.encode(text, "head").num_tokens if text else 0
+        return encoder.encode_one(text).num_tokens if text else 0
 
     rows = rows_of(folders[0] / "held_out.csv", "Title", "Conference")
     texts = [

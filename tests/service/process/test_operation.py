@@ -43,7 +43,7 @@ class Slow(ModelInferer):
             raise RunError("still broken")
         super().probe()
 
-    def answer(self, texts, options, patience=None):
+    def predict_timed(self, texts, options, cancellation=None):
         for text in texts:
             if text.startswith("sleep"):
                 time.sleep(float(text.split()[1]))
@@ -55,7 +55,7 @@ class Slow(ModelInferer):
                 raise RunError("the model run failed: on purpose")
             if text == "bug":
                 raise ZeroDivisionError("secret detail")
-        return super().answer(texts, options, patience)
+        return super().predict_timed(texts, options, cancellation)
 
 settings = from_env(os.environ)
 app = build(settings, Slow(settings.bundle, intra_op_threads=1))
