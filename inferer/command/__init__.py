@@ -1,1 +1,1 @@
-"""The command line."""
+"""The console command `inferer` and its output for a terminal."""

@@ -1,4 +1,4 @@
-"""Answers for a person at a terminal of 80 columns."""
+"""Predictions and explanations as text for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _BAR_WIDTH = 24
 _SHOWN_LABELS = 5
 _TEXT_WIDTH = 100
 _PART_WIDTH = 28
-_SIDE = 18  # columns of a bar on each side of nothing
+_SIDE = 18  # columns of a bar on each side of zero
 
 
-def drawn(text: str, prediction: Prediction) -> str:
-    """Return the labels with their scores as bars, and what must be known of how the text was read."""
+def draw_prediction(text: str, prediction: Prediction) -> str:
+    """Return the labels with their scores as bars, and a note where the text was cut or read in windows."""
     width = max(len(label) for label in prediction.scores)
     best_first = sorted(prediction.scores.items(), key=lambda pair: -pair[1])[:_SHOWN_LABELS]
     lines = [_cut(text, _TEXT_WIDTH)]
@@ -23,37 +23,37 @@ def drawn(text: str, prediction: Prediction) -> str:
     if len(prediction.scores) > _SHOWN_LABELS:
         lines.append(f"   … and {len(prediction.scores) - _SHOWN_LABELS} more labels (--json shows all)")
     if prediction.abstained:
-        lines.append("   no answer: the best score is below the lowest that this model answers with")
+        lines.append("   no label: the best score is below the threshold at which this model abstains")
     elif not prediction.labels:
         lines.append("   no label reaches its threshold")
-    return "\n".join(line.rstrip() for line in [*lines, *_how_read(prediction)])
+    return "\n".join(line.rstrip() for line in [*lines, *_reading_note(prediction)])
 
 
-def explained(text: str, explanation: Explanation) -> str:
-    """Return the parts of the text in their order, with what each contributes to the label as bars to both sides."""
+def draw_explanation(text: str, explanation: Explanation) -> str:
+    """Return the parts of the text in order, each with its contribution to the label as a bar to the left or right."""
     largest = max((abs(part.contribution) for part in explanation.parts), default=0.0)
     words = sum(part.words for part in explanation.parts)
-    more = f"; --max-parts {words} takes each word by itself" if words > len(explanation.parts) else ""
+    more = f"; --max-parts {words} looks at each word alone" if words > len(explanation.parts) else ""
     lines = [
         _cut(text, _TEXT_WIDTH),
-        f" {explanation.label} {explanation.score:.2%}; without the words, this many points less:",
+        f" {explanation.label} {explanation.score:.2%}; points that the score loses without these words:",
         *(_bar(part, largest) for part in explanation.parts),
         f"   {METHOD}: {explanation.runs} runs, {explanation.tokens} tokens{more}",
     ]
-    return "\n".join(line.rstrip() for line in [*lines, *_how_read(explanation.prediction)])
+    return "\n".join(line.rstrip() for line in [*lines, *_reading_note(explanation.prediction)])
 
 
 def _bar(part: Part, largest: float) -> str:
     share = part.contribution / largest if largest else 0.0
     columns = round(abs(share) * _SIDE)
     left, right = ("", "█" * columns) if share > 0 else ("░" * columns, "")
-    said = _cut(" ".join(part.text.split()), _PART_WIDTH)  # a line break would break the line of the bar
-    return f"   {said:<{_PART_WIDTH}} {100 * part.contribution:+7.2f} {left:>{_SIDE}}│{right}"
+    part_text = _cut(" ".join(part.text.split()), _PART_WIDTH)  # a line break would split the bar's line
+    return f"   {part_text:<{_PART_WIDTH}} {100 * part.contribution:+7.2f} {left:>{_SIDE}}│{right}"
 
 
-def _how_read(prediction: Prediction) -> list[str]:
+def _reading_note(prediction: Prediction) -> list[str]:
     if prediction.truncated:
-        return [f"   note: the text has {prediction.num_tokens} tokens, more than are read; it was cut"]
+        return [f"   note: the text has {prediction.num_tokens} tokens, more than the model reads; it was cut"]
     if prediction.windows is not None and prediction.windows > 1:
         return [f"   note: the text has {prediction.num_tokens} tokens; it was read in {prediction.windows} windows"]
     return []

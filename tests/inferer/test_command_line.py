@@ -35,7 +35,7 @@ def test_a_person_sees_labels_with_bars(tiny_bundle: Path) -> None:
 
 def test_a_person_is_told_of_a_cut_and_of_no_label(tiny_bundle: Path, multi_bundle: Path) -> None:
     """A person is told when a text was cut, and when no label reaches its threshold."""
-    assert "10 tokens, more than are read; it was cut" in run(str(tiny_bundle), "good " * 8).stdout.decode()
+    assert "10 tokens, more than the model reads; it was cut" in run(str(tiny_bundle), "good " * 8).stdout.decode()
     assert "no label reaches its threshold" in run(str(multi_bundle), "good", "--threshold", "0.99").stdout.decode()
 
 
@@ -44,7 +44,7 @@ def test_a_person_is_told_of_windows_and_of_abstaining(tiny_bundle: Path, tmp_pa
     done = run(str(tiny_bundle), "good " * 8, "--truncation", "windows")
     assert "10 tokens; it was read in 2 windows" in done.stdout.decode()
     unsure = run(str(tiny.write_bundle(tmp_path / "b", abstain_threshold=0.6)), "good bad").stdout.decode()
-    assert "no answer: the best score is below the lowest that this model answers with" in unsure
+    assert "no label: the best score is below the threshold" in unsure
     assert "*" not in unsure
 
 
