@@ -22,7 +22,7 @@ from benchmarks import record
 from training.pipeline import finetune
 from training.recipe.checks import check_recipe
 from training.recipe.recipe import AUTO, FP32, Recipe, make_recipe, read_recipe
-from training.splits.splits import Parts, read_parts
+from training.splits.splits import Splits, read_splits
 
 WAYS = {
     "ours": {"pad_to_max_length": False, "group_by_length": True, "precision": AUTO},
@@ -30,7 +30,7 @@ WAYS = {
 }
 
 
-def timed(recipe: Recipe, parts: Parts, way: str, seed: int) -> dict[str, Any]:
+def timed(recipe: Recipe, parts: Splits, way: str, seed: int) -> dict[str, Any]:
     """Train once; return seconds, accuracy and macro-F1 on the held-out rows."""
     with tempfile.TemporaryDirectory() as folder:
         run = replace(recipe, output=Path(folder) / way, seed=seed, **WAYS[way])
@@ -55,7 +55,7 @@ def main() -> None:
     args = parser.parse_args()
     given = {"file": args.data, "base_model": args.base_model, "learning_rate": args.learning_rate}
     recipe = check_recipe(make_recipe(read_recipe(Path(args.config)), given, Path(), "command line"))
-    parts = read_parts(recipe)  # the same rows in every run, whatever its seed
+    parts = read_splits(recipe)  # the same rows in every run, whatever its seed
     runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for round_number in range(args.rounds):
         for way in list(WAYS)[:: 1 if round_number % 2 == 0 else -1]:

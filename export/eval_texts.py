@@ -13,7 +13,7 @@ from inferer.bundle.reader import ERROR, HEAD, MULTI_LABEL, SINGLE_LABEL, WINDOW
 from inferer.encoding import Encoder
 from inferer.errors import TextError
 from training.data.dataset import Columns, Dataset
-from training.data.location import name_of
+from training.data.location import file_name
 from training.data.reader import parse_dataset
 from training.errors import DataError
 
@@ -88,7 +88,7 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
             [f"every text has more than {encoder.max_length} tokens, which truncation 'error' refuses"],
         )
     return EvalSet(
-        name=name_of(file.source),
+        name=file_name(file.source),
         text_column=file.columns.text_column,
         labels_from=(file.columns.label_column,) if file.columns.label_column else file.columns.label_columns,
         texts=tuple(dataset.texts[i] for i in kept),

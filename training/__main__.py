@@ -13,10 +13,10 @@ from training.recipe.recipe import Recipe, make_recipe, read_recipe
 from training.run.output import OutputError, check_target, interrupt_on_signals
 from training.run.processes import say
 from training.run.resume import run_folder_for
-from training.splits.splits import Parts, read_parts
+from training.splits.splits import Splits, read_splits
 
 
-def _report(parts: Parts) -> None:
+def _report(parts: Splits) -> None:
     """Print what was read, and what was done with it."""
     for warning in parts.warnings:
         say(f"warning: {warning}; its figures will mean little")
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = read_recipe(Path(config)) if config else Recipe()
         recipe = check_recipe(make_recipe(recipe, given, Path(), "command line"))
         check_target(recipe.target, CONFIG, overwrite=overwrite)
-        parts = read_parts(recipe)
+        parts = read_splits(recipe)
         _report(parts)
         target = recipe.target
         from training.pipeline import finetune  # torch takes seconds to import; the data is right by now

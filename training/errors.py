@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.data.location import shown
+from training.data.location import redacted
 
 _SHOWN_FAULTS = 20
 
@@ -31,9 +31,9 @@ class DataError(TrainingError):
         if len(faults) > _SHOWN_FAULTS:
             lines.append(f"… and {len(faults) - _SHOWN_FAULTS} more")
         if len(faults) == 1:
-            message = f"{shown(path)}: {faults[0]}"
+            message = f"{redacted(path)}: {faults[0]}"
         else:
-            message = f"{shown(path)}: {len(faults)} faults:\n  " + "\n  ".join(lines)
+            message = f"{redacted(path)}: {len(faults)} faults:\n  " + "\n  ".join(lines)
         super().__init__(message)
         self.path = path
         self.faults = list(faults)

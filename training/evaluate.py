@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
-from training.data.location import name_of, source_of
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.dataset import Columns, Dataset
+from training.data.location import file_name, parse_location
 from training.data.reader import read_dataset
 from training.errors import DataError, TrainingError
 from training.evaluation.bundle_predictions import predict_bundle
@@ -168,7 +169,7 @@ def evaluate(args: argparse.Namespace) -> None:
         if (target / CONFIG).exists():  # which may have a report in it: it must not be replaced by one
             raise TrainingError(f"--output {target}: has a {CONFIG}, as a model has; choose another")
         check_target(target, REPORT, overwrite=args.overwrite)
-    path = source_of(args.data)
+    path = parse_location(args.data)
     columns = columns_of(args, model)
     if model.problem_type is None:
         sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
@@ -178,7 +179,7 @@ def evaluate(args: argparse.Namespace) -> None:
         metrics = measure(dataset, predictions)
     else:
         kind = "bundle" if model.is_bundle else "checkpoint"
-        source = {"file": name_of(path), "rows": len(dataset), "text_column": columns.text_column}
+        source = {"file": file_name(path), "rows": len(dataset), "text_column": columns.text_column}
         source["labels_from"] = list(columns.label_columns) or columns.label_column
         with fresh_folder(target) as folder:
             metrics = write_report(

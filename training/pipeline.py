@@ -31,7 +31,8 @@ from transformers import (
 )
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.model_folder import CONFIG
@@ -50,7 +51,7 @@ from training.run.output import check_target
 from training.run.processes import say
 from training.run.resume import RunFolder, open_run_folder, run_folder_for
 from training.run.trainer import ClassifierTrainer, EpochCallback, EpochOrder, LossProgressBar, best_epoch
-from training.splits.splits import Parts
+from training.splits.splits import Splits
 from training.splits.stratify import multi_hot
 
 _LEAST_TO_CALIBRATE = 100
@@ -92,7 +93,7 @@ class _Reader:
         return EncodedTexts(dataset, encode(self.tokenizer, dataset.texts, self.max_length, self.truncation))
 
 
-def finetune(recipe: Recipe, parts: Parts, *, restart: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def finetune(recipe: Recipe, parts: Splits, *, restart: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Train as `recipe` says, write the folder of the run to `recipe.target`, and return the held-out figures.
 
     In processes other than the main one there are none to return.
@@ -155,7 +156,7 @@ class _Trained:
 
 
 def _train(
-    recipe: Recipe, parts: Parts, reader: _Reader, model: PreTrainedModel, run: RunFolder, last: Path | None
+    recipe: Recipe, parts: Splits, reader: _Reader, model: PreTrainedModel, run: RunFolder, last: Path | None
 ) -> _Trained | None:
     """Train `model`, from the checkpoint `last` on where there is one, and ask it the held-out rows.
 
@@ -270,7 +271,7 @@ def _report_lengths(lengths: list[int], max_length: int, truncation: str) -> Non
     )
 
 
-def _report_parts(parts: Parts) -> None:
+def _report_parts(parts: Splits) -> None:
     besides = "".join(
         f", {len(part)} more {what}"
         for part, what in ((parts.validation, "to choose by"), (parts.calibration, "for calibration"))
@@ -310,7 +311,7 @@ def _arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
     return arguments
 
 
-def _identity(recipe: Recipe, parts: Parts) -> dict[str, Any]:
+def _identity(recipe: Recipe, parts: Splits) -> dict[str, Any]:
     """Return what must be the same for a run to go on where another stopped."""
     content = hashlib.sha256()
     for part in (parts.train, parts.held_out, parts.validation):

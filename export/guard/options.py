@@ -8,7 +8,7 @@ from export.errors import ExportError
 from export.eval_texts import EvalFile
 from inferer.bundle.reader import FP32
 from training.data.dataset import Columns
-from training.data.location import name_of, source_of
+from training.data.location import file_name, parse_location
 from training.data.remote import read_bytes
 
 _TEXT_COLUMN = "text"
@@ -50,8 +50,8 @@ def read_file(flag: str, args: argparse.Namespace) -> EvalFile:
     It is a path or an address, of any format that training reads but a folder.
     """
     given = getattr(args, flag.removeprefix("--"))
-    source = source_of(given)
-    if not name_of(source):
+    source = parse_location(given)
+    if not file_name(source):
         raise ExportError(f"{flag} is {given!r}, expected the path or the address of a file")
     columns = Columns(
         text_column=args.text_column or _TEXT_COLUMN,

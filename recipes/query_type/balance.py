@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.errors import TrainingError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.data.dataset import SINGLE_LABEL, Columns, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Columns, Dataset
 from training.errors import DataError
 
 _COLUMNS = Columns(text_column="text", label_column="label")

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.csv_file import read_cells
-from training.data.dataset import SINGLE_LABEL, Columns, Dataset
+from training.data.dataset import Columns, Dataset
 from training.errors import DataError, TrainingError
 
 # In the order of the labels: 0, 1, 2.

@@ -14,9 +14,10 @@ from typing import Any
 
 from nltk.stem import PorterStemmer
 
+from inferer.bundle.manifest import SINGLE_LABEL
 from recipes.query_type.raw_names import clean_name, same_name
 from recipes.query_type.wordnet import open_wordnet
-from training.data.dataset import SINGLE_LABEL, Dataset
+from training.data.dataset import Dataset
 from training.errors import TrainingError
 
 # Kinds of things that are sold. A plant is passed over: it stands before what is eaten of it (eggplant, corn), and

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from recipes.query_type.balance import balanced
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset, rows_needed
+from training.data.dataset import Columns, Dataset, rows_needed
 from training.errors import TrainingError
 from training.splits.stratify import stratified_split
 

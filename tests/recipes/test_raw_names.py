@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferer.bundle.manifest import SINGLE_LABEL
 from recipes.query_type.raw_names import (
     LABELS,
     ClassCounts,
@@ -23,7 +24,7 @@ from recipes.query_type.raw_names import (
 )
 from tests.support.server import ROOT
 from training.data.csv_file import read_cells
-from training.data.dataset import SINGLE_LABEL, Dataset
+from training.data.dataset import Dataset
 from training.errors import DataError, TrainingError
 
 OFFERS = """OFFER,RETAILER,BRAND

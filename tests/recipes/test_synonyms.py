@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from recipes.query_type.balance import balanced
 from recipes.query_type.name_lists import read_name_lists
 from recipes.query_type.raw_names import read_raw_names, same_name
@@ -20,7 +21,7 @@ from recipes.query_type.synonyms import enriched, near_copy, synonyms
 from recipes.query_type.wordnet import DEBIAN, LEXNAMES, open_wordnet
 from tests.support.server import ROOT
 from tests.support.wordnet_folder import Sense, write_wordnet
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.splits.stratify import stratified_split
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from training.data.dataset import Dataset
-from training.splits.splits import Parts
+from training.splits.splits import Splits
 
 COLOURS, FRUITS = ("red", "green", "blue"), ("apple", "pear")
 FILLERS = tuple(f"word{i}" for i in range(45))
@@ -77,9 +77,9 @@ def command(table: Path, base: Path | str, folder: Path, *flags: str) -> list[st
     return [*given, *FLAGS, *flags]
 
 
-def parts_of(data: Dataset) -> Parts:
+def parts_of(data: Dataset) -> Splits:
     """Return `data` as a run's parts: the first rows to train on, the last two held out."""
     counts = {"train": data.counts(), "held_out": data.counts()}
     held_out = data.subset(range(len(data) - 2, len(data)))
     facts = {"file": "made", "rows": len(data), "classes": counts}
-    return Parts(data.subset(range(len(data) - 2)), held_out, None, None, "made", (), (), facts)
+    return Splits(data.subset(range(len(data) - 2)), held_out, None, None, "made", (), (), facts)

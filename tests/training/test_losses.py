@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.architectures import TESTED, checkpoint
 from tests.training.test_heads import HEADS, with_head
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.model.freezing import encoder_parameters, freeze, head_parameters, set_trained
 from training.model.losses import class_weights, make_loss, pos_weight

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.dataset import Columns, Dataset
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report.intervals import wilson
 from training.report.metrics import as_table, best_threshold, measure

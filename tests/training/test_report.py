@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report import pictures

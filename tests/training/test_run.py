@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.fruit import command, parts_of, write_base, write_table
 from tests.support.server import ROOT, environment, run_to_end
 from training.__main__ import main
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.model import base_model
 from training.model.base_model import EMBEDDED, base_model_path

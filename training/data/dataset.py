@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.errors import DataError
 
-SINGLE_LABEL = "single_label_classification"
-MULTI_LABEL = "multi_label_classification"
 _WHOLE = re.compile("-?[0-9]{1,18}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data.dataset import Columns, Dataset
-from training.data.labels import labelled
+from training.data.labels import dataset_from_table
 from training.data.parquet_file import arrow_table
 from training.data.table import Row, Table
 from training.errors import TrainingError
@@ -38,7 +38,7 @@ def load_hub_dataset(name: str, columns: Columns, split: str) -> Dataset:
         table = _named(table, columns.label_column, class_names)
         if columns.positive_from is None:
             columns = replace(columns, labels=columns.labels or tuple(class_names))
-    return labelled(table, columns)
+    return dataset_from_table(table, columns)
 
 
 def hub_splits(name: str) -> list[str]:

@@ -18,7 +18,7 @@ _SHOWN_NAMES = 30
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def labelled(table: Table, columns: Columns) -> Dataset:
+def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     """Return the data set in `table`.
 
     Its columns are those that read it back from the CSV of write_csv: with a separator where labels were lists, and
@@ -44,7 +44,7 @@ def labelled(table: Table, columns: Columns) -> Dataset:
 def cells_of(table: Table, column: str) -> list[str]:
     """Return what stands in `column` of each row, blank cells too; none is stripped.
 
-    Raises DataError as `labelled`, but for empty texts.
+    Raises DataError as `dataset_from_table`, but for empty texts.
     """
     faults = list(table.faults)
     if faults and not table.names:

@@ -23,12 +23,12 @@ def is_web(source: Path | str) -> bool:
     return isinstance(source, str) and source.lower().startswith(_WEB)
 
 
-def source_of(value: str) -> Path | str:
+def parse_location(value: str) -> Path | str:
     """Return what a user typed as a source: an address as it is, anything else as a path."""
     return value if is_address(value) else Path(value)
 
 
-def shown(source: Path | str) -> str:
+def redacted(source: Path | str) -> str:
     """Return `source` as it may be printed and kept: an address without user, password and query.
 
     A signed address holds its signature in the query.
@@ -49,8 +49,8 @@ def _shown_part(part: str) -> str:
     return f"{protocol}://{rest[secret.end() :]}" if secret else part
 
 
-def name_of(source: Path | str) -> str:
+def file_name(source: Path | str) -> str:
     """Return the name of the file at `source`, without its folder."""
     if isinstance(source, Path) or not is_address(source):
         return Path(source).name
-    return PurePosixPath(shown(source).rpartition("://")[2]).name
+    return PurePosixPath(redacted(source).rpartition("://")[2]).name

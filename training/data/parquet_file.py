@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.data.location import shown
+from training.data.location import redacted
 from training.data.table import Fault, Row, Table, not_utf8
 from training.errors import DataError, TrainingError
 
@@ -24,7 +24,7 @@ def parquet_table(source: Path | str, content: bytes, wanted: Sequence[str]) -> 
         import pyarrow as pa  # not at the top: who reads CSVs alone need not have it
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise TrainingError(f"{shown(source)}: reading Parquet needs pyarrow: pip install pyarrow") from error
+        raise TrainingError(f"{redacted(source)}: reading Parquet needs pyarrow: pip install pyarrow") from error
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         names = file.schema_arrow.names

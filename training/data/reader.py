@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from training.data.csv_file import TAB, csv_table
 from training.data.dataset import Columns, Dataset
 from training.data.json_lines import json_lines_table
-from training.data.labels import labelled
-from training.data.location import is_address, name_of
+from training.data.labels import dataset_from_table
+from training.data.location import file_name, is_address
 from training.data.parquet_file import parquet_table
 from training.data.remote import read_bytes
 from training.data.table import Table
@@ -28,8 +28,8 @@ def read_dataset(source: Path | str, columns: Columns) -> Dataset:
     if isinstance(source, str) and not is_address(source):
         source = Path(source)
     if isinstance(source, Path) and source.is_dir():
-        if parts := splits_of(source):
-            names = " and ".join(name_of(part) for part in parts)
+        if parts := split_files(source):
+            names = " and ".join(file_name(part) for part in parts)
             raise DataError(source, [f"has two parts, {names}: give one of them, to be read as one data set"])
         return read_text_folder(source, columns)
     _ending(source)  # before what may be a long download
@@ -41,10 +41,10 @@ def parse_dataset(source: Path | str, content: bytes, columns: Columns) -> Datas
 
     A name without an ending is read as a CSV.
     """
-    return labelled(_table(source, content, columns), columns)
+    return dataset_from_table(_table(source, content, columns), columns)
 
 
-def splits_of(folder: Path | str) -> tuple[Path, Path] | None:
+def split_files(folder: Path | str) -> tuple[Path, Path] | None:
     """Return the training part and the test part that lie in `folder`, None where it has no such parts.
 
     They are folders called train and test (or sampled_train and sampled_test, as in de Gibert et al., 2018), or files
@@ -78,7 +78,7 @@ def _is_part(path: Path, name: str) -> bool:
 
 def _ending(source: Path | str) -> str:
     """Return the ending of a file's name in lower case; raises DataError for one that is not known."""
-    ending = PurePosixPath(name_of(source)).suffix.lower()
+    ending = PurePosixPath(file_name(source)).suffix.lower()
     if ending in _PACKED:
         raise DataError(source, [f"is packed, by its ending {ending}: unpack it first"])
     if ending and ending not in FORMATS:

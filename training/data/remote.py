@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from training.data.location import is_address, is_web, shown
+from training.data.location import is_address, is_web, redacted
 from training.errors import DataError
 
 __all__ = ["is_address", "read_bytes"]
@@ -55,5 +55,5 @@ def _reason(address: str, error: Exception) -> str:
         return f"{status}, {message}"
     # A file system's own error has the path in its text, which stands in front already.
     said = error.strerror if isinstance(error, OSError) and error.filename else str(error).strip()
-    line = (said or type(error).__name__).splitlines()[0].replace(address, shown(address))
+    line = (said or type(error).__name__).splitlines()[0].replace(address, redacted(address))
     return re.sub(r"\?[^\s'\"]*", "", line) if "?" in address else line

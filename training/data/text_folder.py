@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.data.csv_file import parse_csv
 from training.data.dataset import Columns, Dataset
-from training.data.labels import labelled
+from training.data.labels import dataset_from_table
 from training.data.remote import read_bytes
 from training.data.table import BYTE_ORDER_MARK, Fault, Row, Table, not_utf8
 from training.errors import DataError, TrainingError
@@ -50,7 +50,7 @@ def read_text_folder(folder: Path, columns: Columns) -> Dataset:
             rows.append(Row(number, {_TEXT: text, _LABEL: label}, file=name))
         else:
             faults.append(Row(number, {}, file=name).fault(_TEXT, fault))
-    return labelled(Table(folder, (_TEXT, _LABEL), rows, faults), columns)
+    return dataset_from_table(Table(folder, (_TEXT, _LABEL), rows, faults), columns)
 
 
 def _check(folder: Path, columns: Columns) -> None:

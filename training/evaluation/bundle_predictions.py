@@ -15,7 +15,8 @@ from typing import IO, Any
 import numpy as np
 from tqdm import tqdm
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.errors import DataError, TrainingError
 from training.evaluation.predictions import Predictions, first_highest
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.errors import TrainingError
 
 _MANIFEST = "inferer.json"  # what makes a folder a bundle

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.dataset import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 
 DEFAULT_THRESHOLD = 0.5
 

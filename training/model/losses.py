@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.recipe.options import BALANCED
 from training.recipe.recipe import Recipe, Weights
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.errors import TrainingError
 from training.recipe.options import Option
 from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe

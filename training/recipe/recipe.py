@@ -12,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from training.data.dataset import Columns
-from training.data.location import is_address, shown
+from training.data.location import is_address, redacted
 from training.errors import TrainingError
 from training.model.base_model import EMBEDDED
 from training.recipe.options import converted, option, options_of
@@ -261,7 +261,7 @@ def _json(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, str) and is_address(value):
-        return shown(value)  # what may be kept of it: not who asks, nor with which key
+        return redacted(value)  # what may be kept of it: not who asks, nor with which key
     return str(value) if isinstance(value, Path) else value
 
 

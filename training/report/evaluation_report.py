@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 from training.report.metrics import measure
 from training.report.pictures import draw_confusion

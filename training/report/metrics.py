@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.evaluation.predictions import DEFAULT_THRESHOLD, Predictions
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import bootstrapped, resampled_sums, wilson

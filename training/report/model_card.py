@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset import MULTI_LABEL
-from training.data.location import name_of
+from inferer.bundle.manifest import MULTI_LABEL
+from training.data.location import file_name
 from training.errors import TrainingError
 from training.model.base_model import EMBEDDED
 from training.recipe.recipe import OPTIONS
@@ -139,7 +139,7 @@ def _value(key: str, value: Any) -> str:
         if option is None:  # what no option of ours is may be a path all the same
             return Path(value).name if Path(value).is_absolute() or value.startswith(("~", ".")) else value
         if option.kind in _PATHS:
-            return name_of(value)
+            return file_name(value)
     return str(value)
 
 

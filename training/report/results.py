@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from inferer.bundle.manifest import MULTI_LABEL
 from training.data.csv_file import write_csv
-from training.data.dataset import MULTI_LABEL
 from training.evaluation.model_folder import RECORD
 from training.evaluation.predictions import Predictions
 from training.recipe.recipe import Recipe, as_toml
@@ -19,7 +19,7 @@ from training.report.evaluation_report import CONFUSION, LENGTHS, write_report
 from training.report.model_card import model_card
 from training.report.pictures import draw_curves, draw_lengths
 from training.run.output import fresh_folder
-from training.splits.splits import Parts
+from training.splits.splits import Splits
 
 RECIPE = "recipe.toml"
 EPOCHS = "epochs.json"
@@ -39,7 +39,7 @@ class Result:
     """A run that has come to its end. lengths: tokens of each text, uncut. epochs: an entry for each."""
 
     recipe: Recipe
-    parts: Parts
+    parts: Splits
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     lengths: Sequence[int]

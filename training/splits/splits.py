@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from inferer.bundle.manifest import SINGLE_LABEL
 from recipes.query_type.balance import balanced
 from recipes.query_type.name_lists import read_name_list, read_name_lists
 from recipes.query_type.raw_names import read_raw_names
 from recipes.query_type.synonyms import enriched
-from training.data.dataset import SINGLE_LABEL, Columns, Dataset, check_class_sizes
+from training.data.dataset import Columns, Dataset, check_class_sizes
 from training.data.hub import load_hub_dataset
-from training.data.location import shown
-from training.data.reader import read_dataset, splits_of
+from training.data.location import redacted
+from training.data.reader import read_dataset, split_files
 from training.errors import DataError, TrainingError
 from training.recipe.checks import check_kind, check_weights
 from training.recipe.recipe import Recipe
@@ -30,7 +31,7 @@ _FURTHER = ("validation", "calibration")
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """The rows of a run. notes: what was done to them, each a sentence for a person. facts: the same as data."""
 
     train: Dataset
@@ -48,7 +49,7 @@ class Parts:
         return self.held_out if self.validation is None else self.validation
 
 
-def read_parts(recipe: Recipe) -> Parts:
+def read_splits(recipe: Recipe) -> Splits:
     """Return the parts that `recipe` describes. Raises DataError and TrainingError for what is wrong with the data."""
     whole, test, source, notes, facts = _read(recipe)
     check_kind(recipe, whole.problem_type)
@@ -91,7 +92,7 @@ def read_parts(recipe: Recipe) -> Parts:
         "classes": {name: part.counts() for name, part in counts.items() if part is not None},
         **facts,
     }
-    return Parts(
+    return Splits(
         train, held_out, further["validation"], further["calibration"], source, tuple(notes), tuple(warnings), facts
     )
 
@@ -110,14 +111,14 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str, list[str], dict
     if recipe.file is None:
         raise TrainingError("--data is missing: the file or folder to train on")
     first, second = recipe.file, recipe.test_file
-    splits = splits_of(recipe.file)
+    splits = split_files(recipe.file)
     if splits is not None:
         if second is not None:
             raise TrainingError(f"--data {recipe.file} has a test part of its own; --test-data cannot be given too")
         first, second = splits
     train = read_dataset(first, _checked(columns, first))
     test = None if second is None else read_dataset(second, _as(train, _checked(columns, second)))
-    return train, test, shown(recipe.file), [], {}
+    return train, test, redacted(recipe.file), [], {}
 
 
 def _checked(columns: Columns, source: Path | str) -> Columns:

@@ -8,7 +8,8 @@ import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from training.data.dataset import SINGLE_LABEL, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.splits.duplicates import plain
 

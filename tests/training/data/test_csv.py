@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from recipes.query_type.name_lists import read_name_lists
 from tests.support.server import ROOT
 from training.data.csv_file import read_csv, write_csv
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset, check_class_sizes, label_order
+from training.data.dataset import Columns, Dataset, check_class_sizes, label_order
 from training.errors import DataError
 
 SINGLE = Columns("text", "label")

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.server import ROOT
 from training.data.csv_file import read_csv, write_csv
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset
+from training.data.dataset import Columns, Dataset
 from training.data.reader import FORMATS, parse_dataset, read_dataset
 from training.errors import DataError, TrainingError
 

@@ -12,9 +12,10 @@ import datasets
 import pytest
 from datasets import ClassLabel, Features, List, Value
 
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.server import ROOT
 from training.data.csv_file import read_csv, write_csv
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns
+from training.data.dataset import Columns
 from training.data.hub import hub_splits, load_hub_dataset
 from training.errors import DataError, TrainingError
 

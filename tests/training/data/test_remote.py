@@ -13,8 +13,8 @@ import fsspec
 import pytest
 
 from training.data.dataset import Columns
-from training.data.location import name_of, shown, source_of
-from training.data.reader import read_dataset, splits_of
+from training.data.location import file_name, parse_location, redacted
+from training.data.reader import read_dataset, split_files
 from training.data.remote import is_address, read_bytes
 from training.errors import DataError
 
@@ -97,8 +97,8 @@ def test_what_is_an_address() -> None:
     """An address has :// in it; a str without is a path, and a path keeps no address."""
     assert is_address("s3://bucket/a.csv")
     assert not is_address("folder/a.csv")
-    assert source_of("s3://bucket/a.csv") == "s3://bucket/a.csv"
-    assert source_of("folder/a.csv") == Path("folder/a.csv")
+    assert parse_location("s3://bucket/a.csv") == "s3://bucket/a.csv"
+    assert parse_location("folder/a.csv") == Path("folder/a.csv")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_what_is_an_address() -> None:
     ],
 )
 def test_secrets_of_an_address_are_not_shown(source: Path | str, as_shown: str, name: str) -> None:
-    """An address is shown without user, password and query, and its file's name has no query either."""
-    assert (shown(source), name_of(source)) == (as_shown, name)
+    """An address is redacted without user, password and query, and its file's name has no query either."""
+    assert (redacted(source), file_name(source)) == (as_shown, name)
 
 
 @pytest.mark.parametrize(
@@ -192,4 +192,4 @@ def test_an_address_that_cannot_be_read_is_told(address: str, said: str) -> None
 
 def test_an_address_has_no_parts() -> None:
     """An address is one file, never a folder of two parts."""
-    assert splits_of("memory://folder") is None
+    assert split_files("memory://folder") is None

@@ -10,7 +10,7 @@ from sklearn.datasets import load_files
 
 from training.data.csv_file import read_csv, write_csv
 from training.data.dataset import Columns
-from training.data.reader import read_dataset, splits_of
+from training.data.reader import read_dataset, split_files
 from training.data.text_folder import ANNOTATIONS
 from training.errors import DataError, TrainingError
 
@@ -180,7 +180,7 @@ def test_two_parts_are_found(tmp_path: Path, files: tuple[str, ...], parts: tupl
     """A folder with a training and a test part, folders or files of any format, gives these two."""
     write(tmp_path, dict.fromkeys(files, "x"))
     names = parts or ("sampled_train", "sampled_test")
-    assert splits_of(tmp_path) == (tmp_path / names[0], tmp_path / names[1])
+    assert split_files(tmp_path) == (tmp_path / names[0], tmp_path / names[1])
     assert faults(tmp_path) == [f"has two parts, {' and '.join(names)}: give one of them, to be read as one data set"]
 
 
@@ -188,9 +188,9 @@ def test_two_parts_are_found(tmp_path: Path, files: tuple[str, ...], parts: tupl
 def test_one_part_is_no_two(tmp_path: Path, files: tuple[str, ...]) -> None:
     """A folder of labels, or with one of the parts alone, has no two parts; nor has a file or a missing folder."""
     write(tmp_path, dict.fromkeys(files, "x"))
-    assert splits_of(tmp_path) is None
-    assert splits_of(tmp_path / files[0]) is None
-    assert splits_of(tmp_path / "none") is None
+    assert split_files(tmp_path) is None
+    assert split_files(tmp_path / files[0]) is None
+    assert split_files(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_parts_that_are_not_plain_are_refused(tmp_path: Path, files: tuple[str, 
     """Two training parts, or two test parts, are refused by name."""
     write(tmp_path, dict.fromkeys(files, "x"))
     with pytest.raises(DataError, match=said.replace("?", "\\?")):
-        splits_of(tmp_path)
+        split_files(tmp_path)
 
 
 def test_real_sentences_are_the_same_in_the_original_s_layout(test_data: Path, tmp_path: Path) -> None:
@@ -221,8 +221,8 @@ def test_real_sentences_are_the_same_in_the_original_s_layout(test_data: Path, t
             table.append((f"{part}_{i:05}", "1", "2", "0", data.labels[target[0]]))
     with (tmp_path / ANNOTATIONS).open("w", newline="") as file:
         csv.writer(file).writerows(table)
-    parts = splits_of(tmp_path)
+    parts = split_files(tmp_path)
     assert parts is not None
     for part, data in zip(parts, given.values(), strict=True):
         assert read_dataset(part, COLUMNS) == data
-    assert splits_of(test_data / "hate_speech") == tuple(test_data / "hate_speech" / f"{part}.csv" for part in given)
+    assert split_files(test_data / "hate_speech") == tuple(test_data / "hate_speech" / f"{part}.csv" for part in given)

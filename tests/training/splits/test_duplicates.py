@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.dataset import SINGLE_LABEL, Columns, Dataset
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.splits.duplicates import first_shuffled, plain, without_shared_texts
 

@@ -21,7 +21,7 @@ from training.errors import DataError, TrainingError
 from training.recipe.checks import check_recipe
 from training.recipe.recipe import Recipe, make_recipe, read_recipe
 from training.splits.duplicates import plain
-from training.splits.splits import Parts, read_parts
+from training.splits.splits import Splits, read_splits
 
 
 def written(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
@@ -31,11 +31,11 @@ def written(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = (
     return path
 
 
-def parts_of(path: Path, **values: Any) -> Parts:
+def parts_of(path: Path, **values: Any) -> Splits:
     """Return the parts of the data at `path`."""
     given = {"file": str(path), "text_column": "text", "label_column": "label", "output": "out", **values}
     given = {name: value for name, value in given.items() if value is not None}
-    return read_parts(check_recipe(make_recipe(Recipe(), given, Path(), "test")))
+    return read_splits(check_recipe(make_recipe(Recipe(), given, Path(), "test")))
 
 
 def rows(count: int, labels: str = "ab") -> list[tuple[str, ...]]:
@@ -170,11 +170,11 @@ def test_a_data_set_of_the_hub_brings_its_own_split(tmp_path: Path) -> None:
         pq.write_table(table, folder / f"{part}.parquet")
     recipe = read_recipe(ROOT / "recipes" / "rotten_tomatoes.toml")
     changed = {"dataset": str(folder), "train_rows": 20, "test_rows": 10}
-    parts = read_parts(check_recipe(make_recipe(recipe, changed, Path(), "test")))
+    parts = read_splits(check_recipe(make_recipe(recipe, changed, Path(), "test")))
     assert (len(parts.train), len(parts.held_out)) == (20, 10)
     assert texts(parts.held_out) <= {f"held {i}" for i in range(12)}
     changed |= {"file": str(folder / "train.parquet"), "test_rows": 5}
-    parts = read_parts(check_recipe(make_recipe(recipe, changed, Path(), "test")))
+    parts = read_splits(check_recipe(make_recipe(recipe, changed, Path(), "test")))
     assert len(parts.held_out) == 5
     assert texts(parts.held_out) <= {f"text number {i}" for i in range(40)}
 
@@ -212,7 +212,7 @@ def test_the_raw_files_are_enriched_and_balanced_after_the_split(tmp_path: Path)
         "wordnet": str(write_wordnet(tmp_path / "wordnet", senses)),
     }
     recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
-    parts = read_parts(check_recipe(make_recipe(recipe, changed, Path(), "test")))
+    parts = read_splits(check_recipe(make_recipe(recipe, changed, Path(), "test")))
     assert parts.train.labels == ("retailer", "brand", "category")
     assert parts.train.counts() == dict.fromkeys(parts.train.labels, 60)
     assert parts.held_out.counts() == {"retailer": 2, "brand": 6, "category": 2}
@@ -230,7 +230,7 @@ def test_extra_names_must_be_of_a_label(tmp_path: Path) -> None:
     recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
     changed = {"file": str(raw_files(tmp_path / "raw")), "synonyms": False, "extra_names": {"shop": "n.txt"}}
     with pytest.raises(TrainingError, match="extra_names names 'shop'; the labels are retailer, brand, category"):
-        read_parts(check_recipe(make_recipe(recipe, changed, tmp_path, "test")))
+        read_splits(check_recipe(make_recipe(recipe, changed, tmp_path, "test")))
 
 
 def test_labels_without_rows_are_refused_where_the_split_is_given(tmp_path: Path) -> None:

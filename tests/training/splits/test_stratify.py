@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.dataset import MULTI_LABEL, SINGLE_LABEL, Columns, Dataset, rows_needed
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.dataset import Columns, Dataset, rows_needed
 from training.errors import TrainingError
 from training.splits.stratify import further_split, multi_hot, stratified_split
 
