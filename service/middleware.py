@@ -68,12 +68,6 @@ class Front:
             body = self._app(environ, start)
         return ClosingIterator(body, lambda: self._finish(environ, record))
 
-    def refuse(self, environ: dict[str, Any], arrived: float) -> tuple[str, _Headers, bytes, Callable[[], None]]:
-        """Return 429 for a request of which only this is known: status, headers, body, what to call when it is sent."""
-        record = Record(request_id_of(environ), arrived, time.monotonic(), status=STATUS["Overloaded"])
-        status, headers, body = self._overloaded(environ, record)
-        return status, self._complete(headers, environ, record), body, lambda: self._finish(environ, record)
-
     def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
         """Return headers and body for what could not be read as HTTP, of which nothing is known."""
         record = Record(request_id_of({}), 0.0, 0.0)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -219,28 +220,44 @@ def test_health_and_metrics_answer_when_every_thread_is_busy(
         assert [one.result().status for one in busy] == [200, 200]
 
 
-def test_half_sent_health_checks_and_refusals_hold_up_nobody(
-    shared_bundle: Path, held: HeldApp, tmp_path: Path
-) -> None:
-    """Health checks that are not sent to their end, or not closed, delay no health check; nor slow posts a refusal."""
-    settings = {"INFERER_MAX_IN_FLIGHT": "2"}
-    with (
-        serving(shared_bundle, tmp_path / "log", held.name, **settings) as server,
-        ThreadPoolExecutor(2) as pool,
-        contextlib.ExitStack() as stack,
-    ):
-        for sent in [b"GET /health", b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"] * 5:
+def test_incomplete_health_checks_hold_no_operations_thread(shared_bundle: Path, tmp_path: Path) -> None:
+    """Health checks without the end of their head, or without the body that they announce, delay no other one."""
+    with serving(shared_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
+        for sent in [b"GET /health HTTP/1.1\r\nHost:", b"GET /health HTTP/1.1\r\nContent-Length: 1\r\n\r\n"] * 5:
             client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             client.sendall(sent)
+        started = time.monotonic()
+        assert server.request("GET", "/health/live").status == 200
+        assert time.monotonic() - started < 3, "gunicorn waits 5 s for the rest"
+        assert server.predict({"text": "good"}).status == 200
+
+
+def test_a_refused_connection_stays_usable(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """Two requests sent at once at capacity both get 429 with its headers, and later the connection is served."""
+    asked = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-Id: mine\r\n"
+        b'Content-Length: 15\r\n\r\n{"text": "bad"}'
+    )
+    env = {"INFERER_MAX_IN_FLIGHT": "1", "INFERER_CORS_ORIGINS": "http://o"}
+    with (
+        serving(shared_bundle, tmp_path / "log", held.name, **env) as server,
+        ThreadPoolExecutor(1) as pool,
+        socket.create_connection(("127.0.0.1", server.port), 20) as client,
+    ):
         with held.held():
-            busy = [pool.submit(server.predict, {"text": "good"}) for _ in range(2)]
-            comes_to(server, 2, "inferer_in_flight_requests")
-            for _ in range(6):
-                stack.enter_context(raw(server, b'{"text": ', length=15))
-            assert server.predict({"text": "good"}).status == 429
-            assert server.request("GET", "/health/live").status == 200
-            assert not any(one.done() for one in busy)
-        assert [one.result().status for one in busy] == [200, 200]
+            busy = pool.submit(server.predict, {"text": "good"})
+            comes_to(server, 1, "inferer_in_flight_requests")
+            client.sendall(asked + asked)
+            replies = b""
+            while replies.count(b'"request_id":"mine"}') < 2:
+                replies += client.recv(10_000)
+            head = replies.partition(b"\r\n\r\n")[0].split(b"\r\n")
+            assert head[0] == b"HTTP/1.1 429 Too Many Requests"
+            assert {b"Retry-After: 1", b"X-Request-Id: mine", b"Vary: Origin"} < set(head)
+        assert busy.result().status == 200
+        comes_to(server, 0, "inferer_in_flight_requests")
+        client.sendall(asked)
+        assert b'"label":"neg"' in whole(client)
 
 
 @pytest.mark.parametrize("length", [b"9" * 6000, b"1, 1", b"-1", b"x", b""])
@@ -263,10 +280,10 @@ def test_a_strange_content_length_harms_only_its_own_request(tiny_bundle: Path, 
         (b"GET /" + b"sekret" * 1000 + b" HTTP/1.1\r\n\r\n", b"414 URI Too Long"),
     ],
 )
-def test_what_is_no_http_is_refused_in_our_form_and_not_logged(
+def test_malformed_http_gets_a_json_error_and_is_not_logged(
     tiny_bundle: Path, tmp_path: Path, sent: bytes, status: bytes
 ) -> None:
-    """A request that cannot be read gets a JSON error with an id; nothing of it is in the log or in the answer."""
+    """Malformed HTTP gets a JSON error with an id; neither the log nor the reply repeats any of it."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         with socket.create_connection(("127.0.0.1", server.port), 20) as client:
             client.sendall(sent)
@@ -275,7 +292,7 @@ def test_what_is_no_http_is_refused_in_our_form_and_not_logged(
         assert head.startswith(b"HTTP/1.1 " + status)
         error = json.loads(body)
         assert (error["error_type"], len(error["request_id"])) == ("BadRequest", 32)
-        until(lambda: any("refused what is no HTTP" in line["message"] for line in server.logged()))
+        until(lambda: any("malformed HTTP" in line["message"] for line in server.logged()))
         assert b"X-Content-Type-Options: nosniff\r\n" in head
         assert "sekret" not in server.log.read_text()
         assert b"sekret" not in reply
