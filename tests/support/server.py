@@ -94,11 +94,18 @@ def environment(**settings: str) -> dict[str, str]:
 def serving(
     bundle: Path, log: Path, app: str = "app:app", python: str = sys.executable, **settings: str
 ) -> Iterator[Server]:
-    """Run gunicorn on `bundle` until the block ends; yields once it answers."""
+    """Run gunicorn on `bundle` until the block ends; yields once it is ready."""
     port = free_port()
     env = environment(INFERER_BUNDLE=str(bundle), PORT=str(port), **settings)
+    with running([python, "-m", "gunicorn", app], port, log, ROOT, env) as server:
+        yield server
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, cwd: Path, env: dict[str, str]) -> Iterator[Server]:
+    """Run a command that serves on `port` until the block ends; yields once it is ready."""
     with log.open("wb") as out:
-        process = subprocess.Popen([python, "-m", "gunicorn", app], cwd=ROOT, env=env, stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=out)
     server = Server(process, port, log)
     try:
         _wait(server)
