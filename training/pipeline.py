@@ -43,9 +43,10 @@ from training.model.losses import make_loss
 from training.model.precision import uses_bf16
 from training.model.tokenize import encode, lengths_of
 from training.recipe.recipe import BEST, HEAD, Recipe
-from training.report.metrics import best_threshold, measure
+from training.report.metrics import measure
 from training.report.results import Result, write_result
 from training.report.tables import figure_rows
+from training.report.thresholds import best_f1
 from training.run import processes
 from training.run.output import check_target
 from training.run.processes import say
@@ -177,7 +178,7 @@ def _train(
         predictions = predictions_from_logits(output.predictions, watched.problem_type, threshold)
         if recipe.threshold == BEST:  # each epoch by the threshold that it would be given
             predictions = Predictions(
-                predictions.scores, predictions.scores >= best_threshold(watched, predictions.scores)[0]
+                predictions.scores, predictions.scores >= best_f1(predictions.scores, multi_hot(watched) > 0)
             )
         found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
@@ -219,7 +220,7 @@ def _train(
     logits = compute_logits(loaded, parts.held_out.texts)
     if recipe.threshold == BEST and parts.validation is not None:
         scores = predictions_from_logits(compute_logits(loaded, parts.validation.texts), watched.problem_type).scores
-        threshold = best_threshold(parts.validation, scores)[0]
+        threshold = best_f1(scores, multi_hot(parts.validation) > 0)
     predictions = predictions_from_logits(logits, watched.problem_type, threshold)
     if not single and threshold != Recipe().threshold:
         model.config.inferer_threshold = threshold

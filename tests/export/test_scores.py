@@ -21,11 +21,11 @@ from export.scores.fit import FitError, Fitter
 from export.scores.options import Wishes
 from export.scores.rows import split_rows
 from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
-from export.scores.thresholds import best_f1, lowest_with_share
 from inferer.bundle.manifest import Platt
 from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
 from inferer.scoring import activate, calibration_of
 from training.report.intervals import bootstrapped, resampled_sums
+from training.report.thresholds import best_f1, lowest_with_share
 
 SINGLE = Rule(SINGLE_LABEL)
 # Multiples of 1/1024, as far apart as neighbouring scores of a model ever need to be told apart.

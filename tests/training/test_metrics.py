@@ -1,4 +1,4 @@
-"""The figures of a set of predictions, by hand and against scikit-learn; thresholds chosen; the table."""
+"""The figures of a set of predictions, by hand and against scikit-learn; the threshold of best F1; the table."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.data.dataset import Columns, Dataset
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report.intervals import wilson
-from training.report.metrics import as_table, best_threshold, measure
+from training.report.metrics import as_table, measure
+from training.report.thresholds import best_f1
 
 
 def single(targets: list[int], labels: tuple[str, ...]) -> Dataset:
@@ -209,37 +208,13 @@ def test_huge_logits_make_no_overflow() -> None:
 # The threshold
 
 
-def micro_f1_at(flags: np.ndarray, scores: np.ndarray, threshold: float) -> float:
-    """Return micro-F1 of what is at or above `threshold`, counted plainly."""
-    chosen = scores >= threshold
-    return float(2 * (flags.astype(bool) & chosen).sum() / max(1, flags.sum() + chosen.sum()))
-
-
-@given(
-    st.lists(
-        st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.50001, 0.9, 1.0])), min_size=2, max_size=24
-    )
-)
-def test_no_threshold_is_better_than_the_best(cells: list[tuple[bool, float]]) -> None:
-    """The threshold gives the micro-F1 that it comes with, and no other threshold gives a better one."""
-    cells = cells[: len(cells) // 2 * 2]
-    flags = np.array([flag for flag, _ in cells], int).reshape(-1, 2)
-    scores = np.array([score for _, score in cells]).reshape(-1, 2)
-    threshold, f1 = best_threshold(multi(flags), scores)
-    assert f1 == pytest.approx(micro_f1_at(flags, scores, threshold))
-    assert 0 <= threshold <= 1
-    assert f1 >= max(micro_f1_at(flags, scores, t) for t in np.linspace(0, 1.1, 112)) - 1e-12
-
-
-def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
-    """The threshold is the midpoint of two neighbouring scores, of equals nearest to 0.5; without labels it is 0.5."""
-    assert best_threshold(multi(np.array([[1, 0]])), np.array([[0.8, 0.1]])) == (pytest.approx(0.45), 1.0)
+def test_one_threshold_for_all_labels_has_the_best_micro_f1() -> None:
+    """Of several labels' scores the threshold has the best micro-F1; without a true entry it is 0.5."""
     # At 0.75 one of two is found and nothing wrong: 2/3; at 0.05 both, with two wrong: 4/6.
-    flags, scores = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.6], [0.55, 0.1]])
-    assert best_threshold(multi(flags), scores) == (pytest.approx(0.75), pytest.approx(2 / 3))
-    assert best_threshold(multi(np.zeros((2, 2), int)), scores) == (0.5, 0.0)
-    measured = measure(multi(flags), Predictions(scores, scores >= 0.75))
-    assert measured["micro_f1"] == pytest.approx(2 / 3)
+    flags, scores = np.array([[True, False], [False, True]]), np.array([[0.9, 0.6], [0.55, 0.1]])
+    assert best_f1(scores, flags) == pytest.approx(0.75)
+    assert measure(multi(flags), Predictions(scores, scores >= 0.75))["micro_f1"] == pytest.approx(2 / 3)
+    assert best_f1(scores, np.zeros((2, 2), bool)) == 0.5
 
 
 # The table

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
-from training.evaluation.predictions import DEFAULT_THRESHOLD, Predictions
+from training.evaluation.predictions import Predictions
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import bootstrapped, resampled_sums, wilson
 from training.report.tables import figure_rows, label_rows
@@ -62,27 +62,6 @@ def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = Tru
     metrics["baselines"] = _baselines(dataset, truth, single=single)
     metrics["labels"] = labels
     return metrics
-
-
-def best_threshold(dataset: Dataset, scores: np.ndarray) -> tuple[float, float]:
-    """Return the one threshold for all labels with the best micro-F1 of `scores` [rows, labels], and that micro-F1.
-
-    For rows that the model was not trained on, nor is measured on: those of validation. The threshold is the midpoint
-    between two neighbouring scores, so that no rounding decides; of equally good ones it is the nearest to 0.5. Where
-    no row carries a label every threshold is worth 0, and it is 0.5.
-    """
-    truth = multi_hot(dataset).astype(bool).ravel()
-    if not truth.any():
-        return DEFAULT_THRESHOLD, 0.0
-    order = np.argsort(-scores.ravel(), kind="stable")
-    ordered = scores.ravel()[order].astype(np.float64)
-    below = np.append(ordered[1:], 0.0)
-    middle = (ordered + below) / 2
-    thresholds = np.where(middle > below, middle, ordered)  # neighbouring floats have no midpoint
-    f1 = 2 * np.cumsum(truth[order]) / (np.arange(1, len(ordered) + 1) + truth.sum())
-    f1[np.append(ordered[:-1] == ordered[1:], False)] = -1.0  # equal scores are on the same side of every cut
-    best = thresholds[f1 == f1.max()]
-    return float(best[np.abs(best - DEFAULT_THRESHOLD).argmin()]), float(f1.max())
 
 
 def as_table(metrics: dict[str, Any]) -> str:
