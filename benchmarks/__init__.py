@@ -1,1 +1,1 @@
-"""Measurements: side by side in one process, interleaved, medians and ratios. Run by `make bench`."""
+"""Benchmarks for `make bench`: side by side in one process, interleaved, medians and ratios."""

@@ -1,10 +1,10 @@
-"""What sharing runs gives callers in threads, and what it costs a lone one; and how large a run should be.
+"""Benchmark of batching: throughput of concurrent callers, cost for a single caller, and the best size of a run.
 
 One process, no HTTP. 32 threads call `predict` on texts of 16 tokens: with batching, without it, and without it and
-with no bound on runs at once (`unbounded`: all callers in onnxruntime together). Then one caller. Then the bound of a
-run, by length. Interleaved, medians; for MiniLM-L6 (the demo) and BERT-base with random weights.
+without a bound on concurrent runs (`unbounded`). One caller follows, then the bound of a run by text length.
+Interleaved, medians; for MiniLM-L6 (the demo) and for BERT-base with random weights.
 
-The last line is JSON; the whole goes to benchmarks/results/batching.json.
+The last line is JSON; benchmarks/results/batching.json has the whole.
 
     python -m benchmarks.batching --bundle models/query_type --checkpoint checkpoints/query_type
 """
@@ -38,7 +38,7 @@ LONE_ROUNDS = 400
 
 
 def throughput(model: ModelInferer, batcher: Batcher, texts: Sequence[str], seconds: float) -> float:
-    """Return the texts a second that CALLERS threads get answered."""
+    """Return the texts per second of CALLERS threads together."""
     model.batcher = batcher
     counts = [0] * CALLERS
     end = time.perf_counter() + seconds
@@ -72,11 +72,11 @@ def interleaved(calls: dict[str, Callable[[], float]], rounds: int, what: str) -
 
 
 class _Direct(Batcher):
-    """What a caller paid if there were no queue: the session alone."""
+    """The session without a queue, for the cost of the queue."""
 
     def run(self, encodings: Sequence[Encoding], cancellation: Cancellation | None = None) -> BatchResult:
         """Return the logits of one run."""
-        assert cancellation is None  # noqa: S101 - nobody waits here
+        assert cancellation is None  # noqa: S101 - a run without a queue waits for nothing
         return BatchResult(list(self._run(encodings)), 0.0, 0.0)
 
 
@@ -134,9 +134,9 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description="Throughput of concurrent callers, with and without shared runs.")
-    parser.add_argument("--bundle", type=Path, required=True, help="the demo's")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="whose tokenizer BERT-base gets")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--bundle", type=Path, required=True, help="the demo bundle")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the source of BERT-base's tokenizer")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a measurement")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
     result = record.new("batching", onnxruntime=onnxruntime.__version__, callers=CALLERS, tokens=TOKENS, models={})

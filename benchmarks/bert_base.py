@@ -1,4 +1,4 @@
-"""A BERT-base with random weights, exported to a bundle: for measurements that need its size, not its answers."""
+"""A BERT-base with random weights, exported to a bundle, for measurements that need its size alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 def bert_base_bundle(
     tokenizer_of: Path, folder: Path = ROOT / "build" / "bert_base", max_length: int | None = None
 ) -> Path:
-    """Return the bundle, made once a format and folder.
+    """Return the bundle; make it unless `folder` holds one of the current format.
 
-    `tokenizer_of` is a checkpoint whose tokenizer is used, `max_length` the tokens that are read, if not its own.
+    tokenizer_of: the checkpoint that lends its tokenizer. max_length: tokens per text, by default the model's own.
     """
     with contextlib.suppress(BundleError):
         return read_bundle(folder).path

@@ -1,14 +1,14 @@
-"""What one container with one CPU serves: the figures that docs/production.md reckons with.
+"""Benchmark of one container with one CPU: the figures in docs/production.md.
 
 The image of the Dockerfile, built and run by podman as root as in tests/image (apt-get install podman runc mmdebstrap),
 hardened, `--cpus 1`; the load from inside its network, on the other core. For MiniLM-L6 and BERT-base with random
 weights:
 - from the container's start to the first 200 of /health/ready, medians of several starts;
-- texts a second, p50 and p99 by the length of the texts (32 clients, a text a request) and by the number of clients;
-- texts a second of requests with 64 texts each;
-- memory: after the start, and the most that the container's limit counted;
-and the size of the image above its base. The models take turns, medians over rounds. The last line is JSON; the whole
-goes to benchmarks/results/container.json.
+- texts per second, p50 and p99 by text length (32 clients, one text per request) and by the number of clients;
+- texts per second of requests with 64 texts each;
+- memory: after the start, and the peak that the container's limit counted;
+and the size of the image above its base. The models take turns, medians over rounds. The last line is JSON;
+benchmarks/results/container.json has the whole.
 
     python -m benchmarks.container --checkpoint checkpoints/query_type
 """
@@ -51,7 +51,7 @@ def minilm_bundle(checkpoint: Path, folder: Path) -> Path:
 
 
 class Served:
-    """A running container with one CPU, and the texts that it is asked."""
+    """A running container with one CPU, and the texts for it."""
 
     def __init__(self, container: Container, bundle: Path, seconds: float) -> None:
         model = ModelInferer(bundle, intra_op_threads=1)
@@ -62,7 +62,7 @@ class Served:
         self._within = ("nsenter", "-t", str(container.pid), "-n")
 
     def ask(self, tokens: int, clients: int = CLIENTS, texts: int = 1) -> Result:
-        """Return what `clients` get that send `texts` texts of `tokens` tokens a request."""
+        """Return the results of `clients` that send `texts` texts of `tokens` tokens per request."""
         text = self.texts[tokens]
         body = json.dumps({"text": text} if texts == 1 else {"texts": [text] * texts}).encode()
         result = run_in_child(Plan(self.container.port, clients, self.seconds, [body], warm_up_s=1.0), self._within)
@@ -71,13 +71,13 @@ class Served:
         return result
 
     def memory_mb(self) -> dict[str, float]:
-        """Return what the control group counts at most so far, and what is resident of the processes now, in MB."""
+        """Return the control group's peak so far and the resident memory of the processes now, in MB."""
         resident = sum(int(self.container.status(pid)["RssAnon"].split()[0]) for pid in self.container.processes())
         return {"anonymous": resident / 1024, "most_counted": self.container.peak_memory() / 2**20}
 
 
 def ready_seconds(podman: Podman, image: str, options: tuple[str, ...]) -> float:
-    """Return the time from a container's start to its first ready answer, in s."""
+    """Return the time from a container's start to its first ready reply, in s."""
     with podman.running(image, options=options) as container:
         container.wait_ready()
         ready = time.time()
@@ -86,7 +86,7 @@ def ready_seconds(podman: Podman, image: str, options: tuple[str, ...]) -> float
 
 
 def figures(results: list[Result], texts: int = 1) -> dict[str, float]:
-    """Return texts a second and the percentiles of ms, medians over rounds."""
+    """Return texts per second and percentiles in ms, medians over rounds."""
     return {
         "texts_a_second": statistics.median(texts * result.throughput() for result in results),
         "p50_ms": statistics.median(result.percentile(50) for result in results),
@@ -95,7 +95,7 @@ def figures(results: list[Result], texts: int = 1) -> dict[str, float]:
 
 
 def measure(served: dict[str, Served], rounds: int) -> dict[str, Any]:
-    """Return the figures of all models, which take turns."""
+    """Return the figures of all models; the models take turns."""
     cases: list[tuple[str, int, int, int]] = [("by_tokens", tokens, CLIENTS, 1) for tokens in LENGTHS]
     cases += [("by_clients", TOKENS, clients, 1) for clients in COUNTS]
     cases.append(("bulk", TOKENS, 4, BULK))

@@ -1,13 +1,13 @@
-"""The int8 engine against onnxruntime's own: how long a text takes, what int8 changes, and whether a batch matters.
+"""Benchmark of the int8 engine against onnxruntime's own: latency, fidelity to fp32, and batch invariance.
 
 Three tables, each of one process, interleaved in random order, medians:
 
 - latency, one thread: int8-token, onnxruntime's `quantize_dynamic` with default options, fp32 ONNX, PyTorch, at several
   lengths, for MiniLM-L6 (the demo's checkpoint) and for BERT-base with random weights;
-- what int8-token changes on held-out rows of checkpoints trained by this project: labels, accuracy, scores;
-- how many texts get other bits in batches of 2, 3, 16 and 64 with random neighbours, and with two threads.
+- fidelity of int8-token on held-out rows of checkpoints trained by this project: labels, accuracy, scores;
+- the number of texts with different bits in batches of 2, 3, 16 and 64 with random neighbours, and with two threads.
 
-The last line is JSON; the whole goes to benchmarks/results/engine.json.
+The last line is JSON; benchmarks/results/engine.json has the whole.
 
     python -m benchmarks.engine --checkpoint checkpoints/query_type --data NAME=CHECKPOINT:FILE.csv …
 """
@@ -65,7 +65,7 @@ def _export(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
 
 
 def latency(model: PreTrainedModel, folder: Path, seconds: float) -> list[dict[str, float]]:
-    """Return the median ms of one text by each way, a row a length."""
+    """Return the median ms of one text in each engine, one row per length."""
     sessions = {name: _session(file) for name, file in _export(model, folder).items()}
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -85,7 +85,7 @@ def latency(model: PreTrainedModel, folder: Path, seconds: float) -> list[dict[s
         calls: dict[str, Callable[[], object]] = {
             name: (lambda s=session, f=feeds: s.run(["logits"], f)) for name, session in sessions.items()
         }
-        # In two rounds: reading a model of hundreds of MB in between would empty the caches of those that are small.
+        # In two rounds: a model of hundreds of MB in between would evict the small ones from the caches.
         int8 = _interleaved({name: calls[name] for name in (OURS, THEIRS)}, seconds)
         fp32 = _interleaved({OURS: calls[OURS], "fp32": calls["fp32"], "torch_fp32": pytorch}, seconds)
         rows.append(
@@ -101,7 +101,7 @@ def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict
     end = time.monotonic() + seconds
     rounds = 0
     while rounds < WARM_UP_ROUNDS + 20 or time.monotonic() < end:
-        shuffler.shuffle(order)  # each runs after each other one equally often: caches are then the same for all
+        shuffler.shuffle(order)  # each engine follows each other one equally often, so that all find the same caches
         for name in order:
             started = time.perf_counter()
             calls[name]()
@@ -112,7 +112,7 @@ def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict
 
 
 def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
-    """Return what int8 changes on the rows of `file`: a text, then its label; and whose bits depend on the batch."""
+    """Return fidelity and batch invariance on the rows of `file`, each a text and its label."""
     files = _export(AutoModelForSequenceClassification.from_pretrained(checkpoint).eval(), folder)
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     with file.open(encoding="utf-8", newline="") as lines:
@@ -159,13 +159,13 @@ def _batched(session: ort.InferenceSession, encodings: list[Any], size: int) -> 
             )
             for i in session.get_inputs()
         }
-        for row, answer in zip(rows, session.run(["logits"], feeds)[0], strict=True):
-            logits[row] = answer
+        for row, row_logits in zip(rows, session.run(["logits"], feeds)[0], strict=True):
+            logits[row] = row_logits
     return np.stack(logits)
 
 
 def _print_latency(name: str, rows: list[dict[str, float]]) -> dict[str, float]:
-    print(f"\n{name}: median ms a text, one thread")
+    print(f"\n{name}: median ms per text, one thread")
     print("tokens  int8-token  ORT default   fp32   torch   token/default  torch/token")
     for row in rows:
         ours, theirs = row[OURS], row[THEIRS]
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The int8 engine: latency, agreement, and bits in batches.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="MiniLM-L6, for the latency")
     parser.add_argument("--data", action="append", default=[], metavar="NAME=CHECKPOINT:FILE.csv")
-    parser.add_argument("--seconds", type=float, default=10, help="a length")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per length")
     args = parser.parse_args()
     result = record.new("engine", onnxruntime=ort.__version__, latency_ms={}, token_over_default={}, held_out={})
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""What an explanation costs, in predictions of the same text, and how near its few parts come to every word by itself.
+"""Benchmark of explanations: their cost in predictions of the same text, and their fidelity to word-by-word occlusion.
 
-One thread and one text at a time, in one process, interleaved round by round; medians. A word's share in a part is the
-part's contribution over its words; "found" is how often the three words that matter most by themselves are among the
-five that come out on top. The last line is JSON; the whole goes to benchmarks/results/explanations.json.
+One thread and one text at a time, in one process, interleaved round by round; medians. A word's share of a part is the
+part's contribution over its words; "found" is the share of the three most important words, each left out alone, that
+are among the five highest here. The last line is JSON; benchmarks/results/explanations.json has the whole.
 
     python -m benchmarks.explanations --bundle models/reviews --data checkpoints/reviews/held_out.csv
 """
@@ -28,7 +28,7 @@ WARM_UP_ROUNDS = 2
 
 
 def texts_of(path: Path, column: str, words: int, count: int) -> list[str]:
-    """Return `count` texts of exactly `words` words, made of the file's by joining and cutting."""
+    """Return `count` texts of exactly `words` words, joined and cut from the texts of the file."""
     texts: list[str] = []
     held: list[str] = []
     with path.open(encoding="utf-8", newline="") as file:
@@ -43,7 +43,7 @@ def texts_of(path: Path, column: str, words: int, count: int) -> list[str]:
 
 
 def by_character(explanation: Explanation, size: int) -> np.ndarray:
-    """Return each character's share of a contribution, [size]; 0 where nothing was left out."""
+    """Return each character's share of a contribution, [size]; 0 outside the parts."""
     shares = np.zeros(size)
     for part in explanation.parts:
         shares[part.start : part.end] = part.contribution / part.words
@@ -51,7 +51,7 @@ def by_character(explanation: Explanation, size: int) -> np.ndarray:
 
 
 def nearness(model: ModelInferer, text: str) -> tuple[float, float]:
-    """Return, for the default parts against every word: the correlation of the words' shares, and the share found."""
+    """Return the correlation of the words' shares between default parts and single words, and the share found."""
     every, few = model.explain(text, max_parts=10_000), model.explain(text)
     shares = by_character(few, len(text))
     exact = np.array([part.contribution for part in every.parts])
@@ -95,7 +95,7 @@ def main() -> None:
                 "found": float(near[:, 1].mean()),
             }
         )
-    print(f"{args.threads} thread(s); up to {MOST_WORDS} words each by itself, more in {PARTS} parts")
+    print(f"{args.threads} thread(s); up to {MOST_WORDS} words one at a time, more in {PARTS} parts")
     print("words  tokens  predict ms   explain, predictions   every word   correlation   found")
     for row in rows:
         print(

@@ -1,8 +1,8 @@
-"""How long one text takes: the served int8 model, the same in fp32, and PyTorch; and what HTTP adds.
+"""Benchmark of one text's latency: the served int8 model, fp32 and PyTorch, and the overhead of HTTP.
 
-All in one process, one text at a time, interleaved round by round, so that a noisy machine slows all of
+All in one process, one text at a time, interleaved round by round, so that noise slows all of
 them alike; medians and ratios. HTTP is measured against a real gunicorn on this machine, one client.
-The last line is JSON; the whole goes to benchmarks/results/latency.json.
+The last line is JSON; benchmarks/results/latency.json has the whole.
 
     python -m benchmarks.latency --bundle models/query_type --checkpoint checkpoints/query_type
 """
@@ -41,7 +41,7 @@ def text_of(model: ModelInferer, tokens: int) -> str:
 
 
 def torch_predict(checkpoint: Path, threads: int) -> Callable[[str], object]:
-    """Return a function that answers a text with PyTorch in fp32."""
+    """Return a function that predicts a text with PyTorch in fp32."""
     torch.set_num_threads(threads)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
@@ -55,7 +55,7 @@ def torch_predict(checkpoint: Path, threads: int) -> Callable[[str], object]:
 
 def report(rows: list[dict[str, float]], threads: int, rounds: int) -> None:
     """Print the table for a person."""
-    print(f"median ms a text, {threads} thread(s), {rounds} rounds, interleaved")
+    print(f"median ms per text, {threads} thread(s), {rounds} rounds, interleaved")
     print("tokens    int8    fp32   torch  over HTTP   fp32/int8  torch/int8  HTTP adds")
     for row in rows:
         int8, fp32, pytorch, http = row["int8"], row["fp32"], row["torch_fp32"], row["int8_http"]
@@ -67,7 +67,7 @@ def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description="Latency of one text: int8, fp32, PyTorch, HTTP.")
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="what the bundle was exported from")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the source of the bundle")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Which way of reading long texts finds what they say: head, head_tail, windows with the mean or with the maximum.
+"""Benchmark of accuracy on long texts by truncation: head, head_tail, windows with the mean or the maximum.
 
-Texts are made of labelled short ones: some of one label, joined, are the telling part, which stands in the middle or at
-the end of a text of more than 512 tokens; the rest is filler that says nothing of the labels. Besides, texts of the
-same length that speak of their label throughout. Each way's accuracy stands beside that of the telling parts alone.
-The last line is JSON; the whole goes to benchmarks/results/long_texts.json.
+The long texts are made of short labelled ones: a few of one label, joined, form the telling part, in the middle or at
+the end of more than 512 tokens; the rest is filler unrelated to the labels. Other texts of the same length speak of
+their label throughout. The table sets each accuracy beside that of the telling parts alone. The last line is JSON;
+benchmarks/results/long_texts.json has the whole.
 
     python -m benchmarks.long_texts --bundle models/titles --data checkpoints/titles/held_out.csv \\
       --text-column Title --label-column Conference --max-length 32
@@ -30,11 +30,11 @@ from inferer.scoring import pool
 from training.report.intervals import wilson
 
 SEED = 0
-LEAST_TOKENS = 520  # of every long text: more than a BERT reads at most
+LEAST_TOKENS = 520  # per long text: more than the 512 of a BERT
 _NOTICES = (
     "This page was left blank on purpose.",
     "Turn the page to go on reading.",
-    "The rights are those of whoever wrote it.",
+    "The rights are those of the author.",
     "Thanks to everybody who helped.",
     "The address is on the last page.",
     "Nothing of this may be copied.",
@@ -94,7 +94,7 @@ def surrounded(
 
 
 def accuracies(model: ModelInferer, texts: list[tuple[str, str]], what: str) -> dict[str, float]:
-    """Return the accuracy of each way of reading `texts`, pairs of label and text."""
+    """Return the accuracy of each truncation on `texts`, pairs of label and text."""
     right: dict[str, int] = defaultdict(int)
     encoder = Encoder(model.bundle.path / TOKENIZER, model.max_length, model.bundle.windows.overlap)
     for label, text in tqdm(texts, desc=what, unit="text", leave=False):
@@ -117,7 +117,7 @@ def report(rows: Iterable[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Measure and write the results."""
-    parser = argparse.ArgumentParser(description="Accuracy on long texts, by how they are read.")
+    parser = argparse.ArgumentParser(description="Accuracy on long texts by truncation.")
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="labelled texts that the model was not trained on")
     parser.add_argument("--text-column", default="text")

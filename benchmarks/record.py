@@ -1,4 +1,4 @@
-"""Where a benchmark's result goes: its file under benchmarks/results, and the last line of what it prints."""
+"""The result of a benchmark: a file under benchmarks/results, and the last line of the output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.server import ROOT
 
 
 def new(benchmark: str, **facts: Any) -> dict[str, Any]:
-    """Return the beginning of a result: what was measured, when, and on which CPU."""
+    """Return the head of a result: the benchmark, the date and the CPU."""
     where = {"cpus": available_cpus(), "cpu_flags": instruction_flags()}
     return {"benchmark": benchmark, "date": datetime.now(UTC).date().isoformat(), **where, **facts}
 

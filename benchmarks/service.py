@@ -1,14 +1,14 @@
-"""Throughput and latency over HTTP: one real gunicorn against another on this machine, which the load shares.
+"""Benchmark of throughput and latency over HTTP: real gunicorns on this machine, which the load shares.
 
 For MiniLM-L6 (the demo) and BERT-base with random weights, texts of 16 tokens, the load from a process of its own:
 - 32 clients: batching on, batching off, two processes with one thread each; interleaved, medians;
 - by the number of clients, 1 to 256: with the default cap in flight, by clients that honour Retry-After, and with a cap
   above all of them;
 - one client, 10 tokens, against `ModelInferer.predict` in this process, call by call in turn;
-- overload: ten times the clients that saturate, which ask again at once: statuses, resets, p99 of the accepted against
+- overload: ten times the clients that saturate, retrying at once: statuses, resets, p99 of the accepted against
   p99 at saturation, p99 of /health/live, and the first two seconds after.
 
-The last line is JSON; the whole goes to benchmarks/results/service.json.
+The last line is JSON; benchmarks/results/service.json has the whole.
 
     python -m benchmarks.service --bundle models/query_type --checkpoint checkpoints/query_type
 """
@@ -48,7 +48,7 @@ LONE_ROUNDS = 500
 
 
 class Bench:
-    """The servers of one model, and the texts that they are asked."""
+    """The servers of one model, and the texts for them."""
 
     def __init__(self, bundle: Path, seconds: float, stack: contextlib.ExitStack) -> None:
         self.seconds = seconds
@@ -60,13 +60,13 @@ class Bench:
         }
 
     def load(self, name: str, clients: int, seconds: float | None = None, **options: Any) -> Result:
-        """Return what `clients` get from the server `name`."""
+        """Return the results of `clients` on the server `name`."""
         body = json.dumps({"text": self.text}).encode()
         plan = Plan(self.servers[name].port, clients, seconds or self.seconds, [body], warm_up_s=1.0, **options)
         return run_in_child(plan)
 
     def clients_32(self, rounds: int) -> dict[str, Any]:
-        """Return texts a second and p50, p99 of each setting, medians over rounds."""
+        """Return texts per second, p50 and p99 of each setting, medians over rounds."""
         found: dict[str, list[Result]] = {name: [] for name in ("on", "off", "two_processes")}
         order = list(found)
         shuffler = random.Random(0)
@@ -84,7 +84,7 @@ class Bench:
         }
 
     def by_clients(self, rounds: int) -> dict[str, dict[str, float]]:
-        """Return texts a second by the number of clients, medians over rounds up and down."""
+        """Return texts per second by the number of clients, medians over rounds up and down."""
         found: dict[str, dict[int, list[float]]] = {name: {n: [] for n in COUNTS} for name in ("on", "cap_300")}
         for turn in tqdm(range(rounds), unit="round", desc="by clients"):
             for clients in COUNTS if turn % 2 == 0 else reversed(COUNTS):
@@ -109,7 +109,7 @@ class Bench:
                 between = time.perf_counter()
                 client.sendall(request)
                 reply = client.recv(65536)
-                while not reply.endswith(b"}"):  # head and body come apart
+                while not reply.endswith(b"}"):  # head and body may arrive apart
                     reply += client.recv(65536)
                 ended = time.perf_counter()
                 if not reply.startswith(b"HTTP/1.1 200 "):
@@ -120,7 +120,7 @@ class Bench:
         return {name: statistics.median(values) for name, values in times.items()}
 
     def overload(self, saturating: int, seconds: float) -> dict[str, Any]:
-        """Return what ten times `saturating` clients get, beside what `saturating` get before and one gets after."""
+        """Return the results of ten times `saturating` clients, of `saturating` before, and of one client after."""
         probe = {"probe_path": "/health/live", "probe_every_s": 0.02}
         before = self.load("on", saturating, 10, **probe)
         alone_before = self.load("on", 1, 2)
@@ -190,9 +190,9 @@ def report(name: str, found: dict[str, Any]) -> None:
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description="Throughput and latency over HTTP.")
-    parser.add_argument("--bundle", type=Path, required=True, help="the demo's")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="whose tokenizer BERT-base gets")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--bundle", type=Path, required=True, help="the demo bundle")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the source of BERT-base's tokenizer")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--overload-seconds", type=float, default=30.0)
     parser.add_argument("--models", nargs="+", default=["MiniLM-L6", "BERT-base"])

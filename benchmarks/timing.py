@@ -1,4 +1,4 @@
-"""How long calls take, side by side: in turn, so that a noisy machine slows all of them alike."""
+"""Side-by-side timing: the calls take turns, so that noise slows all of them alike."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How long a recipe trains, and how well, against the same recipe with the Trainer's default way with texts.
+"""Benchmark of a recipe's training time and accuracy against the Trainer's default batching.
 
-Ours: texts padded to the longest of their batch, texts of like length together, bf16 where the CPU has it. The
-default: every text padded to max_length, in random order, fp32. All else is the same, the seeds too; whole runs,
-from the rows to the written checkpoint, in one process, by turns; medians and ratios. The last line is JSON; the
-whole goes to benchmarks/results/training.json.
+Ours: texts padded to the longest of their batch, texts of similar length together, bf16 where the CPU has it. The
+default: every text padded to max_length, in random order, fp32. Everything else is the same, the seeds too. Whole
+runs, from the rows to the written checkpoint, take turns in one process; medians and ratios. The last line is JSON;
+benchmarks/results/training.json has the whole.
 
     python -m benchmarks.training --config recipes/conference.toml --data title_conference.csv --learning-rate 1e-4
 """
