@@ -1,4 +1,4 @@
-"""What Prometheus is told, by the names of docs/operation.md; one object an application.
+"""What Prometheus is told, by the names of docs/run.md; one object an application.
 
 With several workers prometheus_client keeps the values in files that all workers share (gunicorn.conf.py names the
 folder before they start), and whoever is asked adds them up.

@@ -1,7 +1,7 @@
 """Every recipe on its real data, small: from the data to a bundle that answers by curl.
 
 The encoders are small and random, of the architecture that the recipe names, each with its own kind of tokenizer. What
-the recipes reach with a real encoder is in docs/training.md, and for the conference titles in test_conference.py.
+the recipes reach with a real encoder is in docs/train.md, and for the conference titles in test_conference.py.
 """
 
 from __future__ import annotations

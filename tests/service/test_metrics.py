@@ -147,6 +147,6 @@ def test_metrics_need_the_key_and_health_does_not(tiny_bundle: Path, tmp_path: P
 
 
 def test_docs_name_every_metric() -> None:
-    """docs/operation.md says what each metric is."""
-    text = (ROOT / "docs" / "operation.md").read_text()
+    """docs/run.md says what each metric is."""
+    text = (ROOT / "docs" / "run.md").read_text()
     assert not {name for name in NAMES if f"`{name}" not in text}

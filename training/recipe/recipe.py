@@ -30,7 +30,7 @@ class Recipe:
     """The choices of one run. Paths are absolute, or relative to the folder the command runs in; addresses are str.
 
     The data is `file` (with its columns), `dataset` (a Hugging Face data set) or `lists` (label -> file of names).
-    Shares are parts of all rows. `docs/training.md` says what each option does, and when.
+    Shares are parts of all rows. `docs/train.md` says what each option does, and when.
     """
 
     name: str | None = option(None, "", "text", metavar=None)
