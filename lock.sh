@@ -34,7 +34,7 @@ printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\nfsspec==2026.
   # Versions that the other sets have too are theirs: all go into one environment.
   grep -v '^ *--hash' requirements_inference.txt.new | sed 's/ *\\$//' > "$taken"
   cat requirements_training.txt.new requirements_notebooks.txt.new >> "$taken"
-  printf '%s\n' axe-playwright-python huggingface-hub hypothesis ipykernel kubernetes-validate mypy nbclient \
+  printf '%s\n' axe-playwright-python codespell huggingface-hub hypothesis ipykernel kubernetes-validate mypy nbclient \
     openapi-spec-validator playwright pytest pytest-xdist ruff schemathesis 'tritonclient[http]' uv \
     | uv pip compile - -c "$pins" -c "$taken" "${common[@]}"
 } > requirements_dev.txt.new
