@@ -13,7 +13,7 @@ from inferer.session import VERSION as ORT_VERSION
 from service import auth, errors
 from service.contracts import explain, hugging_face, kserve_v1, open_inference, own, sagemaker, text_embeddings
 from service.metrics import Metrics
-from service.middleware import Front
+from service.middleware import Middleware
 from service.process.startup import cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
@@ -58,7 +58,7 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     # Of two rules for a path the first one counts, as it does for Flask.
     rules = reversed(list(app.url_map.iter_rules()))
     state.routes = {_path_of(rule.rule, settings.name): rule.rule for rule in rules}
-    app.wsgi_app = Front(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
+    app.wsgi_app = Middleware(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
     return app
 
 

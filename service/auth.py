@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flask import Flask, current_app, request
 
 from service.errors import ServiceError
-from service.openapi.view_metadata import description_of
+from service.openapi.view_metadata import metadata_of
 
 
 def register(app: Flask, keys: Sequence[str]) -> None:
@@ -19,7 +19,7 @@ def register(app: Flask, keys: Sequence[str]) -> None:
 
 
 def _check(keys: Sequence[bytes]) -> None:
-    if request.endpoint is not None and description_of(current_app.view_functions[request.endpoint]).open:
+    if request.endpoint is not None and metadata_of(current_app.view_functions[request.endpoint]).open:
         return
     # Every key is compared with each that was sent, whatever the others gave, so that timing tells nothing.
     matches = [hmac.compare_digest(given, key) for given in _given() for key in keys]

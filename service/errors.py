@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadHost, HTTPException
 
 from inferer.errors import ConfigError, RunError, shown
 from service.logs import fields
-from service.reply import encode
 from service.request import current_record
 
 log = logging.getLogger("inferer.service")
@@ -59,7 +59,7 @@ class ServiceError(Exception):
 
 def error_body(error_type: str, message: str, request_id: str) -> bytes:
     """Return the flat body that every dialect's client can read."""
-    return encode({"error": message, "error_type": error_type, "request_id": request_id})
+    return msgspec.json.encode({"error": message, "error_type": error_type, "request_id": request_id})
 
 
 def status_line(error_type: str) -> str:

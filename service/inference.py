@@ -16,7 +16,7 @@ from inferer.explain import Explanation
 from inferer.options import CallOptions, ExplainOptions, Timings
 from inferer.scoring import Prediction
 from service.errors import ServiceError
-from service.request import Record, record_of
+from service.request import RequestRecord, record_of
 from service.settings import RETRY_AFTER_S
 from service.state import State
 
@@ -48,7 +48,7 @@ def explanation(state: State, request: Request, text: str, options: ExplainOptio
 
 
 @contextmanager
-def _running(state: State, record: Record) -> Iterator[None]:
+def _running(state: State, record: RequestRecord) -> Iterator[None]:
     """Note how the runs in the block end, and turn a wait that was too long into its answer."""
     try:
         yield
@@ -67,7 +67,7 @@ def _running(state: State, record: Record) -> Iterator[None]:
     state.last_run_failed = False
 
 
-def _keep(state: State, record: Record, predictions: Sequence[Prediction], timings: Timings) -> None:
+def _keep(state: State, record: RequestRecord, predictions: Sequence[Prediction], timings: Timings) -> None:
     record.timings = timings
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
@@ -75,7 +75,7 @@ def _keep(state: State, record: Record, predictions: Sequence[Prediction], timin
     state.metrics.count_timings(timings)
 
 
-def _cancellation(state: State, request: Request, record: Record) -> Cancellation:
+def _cancellation(state: State, request: Request, record: RequestRecord) -> Cancellation:
     limit_ms = state.settings.deadline_ms
     given = request.headers.get(_TIMEOUT)
     if given is not None:

@@ -1,4 +1,4 @@
-"""A request's body: bytes to a typed value by msgspec, or an error that names the field."""
+"""JSON bodies: a request's bytes to a typed value, errors that name the field, and a reply from plain types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
-from flask import Request
+from flask import Request, Response
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -16,6 +16,8 @@ from inferer.errors import shown
 from service.errors import ServiceError
 
 JSON = "application/json"
+
+encode = msgspec.json.Encoder().encode
 
 _UTF_8 = ("utf-8", "utf8", "us-ascii")
 _T = TypeVar("_T")
@@ -61,7 +63,7 @@ def decode_json(data: bytes) -> object:
     return body
 
 
-def read_as(kind: type[_T], body: object) -> _T:
+def validate(kind: type[_T], body: object) -> _T:
     """Return a decoded body as `kind`, a msgspec type.
 
     Raises ServiceError (Validation), which names the field, its value and what is allowed.
@@ -70,6 +72,11 @@ def read_as(kind: type[_T], body: object) -> _T:
         return msgspec.convert(body, kind, strict=True)
     except msgspec.ValidationError as error:
         raise ServiceError("Validation", _explain(str(error), body, kind)) from error
+
+
+def json_response(body: object) -> Response:
+    """Return `body`, made of plain types, as a JSON reply."""
+    return Response(encode(body), mimetype=JSON)
 
 
 def check_one_of(value: str, where: str, allowed: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from service.cors import Cors
 from service.errors import STATUS, error_body, status_line
 from service.logs import fields
 from service.process import arrival_time as arrival
-from service.request import Record, put, request_id_of
+from service.request import RequestRecord, put, request_id_of
 from service.state import State
 
 log = logging.getLogger("inferer.request")
@@ -39,7 +39,7 @@ _Start = Callable[..., Any]
 _App = Callable[[dict[str, Any], _Start], Iterable[bytes]]
 
 
-class Front:
+class Middleware:
     """The WSGI application that gunicorn calls; `app` is Flask's."""
 
     def __init__(self, app: _App, state: State) -> None:
@@ -50,7 +50,7 @@ class Front:
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
-        record = Record(request_id_of(environ), arrival.take(), time.monotonic())
+        record = RequestRecord(request_id_of(environ), arrival.take(), time.monotonic())
         put(environ, record)
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
@@ -70,17 +70,17 @@ class Front:
 
     def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
         """Return headers and body for what could not be read as HTTP, of which nothing is known."""
-        record = Record(request_id_of({}), 0.0, 0.0)
+        record = RequestRecord(request_id_of({}), 0.0, 0.0)
         body = error_body("BadRequest", f"the request cannot be read as HTTP: {fault}", record.request_id)
         return self._complete(_json(body), {}, record), body
 
-    def _overloaded(self, environ: dict[str, Any], record: Record) -> tuple[str, _Headers, bytes]:
+    def _overloaded(self, environ: dict[str, Any], record: RequestRecord) -> tuple[str, _Headers, bytes]:
         record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
         error = self._state.overloaded()
         body = error_body(error.error_type, error.message, record.request_id)
         return status_line(error.error_type), [*_json(body), *error.headers.items()], body
 
-    def _complete(self, headers: _Headers, environ: dict[str, Any], record: Record) -> _Headers:
+    def _complete(self, headers: _Headers, environ: dict[str, Any], record: RequestRecord) -> _Headers:
         """Add to `headers` what every reply carries."""
         given = {name.lower() for name, _ in headers}
         headers += [(name, value) for name, value in HEADERS if name.lower() not in given]
@@ -95,7 +95,7 @@ class Front:
             headers.append(("X-Abstained-Texts", str(record.abstained)))
         return headers
 
-    def _finish(self, environ: dict[str, Any], record: Record) -> None:
+    def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
         """Count and log the request. Its answer has been sent: nobody waits for this."""
         seconds = time.monotonic() - record.arrived
         if record.status == STATUS["Overloaded"]:  # refused here, or by the view that found the last place taken
@@ -143,7 +143,7 @@ def _json(body: bytes) -> _Headers:
     return [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
 
 
-def _server_timing(record: Record) -> str:
+def _server_timing(record: RequestRecord) -> str:
     assert record.timings is not None  # noqa: S101 - asked only then
     stages = {"queue": record.queue_s, "tokenize": record.timings.tokenize_s, "infer": record.timings.infer_s}
     return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

@@ -19,7 +19,7 @@ UNMATCHED = "unmatched"
 
 
 @dataclass(slots=True)
-class Record:
+class RequestRecord:
     """One request. arrived, started: time.monotonic() when it was there, and when a thread took it.
 
     route: the rule that matched, never the path itself, of which there may be any number.
@@ -49,17 +49,17 @@ def request_id_of(environ: dict[str, Any]) -> str:
     return given if _SAFE.fullmatch(given) else os.urandom(16).hex()
 
 
-def put(environ: dict[str, Any], record: Record) -> None:
+def put(environ: dict[str, Any], record: RequestRecord) -> None:
     """Put `record` where `record_of` finds it."""
     environ[_KEY] = record
 
 
-def record_of(environ: dict[str, Any]) -> Record:
+def record_of(environ: dict[str, Any]) -> RequestRecord:
     """Return the record of the request with this WSGI environment."""
-    record: Record = environ[_KEY]
+    record: RequestRecord = environ[_KEY]
     return record
 
 
-def current_record() -> Record:
+def current_record() -> RequestRecord:
     """Return the record of the request being answered."""
     return record_of(request.environ)

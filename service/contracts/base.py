@@ -18,8 +18,7 @@ from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.errors import INTERNAL, ServiceError
 from service.inference import answer
-from service.json_body import JSON, check_length, decode_json, read_as, read_body
-from service.reply import json_response
+from service.json_body import JSON, check_length, decode_json, json_response, read_body, validate
 from service.settings import Settings
 from service.state import State, current_state
 
@@ -27,7 +26,7 @@ _Body = TypeVar("_Body")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PredictCall:
     """What a request asks for.
 
     places: the field that each text came in. many: the field that holds them. options_in: what stands before an
@@ -62,18 +61,18 @@ class Contract(Generic[_Body]):
     name: str
     body: type[_Body]
     reply: Any
-    read: Callable[[_Body, Settings], Asked]
+    read: Callable[[_Body, Settings], PredictCall]
     render: Callable[[_Body, Sequence[Prediction], State], object]
     keys: tuple[str, ...] = ()
     examples: Mapping[str, Example] = field(default_factory=dict)
     errors: Mapping[type[InfererError], str] = field(default_factory=dict)
 
-    def answered(self, body: object, state: State, run: Callable[[Asked], Sequence[Prediction]]) -> object:
+    def answered(self, body: object, state: State, run: Callable[[PredictCall], Sequence[Prediction]]) -> object:
         """Return the reply to `body`, decoded JSON, with the predictions that `run` makes.
 
         Raises ServiceError, and what of the inferer's errors is the same for everybody.
         """
-        typed = read_as(self.body, body)
+        typed = validate(self.body, body)
         asked = self.read(typed, state.settings)
         _check(asked, state.settings)
         try:
@@ -133,7 +132,7 @@ def respond(readers: Readers, taken_for: Mapping[str, str] = MappingProxyType({}
         return json_response(reply)
 
 
-def _check(asked: Asked, limits: Settings) -> None:
+def _check(asked: PredictCall, limits: Settings) -> None:
     """Raise ServiceError (Validation) for more texts, or longer ones, than this deployment takes."""
     if not 1 <= len(asked.texts) <= limits.max_texts:
         many = f"field '{asked.many}': has {len(asked.texts)} texts"

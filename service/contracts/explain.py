@@ -16,9 +16,8 @@ from service.contracts.base import Example
 from service.contracts.fields import Label, Text, Truncation, limited
 from service.errors import ServiceError
 from service.inference import explanation
-from service.json_body import JSON, check_length, decode_json, read_as, read_body
-from service.openapi.view_metadata import OF_PREDICTIONS, WITH_BODY, Described
-from service.reply import json_response
+from service.json_body import JSON, check_length, decode_json, json_response, read_body, validate
+from service.openapi.view_metadata import OF_PREDICTIONS, WITH_BODY, ViewMetadata
 from service.state import State, current_state
 
 blueprint = Blueprint("explain", __name__)
@@ -62,7 +61,7 @@ class Explained(msgspec.Struct):
 
 def _reply(body: object, state: State, explain: Callable[[str, ExplainOptions], Explanation]) -> Explained:
     """Return the reply to `body`, decoded JSON, with what `explain` finds; raises ServiceError."""
-    asked = read_as(ExplainRequest, body)
+    asked = validate(ExplainRequest, body)
     check_length(asked.text, "text", state.settings.max_text_chars)
     try:
         return Explained(**explain(asked.text, _options(asked, state)).as_dict())
@@ -75,7 +74,7 @@ def _example(example: Example, state: State) -> Explained:
 
 
 @blueprint.post("/explain")
-@Described(
+@ViewMetadata(
     "Our own",
     {JSON: Explained},
     {JSON: ExplainRequest},

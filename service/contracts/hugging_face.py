@@ -1,4 +1,4 @@
-"""`POST /`: the Hugging Face Inference API, as `huggingface_hub.InferenceClient.text_classification` speaks it.
+"""`POST /`: the Hugging Face Inference API, as `huggingface_hub.InferenceClient.text_classification` calls it.
 
 It posts to exactly the URL that it is given, so the same body is answered on /predict too.
 """
@@ -14,10 +14,10 @@ from msgspec import Meta
 
 from inferer.options import CallOptions
 from inferer.scoring import ACTIVATIONS, Prediction
-from service.contracts.base import Asked, Contract, Example, as_json, ranked, respond
+from service.contracts.base import Contract, Example, PredictCall, as_json, ranked, respond
 from service.contracts.fields import Text, Texts, TopK
 from service.json_body import check_one_of
-from service.openapi.view_metadata import speaks
+from service.openapi.view_metadata import contract_metadata
 from service.settings import Settings
 from service.state import State
 
@@ -48,14 +48,14 @@ class LabelScore(msgspec.Struct):
     score: float
 
 
-def _read(body: HuggingFaceRequest, _: Settings) -> Asked:
+def _read(body: HuggingFaceRequest, _: Settings) -> PredictCall:
     applied = None if body.parameters is None else body.parameters.function_to_apply
     if applied is not None:
         check_one_of(applied, "parameters.function_to_apply", ACTIVATIONS)
     options = CallOptions(activation=applied)
     if isinstance(body.inputs, str):
-        return Asked([body.inputs], ["inputs"], options)
-    return Asked(body.inputs, [f"inputs[{index}]" for index in range(len(body.inputs))], options, many="inputs")
+        return PredictCall([body.inputs], ["inputs"], options)
+    return PredictCall(body.inputs, [f"inputs[{index}]" for index in range(len(body.inputs))], options, many="inputs")
 
 
 def _render(body: HuggingFaceRequest, predictions: Sequence[Prediction], _: State) -> list[list[LabelScore]]:
@@ -82,7 +82,7 @@ _READERS = as_json(lambda _, __: CONTRACT)
 
 
 @blueprint.post("/")
-@speaks(CONTRACT, _READERS)
+@contract_metadata(CONTRACT, _READERS)
 def text_classification() -> Response:
     """Answer as the Hugging Face Inference API: for each text a list of labels, best first, in a list.
 

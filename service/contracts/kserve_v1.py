@@ -13,12 +13,11 @@ from flask import Blueprint, Flask, Response
 
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
-from service.contracts.base import Asked, Contract, Example, as_json, respond
+from service.contracts.base import Contract, Example, PredictCall, as_json, respond
 from service.contracts.fields import Text, Threshold, TopK, Truncation, limited, texts_limit
-from service.contracts.own import ANY, Answer, answer_of
-from service.json_body import JSON
-from service.openapi.view_metadata import ALWAYS, Described, speaks
-from service.reply import json_response
+from service.contracts.own import ANY, PredictionReply, prediction_reply
+from service.json_body import JSON, json_response
+from service.openapi.view_metadata import ALWAYS, ViewMetadata, contract_metadata
 from service.settings import Settings
 from service.state import State, current_state
 from service.views.health import ready
@@ -47,10 +46,10 @@ class KServeRequest(msgspec.Struct):
     parameters: KServeParameters | None = None
 
 
-class KServeAnswers(msgspec.Struct):
+class KServeReply(msgspec.Struct):
     """The answers, in order."""
 
-    predictions: list[Answer]
+    predictions: list[PredictionReply]
 
 
 class KServeModel(msgspec.Struct):
@@ -60,24 +59,24 @@ class KServeModel(msgspec.Struct):
     ready: bool
 
 
-def _read(body: KServeRequest, _: Settings) -> Asked:
+def _read(body: KServeRequest, _: Settings) -> PredictCall:
     texts = [one if isinstance(one, str) else one.text for one in body.instances]
     places = [
         f"instances[{index}]{'' if isinstance(one, str) else '.text'}" for index, one in enumerate(body.instances)
     ]
     given = body.parameters or KServeParameters()
     options = CallOptions(given.top_k, given.truncation, given.threshold)
-    return Asked(texts, places, options, many="instances", options_in="parameters.")
+    return PredictCall(texts, places, options, many="instances", options_in="parameters.")
 
 
-def _render(_: KServeRequest, predictions: Sequence[Prediction], __: State) -> KServeAnswers:
-    return KServeAnswers([answer_of(prediction) for prediction in predictions])
+def _render(_: KServeRequest, predictions: Sequence[Prediction], __: State) -> KServeReply:
+    return KServeReply([prediction_reply(prediction) for prediction in predictions])
 
 
 CONTRACT = Contract(
     "KServe v1 and Vertex AI",
     KServeRequest,
-    KServeAnswers,
+    KServeReply,
     _read,
     _render,
     keys=("instances",),
@@ -90,7 +89,7 @@ _READERS = as_json(lambda _, __: CONTRACT)
 
 
 @blueprint.post("/v1/models/<name>:predict")
-@speaks(CONTRACT, _READERS, errors=("NotFound",))
+@contract_metadata(CONTRACT, _READERS, errors=("NotFound",))
 def predict(name: str) -> Response:
     """Answer each instance with an object as in our own contract."""
     current_state().check_name(name)
@@ -98,7 +97,7 @@ def predict(name: str) -> Response:
 
 
 @blueprint.get("/v1/models/<name>")
-@Described(
+@ViewMetadata(
     CONTRACT.name,
     {JSON: KServeModel},
     errors=(*ALWAYS, "NotFound"),
@@ -111,7 +110,7 @@ def model(name: str) -> Response:
     return json_response(KServeModel(name, state.unready_because() is None))
 
 
-@speaks(CONTRACT, ANY, several=True)
+@contract_metadata(CONTRACT, ANY, several=True)
 def vertex() -> Response:
     """Answer on the path that Vertex AI asks (AIP_PREDICT_ROUTE), by whichever contract the body is written in."""
     return respond(ANY)

@@ -13,12 +13,11 @@ from msgspec import UNSET, Meta, UnsetType
 from inferer import __version__
 from inferer.errors import shown
 from inferer.scoring import Prediction
-from service.contracts.base import Asked, Contract, Example, as_json, respond
+from service.contracts.base import Contract, Example, PredictCall, as_json, respond
 from service.contracts.fields import Text, limited, texts_limit
 from service.errors import ServiceError
-from service.json_body import JSON, check_one_of
-from service.openapi.view_metadata import ALWAYS, Described, speaks
-from service.reply import json_response
+from service.json_body import JSON, check_one_of, json_response
+from service.openapi.view_metadata import ALWAYS, ViewMetadata, contract_metadata
 from service.settings import Settings
 from service.state import State, current_state
 
@@ -145,7 +144,7 @@ class ModelReady(msgspec.Struct):
     ready: bool
 
 
-def _read(body: InferRequest, _: Settings) -> Asked:
+def _read(body: InferRequest, _: Settings) -> PredictCall:
     if len(body.inputs) != 1:
         raise ServiceError("Validation", f"field 'inputs': has {len(body.inputs)} inputs, expected one, the texts")
     for index, output in enumerate(body.outputs or ()):
@@ -167,7 +166,7 @@ def _read(body: InferRequest, _: Settings) -> Asked:
             f"field 'inputs[0].shape': {given.shape} is not allowed; expected [{len(texts)}] or [{len(texts)}, 1], the "
             f"number of texts",
         )
-    return Asked(texts, places, many="inputs[0].data")
+    return PredictCall(texts, places, many="inputs[0].data")
 
 
 def _render(body: InferRequest, predictions: Sequence[Prediction], state: State) -> InferReply:
@@ -211,7 +210,7 @@ _READERS = as_json(lambda _, __: CONTRACT)
 
 @blueprint.post("/models/<name>/versions/<version>/infer")
 @blueprint.post("/models/<name>/infer")
-@speaks(CONTRACT, _READERS, errors=("NotFound",), parameters={"version": VERSION})
+@contract_metadata(CONTRACT, _READERS, errors=("NotFound",), parameters={"version": VERSION})
 def infer(name: str, version: str = VERSION) -> Response:
     """Answer the texts of one BYTES input with tensors: label, score, scores; others by their names.
 
@@ -231,21 +230,21 @@ def _server(_: object, __: State) -> ServerMetadata:
 
 
 @blueprint.get("")
-@Described(_NAME, {JSON: ServerMetadata}, reply_to=_server)
+@ViewMetadata(_NAME, {JSON: ServerMetadata}, reply_to=_server)
 def server() -> Response:
     """Answer with the server's name and version."""
     return json_response(_server(None, current_state()))
 
 
 @blueprint.get("/health/live")
-@Described(_NAME, {JSON: Live}, open=True, reply_to=lambda _, __: Live(live=True))
+@ViewMetadata(_NAME, {JSON: Live}, open=True, reply_to=lambda _, __: Live(live=True))
 def live() -> Response:
     """Answer 200 as long as the process answers at all."""
     return json_response(Live(live=True))
 
 
 @blueprint.get("/health/ready")
-@Described(_NAME, {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True, reply_to=lambda _, __: Ready(ready=True))
+@ViewMetadata(_NAME, {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True, reply_to=lambda _, __: Ready(ready=True))
 def ready() -> Response:
     """Answer 200 when this worker should get requests, else 503."""
     current_state().check_ready()
@@ -264,7 +263,7 @@ def _metadata(_: object, state: State) -> ModelMetadata:
 
 @blueprint.get("/models/<name>/versions/<version>")
 @blueprint.get("/models/<name>")
-@Described(
+@ViewMetadata(
     _NAME, {JSON: ModelMetadata}, errors=(*ALWAYS, "NotFound"), reply_to=_metadata, parameters={"version": VERSION}
 )
 def metadata(name: str, version: str = VERSION) -> Response:
@@ -275,7 +274,7 @@ def metadata(name: str, version: str = VERSION) -> Response:
 
 @blueprint.get("/models/<name>/versions/<version>/ready")
 @blueprint.get("/models/<name>/ready")
-@Described(
+@ViewMetadata(
     _NAME,
     {JSON: ModelReady},
     errors=(*ALWAYS, "NotFound", "Unhealthy"),

@@ -11,10 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
-from service.contracts.base import Asked, Contract, Example, as_json, by_keys, respond
+from service.contracts.base import Contract, Example, PredictCall, as_json, by_keys, respond
 from service.contracts.fields import Text, Texts, Threshold, TopK, Truncation
 from service.errors import ServiceError
-from service.openapi.view_metadata import speaks
+from service.openapi.view_metadata import contract_metadata
 from service.settings import Settings
 from service.state import State
 
@@ -33,7 +33,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     threshold: Threshold | UnsetType = UNSET
 
 
-class Answer(msgspec.Struct):
+class PredictionReply(msgspec.Struct):
     """The answer to one text."""
 
     label: Annotated[str, Meta(description="the best label, whatever the threshold")]
@@ -53,41 +53,41 @@ class Answer(msgspec.Struct):
     ) = UNSET
 
 
-class Answers(msgspec.Struct):
+class PredictionsReply(msgspec.Struct):
     """The answers to several texts, in order."""
 
-    predictions: list[Answer]
+    predictions: list[PredictionReply]
 
 
-def answer_of(prediction: Prediction) -> Answer:
+def prediction_reply(prediction: Prediction) -> PredictionReply:
     """Return a prediction as our wire format has it."""
-    return Answer(**prediction.as_dict())
+    return PredictionReply(**prediction.as_dict())
 
 
-def _read(body: PredictRequest, _: Settings) -> Asked:
+def _read(body: PredictRequest, _: Settings) -> PredictCall:
     if isinstance(body.text, UnsetType) == isinstance(body.texts, UnsetType):
         given = "neither" if body.text is UNSET else "both"
         raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {given}")
     options = CallOptions(_given(body.top_k), _given(body.truncation), _given(body.threshold))
     if not isinstance(body.text, UnsetType):
-        return Asked([body.text], ["text"], options)
+        return PredictCall([body.text], ["text"], options)
     texts = body.texts or []
-    return Asked(texts, [f"texts[{index}]" for index in range(len(texts))], options)
+    return PredictCall(texts, [f"texts[{index}]" for index in range(len(texts))], options)
 
 
 def _given(value: Any) -> Any:
     return None if value is UNSET else value
 
 
-def _render(body: PredictRequest, predictions: Sequence[Prediction], _: State) -> Answer | Answers:
-    answers = [answer_of(prediction) for prediction in predictions]
-    return answers[0] if body.texts is UNSET else Answers(answers)
+def _render(body: PredictRequest, predictions: Sequence[Prediction], _: State) -> PredictionReply | PredictionsReply:
+    answers = [prediction_reply(prediction) for prediction in predictions]
+    return answers[0] if body.texts is UNSET else PredictionsReply(answers)
 
 
 CONTRACT = Contract(
     "Our own",
     PredictRequest,
-    (Answer, Answers),
+    (PredictionReply, PredictionsReply),
     _read,
     _render,
     keys=("text", "texts"),
@@ -108,7 +108,7 @@ ANY = as_json(any_contract)
 
 
 @blueprint.post("/predict")
-@speaks(CONTRACT, ANY, several=True)
+@contract_metadata(CONTRACT, ANY, several=True)
 def predict() -> Response:
     """Answer one text with an object, several with a list of them in order.
 

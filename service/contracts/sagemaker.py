@@ -13,11 +13,11 @@ from msgspec import Meta
 
 from inferer.scoring import Prediction
 from service.contracts import own
-from service.contracts.base import Asked, Contract, Example, respond
+from service.contracts.base import Contract, Example, PredictCall, respond
 from service.contracts.fields import SOME, Text
-from service.contracts.own import ANY, Answer, Answers, answer_of
+from service.contracts.own import ANY, PredictionReply, PredictionsReply, prediction_reply
 from service.errors import ServiceError
-from service.openapi.view_metadata import PLAIN, speaks
+from service.openapi.view_metadata import PLAIN, contract_metadata
 from service.settings import Settings
 from service.state import State
 
@@ -51,24 +51,24 @@ def _rows(data: bytes) -> list[str]:
     return texts
 
 
-def _read_plain(text: str, _: Settings) -> Asked:
-    return Asked([text], ["the body"])
+def _read_plain(text: str, _: Settings) -> PredictCall:
+    return PredictCall([text], ["the body"])
 
 
-def _render_plain(_: str, predictions: Sequence[Prediction], __: State) -> Answer:
-    return answer_of(predictions[0])
+def _render_plain(_: str, predictions: Sequence[Prediction], __: State) -> PredictionReply:
+    return prediction_reply(predictions[0])
 
 
-def _read_rows(texts: list[str], _: Settings) -> Asked:
-    return Asked(texts, [f"row {index}" for index in range(1, len(texts) + 1)], many="the body")
+def _read_rows(texts: list[str], _: Settings) -> PredictCall:
+    return PredictCall(texts, [f"row {index}" for index in range(1, len(texts) + 1)], many="the body")
 
 
-def _render_rows(_: list[str], predictions: Sequence[Prediction], __: State) -> Answers:
-    return Answers([answer_of(prediction) for prediction in predictions])
+def _render_rows(_: list[str], predictions: Sequence[Prediction], __: State) -> PredictionsReply:
+    return PredictionsReply([prediction_reply(prediction) for prediction in predictions])
 
 
-_PLAIN = Contract("SageMaker", str, Answer, _read_plain, _render_plain)
-_ROWS = Contract("SageMaker", list[str], Answers, _read_rows, _render_rows)
+_PLAIN = Contract("SageMaker", str, PredictionReply, _read_plain, _render_plain)
+_ROWS = Contract("SageMaker", list[str], PredictionsReply, _read_rows, _render_rows)
 _READERS = {
     **ANY,
     PLAIN: (_decoded, lambda _, __: _PLAIN),
@@ -88,7 +88,7 @@ _EXAMPLES = {
 
 
 @blueprint.post("/invocations")
-@speaks(
+@contract_metadata(
     replace(own.CONTRACT, name="SageMaker"),
     _READERS,
     several=True,

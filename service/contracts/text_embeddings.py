@@ -12,7 +12,7 @@ from inferer.bundle.reader import ERROR, HEAD, TAIL
 from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError
 from inferer.options import CallOptions
 from inferer.scoring import NONE, Prediction
-from service.contracts.base import Asked, Contract, Example, ranked
+from service.contracts.base import Contract, Example, PredictCall, ranked
 from service.contracts.fields import SOME, Text, limited, text_limit, texts_limit
 from service.errors import ServiceError
 from service.json_body import check_one_of
@@ -56,20 +56,20 @@ class ScoreLabel(msgspec.Struct):
     label: str
 
 
-def _read(body: TextEmbeddingsRequest, _: Settings) -> Asked:
+def _read(body: TextEmbeddingsRequest, _: Settings) -> PredictCall:
     check_one_of(body.truncation_direction, "truncation_direction", tuple(_DIRECTIONS))
     truncation = {None: None, False: ERROR, True: _DIRECTIONS[body.truncation_direction]}[body.truncate]
     options = CallOptions(truncation=truncation, activation=NONE if body.raw_scores else None)
     inputs = body.inputs
     if isinstance(inputs, str):
-        return Asked([inputs], ["inputs"], options)
+        return PredictCall([inputs], ["inputs"], options)
     if not inputs:
         raise ServiceError("Empty", "field 'inputs': is empty")
     if not _is_batch(inputs):
-        return Asked([_alone(inputs, "inputs")], ["inputs[0]"], options)
+        return PredictCall([_alone(inputs, "inputs")], ["inputs[0]"], options)
     places = [f"inputs[{index}]" for index in range(len(inputs))]
     texts = [_alone(one, place) for one, place in zip(inputs, places, strict=True)]
-    return Asked(texts, [f"{place}[0]" for place in places], options, many="inputs")
+    return PredictCall(texts, [f"{place}[0]" for place in places], options, many="inputs")
 
 
 def _is_batch(inputs: Sequence[str | list[str]]) -> bool:

@@ -19,11 +19,10 @@ from inferer import __version__
 from inferer.errors import RunError
 from service.contracts.base import Example
 from service.errors import STATUS, ServiceError, error_body
-from service.json_body import JSON
+from service.json_body import JSON, encode
 from service.openapi import texts as wording
 from service.openapi.schemas import Schema, Schemas
-from service.openapi.view_metadata import Described, description_of
-from service.reply import encode
+from service.openapi.view_metadata import ViewMetadata, metadata_of
 from service.state import State, state_of
 
 VERSION = "3.1.1"
@@ -45,7 +44,7 @@ class _Operation:
     rule: Rule
     method: str
     view: Callable[..., Any]
-    described: Described
+    described: ViewMetadata
 
 
 def _operations(app: Flask) -> list[_Operation]:
@@ -53,9 +52,11 @@ def _operations(app: Flask) -> list[_Operation]:
     found: dict[tuple[str, str], _Operation] = {}
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
+        if not metadata_of(view).listed:
+            continue
         for method in _METHODS:
             if method in (rule.methods or ()):  # of two rules for a path Flask takes the first
-                found.setdefault((rule.rule, method), _Operation(rule, method.lower(), view, description_of(view)))
+                found.setdefault((rule.rule, method), _Operation(rule, method.lower(), view, metadata_of(view)))
     tags = list(dict.fromkeys(one.described.tag for one in found.values()))
     return sorted(
         found.values(),
@@ -126,7 +127,7 @@ def _operation(one: _Operation, schemas: Schemas, state: State) -> Schema:
 _Replies = Mapping[int, Mapping[str, Any]]
 
 
-def _examples(described: Described, state: State) -> tuple[Mapping[str, Mapping[str, Example]], _Replies]:
+def _examples(described: ViewMetadata, state: State) -> tuple[Mapping[str, Mapping[str, Example]], _Replies]:
     """Return examples by the content type of their bodies and by name, and their replies by status and name."""
     if described.reply_to is None:
         return {}, {}
@@ -154,7 +155,7 @@ def _examples(described: Described, state: State) -> tuple[Mapping[str, Mapping[
     return content, replies
 
 
-def _responses(described: Described, replies: _Replies, schemas: Schemas, state: State) -> Schema:
+def _responses(described: ViewMetadata, replies: _Replies, schemas: Schemas, state: State) -> Schema:
     by_status: dict[int, list[str]] = {}
     keys = ("Unauthorized",) if state.settings.api_keys and not described.open else ()
     others = state.contracts if described.several else ()

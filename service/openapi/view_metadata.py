@@ -1,4 +1,4 @@
-"""What a view says of itself, for GET /openapi.json and for who needs a key. Nothing here knows a route."""
+"""View metadata for OpenAPI and authentication."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from inferer.scoring import Prediction
-from service.contracts.base import Asked, Contract, Example, Readers
+from service.contracts.base import Contract, Example, PredictCall, Readers
 from service.json_body import JSON
 from service.state import State
 
@@ -28,7 +28,7 @@ _ATTRIBUTE = "inferer_description"
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class ViewMetadata:
     """What one view takes and gives; its docstring says what it does.
 
     bodies, replies: content type to msgspec type; None is no JSON. several: whether a JSON body may be of any contract
@@ -49,6 +49,7 @@ class Described:
     headers: Sequence[str] = ()
     parameters: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
+    listed: bool = True  # in /openapi.json
 
     def __call__(self, view: _View) -> _View:
         """Give `view` this description: it is a decorator."""
@@ -56,13 +57,13 @@ class Described:
         return view
 
 
-def description_of(view: Callable[..., Any]) -> Described:
+def metadata_of(view: Callable[..., Any]) -> ViewMetadata:
     """Return the description of a view; each must have one."""
-    found: Described = getattr(view, _ATTRIBUTE)
+    found: ViewMetadata = getattr(view, _ATTRIBUTE)
     return found
 
 
-def speaks(
+def contract_metadata(
     contract: Contract[Any],
     readers: Readers,
     *,
@@ -71,7 +72,7 @@ def speaks(
     examples: Mapping[str, Example] | None = None,
     parameters: Mapping[str, str | Sequence[str]] | None = None,
     bodies: Mapping[str, Any] | None = None,
-) -> Described:
+) -> ViewMetadata:
     """Return the description of a view that answers by `contract` what `readers` read.
 
     several: whether JSON may be of any contract that has keys. errors, examples: beside the contract's.
@@ -83,7 +84,7 @@ def speaks(
         body = example.body if example.content_type == JSON else decode(example.body.encode())
         return choose(body, state).answered(body, state, lambda asked: _run(asked, state))
 
-    return Described(
+    return ViewMetadata(
         contract.name,
         replies={JSON: contract.reply},
         bodies={**dict.fromkeys(readers, contract.body), **(bodies or {})},
@@ -97,6 +98,6 @@ def speaks(
     )
 
 
-def _run(asked: Asked, state: State) -> list[Prediction]:
+def _run(asked: PredictCall, state: State) -> list[Prediction]:
     """Return predictions that nobody asked for: their runs are counted, but no prediction is."""
     return state.inferer.predict_timed(asked.texts, asked.options)[0]

@@ -7,9 +7,8 @@ from typing import Literal
 import msgspec
 from flask import Blueprint, Response
 
-from service.json_body import JSON
-from service.openapi.view_metadata import ALWAYS, Described
-from service.reply import json_response
+from service.json_body import JSON, json_response
+from service.openapi.view_metadata import ALWAYS, ViewMetadata
 from service.state import current_state
 
 blueprint = Blueprint("health", __name__)
@@ -30,7 +29,7 @@ class Ready(msgspec.Struct):
 
 
 @blueprint.get("/health/live")
-@Described(_TAG, {JSON: Live}, open=True, reply_to=lambda _, __: Live())
+@ViewMetadata(_TAG, {JSON: Live}, open=True, reply_to=lambda _, __: Live())
 def live() -> Response:
     """Answer 200 as long as the process answers at all."""
     return json_response(Live())
@@ -39,7 +38,7 @@ def live() -> Response:
 @blueprint.get("/ping")
 @blueprint.get("/health")
 @blueprint.get("/health/ready")
-@Described(_TAG, {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True, reply_to=lambda _, __: Ready())
+@ViewMetadata(_TAG, {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True, reply_to=lambda _, __: Ready())
 def ready() -> Response:
     """Answer 200 when this worker has a checked, warmed-up model; 503 while draining or after a failed run.
 

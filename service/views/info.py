@@ -11,9 +11,8 @@ from flask import Blueprint, Response
 
 from inferer import __version__
 from inferer.session import VERSION as ORT_VERSION
-from service.json_body import JSON
-from service.openapi.view_metadata import Described
-from service.reply import json_response
+from service.json_body import JSON, json_response
+from service.openapi.view_metadata import ViewMetadata
 from service.state import State, current_state
 
 blueprint = Blueprint("info", __name__)
@@ -129,7 +128,7 @@ def _info(_: object, state: State) -> Info:
 
 
 @blueprint.get("/info")
-@Described("Operations", {JSON: Info}, reply_to=_info)
+@ViewMetadata("Operations", {JSON: Info}, reply_to=_info)
 def info() -> Response:
     """Answer with the facts of the model and of this deployment."""
     return json_response(_info(None, current_state()))

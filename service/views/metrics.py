@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from service.openapi.view_metadata import PLAIN, Described
+from service.openapi.view_metadata import PLAIN, ViewMetadata
 from service.state import current_state
 
 blueprint = Blueprint("metrics", __name__)
@@ -13,7 +13,7 @@ OPEN_METRICS = "application/openmetrics-text"
 
 
 @blueprint.get("/metrics")
-@Described("Operations", {PLAIN: None, OPEN_METRICS: None})
+@ViewMetadata("Operations", {PLAIN: None, OPEN_METRICS: None})
 def metrics() -> Response:
     """Answer in the text format of Prometheus, or OpenMetrics where that is asked for."""
     body, content_type = current_state().metrics.exposition(request.headers.get("Accept", ""))

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app
 
 from service.json_body import JSON
 from service.openapi.document import document
-from service.openapi.view_metadata import ALWAYS, Described
+from service.openapi.view_metadata import ALWAYS, ViewMetadata
 from service.state import current_state
 
 blueprint = Blueprint("openapi", __name__)
@@ -18,7 +18,7 @@ _making = threading.Lock()
 
 
 @blueprint.get("/openapi.json")
-@Described("Operations", {JSON: dict[str, Any]}, errors=(*ALWAYS, "Overloaded", "Backend"))
+@ViewMetadata("Operations", {JSON: dict[str, Any]}, errors=(*ALWAYS, "Overloaded", "Backend"))
 def openapi() -> Response:
     """Answer with this description, OpenAPI 3.1.
 

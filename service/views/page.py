@@ -8,9 +8,8 @@ from flask import Blueprint, Response, request
 
 from inferer.errors import shown
 from service.errors import ServiceError
-from service.json_body import JSON
-from service.openapi.view_metadata import ALWAYS, HTML, Described
-from service.reply import json_response
+from service.json_body import JSON, json_response
+from service.openapi.view_metadata import ALWAYS, HTML, ViewMetadata
 
 blueprint = Blueprint("page", __name__)
 
@@ -26,7 +25,7 @@ _LINKS = {name: f"/{name}" for name in ("predict", "docs", "openapi.json", "info
 
 
 @blueprint.get("/")
-@Described(
+@ViewMetadata(
     "Operations", {HTML: None, JSON: dict[str, str]}, open=True, headers=("Vary",), reply_to=lambda _, __: _LINKS
 )
 def page() -> Response:
@@ -40,19 +39,20 @@ def page() -> Response:
 
 
 @blueprint.get("/docs")
-@Described("Operations", {HTML: None}, open=True)
+@ViewMetadata("Operations", {HTML: None}, open=True)
 def docs() -> Response:
     """Answer with the page that shows /openapi.json."""
     return _file("docs.html")
 
 
 @blueprint.get("/page/<file>")
-@Described(
+@ViewMetadata(
     "Operations",
     dict.fromkeys(_TYPES.values()),
     errors=(*ALWAYS, "NotFound"),
     open=True,
     parameters={"file": tuple(_FILES)},
+    listed=False,
 )
 def page_file(file: str) -> Response:
     """Answer with a file of these pages."""
