@@ -6,23 +6,20 @@ import { current } from "./key.js";
 const LONGEST_ARGUMENT = 100_000; // Linux takes 131,071 bytes an argument
 
 /** Return `text` as one word of a POSIX shell. */
-export const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-/** Return the curl that sends `body` as `type` to `path`, or nothing; the key is named by a variable, never shown. */
-export function command(path, body, { method = null, headers = [], type = "application/json" } = {}) {
+/** Return the curl command that posts `body` as JSON to `path`. A shell variable stands for the key. */
+function command(path, body) {
   const words = ["curl -s", quoted(new URL(path, document.baseURI).href)];
-  if (method) words.splice(1, 0, `-X ${method}`);
   if (current()) words.push('-H "x-api-key: $KEY"');
-  words.push(...headers.map((header) => `-H ${quoted(header)}`));
-  if (body === undefined) return words.join(" ");
-  const data = /json/.test(type) ? JSON.stringify(body) : String(body);
-  words.push(`-H ${quoted(`content-type: ${type}`)}`);
+  words.push("-H 'content-type: application/json'");
+  const data = JSON.stringify(body);
   if (bytesOf(data) < LONGEST_ARGUMENT) return [...words, `-d ${quoted(data)}`].join(" ");
   return `${words.join(" ")} --data-binary @- <<'END'\n${data}\nEND`;
 }
 
-/** Return a box that shows a command with a button that copies it. */
-export function commandBox(name, text) {
+/** Return a box with a command and a button to copy it. */
+function commandBox(name, text) {
   const code = el("code", {}, text);
   const status = el("span", { class: "small", role: "status" });
   const button = el("button", { type: "button" }, "Copy", el("span", { class: "hidden" }, ` ${name}`));

@@ -1,7 +1,8 @@
-"""`GET /` in a browser: a page to try the model with; `GET /docs`: the API to read. Their files lie in service/page."""
+"""The pages for browsers: `GET /` to try the model, `GET /docs` with Swagger UI, and their files."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from flask import Blueprint, Response, request
@@ -15,12 +16,17 @@ blueprint = Blueprint("page", __name__)
 
 _FOLDER = Path(__file__).resolve().parents[1] / "page"
 _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_FILES = {file.name: file.read_bytes() for file in sorted(_FOLDER.iterdir()) if file.suffix in _TYPES}
-# Its own files and its own questions, nothing of any other host, nothing inline.
+_SWAGGER_UI = files("flask_swagger_ui") / "dist"
+_FILES = {file.name: file.read_bytes() for file in sorted(_FOLDER.iterdir()) if file.suffix in _TYPES} | {
+    name: (_SWAGGER_UI / name).read_bytes() for name in ("swagger-ui-bundle.js", "swagger-ui.css")
+}
+# Files and requests of this host only; no inline code.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+# The stylesheet of Swagger UI has its icons in data URLs.
+_DOCS_POLICY = _POLICY.replace("img-src 'self'", "img-src 'self' data:")
 _LINKS = {name: f"/{name}" for name in ("predict", "docs", "openapi.json", "info", "health", "metrics")}
 
 
@@ -29,7 +35,7 @@ _LINKS = {name: f"/{name}" for name in ("predict", "docs", "openapi.json", "info
     "Operations", {HTML: None, JSON: dict[str, str]}, open=True, headers=("Vary",), reply_to=lambda _, __: _LINKS
 )
 def page() -> Response:
-    """Answer with the page, or with where everything is for whoever does not ask for HTML."""
+    """Return the page to try the model, or the main paths as JSON if the client does not prefer HTML."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         response = _file("index.html")
     else:
@@ -41,8 +47,10 @@ def page() -> Response:
 @blueprint.get("/docs")
 @ViewMetadata("Operations", {HTML: None}, open=True)
 def docs() -> Response:
-    """Answer with the page that shows /openapi.json."""
-    return _file("docs.html")
+    """Return the page that shows /openapi.json in Swagger UI."""
+    response = _file("docs.html")
+    response.headers["Content-Security-Policy"] = _DOCS_POLICY
+    return response
 
 
 @blueprint.get("/page/<file>")
@@ -55,8 +63,11 @@ def docs() -> Response:
     listed=False,
 )
 def page_file(file: str) -> Response:
-    """Answer with a file of these pages."""
-    return _file(file)
+    """Return a file of these pages; 304 if the browser has it already."""
+    response = _file(file)
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    return response.make_conditional(request)
 
 
 def _file(name: str) -> Response:

@@ -94,9 +94,10 @@ def test_a_proxy_may_put_it_under_a_path(tab: Tab) -> None:
     assert f"'{root}under/predict'" in tab.command()
     assert all(name.startswith(f"{root}under/") for name in tab.page.evaluate(asked))
     tab.page.get_by_role("link", name="The API").click()
-    tab.page.wait_for_selector("#intro[aria-busy=false]", state="attached")
+    tab.page.wait_for_selector(".opblock")
+    assert tab.page.locator(".servers select").input_value() == f"{root}under"
     assert all(name.startswith(f"{root}under/") for name in tab.page.evaluate(asked))
-    tab.page.locator(".links a").click()
+    tab.page.get_by_role("link", name="Try the model").click()
     tab.page.wait_for_selector("#model-name:has-text('tiny')")
 
 
