@@ -1,4 +1,4 @@
-# Two images, of which the last, for serving, is built where none is named.
+# Two images; the last one, for serving, is the default.
 ARG BASE_IMAGE=python:3.11-slim
 
 # The training image: JupyterLab, training, export and the service, with torch. Your folder is mounted at /app/notebooks:
@@ -17,7 +17,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends wordnet-base &&
 
 WORKDIR /app
 
-# Where to find torch's CPU build, as in the Makefile. Empty: what the package index gives.
+# The index of torch's CPU build, as in the Makefile. Empty: the default package index.
 ARG TORCH_INDEX=
 COPY requirements_inference.txt requirements_training.txt requirements_base_model.txt requirements_notebooks.txt ./
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements_inference.txt
@@ -33,15 +33,15 @@ COPY recipes ./recipes
 COPY app.py gunicorn.conf.py ./
 RUN python -m compileall -q inferer service export training app.py
 
-# Owned by the first user of most Linux machines, as whom it runs, so that it may write to a folder of theirs that is
-# mounted here. Somebody else says: docker run --user "$(id -u):$(id -g)" …
+# Runs as the first user of most Linux machines, who can then write to a mounted folder of theirs. For another user:
+# docker run --user "$(id -u):$(id -g)" …
 COPY --chown=1000:1000 notebooks ./notebooks
 RUN chown 1000:1000 notebooks
 USER 1000:1000
 
 EXPOSE 8080
 
-# Asks for a token, which it prints at the start, or JUPYTER_TOKEN if that is set. No other port where 8080 is taken.
+# Requires a token: JUPYTER_TOKEN, or a new one printed at the start. Fails where port 8080 is taken.
 CMD ["python", "-m", "jupyterlab", "--ip=0.0.0.0", "--port=8080", "--ServerApp.port_retries=0", "--no-browser", \
      "--ServerApp.root_dir=/app/notebooks"]
 
@@ -64,8 +64,8 @@ ENV PYTHONUNBUFFERED=1 \
 
 WORKDIR /app
 
-# Dependencies before sources: they change less often. Taken out again, a quarter of it all: what tokenizers wants for
-# the hub, which serving never asks (nor may), and what numpy and onnxruntime bring to test and to convert.
+# Dependencies before sources: they change less often. A quarter of the size goes out again: the hub client of
+# tokenizers, which serving never uses, and the tests and converters of numpy and onnxruntime.
 COPY requirements_inference.txt ./
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements_inference.txt \
     && python -m pip uninstall --yes --quiet --root-user-action=ignore huggingface-hub hf-xet fsspec filelock requests \
@@ -78,14 +78,14 @@ COPY inferer ./inferer
 COPY service ./service
 COPY app.py gunicorn.conf.py ./
 COPY deploy/sagemaker/serve /usr/local/bin/
-# Compiled here, since the root file system may be read-only when it runs.
+# Compiled here: the root file system may be read-only at run time.
 RUN python -m compileall -q inferer service app.py
 
-# A bundle's folder, inside the build's context, or none: then what is mounted at /model. Last, since it changes most.
+# A bundle's folder inside the build context; by default none, for a bundle mounted at /model. Last: it changes most.
 ARG BUNDLE=deploy/no_model
 COPY ${BUNDLE} /model
 
-# Numeric, so that Kubernetes can see that it is not root.
+# Numeric, so that Kubernetes can verify runAsNonRoot.
 USER 10001:10001
 
 EXPOSE 8080
@@ -93,5 +93,5 @@ EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + (os.environ.get('AIP_HTTP_PORT') or os.environ.get('PORT', '8080')) + '/health/ready', timeout=2)"]
 
-# Exec form: gunicorn is process 1 and gets SIGTERM, answers what it has read, and exits 0.
+# Exec form: gunicorn is process 1, receives SIGTERM, finishes the requests it has read, and exits with 0.
 CMD ["python", "-m", "gunicorn", "app:app"]

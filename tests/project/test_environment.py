@@ -33,7 +33,7 @@ def serving_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_served_set_has_no_torch_and_no_transformers(serving_python: str) -> None:
-    """requirements_inference.txt brings in what serving needs, and no torch, transformers, optimum or onnx."""
+    """requirements_inference.txt brings the serving packages, and neither torch, transformers, optimum nor onnx."""
     listed = json.loads(run_to_end(serving_python, "-m", "pip", "list", "--format", "json").stdout)
     names = {package["name"].lower() for package in listed}
     assert {"flask", "gunicorn", "onnxruntime", "tokenizers", "numpy"} <= names
@@ -50,7 +50,7 @@ def test_import_app_and_a_prediction_work_with_the_served_set_alone(serving_pyth
 def test_gunicorn_and_the_command_line_work_with_the_served_set_alone(
     serving_python: str, demo_bundle: Path, tmp_path: Path
 ) -> None:
-    """With requirements_inference.txt alone, gunicorn and `python -m inferer` answer as ModelInferer does here."""
+    """With requirements_inference.txt alone, gunicorn and `python -m inferer` predict as ModelInferer does here."""
     expected = ModelInferer(demo_bundle).predict("hand bags").as_dict()
     with serving(demo_bundle, tmp_path / "log", python=serving_python) as server:
         assert server.predict({"text": "hand bags"}).json() == expected
@@ -61,7 +61,7 @@ def test_gunicorn_and_the_command_line_work_with_the_served_set_alone(
 def test_a_checkpoint_without_the_export_packages_says_what_to_install(
     serving_python: str, tmp_path: Path, demo_bundle: Path
 ) -> None:
-    """A checkpoint given to an environment without torch ends with what to install, and no traceback."""
+    """Without torch, a checkpoint in place of a bundle ends with the packages to install, and no traceback."""
     checkpoint = demo_bundle.parent.parent / "checkpoints" / "query_type"
     done = run_to_end(serving_python, "-m", "inferer", str(checkpoint), "x", XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 2

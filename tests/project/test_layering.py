@@ -46,7 +46,7 @@ def files_of(package: str) -> list[Path]:
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_packages_import_only_what_lies_below_them(package: str) -> None:
-    """A package imports only those of ours that it may know."""
+    """A package imports only the packages of ours below it."""
     for file in files_of(package):
         ours = {name.split(".")[0] for name in imports(file)} & set(PACKAGES) - {package}
         assert ours <= MAY_IMPORT[package], f"{file.relative_to(ROOT)} imports {ours - MAY_IMPORT[package]}"
@@ -119,7 +119,7 @@ sys.meta_path.insert(0, Block())
 
 
 def test_app_answers_with_torch_transformers_and_optimum_blocked(tiny_bundle: Path) -> None:
-    """Importing app and answering a request need no torch, transformers, optimum, export or training."""
+    """Importing app and serving a request need neither torch, transformers, optimum, export nor training."""
     code = BLOCK.format(blocked=("torch", "transformers", "optimum", "onnx", "export", "training", "sklearn")) + (
         "from app import app\n"
         "reply = app.test_client().post('/predict', json={'text': 'good'})\n"

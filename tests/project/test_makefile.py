@@ -1,4 +1,4 @@
-"""The Makefile: what it says, and what an interruption leaves. `.ci/fresh_clone` runs `make serve` for real."""
+"""The Makefile: its messages, and its state after an interruption. `.ci/fresh_clone` runs `make serve` for real."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_bundle_needs_no_training_packages(project: Path) -> None:
 
 
 def test_a_checkpoint_needs_the_training_packages(project: Path) -> None:
-    """Serving a checkpoint installs what its conversion needs."""
+    """Serving a checkpoint installs the packages for its conversion."""
     (project / ".venv" / ".training").unlink()
     (project / "checkpoint").mkdir()
     stand_in(project, "exit 0\n")
@@ -74,7 +74,7 @@ def test_a_checkpoint_needs_the_training_packages(project: Path) -> None:
 
 
 def test_an_old_python_is_refused_by_its_version(project: Path) -> None:
-    """A Python before 3.11 is refused with what to do, and no environment is made."""
+    """A Python before 3.11 is refused with a remedy, and make creates no environment."""
     shutil.rmtree(project / ".venv")
     old = project / "old-python"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2 && exit 0\nexit 1\n')
@@ -126,7 +126,7 @@ def test_the_demo_is_exported_again_when_the_format_may_have_changed(project: Pa
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for docker, first on the PATH, that says what it was asked."""
+    """A stand-in for docker, first on the PATH, that prints its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "docker").write_text('#!/bin/sh\necho "docker $@"\n')
@@ -151,7 +151,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_image_is_built_with_what_was_given(project: Path, arguments: tuple[str, ...], expected: str) -> None:
-    """`make image` asks docker for the target, and for the bundle that is to be in the image."""
+    """`make image` gives docker the target and the bundle for the image."""
     (project / "models" / "titles").mkdir(parents=True)
     (project / "models" / "titles" / "inferer.json").touch()
     assert run_to_end("make", "-s", "image", *arguments, cwd=project).stdout.strip() == expected
@@ -159,18 +159,18 @@ def test_an_image_is_built_with_what_was_given(project: Path, arguments: tuple[s
 
 @pytest.mark.usefixtures("docker")
 @pytest.mark.parametrize("bundle", ["models/titels", "/srv/titles", "checkpoints/titles"])
-def test_an_image_is_not_built_with_what_is_no_bundle(project: Path, bundle: str) -> None:
+def test_an_image_needs_a_bundle_under_models(project: Path, bundle: str) -> None:
     """`make image` names a BUNDLE that is not there, or not where an image can take it from, and builds nothing."""
     done = run_to_end("make", "-s", "image", f"BUNDLE={bundle}", cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"BUNDLE={bundle}: is no bundle under models/" in done.stderr
+    assert f"BUNDLE={bundle}: is not a bundle under models/" in done.stderr
 
 
-def audited(project: Path, answer: str) -> tuple[int, list[list[str]]]:
-    """Run `make audit` with a stand-in for pip-audit; return make's exit code, and what pip-audit was asked."""
+def audited(project: Path, ending: str) -> tuple[int, list[list[str]]]:
+    """Run `make audit` with a stand-in for pip-audit; return make's exit code and pip-audit's arguments."""
     tool = project / ".venv" / ".audit" / "bin" / "pip-audit"
     tool.parent.mkdir(parents=True)
-    tool.write_text(f'#!/bin/sh\necho "$@" >> {project}/asked\n{answer}\n')
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {project}/asked\n{ending}\n')
     tool.chmod(0o755)
     (project / ".venv" / ".audit" / ".whole").touch()
     done = run_to_end("make", "audit", cwd=project)
@@ -178,7 +178,7 @@ def audited(project: Path, answer: str) -> tuple[int, list[list[str]]]:
 
 
 def test_audit_asks_for_what_is_served_and_what_trains(project: Path) -> None:
-    """`make audit` asks for both locked sets, and takes a package that it could not ask for as a failure."""
+    """`make audit` looks up both locked sets, and fails where it cannot look up a package."""
     code, (serving, training) = audited(project, "exit 0")
     assert code == 0
     assert {"--strict", "--disable-pip", "--require-hashes", "requirements_inference.txt"} <= set(serving)

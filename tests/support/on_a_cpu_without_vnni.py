@@ -19,7 +19,7 @@ def _never_exact(self: session.Session, *arguments: Any, **options: Any) -> None
 
 
 def loaded(folder: str, *, shown: bool, exact_allowed: bool = True) -> dict[str, Any]:
-    """Return how loading `folder` ends. shown: whether the CPU can be seen to have no VNNI."""
+    """Return the outcome of loading `folder`. shown: whether the CPU flags reveal the missing VNNI."""
     session.int8_may_saturate = lambda: shown
     session.Session.__init__ = _load if exact_allowed else _never_exact  # type: ignore[method-assign]
     try:

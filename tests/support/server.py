@@ -78,7 +78,7 @@ def log_lines(text: str) -> list[dict[str, Any]]:
 
 
 def free_port() -> int:
-    """Return a port nobody listens on now."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -134,7 +134,7 @@ def _wait(server: Server) -> None:
 
 
 def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.socket:
-    """Return a connection on which a request for /predict was sent, or the part of it that `body` is."""
+    """Return a connection with a request for /predict sent, or with a part of its body if `length` is larger."""
     client = socket.create_connection(("127.0.0.1", server.port), timeout=20)
     head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     client.sendall(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
@@ -142,7 +142,7 @@ def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.soc
 
 
 def whole(client: socket.socket) -> bytes:
-    """Return a whole JSON reply: its head and its body may come apart."""
+    """Return a whole JSON reply; its head and body may arrive apart."""
     reply = b""
     while not reply.endswith(b"}"):
         part = client.recv(10_000)
@@ -162,7 +162,7 @@ def workers(server: Server) -> list[int]:
 def run_to_end(
     *command: str, cwd: Path = ROOT, timeout_s: float = 300, **settings: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a clean environment; its output comes as text."""
+    """Run a command to its end in a clean environment, its output as text."""
     return subprocess.run(
         command, cwd=cwd, env=environment(**settings), capture_output=True, text=True, timeout=timeout_s, check=False
     )
