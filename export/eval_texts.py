@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from export.errors import ExportError
-from inferer.bundle.reader import ERROR, HEAD, MULTI_LABEL, SINGLE_LABEL, WINDOWS
+from inferer.bundle.reader import ERROR, HEAD, WINDOWS
 from inferer.encoding import Encoder
 from inferer.errors import TextError
+from training.data.column_flags import check_problem_type, in_model_order
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name
 from training.data.reader import parse_dataset
@@ -64,7 +64,7 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     """Return the texts of `file` with their labels by the model's ids.
 
     labels: the model's, in order. truncation: the bundle's. Raises DataError for a label that the model
-    does not know and for a text that it cannot read, by row; ExportError for labels of another kind.
+    does not know and for a text that it cannot read, by row; TrainingError for labels of another kind.
     """
     dataset = file.dataset(tuple(labels))
     truth = _truth(file, dataset, labels, problem_type) if file.columns.labelled else None
@@ -103,24 +103,5 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
 
 
 def _truth(file: EvalFile, dataset: Dataset, labels: Sequence[str], problem_type: str) -> np.ndarray:
-    columns = dataset.columns  # not the file's: lists of labels make it multi-label
-    if problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
-        raise ExportError("the model is single-label: give --label-column alone, one label a row")
-    if problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
-        raise ExportError(
-            "the model is multi-label: give --label-column with --label-separator, what joins the labels in a cell, "
-            "or --label-columns, one 0/1 column a label"
-        )
-    faults = [
-        f"column '{name}' is not a label of the model; its labels are {', '.join(labels)}"
-        for name in dataset.labels
-        if name not in labels
-    ]
-    faults += [f"--label-columns lack the model's label '{name}'" for name in labels if name not in dataset.labels]
-    if faults:
-        raise DataError(file.source, faults)
-    truth = np.zeros((len(dataset), len(labels)), dtype=bool)
-    places = [list(labels).index(name) for name in dataset.labels]
-    for row, targets in enumerate(dataset.targets):
-        truth[row, [places[target] for target in targets]] = True
-    return truth
+    check_problem_type(dataset.columns, problem_type)  # not the file's: lists of labels make it multi-label
+    return in_model_order(file.source, dataset, labels).multi_hot()

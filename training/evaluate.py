@@ -6,9 +6,7 @@ Owns the flags and the order of steps. Faults of flags, folder and data are foun
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.column_flags import add_column_arguments, check_problem_type, columns_from, in_model_order
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name, parse_location
 from training.data.reader import read_dataset
-from training.errors import DataError, TrainingError
+from training.errors import TrainingError
 from training.evaluation.bundle_predictions import predict_bundle
 from training.evaluation.model_folder import CONFIG, ModelFolder, read_model_folder
 from training.evaluation.predictions import DEFAULT_THRESHOLD, Predictions, predictions_from_logits
@@ -38,11 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="CHECKPOINT_OR_BUNDLE", help="a folder that training or export wrote")
     parser.add_argument("--data", metavar="FILE", required=True, help="labelled texts, in any form that training reads")
     columns = parser.add_argument_group("columns (default: those that the checkpoint was trained on; text and label)")
-    columns.add_argument("--text-column", metavar="NAME")
-    columns.add_argument("--label-column", metavar="NAME", help="one label a row; with a separator, several")
-    columns.add_argument("--label-separator", metavar="CHAR", help='multi-label: what joins labels, such as "|"')
-    columns.add_argument("--label-columns", metavar="A,B,…", help="multi-label: 0/1 columns, called as the labels")
-    columns.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
+    add_column_arguments(columns)
     columns.add_argument("--positive-from", type=float, metavar="N", help="labels are numbers: the second from N up")
     columns.add_argument("--drop-empty", action="store_true", help="leave out rows without text, and count them")
     parser.add_argument(
@@ -56,77 +51,34 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    for name in ("text_column", "label_column", "label_separator", "label_columns"):
-        value = getattr(args, name)
-        if value is not None and not value.strip(" ,"):
-            raise TrainingError(f"--{name.replace('_', '-')} is {value!r}, expected a name")
-    if args.label_column is not None and args.label_columns is not None:
-        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
-    if args.label_columns is not None and (args.label_separator is not None or args.allow_unlabelled):
-        raise TrainingError("--label-columns need no --label-separator and no --allow-unlabelled")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise TrainingError(f"--threshold is {args.threshold}, expected 0 to 1")
     if args.overwrite and args.output is None:
         raise TrainingError("--overwrite needs --output FOLDER, what it may replace")
 
 
-def columns_of(args: argparse.Namespace, model: ModelFolder) -> Columns:
-    """Return where text and labels stand: as the flags say, else as the model's recipe does, else text and label.
+def _columns(args: argparse.Namespace, model: ModelFolder) -> Columns:
+    """Return the columns that the flags name, else those of the model's recipe, else text and label.
 
     Raises TrainingError for columns of another kind than the model.
     """
     recipe = model.recipe
     label_columns = tuple(recipe.get("label_columns") or ())
-    if args.label_columns is not None:
-        label_columns = tuple(name.strip() for name in args.label_columns.split(",") if name.strip())
-        if len(set(label_columns)) != len(label_columns):
-            raise TrainingError(f"--label-columns name a column twice: {args.label_columns}")
-    elif args.label_column is not None or args.label_separator is not None:
-        label_columns = ()
-    text_column = args.text_column or recipe.get("text_column") or "text"
-    if label_columns:
-        columns = Columns(text_column, label_columns=label_columns, drop_empty=args.drop_empty)
-    else:
-        separator = args.label_separator or recipe.get("label_separator")
-        columns = Columns(
-            text_column,
-            label_column=args.label_column or recipe.get("label_column") or "label",
-            separator=separator,
-            labels=model.labels,
-            allow_unlabelled=args.allow_unlabelled or bool(separator and recipe.get("allow_unlabelled")),
-            drop_empty=args.drop_empty,
-            positive_from=args.positive_from,
-        )
-    if args.positive_from is not None and columns.problem_type != SINGLE_LABEL:
-        raise TrainingError("--positive-from makes two labels of one number; it goes with --label-column alone")
-    if columns.allow_unlabelled and not columns.separator:
-        raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
-    if model.problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
-        raise TrainingError("the model is single-label: give --label-column alone, one label a row")
-    if model.problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
-        raise TrainingError(
-            "the model is multi-label: give --label-column with --label-separator, what joins the labels in a cell, "
-            "or --label-columns, one 0/1 column a label"
-        )
+    separator = recipe.get("label_separator")
+    defaults = Columns(
+        recipe.get("text_column") or "text",
+        label_column=None if label_columns else recipe.get("label_column") or "label",
+        label_columns=label_columns,
+        separator=separator,
+        allow_unlabelled=bool(separator and recipe.get("allow_unlabelled")),
+        drop_empty=args.drop_empty,
+        positive_from=args.positive_from,
+    )
+    columns = columns_from(args, defaults)
+    check_problem_type(columns, model.problem_type)
     if args.threshold is not None and columns.problem_type == SINGLE_LABEL:
         raise TrainingError(f"--threshold is {args.threshold}, and the model is single-label: thresholds are for multi")
-    return columns
-
-
-def in_model_order(path: Path | str, dataset: Dataset, labels: Sequence[str]) -> Dataset:
-    """Return `dataset` with its targets as ids of the model's `labels`; raises DataError where its own are others."""
-    faults = []
-    for name in dataset.labels:
-        if name not in labels:
-            near = difflib.get_close_matches(name, labels, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"its labels are {', '.join(labels)}"
-            faults.append(f"column '{name}' is not a label of the model; {hint}")
-    faults += [f"--label-columns lack the model's label '{name}'" for name in labels if name not in dataset.labels]
-    if faults:
-        raise DataError(path, faults)
-    ids = [list(labels).index(name) for name in dataset.labels]
-    targets = tuple(tuple(sorted(ids[target] for target in row)) for row in dataset.targets)
-    return replace(dataset, targets=targets, labels=tuple(labels))
+    return columns if columns.label_columns else replace(columns, labels=model.labels)
 
 
 def _answer(
@@ -170,7 +122,7 @@ def evaluate(args: argparse.Namespace) -> None:
             raise TrainingError(f"--output {target}: has a {CONFIG}, as a model has; choose another")
         check_target(target, REPORT, overwrite=args.overwrite)
     path = parse_location(args.data)
-    columns = columns_of(args, model)
+    columns = _columns(args, model)
     if model.problem_type is None:
         sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
     dataset = in_model_order(path, read_dataset(path, columns), model.labels)

@@ -53,7 +53,6 @@ from training.run.processes import say
 from training.run.resume import RunFolder, open_run_folder, run_folder_for
 from training.run.trainer import ClassifierTrainer, EpochCallback, EpochOrder, LossProgressBar, best_epoch
 from training.splits.splits import Splits
-from training.splits.stratify import multi_hot
 
 _LEAST_TO_CALIBRATE = 100
 # Two runs that differ in one of these are the same run.
@@ -72,7 +71,7 @@ class EncodedTexts(torch.utils.data.Dataset):
         if dataset.problem_type == SINGLE_LABEL:
             self.targets = [row[0] for row in dataset.targets]
         else:
-            self.targets = multi_hot(dataset).astype(float).tolist()  # lists: the collator stacks no tensors
+            self.targets = dataset.multi_hot().astype(float).tolist()  # lists: the collator stacks no tensors
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -178,7 +177,7 @@ def _train(
         predictions = predictions_from_logits(output.predictions, watched.problem_type, threshold)
         if recipe.threshold == BEST:  # each epoch by the threshold that it would be given
             predictions = Predictions(
-                predictions.scores, predictions.scores >= best_f1(predictions.scores, multi_hot(watched) > 0)
+                predictions.scores, predictions.scores >= best_f1(predictions.scores, watched.multi_hot())
             )
         found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
@@ -220,7 +219,7 @@ def _train(
     logits = compute_logits(loaded, parts.held_out.texts)
     if recipe.threshold == BEST and parts.validation is not None:
         scores = predictions_from_logits(compute_logits(loaded, parts.validation.texts), watched.problem_type).scores
-        threshold = best_f1(scores, multi_hot(parts.validation) > 0)
+        threshold = best_f1(scores, parts.validation.multi_hot())
     predictions = predictions_from_logits(logits, watched.problem_type, threshold)
     if not single and threshold != Recipe().threshold:
         model.config.inferer_threshold = threshold

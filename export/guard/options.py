@@ -7,11 +7,9 @@ import argparse
 from export.errors import ExportError
 from export.eval_texts import EvalFile
 from inferer.bundle.reader import FP32
-from training.data.dataset import Columns
+from training.data.column_flags import COLUMN_OPTIONS, add_column_arguments, columns_from
 from training.data.location import file_name, parse_location
 from training.data.remote import read_bytes
-
-_TEXT_COLUMN = "text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-agreement", type=float, metavar="PERCENT", help="fewest texts with the same label, in per cent"
     )
     group = parser.add_argument_group("columns, of --eval and of --calibrate")
-    group.add_argument("--text-column", metavar="NAME", help=f'the texts ("{_TEXT_COLUMN}")')
-    group.add_argument("--label-column", metavar="NAME", help="labels, one a row; with a separator, several")
-    group.add_argument("--label-separator", metavar="CHAR", help='multi-label: what joins labels, such as "|"')
-    group.add_argument("--label-columns", metavar="A,B,…", help="multi-label: 0/1 columns, called as the labels")
-    group.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
+    add_column_arguments(group)
 
 
 def read_eval_file(args: argparse.Namespace) -> EvalFile | None:
@@ -53,34 +47,17 @@ def read_file(flag: str, args: argparse.Namespace) -> EvalFile:
     source = parse_location(given)
     if not file_name(source):
         raise ExportError(f"{flag} is {given!r}, expected the path or the address of a file")
-    columns = Columns(
-        text_column=args.text_column or _TEXT_COLUMN,
-        label_column=args.label_column,
-        label_columns=tuple(name.strip() for name in (args.label_columns or "").split(",") if name.strip()),
-        separator=args.label_separator,
-        allow_unlabelled=args.allow_unlabelled,
-    )
-    if len(set(columns.label_columns)) != len(columns.label_columns):
-        raise ExportError(f"--label-columns name a column twice: {args.label_columns}")
-    file = EvalFile(source, columns, read_bytes(source))
+    file = EvalFile(source, columns_from(args), read_bytes(source))
     file.dataset(None)
     return file
 
 
 def _check_columns(args: argparse.Namespace) -> None:
     if args.eval is None and args.calibrate is None:
-        for name in ("text_column", "label_column", "label_separator", "label_columns", "allow_unlabelled"):
+        for name in COLUMN_OPTIONS:
             if getattr(args, name) not in (None, False):
                 raise ExportError(f"{_flag(name)} needs --eval FILE.csv or --calibrate FILE.csv, whose column it names")
-    if args.label_column is not None and args.label_columns is not None:
-        raise ExportError("give either --label-column, or --label-columns for one 0/1 column a label")
-    for name in ("text_column", "label_column", "label_separator", "label_columns"):
-        if getattr(args, name) is not None and not getattr(args, name).strip(" ,"):
-            raise ExportError(f"{_flag(name)} is {getattr(args, name)!r}, expected a name")
-    if args.label_separator is not None and args.label_column is None:
-        raise ExportError("--label-separator needs --label-column, the column whose cells it divides")
-    if args.allow_unlabelled and args.label_separator is None:
-        raise ExportError("--allow-unlabelled is for multi-label data with --label-separator")
+    columns_from(args)
 
 
 def _check_guard(args: argparse.Namespace) -> None:

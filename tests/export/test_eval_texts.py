@@ -185,7 +185,7 @@ def test_lists_of_labels_for_a_single_label_model_are_refused(refusal: Callable[
     """A label column of lists is multi-label, which a single-label model is not."""
     (tmp_path / "lists.jsonl").write_text('{"text": "ok", "label": ["brand", "other"]}\n')
     line = refusal("--eval", tmp_path / "lists.jsonl", "--label-column", "label")
-    assert line == "export: the model is single-label: give --label-column alone, one label a row"
+    assert line == "export: the model is single-label: give --label-column alone, one label per row"
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_parquet_with_lists_of_labels_is_measured_on(
 def test_several_labels_for_a_single_label_model_are_refused(refusal: Callable[..., str], good: Path) -> None:
     """0/1 columns for a model with one label a text are refused, with what to give instead."""
     line = refusal("--eval", good, "--label-columns", ",".join(LABELS))
-    assert line == "export: the model is single-label: give --label-column alone, one label a row"
+    assert line == "export: the model is single-label: give --label-column alone, one label per row"
 
 
 def test_one_label_for_a_multi_label_model_is_refused(refusal: Callable[..., str], good: Path) -> None:

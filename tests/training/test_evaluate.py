@@ -40,7 +40,7 @@ import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "inferer", "export"):
+        if name.partition(".")[0] in ("torch", "transformers", "export"):
             raise ImportError(f"{name} was imported")
 
 sys.meta_path.insert(0, Blocked())
@@ -215,8 +215,6 @@ def test_the_demo_bundle_has_the_figures_of_its_training(demo_bundle: Path, tmp_
     held_out = ROOT / "checkpoints" / "query_type" / "held_out.csv"
     recorded = json.loads((held_out.parent / "training.json").read_text(encoding="utf-8"))["held_out"]
     command = [sys.executable, "-m", "training.evaluate", demo_bundle, "--data", held_out, "--output", "r"]
-    (tmp_path / "inferer").mkdir()
-    (tmp_path / "inferer" / "__init__.py").touch()  # not ours, and without what ours has
     done = run_to_end(*map(str, command), cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "r" / "report.json").read_text(encoding="utf-8"))
@@ -315,7 +313,12 @@ def test_columns_are_those_of_the_flags_then_of_the_recipe(
         ({}, ("x", "brand"), ("--label-column", "a", "--label-columns", "b"), "give either --label-column, or"),
         (MULTI, ("x", "brand"), (), "the model is multi-label: give --label-column with --label-separator"),
         (MULTI, ("x", "1"), ("--label-columns", "label,label"), "--label-columns name a column twice: label,label"),
-        (MULTI, ("x", "1"), ("--label-columns", "label", "--label-separator", "|"), "--label-columns need no"),
+        (
+            MULTI,
+            ("x", "1"),
+            ("--label-columns", "label", "--label-separator", "|"),
+            "--label-columns name the labels themselves",
+        ),
         (MULTI, ("x", "1"), ("--label-columns", "label"), "4 faults"),
         ({"problem_type": "regression"}, ("x", "brand"), (), "problem_type is 'regression', expected"),
         ({"id2label": {"0": "a"}}, ("x", "a"), (), "id2label is {'0': 'a'}, expected a name for each"),
@@ -342,7 +345,7 @@ def test_mistakes_are_told_in_words_before_torch(
 
 
 def test_only_running_a_checkpoint_imports_torch(tmp_path: Path) -> None:
-    """The command's own modules import neither torch nor inferer, and a fault of the data ends it before they are."""
+    """The command imports no torch by itself, and a fault of the data ends it before they are."""
     folder = bare_checkpoint(tmp_path / "m")
     for row, code, last in (
         ("nobrand", 2, "label 'nobrand' is not one of retailer, brand, other"),

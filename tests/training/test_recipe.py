@@ -225,7 +225,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     [
         ("file", "--data is missing: the file or folder to train on"),
         ("text_column", "--text-column is missing: the column with the texts"),
-        ("label_column", "give either --label-column, or --label-columns for one 0/1 column a label"),
+        ("label_column", "give either --label-column, or --label-columns for one 0/1 column per label"),
         ("output", "--output is missing: the folder to write the checkpoint to"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_missing_flag_is_named(left_out: str, message: str) -> None:
     ("values", "message"),
     [
         ({"label_columns": ["a", "b"]}, "give either --label-column, or --label-columns"),
-        ({"label_column": None, "label_columns": ["a", "a"]}, "--label-columns name a column twice: a, a"),
+        ({"label_column": None, "label_columns": ["a", "a"]}, "--label-columns name a column twice: a,a"),
         (
             {"label_column": None, "label_columns": ["a", "b"], "label_separator": "|"},
             "--label-columns name the labels themselves",
@@ -250,7 +250,7 @@ def test_a_missing_flag_is_named(left_out: str, message: str) -> None:
             {"label_column": None, "label_columns": ["a", "b"], "labels": ["a", "b"]},
             "--label-columns name the labels themselves",
         ),
-        ({"labels": ["a", "b", "a"]}, "labels name one twice: a, b, a"),
+        ({"labels": ["a", "b", "a"]}, "labels name one twice: a,b,a"),
         ({"allow_unlabelled": True}, "--allow-unlabelled is for multi-label data with --label-separator"),
         (
             {"lists": {"a": "a.txt", "b": "b.txt"}},

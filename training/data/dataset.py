@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.errors import DataError
 
@@ -83,6 +85,13 @@ class Dataset:
         return replace(
             self, texts=tuple(self.texts[i] for i in indices), targets=tuple(self.targets[i] for i in indices)
         )
+
+    def multi_hot(self) -> np.ndarray:
+        """Return the labels as a bool array [rows, labels]."""
+        flags = np.zeros((len(self), len(self.labels)), dtype=bool)
+        for i, row in enumerate(self.targets):
+            flags[i, list(row)] = True
+        return flags
 
 
 def label_order(seen: set[str]) -> tuple[str, ...]:

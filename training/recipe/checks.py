@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.column_flags import EITHER, check_columns
 from training.errors import TrainingError
 from training.recipe.options import Option
 from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
@@ -78,36 +79,17 @@ def _check_source(recipe: Recipe) -> None:
         raise TrainingError("--data is missing: the file or folder to train on")
     if recipe.test_file is not None and recipe.file is None:
         raise TrainingError("--test-data goes with --data; a data set of the hub brings its own test rows")
-    if recipe.label_column and recipe.label_columns:
-        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
+    check_columns(recipe.columns(), may_be_lists=_kind(recipe) != SINGLE_LABEL)
     if recipe.file is not None and _is_folder(recipe.file):
-        _check_labels(recipe)  # a folder of texts needs no columns; one of tables is told when it is read
-        return
+        return  # a folder of texts needs no columns; a folder of tables is checked when it is read
     if not recipe.text_column:
         raise TrainingError("--text-column is missing: the column with the texts")
-    if bool(recipe.label_column) == bool(recipe.label_columns):
-        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
-    _check_labels(recipe)
+    if not recipe.label_column and not recipe.label_columns:
+        raise TrainingError(EITHER)
 
 
 def _is_folder(source: Path | str) -> bool:
     return isinstance(source, Path) and source.is_dir()
-
-
-def _check_labels(recipe: Recipe) -> None:
-    if recipe.label_columns and (recipe.label_separator or recipe.labels):
-        raise TrainingError("--label-columns name the labels themselves; no --label-separator or labels with them")
-    if recipe.labels and len(set(recipe.labels)) != len(recipe.labels):
-        raise TrainingError(f"labels name one twice: {', '.join(recipe.labels)}")
-    if len(set(recipe.label_columns)) != len(recipe.label_columns):
-        raise TrainingError(f"--label-columns name a column twice: {', '.join(recipe.label_columns)}")
-    if recipe.allow_unlabelled and not recipe.label_separator and _kind(recipe) == SINGLE_LABEL:
-        raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
-    if recipe.positive_from is not None:
-        if recipe.label_columns or recipe.label_separator:
-            raise TrainingError("--positive-from makes two labels of one number; it goes with --label-column alone")
-        if recipe.labels and len(recipe.labels) != 2:
-            raise TrainingError(f"--positive-from makes two labels; labels name {len(recipe.labels)}")
 
 
 def _check_shares(recipe: Recipe) -> None:

@@ -18,7 +18,6 @@ from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 from training.report.metrics import measure
 from training.report.pictures import draw_confusion
-from training.splits.stratify import multi_hot
 
 REPORT = "report.json"
 CONFUSION = "confusion_matrix.png"
@@ -76,7 +75,7 @@ def _single_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequenc
 
 
 def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence[Any]]:
-    truth = multi_hot(dataset).astype(bool)
+    truth = dataset.multi_hot()
     missed, wrong = truth & ~predictions.chosen, ~truth & predictions.chosen
     off = np.where(missed, 1 - predictions.scores, np.where(wrong, predictions.scores, -1.0)).max(axis=1)
     joint = dataset.columns.separator or _JOINT

@@ -17,7 +17,6 @@ from training.evaluation.predictions import Predictions
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import bootstrapped, resampled_sums, wilson
 from training.report.tables import figure_rows, label_rows
-from training.splits.stratify import multi_hot
 
 _Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -37,7 +36,7 @@ def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = Tru
     baselines: the same figures by always naming the largest class of these rows and by their class shares as scores
     (single-label); by no label and by the commonest alone (multi-label); by chance.
     """
-    truth = multi_hot(dataset).astype(bool)
+    truth = dataset.multi_hot()
     single = dataset.problem_type == SINGLE_LABEL
     features = _features(truth, predictions.chosen, single=single)
     statistics = _statistics(features, len(dataset.labels), single=single)

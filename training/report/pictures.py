@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
-from training.splits.stratify import multi_hot
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color); marks, dashes and hatches differ too.
 _BLUE, _ORANGE, _GREEN, _PINK, _SKY, _LINE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#555555"
@@ -39,7 +38,7 @@ def draw_confusion(path: Path, dataset: Dataset, predictions: Predictions) -> No
     Single-label: the matrix, a row a true label, with counts, shaded by the share of its row. Multi-label: for each
     label, the most carried first, how often it was found, missed, and given to texts without it.
     """
-    truth = multi_hot(dataset).astype(bool)
+    truth = dataset.multi_hot()
     if dataset.problem_type == SINGLE_LABEL:
         _draw_matrix(path, dataset.labels, truth.T.astype(int) @ predictions.chosen.astype(int))
     else:

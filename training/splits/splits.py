@@ -16,6 +16,7 @@ from recipes.query_type.balance import balanced
 from recipes.query_type.name_lists import read_name_list, read_name_lists
 from recipes.query_type.raw_names import read_raw_names
 from recipes.query_type.synonyms import enriched
+from training.data.column_flags import EITHER
 from training.data.dataset import Columns, Dataset, check_class_sizes
 from training.data.hub import load_hub_dataset
 from training.data.location import redacted
@@ -128,7 +129,7 @@ def _checked(columns: Columns, source: Path | str) -> Columns:
     if not columns.text_column:
         raise TrainingError(f"--text-column is missing: the column of {source} with the texts")
     if not columns.labelled:
-        raise TrainingError("give either --label-column, or --label-columns for one 0/1 column a label")
+        raise TrainingError(EITHER)
     return columns
 
 

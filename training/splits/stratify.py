@@ -28,7 +28,7 @@ def stratified_split(
         targets = np.array([row[0] for row in dataset.targets])
     else:
         splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
-        targets = multi_hot(dataset)
+        targets = dataset.multi_hot().astype(int)
     try:
         train, test = next(splitter.split(np.zeros(len(dataset)), targets))
     except ValueError:  # a part with fewer rows than labels
@@ -53,11 +53,3 @@ def further_split(train: Dataset, held_out: Dataset, share: float, seed: int, na
         raise TrainingError(f"no row is left for {name}: each text is among the other rows too; give more data")
     others = sorted(set(range(len(train))) - set(alone))
     return train.subset(others), train.subset(alone)
-
-
-def multi_hot(dataset: Dataset) -> np.ndarray:
-    """Return the labels as an int array [rows, labels] of 0 and 1."""
-    flags = np.zeros((len(dataset), len(dataset.labels)), dtype=np.int64)
-    for i, row in enumerate(dataset.targets):
-        flags[i, list(row)] = 1
-    return flags

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.data.dataset import Columns, Dataset, rows_needed
 from training.errors import TrainingError
-from training.splits.stratify import further_split, multi_hot, stratified_split
+from training.splits.stratify import further_split, stratified_split
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -156,4 +156,4 @@ def test_multi_hot() -> None:
     """A row of the matrix has a 1 for each of the row's labels and 0 elsewhere."""
     columns = Columns("text", "label", separator="|")
     data = Dataset(("x", "y", "z"), ((0, 2), (), (1,)), ("a", "b", "c"), MULTI_LABEL, columns)
-    assert multi_hot(data).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert data.multi_hot().astype(int).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]

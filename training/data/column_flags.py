@@ -1,0 +1,106 @@
+"""Command-line flags for the columns of labelled texts, and checks of columns and labels against a model."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from training.data.dataset import Columns, Dataset
+from training.errors import DataError, TrainingError
+
+EITHER = "give either --label-column, or --label-columns for one 0/1 column per label"
+_TEXT = Columns("text")
+_NAMES = ("text_column", "label_column", "label_separator", "label_columns")
+COLUMN_OPTIONS = (*_NAMES, "allow_unlabelled")
+
+
+def add_column_arguments(group: Any) -> None:
+    """Add the flags behind COLUMN_OPTIONS to a parser or one of its groups."""
+    group.add_argument("--text-column", metavar="NAME", help='column with the texts (default "text")')
+    group.add_argument("--label-column", metavar="NAME", help="column with a label per row; with a separator, several")
+    group.add_argument("--label-separator", metavar="CHAR", help='multi-label: joins the labels in a cell, such as "|"')
+    group.add_argument("--label-columns", metavar="A,B,…", help="multi-label: 0/1 columns, named as the labels")
+    group.add_argument("--allow-unlabelled", action="store_true", help="an empty cell means none of the labels")
+
+
+def columns_from(args: argparse.Namespace, defaults: Columns = _TEXT) -> Columns:
+    """Return the columns that `args` name; `defaults` fill the rest. Raises TrainingError for contradicting flags."""
+    for name in _NAMES:
+        value = getattr(args, name)
+        if value is not None and not value.strip(" ,"):
+            raise TrainingError(f"--{name.replace('_', '-')} is {value!r}, expected a name")
+    columns = replace(defaults, text_column=args.text_column or defaults.text_column)
+    if args.label_columns is not None:
+        names = tuple(name.strip() for name in args.label_columns.split(",") if name.strip())
+        columns = replace(
+            columns,
+            label_column=args.label_column,
+            label_columns=names,
+            separator=args.label_separator,
+            allow_unlabelled=args.allow_unlabelled,
+        )
+    else:
+        if args.label_column is not None or args.label_separator is not None:
+            columns = replace(columns, label_columns=())
+        columns = replace(
+            columns,
+            label_column=args.label_column or defaults.label_column,
+            separator=args.label_separator or defaults.separator,
+            allow_unlabelled=args.allow_unlabelled or defaults.allow_unlabelled,
+        )
+    check_columns(columns)
+    return columns
+
+
+def check_columns(columns: Columns, *, may_be_lists: bool = False) -> None:
+    """Raise TrainingError for columns that contradict each other. may_be_lists: a cell may hold a list of labels."""
+    names, labels = columns.label_columns, columns.labels
+    if columns.label_column and names:
+        raise TrainingError(EITHER)
+    if names and (columns.separator or labels):
+        raise TrainingError("--label-columns name the labels themselves; no --label-separator or labels with them")
+    if len(set(names)) != len(names):
+        raise TrainingError(f"--label-columns name a column twice: {','.join(names)}")
+    if labels and len(set(labels)) != len(labels):
+        raise TrainingError(f"labels name one twice: {','.join(labels)}")
+    if columns.separator and not columns.label_column:
+        raise TrainingError("--label-separator needs --label-column, the column whose cells it divides")
+    if columns.allow_unlabelled and not columns.separator and not may_be_lists:
+        raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
+    if columns.positive_from is not None:
+        if columns.problem_type == MULTI_LABEL:
+            raise TrainingError("--positive-from makes two labels of one number; it goes with --label-column alone")
+        if labels and len(labels) != 2:
+            raise TrainingError(f"--positive-from makes two labels; labels name {len(labels)}")
+
+
+def check_problem_type(columns: Columns, problem_type: str | None) -> None:
+    """Raise TrainingError for columns of another kind than a model of `problem_type`, where that is known."""
+    if problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
+        raise TrainingError("the model is single-label: give --label-column alone, one label per row")
+    if problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
+        raise TrainingError(
+            "the model is multi-label: give --label-column with --label-separator, which joins the labels in a cell, "
+            "or --label-columns, one 0/1 column per label"
+        )
+
+
+def in_model_order(path: Path | str, dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """Return `dataset` with its targets as ids of the model's `labels`. Raises DataError where they differ."""
+    faults = []
+    for name in dataset.labels:
+        if name not in labels:
+            near = difflib.get_close_matches(name, labels, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"its labels are {', '.join(labels)}"
+            faults.append(f"column '{name}' is not a label of the model; {hint}")
+    faults += [f"--label-columns lack the model's label '{name}'" for name in labels if name not in dataset.labels]
+    if faults:
+        raise DataError(path, faults)
+    ids = [list(labels).index(name) for name in dataset.labels]
+    targets = tuple(tuple(sorted(ids[target] for target in row)) for row in dataset.targets)
+    return replace(dataset, targets=targets, labels=tuple(labels))
