@@ -1,7 +1,7 @@
-"""Text in, prediction out: reads a model bundle and answers with numpy, onnxruntime and tokenizers alone.
+"""Predictions from a model bundle with numpy, onnxruntime and tokenizers alone.
 
-Names are handed on lazily, so that `import inferer.cpu` (which gunicorn's configuration does before it
-forks) does not bring in onnxruntime.
+Names that need numpy or onnxruntime are imported on first use, because gunicorn's configuration imports inferer.cpu
+before the fork.
 """
 
 from __future__ import annotations
@@ -9,22 +9,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from inferer.errors import (
+    BundleError,
+    CallerGoneError,
+    CheckpointError,
+    ConfigError,
+    DeadlineError,
+    EmptyTextError,
+    GoldenCheckError,
+    InfererError,
+    RunError,
+    TextError,
+    TextTooLongError,
+    WaitError,
+)
+
 if TYPE_CHECKING:
     from inferer.bundle.reader import Bundle, read_bundle
-    from inferer.errors import (
-        BundleError,
-        CallerGoneError,
-        CheckpointError,
-        ConfigError,
-        DeadlineError,
-        EmptyTextError,
-        GoldenCheckError,
-        InfererError,
-        RunError,
-        TextError,
-        TextTooLongError,
-        WaitError,
-    )
     from inferer.explain import Explanation
     from inferer.model import ModelInferer
     from inferer.scoring import Prediction
@@ -51,7 +52,7 @@ __all__ = [
     "read_bundle",
 ]
 
-_HOMES = {
+_LAZY = {
     "Bundle": "inferer.bundle.reader",
     "read_bundle": "inferer.bundle.reader",
     "Explanation": "inferer.explain",
@@ -61,10 +62,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its home the first time it is asked for (PEP 562)."""
-    if name not in __all__:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "inferer.errors")), name)
+    return getattr(import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,12 +1,11 @@
-"""Many concurrent callers, one run: what queued while the last run was busy goes next, together.
+"""Batches of concurrent callers' texts: texts that queue during one run share the next.
 
-Nothing waits for a batch to fill, and there is no thread here: a caller who finds the model idle runs his own text at
-once. Who comes meanwhile queues; when a run ends, the caller who has waited longest runs for himself and for those
-beside whom he costs little, and hands the turn on. So each run has the first of the queue in it, and whoever has k
-callers before him starts after k runs at the latest, whatever comes after him.
+The module has no thread and no waiting time. A caller that finds the model idle runs its own texts at once. Callers
+that arrive during a run queue for the next one. When a run ends, the caller at the head of the queue becomes the
+leader: it runs its own texts together with queued texts whose padding is cheap, and passes the lead on. Every run
+contains the head of the queue, so a caller behind k others starts after at most k runs.
 
-Knows encodings, lengths and time; nothing of texts, labels or HTTP. Only for models whose logits do not depend on the
-batch (`shared`); of others each text runs by itself, in the same queue.
+Sharing a run is for models whose logits do not depend on the batch (`shared`); otherwise every text runs alone.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from inferer.errors import CallerGoneError, DeadlineError
 
-if TYPE_CHECKING:  # settings read MAX_BATCH_TOKENS before the fork, where numpy is not wanted
+if TYPE_CHECKING:  # service.settings imports MAX_BATCH_TOKENS before the fork, without numpy
     import numpy as np
     from numpy.typing import NDArray
 
@@ -29,10 +28,10 @@ if TYPE_CHECKING:  # settings read MAX_BATCH_TOKENS before the fork, where numpy
 
     Rows: TypeAlias = NDArray[np.float32]
 
-# Tokens of one run, padding included. Here a text costs least in runs of 256 to 512 tokens, MiniLM and BERT-base
-# alike; larger ones fall out of the cache and only hold memory (benchmarks/results/batching.json).
+# Tokens of one run, padding included. A text costs least in runs of 256 to 512 tokens, with MiniLM and BERT-base
+# alike; larger runs leave the cache and hold memory (benchmarks/results/batching.json).
 MAX_BATCH_TOKENS = 512
-# What a run costs beside its tokens, in tokens: a text may join when the padding that it brings is less.
+# The fixed cost of a run, expressed in tokens: a text may join a run when it adds at most this much padding.
 RUN_COST_TOKENS = 24
 
 
@@ -50,7 +49,7 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Logits, one row [labels] a text, in the order given; seconds waited for runs, and seconds in them."""
+    """Logits, one row [labels] per encoding, in the caller's order; seconds spent in the queue and in runs."""
 
     rows: list[Rows]
     queue_s: float
@@ -59,7 +58,7 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class BatcherStats:
-    """What was done so far. tokens counts those of texts, padding those beside; queue_s is summed over callers."""
+    """Totals since the start: tokens without padding, padding, texts of the largest run, all callers' queue time."""
 
     runs: int = 0
     texts: int = 0
@@ -72,7 +71,7 @@ class BatcherStats:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """The size of a run: texts, tokens of the longest, tokens of all without padding."""
+    """The size of a run: texts, tokens of the longest text, tokens of all texts without padding."""
 
     texts: int
     longest: int
@@ -82,13 +81,20 @@ class _Size:
     def padded(self) -> int:
         return self.texts * self.longest
 
-    def with_(self, other: _Size) -> _Size:
+    @property
+    def padding(self) -> int:
+        return self.padded - self.tokens
+
+    def __add__(self, other: _Size) -> _Size:
         return _Size(self.texts + other.texts, max(self.longest, other.longest), self.tokens + other.tokens)
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """Texts of one caller that go in one run; a caller has one at a time in the queue, so callers take turns."""
+    """One caller's texts for one run. A caller queues one job at a time, so callers take turns.
+
+    turn: held until the job is done or leads. waiting: in the queue. to_wake: finished jobs that this leader wakes.
+    """
 
     encodings: Sequence[Encoding]
     cancellation: Cancellation
@@ -106,11 +112,11 @@ class _Job:
 
 
 class Batcher:
-    """Share runs between any number of threads.
+    """Share runs of a model between any number of threads.
 
-    run: logits [texts, labels] of encodings. shared: whether texts may share a run. max_tokens: of one run, padding
-    included; a longer text runs alone. at_once: how many runs may be under way. on_run: told (texts, tokens with
-    padding) of each run that ended.
+    run: returns the logits [texts, labels] of encodings. shared: whether texts may share a run. max_tokens: limit of
+    one run, padding included; a longer text runs alone. at_once: how many runs may be in progress together. on_run:
+    called after each run with its texts and its tokens, padding included.
     """
 
     def __init__(
@@ -133,76 +139,65 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Return the number of texts that wait for a run."""
+        """Return the number of texts in the queue."""
         with self._lock:
             return sum(len(job.encodings) for job in self._queue)
 
     @property
     def stats(self) -> BatcherStats:
-        """Return what was done so far."""
+        """Return the totals so far."""
         return self._stats
 
     def run(self, encodings: Sequence[Encoding], cancellation: Cancellation | None = None) -> BatchResult:
-        """Return the logits of `encodings`, however they were batched.
+        """Return the logits of `encodings`, in as many runs as they need.
 
-        Raises DeadlineError or CallerGoneError when `cancellation` ended before all was run, and what a run of these
-        encodings raises; never what another caller's raised.
+        Raises DeadlineError or CallerGoneError when the call was cancelled before its last run, and the error of a
+        run that fails with these encodings alone. The errors of other callers never reach this one.
         """
         cancellation = cancellation or Cancellation()
-        if len(encodings) == 1:
-            job = self._one(encodings, cancellation)
-            return BatchResult([self._rows(job)[0]], job.started - job.queued, job.infer_s)
         rows: dict[int, Rows] = {}
         queue_s = infer_s = 0.0
-        for number, places in enumerate(self._parts(encodings)):
-            job = self._one([encodings[place] for place in places], cancellation, further=number > 0)
-            rows.update(zip(places, self._rows(job), strict=True))
+        for number, places in enumerate(self._split(encodings)):
+            job = self._run_job([encodings[place] for place in places], cancellation, is_first=number == 0)
+            if job.error is not None:
+                raise job.error
+            assert job.rows is not None  # noqa: S101 - a job ends with rows or an error
+            rows.update(zip(places, job.rows, strict=True))
             queue_s += job.started - job.queued
             infer_s += job.infer_s
         return BatchResult([rows[place] for place in range(len(encodings))], queue_s, infer_s)
 
-    def _parts(self, encodings: Sequence[Encoding]) -> list[list[int]]:
-        """Return the places of `encodings` in parts for one run each, like lengths together."""
-        parts: list[list[int]] = []
+    def _split(self, encodings: Sequence[Encoding]) -> list[list[int]]:
+        """Return the places of `encodings`, split into one list per run, similar lengths together."""
+        runs: list[list[int]] = []
         size = _Size(0, 0, 0)
         for place in sorted(range(len(encodings)), key=lambda place: len(encodings[place].input_ids)):
             one = _size(encodings[place : place + 1])
-            if parts and self._may_share(size, one):
-                parts[-1].append(place)
-                size = size.with_(one)
+            if runs and self._may_share(size, one):
+                runs[-1].append(place)
+                size += one
             else:
-                parts.append([place])
+                runs.append([place])
                 size = one
-        return parts
+        return runs
 
     def _may_share(self, run: _Size, other: _Size) -> bool:
-        both = run.with_(other)
-        padding = (both.padded - both.tokens) - (run.padded - run.tokens) - (other.padded - other.tokens)
-        return self.shared and both.padded <= self.max_tokens and padding <= RUN_COST_TOKENS
+        both = run + other
+        added = both.padding - run.padding - other.padding
+        return self.shared and both.padded <= self.max_tokens and added <= RUN_COST_TOKENS
 
-    @staticmethod
-    def _rows(job: _Job) -> Rows:
-        if job.error is not None:
-            raise job.error
-        assert job.rows is not None  # noqa: S101 - a job ends with rows or an error
-        return job.rows
-
-    def _one(self, encodings: Sequence[Encoding], cancellation: Cancellation, *, further: bool = False) -> _Job:
-        """Return the job of `encodings`, done. further: one of several of the same caller, who may have left since."""
+    def _run_job(self, encodings: Sequence[Encoding], cancellation: Cancellation, *, is_first: bool) -> _Job:
+        """Return a finished job for `encodings`. is_first: the caller has had no other run in this call."""
         now = time.monotonic()
         job = _Job(encodings, cancellation, _size(encodings), queued=now, started=now)
+        job.turn.acquire()
         with self._lock:
-            if cancellation.deadline <= now:
-                self._drop(job, DeadlineError(0.0))
-                return job
-            if further and cancellation.is_cancelled is not None and cancellation.is_cancelled():
-                self._drop(job, CallerGoneError(0.0))
+            if self._is_over(job, now, ask=not is_first):
                 return job
             if self._idle and not self._queue:
                 self._idle -= 1
                 job.leads = True
             else:
-                job.turn.acquire()
                 job.waiting = True
                 self._queue.append(job)
         if not job.leads:
@@ -212,7 +207,7 @@ class Batcher:
         return job
 
     def _wait(self, job: _Job) -> None:
-        """Return when `job` is done or has the turn."""
+        """Return when `job` is done or leads."""
         left = job.cancellation.deadline - job.queued
         try:
             if job.turn.acquire(timeout=-1 if left > threading.TIMEOUT_MAX else left):
@@ -222,70 +217,71 @@ class Batcher:
                     self._queue.remove(job)
                     self._drop(job, DeadlineError(time.monotonic() - job.queued))
                     return
-            job.turn.acquire()  # its run has begun: the answer comes
-        except BaseException:  # Ctrl-C: leave no trace in the queue, and keep no turn
+            job.turn.acquire()  # its run has begun
+        except BaseException:  # Ctrl-C: leave the queue, or pass the lead on
             with self._lock:
                 job.gone = True
                 if job.waiting:
                     self._queue.remove(job)
                 elif job.leads:
-                    self._hand_on(job.to_wake)
+                    self._pass_lead(job.to_wake)
             raise
 
     def _lead(self, job: _Job) -> None:
-        """Run `job` and those who may share its run, and hand the turn on.
+        """Run `job` together with its companions, and pass the lead on.
 
-        The others are woken by whoever leads next, as his run begins: woken before, they would take Python's lock from
-        him one after the other, and the model would stand idle (a quarter of the time with 64 clients).
+        The next leader wakes the companions once its own run has begun. Woken earlier, they would compete with the
+        leader for the GIL while the model stands idle (a quarter of the time with 64 clients).
         """
-        others: list[_Job] = []
+        companions: list[_Job] = []
         size = job.size
         try:
             with self._lock:
-                size = self._companions(job, others)
+                size = self._take_companions(job, companions)
             _wake(job.to_wake)
-            self._compute([job, *others])
+            self._compute([job, *companions])
             with self._lock:
-                self._count(size, sum(one.started - one.queued for one in (job, *others)))
-        except BaseException:  # Ctrl-C in this thread: the others keep their places
+                self._count(size, sum(one.started - one.queued for one in (job, *companions)))
+        except BaseException:  # Ctrl-C in this thread: the companions keep their places
             with self._lock:
-                for other in others:
+                for other in companions:
                     other.waiting = True
-                self._queue = deque([*others, *(one for one in self._queue if one.waiting and one not in others)])
-                others = []
+                rest = [other for other in self._queue if other.waiting and other not in companions]
+                self._queue = deque([*companions, *rest])
+                companions = []
             raise
         finally:
             with self._lock:
-                self._hand_on([*job.to_wake, *others])
+                self._pass_lead([*job.to_wake, *companions])
         if self.on_run is not None:
             self.on_run(size.texts, size.padded)
 
-    def _companions(self, job: _Job, chosen: list[_Job]) -> _Size:
-        """Move from the queue to `chosen` those who go with `job`, nearest in length first. The lock is held."""
+    def _take_companions(self, job: _Job, companions: list[_Job]) -> _Size:
+        """Move jobs that may share the run of `job` from the queue to `companions`; return the size of the run.
+
+        Jobs nearest in length come first, equal ones in the order of arrival. The lock is held.
+        """
         size = job.size
         if not self.shared or not self._queue:
             return size
         now = time.monotonic()
-        by_length = sorted(self._queue, key=lambda other: abs(other.size.longest - job.size.longest))
-        for other in by_length:  # of the same length, who came first: sorting is stable
+        for other in sorted(self._queue, key=lambda other: abs(other.size.longest - job.size.longest)):
             if (size.texts + 1) * size.longest > self.max_tokens:
-                break  # nobody fits any more
-            if not self._may_share(size, other.size):
-                continue
-            if self._is_over(other, now):
+                break  # the run is full
+            if not self._may_share(size, other.size) or self._is_over(other, now):
                 continue
             other.waiting = False
-            chosen.append(other)
-            size = size.with_(other.size)
+            companions.append(other)
+            size += other.size
         self._queue = deque(other for other in self._queue if other.waiting)
         return size
 
     def _compute(self, jobs: list[_Job]) -> None:
-        """Run `jobs` together; where that fails, each alone, so that a failure stays with its own caller."""
+        """Run `jobs` together; when that fails, run each alone, so that only the caller at fault gets the error."""
         started = time.monotonic()
         try:
             rows = self._run([encoding for job in jobs for encoding in job.encodings])
-        except Exception as error:  # noqa: BLE001 - handed on whole to the caller whose it is
+        except Exception as error:  # noqa: BLE001 - handed on whole to the caller at fault
             if len(jobs) == 1:
                 jobs[0].error, jobs[0].started = error, started
                 return
@@ -299,8 +295,8 @@ class Batcher:
             place += len(job.encodings)
             job.started, job.infer_s = started, infer_s
 
-    def _hand_on(self, to_wake: list[_Job]) -> None:
-        """Give the turn, and those he is to wake, to the first in the queue who still wants it. The lock is held."""
+    def _pass_lead(self, to_wake: list[_Job]) -> None:
+        """Let the first live job in the queue lead and wake the jobs `to_wake`. The lock is held."""
         now = time.monotonic()
         while self._queue:
             job = self._queue.popleft()
@@ -311,14 +307,14 @@ class Batcher:
         self._idle += 1
         _wake(to_wake)
 
-    def _is_over(self, job: _Job, now: float) -> bool:
-        """Return whether `job`, out of the queue, ends here: too late, or nobody wants it. The lock is held."""
+    def _is_over(self, job: _Job, now: float, *, ask: bool = True) -> bool:
+        """Drop `job` and return True when its deadline passed or, with `ask`, its caller left. The lock is held."""
         if job.gone:
             job.waiting = False
             return True
         if job.cancellation.deadline <= now:
             self._drop(job, DeadlineError(now - job.queued))
-        elif job.cancellation.is_cancelled is not None and job.cancellation.is_cancelled():
+        elif ask and job.cancellation.is_cancelled is not None and job.cancellation.is_cancelled():
             self._drop(job, CallerGoneError(now - job.queued))
         else:
             return False
@@ -336,7 +332,7 @@ class Batcher:
             runs=done.runs + 1,
             texts=done.texts + size.texts,
             tokens=done.tokens + size.tokens,
-            padding=done.padding + size.padded - size.tokens,
+            padding=done.padding + size.padding,
             largest=max(done.largest, size.texts),
             queue_s=done.queue_s + queue_s,
             dropped=done.dropped,
@@ -344,7 +340,7 @@ class Batcher:
 
 
 def _wake(jobs: list[_Job]) -> None:
-    """Let the callers of `jobs`, which are done, take their answers; empties the list."""
+    """Wake the callers of the finished `jobs`; empties the list."""
     while jobs:
         jobs.pop(0).turn.release()
 

@@ -1,7 +1,7 @@
-"""A PyTorch checkpoint given where a bundle is expected: converted once, in a child process, and cached.
+"""Conversion of a PyTorch checkpoint that is given instead of a bundle: once, in a child process, and cached.
 
-torch never enters this process: `python -m export` runs beside it and leaves a bundle in the cache,
-under a name made from the content of what it was made from.
+torch never enters this process: `python -m export` writes a bundle into the cache, under a key made from the content
+of its inputs.
 """
 
 from __future__ import annotations
@@ -20,42 +20,48 @@ from pathlib import Path
 from inferer import __version__
 from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
 from inferer.config import Config
-from inferer.errors import BundleError, CheckpointError
+from inferer.errors import BundleError, CheckpointError, ConfigError
+
+CACHE_VARIABLE = "INFERER_CACHE_DIR"
 
 _STATE_DICT_SUFFIXES = (".bin", ".pt", ".pth")
 _CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
 _EXPORT_NEEDS = ("torch", "transformers", "optimum", "onnx")
-# Where our own `export` lies, beside this package: in the folder that a caller runs in, one of that name is another.
+# The folder of our own `export`: the caller's working folder may hold another package of that name.
 _ROOT = Path(__file__).resolve().parent.parent
-_LAST_LINES = 4096  # bytes of the child's output kept for the message
+_LAST_BYTES = 4096  # of the child's output, kept for the error message
 
 
 def default_cache_dir() -> Path:
-    """Return the user's cache folder for converted checkpoints."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "inferer"
+    """Return the folder of converted checkpoints: INFERER_CACHE_DIR, or `inferer` in the user's cache folder."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if not given:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inferer"
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # ~nobody
+        raise ConfigError(CACHE_VARIABLE, given, "the path of a folder") from None
 
 
 def bundle_for(
     path: str | os.PathLike[str], config: Config, *, quantize: bool = True, cache_dir: Path | None = None
 ) -> Path:
-    """Return the folder of the bundle that `path` is, or that it was converted to.
+    """Return `path` if it is a bundle's folder, else the folder of the bundle that it was converted into.
 
-    path: a bundle; or a Hugging Face checkpoint folder, or a bare state dict (.bin, .pt, .pth) with a
-    config that describes it. Raises BundleError when it is none of these, CheckpointError when the
+    path: a bundle; or a Hugging Face checkpoint folder, or a bare state dict (.bin, .pt, .pth) that `config`
+    describes. cache_dir: None for `default_cache_dir`. Raises BundleError for any other path, CheckpointError when the
     export packages are missing or the conversion fails.
     """
     given = Path(path)
     try:
-        kind = "bundle" if is_bundle(given) else "checkpoint" if _is_checkpoint(given) else "other"
-        exists = given.exists()
+        if is_bundle(given):
+            return given
+        exists, is_checkpoint = given.exists(), _is_checkpoint(given)
     except OSError as error:
         raise BundleError(given, f"cannot be read: {error.strerror}") from error
-    if kind == "bundle":
-        return given
     if not exists:
         raise BundleError(given, "does not exist")
-    if kind == "other":
+    if not is_checkpoint:
         raise BundleError(
             given,
             "is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint (a folder with "
@@ -91,13 +97,13 @@ def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path
         )
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _locked(cache_dir / f"{target.name}.lock"):
-        if not is_bundle(target):  # another process may have made it while this one waited
+        if not is_bundle(target):  # another process may have made it during the wait for the lock
             _export(path, target, config, scheme)
     return target
 
 
 def _content_key(path: Path, config: Config, scheme: str) -> str:
-    """Return a name for what the bundle would be made from: files' bytes, config, scheme, version."""
+    """Return a hash of the bundle's inputs: the files' bytes, config, scheme and version."""
     parts = [f"{FORMAT_VERSION} {__version__} {scheme}", json.dumps(config.given, sort_keys=True)]
     folders = [path] if path.is_dir() else []
     if path.is_file():
@@ -113,22 +119,22 @@ def _content_key(path: Path, config: Config, scheme: str) -> str:
 def _export(path: Path, target: Path, config: Config, scheme: str) -> None:
     paths = (str(_ROOT), os.environ.get("PYTHONPATH"))
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    # -P keeps the folder that the caller runs in out of the child's way.
+    # -P keeps the working folder off the child's import path.
     command = [sys.executable, "-P", "-m", "export", str(path.resolve()), str(target.resolve()), "--scheme", scheme]
     with tempfile.TemporaryDirectory() as folder:
         if config.given is not None:
             config_file = Path(folder) / "config.json"
             config_file.write_text(json.dumps(config.given), encoding="utf-8")
             command += ["--config", str(config_file)]
-        code, said = _run_and_show(command, env)
+        code, output = _run_and_show(command, env)
     if code != 0:
-        lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip()]
+        lines = [line for line in output.replace("\r", "\n").splitlines() if line.strip()]
         raise CheckpointError(path, f"export failed: {lines[-1].strip() if lines else f'exit code {code}'}")
 
 
 def _run_and_show(command: list[str], env: dict[str, str]) -> tuple[int, str]:
-    """Run `command`, passing its output on to stderr as it comes; return its exit code and last words."""
-    said = b""
+    """Run `command`, copying its output to stderr as it arrives; return its exit code and the end of the output."""
+    output = b""
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
         if child.stdout is None:
             raise OSError("the child process has no output pipe")
@@ -136,19 +142,19 @@ def _run_and_show(command: list[str], env: dict[str, str]) -> tuple[int, str]:
             while chunk := os.read(child.stdout.fileno(), 4096):
                 sys.stderr.write(chunk.decode("utf-8", "replace"))
                 sys.stderr.flush()
-                said = (said + chunk)[-_LAST_LINES:]
+                output = (output + chunk)[-_LAST_BYTES:]
         except BaseException:
             child.terminate()
             raise
-    return child.returncode, said.decode("utf-8", "replace")
+    return child.returncode, output.decode("utf-8", "replace")
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`, so that processes started together convert once."""
+    """Hold an exclusive lock on the file `path`: processes that start together convert once."""
     try:
         import fcntl
-    except ImportError:  # Windows: both convert, and the later one finds the bundle in place
+    except ImportError:  # Windows: each process converts, and the last one finds the bundle in place
         yield
         return
     with path.open("w") as file:

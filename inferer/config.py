@@ -1,7 +1,7 @@
-"""The `config` that a caller may hand to ModelInferer or to export: a mapping or a JSON file.
+"""The `config` argument of ModelInferer and of export: a mapping or a JSON file.
 
-One reader for both sides, so that a key means the same to each. It describes a bare PyTorch state dict
-(model_type, model_name) and overrides facts of a bundle (labels, problem_type, max_length, thresholds).
+It describes a bare PyTorch state dict (model_type, model_name) and overrides facts of a bundle (labels, problem_type,
+max_length, thresholds).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inferer.bundle.manifest import is_int, is_number
 from inferer.bundle.reader import PROBLEM_TYPES
 from inferer.errors import ConfigError, shown
 
@@ -23,7 +24,7 @@ _KEYS = ("model_type", "model_name", "labels", "id2label", "problem_type", "max_
 
 @dataclass(frozen=True)
 class Config:
-    """What a caller's config says; None where it says nothing. `given` is the mapping as plain JSON types."""
+    """The values of a config, None where absent. `given` is the mapping as plain JSON types."""
 
     model_type: str | None = None
     model_name: str | None = None
@@ -35,10 +36,10 @@ class Config:
 
 
 def read_config(config: Mapping[str, Any] | str | os.PathLike[str] | None) -> Config:
-    """Return what `config` says, checked key by key.
+    """Return the values of `config`, checked key by key.
 
-    config: a mapping, or the path of a JSON file with one; a relative `model_name` in a file is looked
-    for beside the file first. Raises ConfigError naming the key, its value and what is expected.
+    config: a mapping, or the path of a JSON file with one; a relative `model_name` in a file is looked up beside the
+    file first. Raises ConfigError, naming the key, its value and the expected value.
     """
     if config is None:
         return Config()
@@ -73,7 +74,7 @@ def read_config(config: Mapping[str, Any] | str | os.PathLike[str] | None) -> Co
 
 
 def check_thresholds(name: str, value: Any) -> float | dict[str, float] | None:
-    """Return `value` if it is None, a number 0 to 1, or a mapping of labels to such numbers."""
+    """Return `value` if it is None, a number from 0 to 1, or a mapping of labels to such numbers."""
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -89,7 +90,7 @@ def check_thresholds(name: str, value: Any) -> float | dict[str, float] | None:
 def spread_thresholds(
     name: str, value: float | Mapping[str, float], labels: tuple[str, ...], base: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return one threshold per label: `value` for all, or `base` updated by the mapping `value`."""
+    """Return one threshold per label: `value` for all labels, or `base` updated by the mapping `value`."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(labels, value)
     for label in value:
@@ -99,7 +100,7 @@ def spread_thresholds(
 
 
 def _check_unit(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not is_number(value, 0, 1):
         raise ConfigError(name, value, "a number from 0 to 1")
 
 
@@ -143,6 +144,6 @@ def _problem_type(value: Any) -> str | None:
 
 
 def _max_length(value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 3):
+    if value is not None and not is_int(value, 3):
         raise ConfigError("config.max_length", value, "a number of tokens from 3")
     return None if value is None else int(value)

@@ -1,6 +1,6 @@
-"""What this process may use of the CPU: quota, affinity, instruction set.
+"""The CPUs that this process may use: quota, affinity and instruction set.
 
-Imported by gunicorn.conf.py before the fork, so it must stay free of onnxruntime and numpy.
+gunicorn.conf.py imports this before the fork, so it is free of onnxruntime and numpy.
 """
 
 from __future__ import annotations
@@ -12,23 +12,13 @@ from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
-# More cannot be meant; far more overflows onnxruntime's integer.
+# A sane upper limit, far below the overflow of onnxruntime's integer.
 MOST_THREADS = 1024
 
 # The flags that decide which int8 kernels onnxruntime picks.
-_INT8_FLAGS = (
-    "avx2",
-    "avx512f",
-    "avx512bw",
-    "avx512_vnni",
-    "avx_vnni",
-    "amx_int8",
-    "asimd",
-    "asimddp",
-    "i8mm",
-)
-# Those that multiply u8 by s8 and sum in 32 bits. Without one of them onnxruntime sums pairs in 16 bits, and what
-# does not fit is cut off in silence (microsoft/onnxruntime#5849).
+_INT8_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+# The flags of kernels that sum u8*s8 products in 32 bits. Without one of them onnxruntime sums pairs in 16 bits and
+# saturates silently (microsoft/onnxruntime#5849).
 _SUMS_IN_32_BITS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
@@ -40,7 +30,7 @@ def _read(path: Path) -> str | None:
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """Return the CPUs that `folder`/cpu.max allows; None where it says `max` or is not there."""
+    """Return the CPUs that `folder`/cpu.max allows; None for `max` or without the file."""
     fields = (_read(folder / "cpu.max") or "").split()
     if len(fields) != 2 or fields[0] == "max" or int(fields[1]) <= 0:
         return None
@@ -64,10 +54,10 @@ def _own_groups(proc: Path) -> list[tuple[str, str]]:
 
 
 def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | None:
-    """Return the tightest cgroup CPU quota over this process, in CPUs; None when there is none.
+    """Return the smallest cgroup CPU quota over this process, in CPUs; None without a quota.
 
-    Looks at cgroup v2 and v1, in the process's own group and every group above it: a limit may be set
-    on any of them, and inside a container the own group is the root of what can be seen.
+    Reads cgroup v2 and v1, in the process's own group and in every group above it: each may set a limit, and inside a
+    container the process's own group is the visible root.
     """
     found = [_quota_v2(root), _quota_v1(root / "cpu"), _quota_v1(root / "cpu,cpuacct")]
     for controllers, path in _own_groups(proc):
@@ -83,14 +73,14 @@ def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | 
 
 
 def available_cpus() -> int:
-    """Return how many threads can run at once: min(floor(quota), affinity mask), at least 1."""
+    """Return how many threads can run in parallel: min(floor(quota), affinity mask), at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return max(1, affinity if quota is None else min(affinity, math.floor(quota)))
 
 
 def instruction_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, ...]:
-    """Return those of the CPU's flags that matter to int8 arithmetic, in a fixed order."""
+    """Return the CPU flags that affect int8 arithmetic, in a fixed order."""
     for line in (_read(cpuinfo) or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
@@ -105,5 +95,5 @@ def is_x86_64() -> bool:
 
 
 def int8_may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether int8 products may be cut off on this CPU: x86-64 that shows no VNNI and no AMX."""
+    """Return whether int8 products may saturate on this CPU: x86-64 that shows neither VNNI nor AMX."""
     return is_x86_64() and not _SUMS_IN_32_BITS & set(instruction_flags(cpuinfo))

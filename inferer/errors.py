@@ -1,21 +1,17 @@
-"""Everything that can go wrong between a text and its prediction. No word of HTTP here.
+"""The errors of inferer, from a bundle or a text to its prediction.
 
 InfererError
 ├── ConfigError            an argument or a config value that is not allowed
-├── BundleError            the bundle is missing, damaged or inconsistent
-│   └── GoldenCheckError     its stored texts get other answers on this CPU
-├── CheckpointError        a PyTorch checkpoint could not be turned into a bundle
-├── TextError              this text cannot be classified
+├── BundleError            a missing, damaged or inconsistent bundle
+│   └── GoldenCheckError     its stored texts get other scores on this CPU
+├── CheckpointError        a PyTorch checkpoint that could not be turned into a bundle
+├── TextError              a text that cannot be classified
 │   ├── EmptyTextError       nothing but white space
-│   └── TextTooLongError     more tokens than allowed, and truncation is "error"
-├── WaitError              a valid text was not run, because its caller waits no more
+│   └── TextTooLongError     more tokens than allowed, with truncation "error"
+├── WaitError              a valid text that was cancelled in the queue
 │   ├── DeadlineError        its deadline passed
-│   └── CallerGoneError      its caller gave up
-└── RunError               the runtime failed on a valid text
-
-predict(text) ── encode ─▶ TextError      ModelInferer(...) ─▶ ConfigError, CheckpointError, BundleError
-├─ wait   ─▶ WaitError
-└─ run    ─▶ RunError
+│   └── CallerGoneError      its caller left
+└── RunError               a failure of the runtime on a valid text
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import os
 
 def shown(value: object, limit: int = 80) -> str:
     """Return `repr(value)`, cut to `limit` characters, for a message."""
-    # A prefix of a huge string says as much, and repr() of all of it would cost memory.
+    # repr() of a whole huge string would cost memory.
     try:
         text = repr(value[: limit + 1] if isinstance(value, str) else value)
     except RecursionError:
@@ -34,13 +30,13 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what a foreign library's error says, or its type where it says nothing."""
+    """Return the first line of an error's message, or its type when the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 class InfererError(Exception):
-    """Root of the errors that this package raises on purpose."""
+    """Root of the errors that this package raises deliberately."""
 
 
 class ConfigError(InfererError):
@@ -54,20 +50,25 @@ class ConfigError(InfererError):
 
 
 class BundleError(InfererError):
-    """A model bundle is missing, damaged or inconsistent; `problem` says how."""
+    """A model bundle is missing, damaged or inconsistent; `problem` names the fault."""
 
     def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
         super().__init__(f"bundle {os.fspath(path)}: {problem}")
         self.path = path
         self.problem = problem
 
+    @classmethod
+    def unexpected(cls, path: str | os.PathLike[str], name: str, value: object, expected: str) -> BundleError:
+        """Return the error for a value in the bundle that is not as expected."""
+        return cls(path, f"{name} is {shown(value)}, expected {expected}")
+
 
 class GoldenCheckError(BundleError):
-    """The stored texts get other answers on this CPU than at export; `problem` says how far off, and what to do."""
+    """The stored texts get other scores on this CPU than at export; `problem` says by how much, and the remedy."""
 
 
 class CheckpointError(InfererError):
-    """A PyTorch checkpoint cannot be turned into a bundle; `problem` says why."""
+    """A PyTorch checkpoint cannot be turned into a bundle; `problem` gives the reason."""
 
     def __init__(self, path: str | os.PathLike[str], problem: str) -> None:
         super().__init__(f"checkpoint {os.fspath(path)}: {problem}")
@@ -76,7 +77,7 @@ class CheckpointError(InfererError):
 
 
 class TextError(InfererError):
-    """A text cannot be classified. `index` is its place in a batch, None when it came alone."""
+    """A text cannot be classified. `index` is its place in a batch, None for a single text."""
 
     def __init__(self, problem: str, index: int | None = None) -> None:
         super().__init__(problem if index is None else f"text {index}: {problem}")
@@ -89,23 +90,23 @@ class TextError(InfererError):
 
 
 class EmptyTextError(TextError):
-    """The text is empty or only white space."""
+    """The text is empty or nothing but white space."""
 
     def __init__(self, problem: str = "the text is empty", index: int | None = None) -> None:
         super().__init__(problem, index)
 
 
 class TextTooLongError(TextError):
-    """The text has more tokens than the model reads, and the caller asked for an error then."""
+    """The text has more tokens than the model allows, and the caller chose truncation "error"."""
 
     @classmethod
     def of(cls, num_tokens: int, max_length: int) -> TextTooLongError:
-        """Return the error for a text of `num_tokens` tokens where `max_length` are allowed."""
+        """Return the error for a text of `num_tokens` tokens when `max_length` are allowed."""
         return cls(f"the text has {num_tokens} tokens, at most {max_length} are allowed with truncation 'error'")
 
 
 class WaitError(InfererError):
-    """A valid text was dropped before it was run; `waited_s` says how long it had waited, in seconds."""
+    """A valid text was dropped before its run, after `waited_s` seconds in the queue."""
 
     def __init__(self, why: str, waited_s: float) -> None:
         super().__init__(f"{why} after {waited_s:.3f} s of waiting, before the model was run")
@@ -113,14 +114,14 @@ class WaitError(InfererError):
 
 
 class DeadlineError(WaitError):
-    """The deadline of the call passed while a text waited for its run."""
+    """The deadline of the call passed while a text was in the queue."""
 
     def __init__(self, waited_s: float) -> None:
         super().__init__("the deadline passed", waited_s)
 
 
 class CallerGoneError(WaitError):
-    """Whoever asked gave up while a text waited for its run."""
+    """The caller left while a text was in the queue."""
 
     def __init__(self, waited_s: float) -> None:
         super().__init__("the caller gave up", waited_s)

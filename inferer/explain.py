@@ -1,11 +1,11 @@
-"""Why this label? Occlusion: how far the label's score falls when a part of the text is left out.
+"""Explanations by occlusion: how much the label's score falls when a part of the text is left out.
 
-Each figure is that of a run of the model on the text without the part; nothing is fitted or estimated. To leave out
-each word by itself costs a run of the whole text a word, so a text of many words is divided into fewer parts: the words
-that say most when they stand alone, which is cheap to ask, each for itself, and those between them together.
+Every contribution is measured: the model runs on the text without the part. Leaving out each word costs a run of the
+whole text per word, so a long text is divided into fewer parts. The words with the largest effect when they stand
+alone, which is cheap to measure, become parts of one word; the words between them are left out together.
 
 Source: Zeiler and Fergus, arXiv 1311.2901 (occlusion of images); Li, Monroe and Jurafsky, arXiv 1612.08220 (of words).
-What it cannot see: of two words that each suffice, leaving out one changes nothing.
+Limit: when each of two words suffices for the label, leaving out either one changes nothing.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ from inferer.encoding import Encoding
 from inferer.scoring import Prediction
 
 METHOD = "occlusion"
-# By default a text of up to so many words is divided into its words, a longer one into so many parts: either costs at
+# By default a text of up to MOST_WORDS words is divided into words, a longer one into PARTS parts: either costs at
 # most about twelve predictions of the text (benchmarks/results/explanations.json).
 MOST_WORDS, PARTS = 20, 9
 
-# What stands between white space; of Chinese and Japanese, which are written without it, each character.
+# A run of non-space characters; in Chinese and Japanese, which are written without spaces, one character.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
-_MOST_UNITS = 128  # about so many are asked alone; of a text of more words, neighbours are asked together
+_MOST_UNITS = 128  # about how many are run alone; in a text of more words, neighbours are run together
 _TINY = 1e-12
-_READ = ("num_tokens", "truncated", "windows")  # of the prediction, what says how the text was read
+_TOKEN_FIELDS = ("num_tokens", "truncated", "windows")  # of a prediction's wire format
 
+# One text: a single encoding, or one per window.
 Encodings = Sequence[Encoding]
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Words that were left out together. start, end: their characters in the text. contribution: by how much the
-    label's score is lower without them; negative where it is higher.
+    """Words that were left out together, at the characters from `start` up to `end` of the text.
+
+    contribution: the label's score less its score without them; negative when the words speak against the label.
     """
 
     text: str
@@ -53,10 +55,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the parts of one text contribute to `label`, in the order of the text; words that went unread are no part.
+    """The contributions of a text's parts to `label`, in the order of the text; words cut by truncation are left out.
 
-    prediction: the answer to the whole text. score: the label's in it. runs, tokens: what it cost, the prediction
-    included: texts run, and tokens in them.
+    prediction: for the whole text. score: the label's score in it. runs, tokens: the cost, prediction included.
     """
 
     prediction: Prediction
@@ -68,26 +69,25 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the explanation as plain types, in the order of the wire format."""
-        read = {name: value for name, value in self.prediction.as_dict().items() if name in _READ}
         return {
             "label": self.label,
             "score": self.score,
             "method": METHOD,
             "parts": [asdict(part) for part in self.parts],
             "cost": {"runs": self.runs, "tokens": self.tokens},
-            **read,
+            **{name: value for name, value in self.prediction.as_dict().items() if name in _TOKEN_FIELDS},
         }
 
 
 class Runs:
-    """Run readings, each encoding once: of windows, most are the same without a part as with it.
+    """Run texts, each distinct encoding once: leaving out a part changes few of a text's windows.
 
-    run: the logits [labels] of each of several encodings. count, tokens: encodings run so far, and tokens in them.
+    run: returns the logits [labels] of each of several encodings. count, tokens: encodings run so far and their tokens.
     """
 
     def __init__(self, run: Callable[[Sequence[Encoding]], Sequence[NDArray[np.float32]]]) -> None:
         self._run = run
-        self._known: dict[int, tuple[Encoding, NDArray[np.float32]]] = {}  # by id, which holds while it is held here
+        self._known: dict[int, tuple[Encoding, NDArray[np.float32]]] = {}  # by id, valid while the encoding is kept
         self.tokens = 0
 
     @property
@@ -95,18 +95,18 @@ class Runs:
         """Return how many encodings were run."""
         return len(self._known)
 
-    def rows(self, readings: Sequence[Encodings]) -> list[list[NDArray[np.float32]]]:
-        """Return the logits of each reading's encodings."""
-        new = list({id(one): one for one in chain.from_iterable(readings) if id(one) not in self._known}.values())
+    def rows(self, texts: Sequence[Encodings]) -> list[list[NDArray[np.float32]]]:
+        """Return the logits of each text's encodings."""
+        new = list({id(one): one for one in chain.from_iterable(texts) if id(one) not in self._known}.values())
         if new:
             self._known |= {id(one): (one, row) for one, row in zip(new, self._run(new), strict=True)}
         self.tokens += sum(len(one.input_ids) for one in new)
-        return [[self._known[id(one)][1] for one in reading] for reading in readings]
+        return [[self._known[id(one)][1] for one in encodings] for encodings in texts]
 
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """Neighbouring pieces of the text, by number, `first` up to but not `last`."""
+    """A half-open range of pieces."""
 
     first: int
     last: int
@@ -114,12 +114,12 @@ class _Unit:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """The text in its smallest pieces, numbered as they follow each other: words, or several that share a token.
+    """The smallest parts of a text that can be left out: a word, or the words that share a token.
 
-    Only what was read is a piece. starts, ends: their characters; words: how many each has, [pieces]. owners: of each
-    window, the piece of each token, [tokens], -1 for special tokens; lowest, highest: of each window, [windows].
-    windows: the first that has each piece. gap: the first piece after a part of the text that was left out; None where
-    none was.
+    starts, ends, words: the characters of each piece and its number of words, [pieces]. owners: per window, the piece
+    of each token, [tokens], -1 for special tokens. lowest, highest: each window's first and last piece, [windows].
+    windows: the first window that contains each piece, [pieces]. gap: the first piece after a cut in the middle of the
+    text; None without such a cut.
     """
 
     starts: NDArray[np.int64]
@@ -133,23 +133,27 @@ class _Pieces:
 
 
 def occlude(
-    text: str, reading: Encodings, run: Callable[[Sequence[Encodings]], list[Scores]], place: int, max_parts: int | None
+    text: str,
+    encodings: Encodings,
+    run: Callable[[Sequence[Encodings]], list[Scores]],
+    place: int,
+    max_parts: int | None,
 ) -> list[Part]:
-    """Return what the parts of `text` contribute to the score at `place`.
+    """Return the contributions of the parts of `text` to the score at `place`.
 
-    reading: how the text is read, with spans. run: the scores [labels] of each of several readings. max_parts: the
-    most parts, though never one over a gap; None for the default.
+    encodings: of the text, with spans. run: returns the scores [labels] of each of several texts. max_parts: the most
+    parts, one more where a cut in the middle divides them; None for the default.
     """
-    pieces = _pieces(text, reading)
+    pieces = _pieces(text, encodings)
     count = len(pieces.starts)
     if max_parts is None:
         max_parts = MOST_WORDS if count <= MOST_WORDS else PARTS
     units = _units(count, -(-count // max(_MOST_UNITS, max_parts)), pieces.gap)
     if len(units) > max_parts:
-        alone = run([_alone(reading, pieces, unit) for unit in (_Unit(0, 0), *units)])
+        alone = run([_alone(encodings, pieces, unit) for unit in (_Unit(0, 0), *units)])
         odds = np.array([_log_odds(scores[place]) for scores in alone])
         units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts, pieces.gap)
-    whole, *others = run([reading, *(_without(reading, pieces, unit) for unit in units)])
+    whole, *others = run([encodings, *(_without(encodings, pieces, unit) for unit in units)])
     return [
         _part(text, pieces, unit, float(whole[place] - scores[place]))
         for unit, scores in zip(units, others, strict=True)
@@ -157,7 +161,7 @@ def occlude(
 
 
 def _words(text: str) -> list[tuple[int, int]]:
-    """Return the characters of each word, from and to; punctuation that stands alone goes with the word before."""
+    """Return each word's half-open range of characters; punctuation that stands alone joins the word before it."""
     words: list[tuple[int, int]] = []
     for match in _WORD.finditer(text):
         if words and all(category(c).startswith("P") for c in match[0]):
@@ -167,73 +171,69 @@ def _words(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def _pieces(text: str, reading: Encodings) -> _Pieces:
+def _pieces(text: str, encodings: Encodings) -> _Pieces:
     words = np.array(_words(text), dtype=np.int64)
-    solid = np.flatnonzero([not c.isspace() for c in text])  # the characters that can belong to a word
+    solid = np.flatnonzero([not c.isspace() for c in text])
     word_of = np.searchsorted(words[:, 0], solid, side="right") - 1
-    firsts, lasts = [], []  # for each window, the first and the last word that each token is of
-    for encoding in reading:
-        first, last = _words_of(encoding, solid, word_of)
-        firsts.append(first)
-        lasts.append(last)
-    joined = np.zeros(len(words), dtype=bool)  # to the word before, by a token that is of both
-    for first, last in zip(firsts, lasts, strict=True):
+    ranges = [_words_of_tokens(encoding, solid, word_of) for encoding in encodings]
+    joined = np.zeros(len(words), dtype=bool)  # words that share a token with the word before
+    for first, last in ranges:
         for token in np.flatnonzero(last > first):
             joined[first[token] + 1 : last[token] + 1] = True
     group = np.cumsum(~joined) - 1
-    groups = [np.where(first < 0, -1, group[first]) for first in firsts]
-    read = np.unique(np.concatenate(groups))
-    read = read[read >= 0]
-    owners = tuple(np.where(one < 0, -1, np.searchsorted(read, one)) for one in groups)
-    windows = np.zeros(len(read), dtype=np.int64)
+    groups = [np.where(first < 0, -1, group[first]) for first, _ in ranges]
+    kept = np.unique(np.concatenate(groups))
+    kept = kept[kept >= 0]
+    owners = tuple(np.where(one < 0, -1, np.searchsorted(kept, one)) for one in groups)
+    windows = np.zeros(len(kept), dtype=np.int64)
     for number in reversed(range(len(owners))):
         windows[owners[number][owners[number] >= 0]] = number
-    begin, end = np.searchsorted(group, read), np.searchsorted(group, read, side="right")
+    begin, end = np.searchsorted(group, kept), np.searchsorted(group, kept, side="right")
     gap = None
-    if reading[0].gap is not None:
-        after = owners[0][reading[0].gap :]
+    if encodings[0].gap is not None:
+        after = owners[0][encodings[0].gap :]
         gap = next((int(owner) for owner in after if owner >= 0), None)
-    lowest = np.array([np.min(owner, initial=len(read), where=owner >= 0) for owner in owners])
+    lowest = np.array([np.min(owner, initial=len(kept), where=owner >= 0) for owner in owners])
     highest = np.array([owner.max() for owner in owners])
     return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, lowest, highest, windows, gap)
 
 
-def _words_of(
+def _words_of_tokens(
     encoding: Encoding, solid: NDArray[np.int64], word_of: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the first and the last word of each token, [tokens]; -1 for special tokens.
 
     solid: the characters of the text that are not white space; word_of: the word of each. A token of white space
-    alone goes with the token after it, or else with the one before, as it would if its word were not there.
+    joins the token after it, or the one before where none follows.
     """
-    assert encoding.spans is not None  # noqa: S101 - asked for by whoever explains
+    assert encoding.spans is not None  # noqa: S101 - the explaining caller requests spans
     own = slice(encoding.first_own, encoding.first_own + encoding.own_tokens)
     starts, ends = encoding.spans[own].T
     begin, end = np.searchsorted(solid, starts), np.searchsorted(solid, ends)
-    said = np.flatnonzero(end > begin)
-    near = said[np.minimum(np.searchsorted(said, np.arange(len(starts))), len(said) - 1)] if len(said) else None
+    visible = np.flatnonzero(end > begin)
     first = np.full(len(encoding.spans), -1, dtype=np.int64)
     last = first.copy()
-    if near is not None:
+    if len(visible):
+        near = visible[np.minimum(np.searchsorted(visible, np.arange(len(starts))), len(visible) - 1)]
         first[own], last[own] = word_of[begin[near]], word_of[end[near] - 1]
     return first, last
 
 
 def _units(count: int, size: int, gap: int | None) -> list[_Unit]:
-    """Return `count` pieces in units of `size` neighbours each; none reaches over the gap."""
+    """Return `count` pieces in units of `size` neighbours; no unit spans the gap."""
     ends = (0, count) if gap in (None, 0) else (0, gap, count)
     return [_Unit(first, min(first + size, end)) for start, end in pairwise(ends) for first in range(start, end, size)]
 
 
-def _parts(units: Sequence[_Unit], telling: NDArray[np.float64], most: int, gap: int | None) -> list[_Unit]:
-    """Return at most `most` parts: the most `telling` units each for itself, as many as can be, the rest joined."""
+def _parts(units: Sequence[_Unit], effects: NDArray[np.float64], most: int, gap: int | None) -> list[_Unit]:
+    """Return at most `most` parts: as many units as possible alone, those of the largest effects, the others joined."""
     alone = np.zeros(len(units), dtype=bool)
     begins = [number == 0 or unit.first == gap for number, unit in enumerate(units)] + [True]
     count = sum(begins[:-1])
-    for place in np.argsort(-telling, kind="stable").tolist():
+    for place in np.argsort(-effects, kind="stable").tolist():
         before = not begins[place] and not alone[place - 1]
         after = not begins[place + 1] and not alone[place + 1]
-        if count + before + after <= most:  # what a part breaks into
+        if count + before + after <= most:  # taking a unit out splits the part around it
             alone[place] = True
             count += before + after
     parts: list[_Unit] = []
@@ -245,20 +245,20 @@ def _parts(units: Sequence[_Unit], telling: NDArray[np.float64], most: int, gap:
     return parts
 
 
-def _without(reading: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
-    """Return `reading` less the tokens of `unit`; a window that has none of them stays the same object."""
-    left = list(reading)
+def _without(encodings: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
+    """Return `encodings` without the tokens of `unit`; a window with none of them stays the same object."""
+    left = list(encodings)
     for window in np.flatnonzero((pieces.lowest < unit.last) & (pieces.highest >= unit.first)).tolist():
         owner = pieces.owners[window]
-        left[window] = reading[window].without((owner >= unit.first) & (owner < unit.last))
+        left[window] = encodings[window].without((owner >= unit.first) & (owner < unit.last))
     return [one for one in left if one.own_tokens] or left[:1]
 
 
-def _alone(reading: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
-    """Return `unit` alone between the special tokens, as the first window that has it reads it."""
+def _alone(encodings: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
+    """Return the tokens of `unit` in its first window, alone between the special tokens."""
     window = int(pieces.windows[unit.first]) if unit.last > unit.first else 0
     owner = pieces.owners[window]
-    return [reading[window].without((owner >= 0) & ~((owner >= unit.first) & (owner < unit.last)))]
+    return [encodings[window].without((owner >= 0) & ~((owner >= unit.first) & (owner < unit.last)))]
 
 
 def _log_odds(score: float) -> float:

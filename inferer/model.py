@@ -1,4 +1,4 @@
-"""ModelInferer: one model, ready to answer. Composes encode, run and score, and nothing else."""
+"""ModelInferer, a model that is ready to predict: encoding, runs and scoring put together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from inferer.batching import MAX_BATCH_TOKENS, Batcher, Cancellation
 from inferer.bundle.golden import ENFORCE, MODES
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, is_int
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, read_config, spread_thresholds
@@ -30,32 +30,32 @@ from inferer.scoring import Choice, Prediction, TokenCounts, activate, activated
 from inferer.session import Session
 from inferer.verified_session import check_shape, load
 
-_WARM_UP_TEXT = "a short text, once through the whole model before anybody waits for it " * 64
+_WARM_UP_TEXT = "a short text, repeated until it fills the longest input of the model " * 64
 
-# Runs of one text under way together where runs are not shared: more give more texts a second, and hold more memory.
+# Concurrent runs of one text each where texts may not share a run: more give a higher throughput and hold more memory.
 _RUNS_AT_ONCE = 16
-# Texts whose tokens are held in memory together; enough for runs of texts of like length.
+# Texts whose tokens are in memory together: enough to form runs of texts of similar length.
 _TEXTS_AT_ONCE = 256
 
 
 class ModelInferer:
-    """Answers texts with one model. Build it once, share it between any number of threads.
+    """Predict with one model. Build it once and share it between any number of threads.
 
-    checkpoint_path: a bundle's folder; or a PyTorch checkpoint (a Hugging Face folder, or a bare state
-    dict described by `config`), which is then exported once in a child process and cached by content.
-    config: a mapping or a JSON file; may override labels, problem_type, max_length and thresholds.
-    quantize: False runs the fp32 model. intra_op_threads: onnxruntime's threads, by default what the
-    CPU quota allows. cache_dir: where converted checkpoints are kept. spinning: whether idle onnxruntime
-    threads wait actively for the next run; False where several processes share the cores. golden_check: whether
-    the texts stored in the bundle must get the answers here that they had at export: "enforce" refuses the
-    bundle when they do not, "warn" logs it, "off" runs none of them. batching: whether concurrent callers share
-    runs, of at most max_batch_tokens tokens with padding; answers are the same bits with and without.
+    checkpoint_path: the folder of a bundle; or a PyTorch checkpoint (a Hugging Face folder, or a bare state dict that
+    `config` describes), which a child process exports once into a cache keyed by content. config: a mapping or a JSON
+    file; may override labels, problem_type, max_length and thresholds. quantize: False runs the fp32 model.
+    intra_op_threads: onnxruntime's threads, by default as many as the CPU quota allows. cache_dir: the folder of
+    converted checkpoints, by default INFERER_CACHE_DIR or the user's cache folder. spinning: whether idle onnxruntime
+    threads busy-wait for the next run; False where several processes share the cores. golden_check: whether the texts
+    stored in the bundle must get the same scores as at export: "enforce" rejects the bundle otherwise, "warn" logs the
+    difference, "off" skips the check. batching: whether concurrent callers share runs, of at most max_batch_tokens
+    tokens with padding; predictions have the same bits with and without.
 
-    The attribute golden_check is what that check found; exact_because, why int8 products are computed exactly,
-    which is slower (None where the CPU does so by itself); alone_because, why each text is run by itself (None where
-    runs are shared). `batcher` holds the figures of what was run.
+    Attributes: golden_check, the result of that check. exact_because: why int8 products are computed exactly, which is
+    slower; None where the CPU does so by itself. alone_because: why each text runs alone; None where runs are shared.
+    batcher: its `stats` count the runs.
 
-    Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, naming what is wrong.
+    Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, which name the fault.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class ModelInferer:
         if golden_check not in MODES:
             raise ConfigError("golden_check", golden_check, f"one of {', '.join(MODES)}")
         threads = available_cpus() if intra_op_threads is None else intra_op_threads
-        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        if not is_int(threads, 1, MOST_THREADS):
             raise ConfigError("intra_op_threads", intra_op_threads, f"a number of threads from 1 to {MOST_THREADS}")
-        if isinstance(max_batch_tokens, bool) or not isinstance(max_batch_tokens, int) or max_batch_tokens < 1:
+        if not is_int(max_batch_tokens, 1):
             raise ConfigError("max_batch_tokens", max_batch_tokens, "a number of tokens of at least 1")
         overrides = read_config(config)
         cache = None if cache_dir is None else Path(cache_dir)
@@ -136,7 +136,7 @@ class ModelInferer:
             raise ConfigError("config.thresholds", overrides.thresholds, f"none for {SINGLE_LABEL}")
 
     def _warm_up(self) -> None:
-        """Run one text of full length: memory is taken now, and a graph that cannot run is found now."""
+        """Run one text of full length, which allocates memory and finds a graph that cannot run."""
         encoding = self._encoder.encode_one(_WARM_UP_TEXT)
         try:
             logits = self._session.run(encoding)
@@ -145,7 +145,7 @@ class ModelInferer:
         check_shape(self.bundle, logits)
 
     def probe(self) -> None:
-        """Run a short text through the model; raises RunError when the runtime fails."""
+        """Run a short text; raises RunError when the runtime fails."""
         self._session.run(self._encoder.encode_one("a"))
 
     def predict(
@@ -158,11 +158,11 @@ class ModelInferer:
     ) -> Prediction:
         """Return the prediction for one text.
 
-        Raises TextError (empty, not Unicode, too long with truncation "error") or ConfigError (an
-        option that is not allowed).
+        Raises TextError (an empty text, not Unicode, too long with truncation "error") or ConfigError (an option that
+        is not allowed).
         """
         options = self._checked(CallOptions(top_k, truncation, threshold))
-        return self._predict([text], options, Timings(), None)[0]
+        return self._predict([text], options, Timings())[0]
 
     def predict_batch(
         self,
@@ -185,55 +185,43 @@ class ModelInferer:
         with tqdm(total=len(listed), unit="text", disable=not progress) as bar:
             for start in range(0, len(listed), _TEXTS_AT_ONCE):
                 part = listed[start : start + _TEXTS_AT_ONCE]
-                try:
-                    predictions += self._predict(part, options, Timings(), None, several=True)
-                except TextError as error:
-                    raise error.at(start + (error.index or 0)) from None
+                predictions += self._predict(part, options, Timings(), first_index=start)
                 bar.update(len(part))
         return predictions
 
     def predict_timed(
         self, texts: Sequence[str], options: CallOptions, cancellation: Cancellation | None = None
     ) -> tuple[list[Prediction], Timings]:
-        """Return the predictions for `texts` and where the time went; for a server that reports it.
+        """Return the predictions for `texts` and their timings, for a server that reports them.
 
-        Errors as `predict_batch`, and WaitError when `cancellation` ended before all was run.
+        Errors as `predict_batch`, and WaitError when the call was cancelled before its last run.
         """
-        checked = self._checked(options)
         timings = Timings()
-        return self._predict(texts, checked, timings, cancellation, several=True), timings
+        predictions = self._predict(texts, self._checked(options), timings, cancellation, first_index=0)
+        return predictions, timings
 
     def explain(
         self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int | None = None
     ) -> Explanation:
-        """Return what each word of `text` contributes to `label`, by default the best one, by leaving words out.
+        """Return the contribution of each word of `text` to `label`, by default the best label, by leaving words out.
 
-        Of a text of more than max_parts words, those that say least go together. By default a text of up to 20 words
-        is divided into them, a longer one into at most 9 parts: about as much work as twelve predictions of the text;
-        each further part costs about one. Errors as `predict`.
+        In a text of more than max_parts words, the words of little effect go together. By default a text of up to 20
+        words is divided into words, a longer one into at most 9 parts: the cost of about twelve predictions; each
+        further part costs about one. Errors as `predict`.
         """
         return self.explain_timed(text, ExplainOptions(label, truncation, max_parts))[0]
 
     def explain_timed(
         self, text: str, options: ExplainOptions, cancellation: Cancellation | None = None
     ) -> tuple[Explanation, Timings]:
-        """Return what `explain` does and where the time went; for a server that reports it. Errors as `answer`."""
+        """Return the result of `explain` and its timings, for a server that reports them. Errors as `predict_timed`."""
         checked = check_explain_options(options, self.labels)
         timings = Timings()
         encodings = self._encode(text, checked, timings, spans=True)
+        runs = Runs(lambda new: self._run(new, timings, cancellation))
 
-        def run(encodings: Sequence[Encoding]) -> list[NDArray[np.float32]]:
-            answer = self.batcher.run(encodings, cancellation)
-            timings.queue_s += answer.queue_s
-            timings.infer_s += answer.infer_s
-            return answer.rows
-
-        runs = Runs(run)
-
-        def scores_of(per_text: Sequence[Encodings]) -> list[NDArray[np.float64]]:
-            return [
-                self._scores(self._pooled(rows, one)) for rows, one in zip(runs.rows(per_text), per_text, strict=True)
-            ]
+        def scores_of(texts: Sequence[Encodings]) -> list[NDArray[np.float64]]:
+            return [self._scores(self._pooled(rows, one)) for rows, one in zip(runs.rows(texts), texts, strict=True)]
 
         prediction = self._score(runs.rows([encodings])[0], encodings, checked)
         label = options.label or prediction.label
@@ -245,7 +233,7 @@ class ModelInferer:
         """Return the model's raw output for one text, float32 of shape [labels]."""
         options = self._checked(CallOptions(truncation=truncation))
         encodings = self._encode(text, options, Timings())
-        return self._pooled(self.batcher.run(encodings).rows, encodings)
+        return self._pooled(self._run(encodings, Timings()), encodings)
 
     def _checked(self, options: CallOptions) -> CallOptions:
         return check_options(options, self.labels, self.thresholds)
@@ -255,28 +243,37 @@ class ModelInferer:
         texts: Sequence[str],
         options: CallOptions,
         timings: Timings,
-        cancellation: Cancellation | None,
+        cancellation: Cancellation | None = None,
         *,
-        several: bool = False,
+        first_index: int | None = None,
     ) -> list[Prediction]:
-        """Encode, run and score `texts`; a TextError carries the index of its text when there are `several`."""
-        per_text: list[tuple[Encoding, ...]] = []
+        """Encode, run and score `texts`. first_index: their offset in a batch, for TextError; None for one text."""
+        encoded: list[Encodings] = []
         for index, text in enumerate(texts):
             try:
-                per_text.append(self._encode(text, options, timings))
+                encoded.append(self._encode(text, options, timings))
             except TextError as error:
-                if several:
-                    raise error.at(index) from None
-                raise
-        answer = self.batcher.run([encoding for encodings in per_text for encoding in encodings], cancellation)
-        timings.queue_s += answer.queue_s
-        timings.infer_s += answer.infer_s
-        rows = iter(answer.rows)
-        return [self._score(list(islice(rows, len(encodings))), encodings, options) for encodings in per_text]
+                if first_index is None:
+                    raise
+                raise error.at(first_index + index) from None
+        rows = iter(self._run([encoding for encodings in encoded for encoding in encodings], timings, cancellation))
+        return [self._score(list(islice(rows, len(encodings))), encodings, options) for encodings in encoded]
 
-    def _score(
-        self, rows: Sequence[NDArray[np.float32]], encodings: Sequence[Encoding], options: CallOptions
-    ) -> Prediction:
+    def _encode(self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False) -> Encodings:
+        started = time.perf_counter()
+        encodings = self._encoder.encode(text, self._truncation(options), spans=spans)
+        timings.tokenize_s += time.perf_counter() - started
+        return encodings
+
+    def _run(
+        self, encodings: Sequence[Encoding], timings: Timings, cancellation: Cancellation | None = None
+    ) -> list[NDArray[np.float32]]:
+        result = self.batcher.run(encodings, cancellation)
+        timings.queue_s += result.queue_s
+        timings.infer_s += result.infer_s
+        return result.rows
+
+    def _score(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings, options: CallOptions) -> Prediction:
         logits = self._pooled(rows, encodings)
         scores = self._scores(logits)
         thresholds = self.thresholds
@@ -284,31 +281,27 @@ class ModelInferer:
             thresholds = dict(options.threshold)
         windows = len(encodings) if self._truncation(options) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
-        read = TokenCounts(encodings[0].num_tokens, encodings[0].truncated, windows)
-        prediction = to_prediction(scores, self.labels, choice, read)
+        counts = TokenCounts(encodings[0].num_tokens, encodings[0].truncated, windows)
+        prediction = to_prediction(scores, self.labels, choice, counts)
         if options.activation is None:
             return prediction
         values = activated(logits, options.activation, self.labels, self.calibration)
         if not all(map(isfinite, values.values())):
-            raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
+            raise _not_finite(logits)
         return replace(prediction, activated=values)
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = activate(logits, self.problem_type, self.calibration)
         if not np.isfinite(scores).all():
-            raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")
+            raise _not_finite(logits)
         return scores
 
-    def _pooled(self, rows: Sequence[NDArray[np.float32]], encodings: Sequence[Encoding]) -> NDArray[np.float32]:
+    def _pooled(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings) -> NDArray[np.float32]:
         return pool(rows, [window.own_tokens for window in encodings], self.bundle.windows.pooling)
 
     def _truncation(self, options: CallOptions) -> str:
         return options.truncation or self.bundle.truncation
 
-    def _encode(
-        self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False
-    ) -> tuple[Encoding, ...]:
-        started = time.perf_counter()
-        encodings = self._encoder.encode(text, self._truncation(options), spans=spans)
-        timings.tokenize_s += time.perf_counter() - started
-        return encodings
+
+def _not_finite(logits: NDArray[np.float32]) -> RunError:
+    return RunError(f"the model gave logits that are not finite: {logits.tolist()}")

@@ -1,4 +1,4 @@
-"""Logits to a prediction: windows pooled, calibration, activation by problem type, thresholds. Pure numpy.
+"""Predictions from logits: pooling of windows, calibration, activation, thresholds. Pure numpy.
 
 The problem type decides between softmax and sigmoid, never the number of logits.
 """
@@ -18,7 +18,7 @@ SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 class Calibration(NamedTuple):
-    """What is done to logits before they become scores: times scale, plus bias; float64, each [labels] or a scalar."""
+    """The affine change of logits before they become scores: times scale, plus bias; float64, [labels] or scalar."""
 
     scale: NDArray[np.float64]
     bias: NDArray[np.float64]
@@ -26,10 +26,10 @@ class Calibration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How scores become labels.
+    """The rule that turns scores into labels.
 
-    thresholds: one a label, None for single-label. abstain_below: the score of the best label below which
-    single-label names none; None where it always names one. top_k: how many scores are listed; None lists all.
+    thresholds: one per label; None for single-label. abstain_below: single-label names no label when its best score
+    is below this; None to always name one. top_k: how many scores to list; None lists all.
     """
 
     thresholds: Mapping[str, float] | None = None
@@ -38,7 +38,7 @@ class Choice:
 
 
 class TokenCounts(NamedTuple):
-    """What was read of a text: its tokens before any cut, whether some went unread, windows where it was read so."""
+    """Tokens of a text before truncation; whether some were cut; windows, None where the text was not split."""
 
     num_tokens: int
     truncated: bool
@@ -47,15 +47,15 @@ class TokenCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer to one text.
+    """The prediction for one text.
 
-    label, score: the best label and its score, whatever the threshold. labels: the best one alone
-    (single-label), or every label at or above its threshold, best first, possibly none (multi-label).
-    scores: every label's score in the model's order, or with `top_k` the best ones, best first.
-    num_tokens: tokens of the whole text, special tokens included. truncated: whether some went unread.
-    windows: in how many the text was read; None where it was not read so. abstained: whether the best score was too
-    low for a label to be named, so that `labels` is empty; None where the model always names one.
-    activated: every label's logit by the activation that the call asked for, best first; None where it asked for none.
+    label, score: the best label and its score, whatever the threshold. labels: the best label alone (single-label), or
+    every label at or above its threshold, best first, possibly none (multi-label). scores: every label's score in the
+    model's order, or with `top_k` the best ones, best first. num_tokens: tokens of the whole text, special tokens
+    included. truncated: whether the model saw only a part of them. windows: how many windows the text was split into;
+    None where it was not split. abstained: whether the best score was too low, so that `labels` is empty; None where
+    the model always names a label. activated: every label's logit after the activation that the call chose, best
+    first; None without such a choice.
     """
 
     label: str
@@ -69,10 +69,7 @@ class Prediction:
     activated: Mapping[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the prediction as plain types, in the order of the wire format; what is None is left out.
-
-        `activated` is no part of our own format.
-        """
+        """Return the prediction as plain types, in the order of the wire format, without `activated` and Nones."""
         values = {
             "label": self.label,
             "score": self.score,
@@ -86,9 +83,9 @@ class Prediction:
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the softmax of `logits` [labels] in float64."""
-    exp: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max())
-    scores: NDArray[np.float64] = exp / exp.sum()
+    """Return the softmax of `logits` [..., labels] over the labels, in float64."""
+    exp: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    scores: NDArray[np.float64] = exp / exp.sum(axis=-1, keepdims=True)
     return scores
 
 
@@ -101,9 +98,9 @@ def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Calibration | None:
-    """Return what a bundle's temperature and `platt`, in the order of the logits, do to logits; None for nothing.
+    """Return the calibration of a bundle, `platt` being in the order of the logits; None when it changes nothing.
 
-    Temperature scaling: Guo et al., arXiv 1706.04599. Scale and bias a label: Platt, Advances in Large Margin
+    Temperature scaling: Guo et al., arXiv 1706.04599. Scale and bias per label: Platt, Advances in Large Margin
     Classifiers (1999).
     """
     if temperature == 1 and platt is None:
@@ -115,24 +112,24 @@ def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Cal
     return Calibration(scale * np.array(scales), np.array(biases))
 
 
-def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> NDArray[np.float64]:
-    """Return the scores [labels] of `logits` [labels], float64 in 0 to 1."""
-    return (softmax if problem_type == SINGLE_LABEL else sigmoid)(calibrated(logits, calibration))
-
-
 def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray[np.float64]:
-    """Return `logits` [labels] after what a bundle's calibration does to them, float64."""
+    """Return `logits` [..., labels] after calibration, float64."""
     scaled = logits.astype(np.float64)
     return scaled if calibration is None else scaled * calibration.scale + calibration.bias
+
+
+def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> NDArray[np.float64]:
+    """Return the scores [..., labels] of `logits` [..., labels], float64 from 0 to 1."""
+    return (softmax if problem_type == SINGLE_LABEL else sigmoid)(calibrated(logits, calibration))
 
 
 def activated(
     logits: NDArray[Any], activation: str, labels: Sequence[str], calibration: Calibration | None = None
 ) -> dict[str, float]:
-    """Return each label's logit by `activation`, best first: equal ones in the model's order.
+    """Return each label's logit after `activation`, best first; equal ones keep the model's order.
 
-    "softmax" and "sigmoid" are of the calibrated logits, so that the model's own activation gives its own scores;
-    "none" gives the logits as the model gave them.
+    "softmax" and "sigmoid" apply to the calibrated logits, so the model's own activation gives its own scores; "none"
+    returns the logits unchanged.
     """
     values = logits.astype(np.float64)
     if activation != NONE:
@@ -141,10 +138,10 @@ def activated(
 
 
 def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: str) -> NDArray[np.float32]:
-    """Return the logits [labels] of a text that was read in windows, from theirs, a row [labels] each.
+    """Return the logits [labels] of a text from the logits [labels] of its windows.
 
-    "mean" weighs each window by its length in tokens of the text, "max" takes each label's highest logit. One window's
-    logits stay as they are.
+    "mean" weighs each window by its length in tokens of the text; "max" takes each label's highest logit. The logits
+    of a single window stay as they are.
     """
     if len(rows) == 1:
         return rows[0]
@@ -158,7 +155,7 @@ def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: s
 def to_prediction(
     scores: NDArray[np.float64], labels: tuple[str, ...], choice: Choice, counts: TokenCounts
 ) -> Prediction:
-    """Return the prediction for `scores` [labels]. Equal scores keep the model's order."""
+    """Return the prediction for `scores` [labels]; equal scores keep the model's order."""
     order = [int(i) for i in np.argsort(-scores, kind="stable")]
     best = order[0]
     abstained = None if choice.abstain_below is None else bool(scores[best] < choice.abstain_below)

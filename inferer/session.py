@@ -1,7 +1,6 @@
-"""The ONNX Runtime session: the only file that imports onnxruntime, and the home of its options.
+"""The ONNX Runtime session and its options; the only module that imports onnxruntime.
 
-Made after the fork, never before: a session's threads do not exist in a forked child
-(microsoft/onnxruntime#9800).
+A session is made after the fork: its threads do not exist in a forked child (microsoft/onnxruntime#9800).
 """
 
 from __future__ import annotations
@@ -17,27 +16,27 @@ from inferer.cpu import int8_may_saturate
 from inferer.encoding import Encoding
 from inferer.errors import BundleError, RunError, first_line
 
-# onnxruntime 1.31 carries a telemetry client on Linux; it reads this when it is imported.
+# onnxruntime 1.31 has a telemetry client on Linux, which reads this on import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-_ERROR, _FATAL = 3, 4  # onnxruntime's log severities: its warnings are advice to whoever made the graph
+_ERROR, _FATAL = 3, 4  # onnxruntime's log severities; its warnings are advice to the author of the graph
 _PROVIDERS = ["CPUExecutionProvider"]
 _KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
 
-# Over HTTP on two cores more texts a second than without a bound, and a lone caller loses nothing (docs/log.md).
+# Over HTTP on two cores this gives more texts per second than no limit, and a lone caller loses nothing (docs/log.md).
 _SPIN_US = 200
 
 VERSION: str = ort.__version__
 
 
 class Session:
-    """One model, ready to run. `run` may be called from many threads at once.
+    """A model that is ready to run. `run` may be called from many threads at once.
 
-    exact: compute int8 products without saturation, slower, on whatever x86 CPU; by itself this is done where
-    /proc/cpuinfo shows that it is needed. The attribute says whether it is done: not every model can be.
-    pad_id: the token id that fills up the shorter texts of a batch; masked, whatever it is.
+    exact: compute int8 products without saturation, which is slower, on any x86 CPU; this is the default where
+    /proc/cpuinfo shows the need. The attribute `exact` tells whether it is done: some models do not allow it.
+    pad_id: the token id of padding, which is masked.
     """
 
     def __init__(
@@ -63,15 +62,15 @@ class Session:
     def _load(self, model: Path, threads: int, spinning: bool) -> ort.InferenceSession:
         if self.exact:
             options = _options(threads, spinning)
-            # s8 weights become u8, and u8*u8 kernels sum in 32 bits. Only x86 reads this entry, only int8 weights
-            # heed it, and a CPU with VNNI would lose speed by it.
+            # s8 weights become u8, and u8*u8 kernels sum in 32 bits. The entry affects int8 weights on x86 alone; a
+            # CPU with VNNI would lose speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
             options.log_severity_level = _FATAL
             try:
                 return ort.InferenceSession(str(model), options, providers=_PROVIDERS)
-            except Exception:  # noqa: BLE001 - what is wrong with the model itself is raised below
-                # onnxruntime 1.31.1 cannot make u8 of a weight that several nodes read, as in ALBERT ("Attempt to
-                # replace the existing tensor"). It is run as it is, and the golden check says what that does.
+            except Exception:  # noqa: BLE001 - a fault of the model itself is raised below
+                # onnxruntime 1.31.1 cannot convert a weight that several nodes share to u8, as in ALBERT ("Attempt to
+                # replace the existing tensor"). The model runs as it is, and the golden check shows the effect.
                 self.exact = False
         return ort.InferenceSession(str(model), _options(threads, spinning), providers=_PROVIDERS)
 
@@ -83,8 +82,8 @@ class Session:
     def run_batch(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """Return the logits of encoded texts, float32 of shape [texts, labels]; shorter texts are padded.
 
-        Feeds what the model declares: DistilBERT and RoBERTa take no token_type_ids. Raises RunError
-        when the runtime fails.
+        Feeds the inputs that the model declares: DistilBERT and RoBERTa take no token_type_ids. Raises RunError when
+        the runtime fails.
         """
         feeds = {name: self._padded([getattr(e, name) for e in encodings], name) for name in self.inputs}
         try:
@@ -95,7 +94,7 @@ class Session:
         return rows
 
     def _padded(self, rows: list[NDArray[np.int64]], name: str) -> NDArray[np.int64]:
-        """Return `rows` as one array [texts, tokens]. Padding is masked, so that it changes no bit of an answer."""
+        """Return `rows` as one array [texts, tokens], padded. Padding is masked and changes no bit of the logits."""
         if len(rows) == 1:
             return rows[0][np.newaxis, :]
         fill = self._pad_id if name == "input_ids" else 0
@@ -107,11 +106,11 @@ class Session:
 
 def _options(threads: int, spinning: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    # 0 would mean every core of the host, whatever the container's quota (onnxruntime#29510).
+    # 0 would mean every core of the host, regardless of the container's quota (onnxruntime#29510).
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A spinning thread is there at once when the next part of a run comes, and takes the core from whoever else needs
-    # it. So it spins over the gaps within a run, and not over those between runs.
+    # A spinning thread starts the next part of a run at once, but keeps its core from other work. The limit covers the
+    # gaps within a run and not the gaps between runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL

@@ -1,6 +1,6 @@
-"""From a bundle to a session that has shown, on this CPU, that it answers as it did at export.
+"""A session that has reproduced the bundle's golden set on this CPU.
 
-Works by the bundle's own facts, whatever a caller's config puts over them.
+The checks use the bundle's own facts and ignore a caller's config.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger("inferer")
 _NO_VNNI = "this CPU shows no VNNI instructions"
 _FAILED_WITHOUT = "the golden check failed without"
 _ONE_SCALE = f"{INT8_TENSOR} takes one scale for a whole batch"
-_UNCHECKED = "the golden check, which compares answers alone and in a batch, is off"
-_OTHER_BITS = "on this CPU this model's answers depend on the batch"
+_UNCHECKED = "the golden check, which compares texts alone and in a batch, is off"
+_OTHER_BITS = "on this CPU this model's logits depend on the batch"
 
 
 class Loaded(NamedTuple):
     """A session that may serve.
 
-    exact_because: why it computes int8 products exactly; None where it need not. golden_check: what that found.
+    exact_because: why it computes int8 products exactly; None where it need not. golden_check: the result.
     alone_because: why texts may not share a run; None where they may.
     """
 
@@ -43,8 +43,8 @@ class Loaded(NamedTuple):
     alone_because: str | None
 
 
-class _Found(NamedTuple):
-    """What a run of the golden set gave: the check, and the texts' encodings with the logits each had alone."""
+class _GoldenRun(NamedTuple):
+    """A run of the golden set: the check, and the texts' encodings with the logits of each text alone."""
 
     check: GoldenCheck
     encodings: list[Encoding]
@@ -58,11 +58,11 @@ def load(
     session_of: Callable[[bool], Session],
     max_batch_tokens: int = MAX_BATCH_TOKENS,
 ) -> Loaded:
-    """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" runs nothing.
+    """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" skips the check.
 
-    scheme: what is run, which is fp32 where a caller chose it. session_of: makes a session, exact or as the CPU
-    seems to need. /proc/cpuinfo may show another CPU than the one that computes (an emulator, some containers), so
-    before int8 is given up on x86-64 it is tried once more exactly. Raises GoldenCheckError, or BundleError when a
+    scheme: the model to run; fp32 when a caller chose it. session_of: makes a session, exact or as the CPU seems to
+    need. /proc/cpuinfo may show another CPU than the one that computes (an emulator, some containers), so an int8
+    model that fails on x86-64 is tried once more with exact products. Raises GoldenCheckError, or BundleError when a
     text of the golden set cannot be run.
     """
     encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length)
@@ -82,7 +82,7 @@ def load(
             return Loaded(exact, _FAILED_WITHOUT, again.check, _alone_because(scheme, exact, again, max_batch_tokens))
         tried = "exact int8 arithmetic did not help; " if again else "this model allows no exact int8 arithmetic; "
     if found.outcome == FAILED:
-        error = GoldenCheckError(bundle.path, f"{found}; {tried}{_where_and_what_to_do(bundle)}")
+        error = GoldenCheckError(bundle.path, f"{found}; {tried}{_remedy(bundle)}")
         if mode == ENFORCE:
             raise error
         log.warning("%s", error)
@@ -90,16 +90,16 @@ def load(
 
 
 def check_shape(bundle: Bundle, logits: NDArray[np.float32]) -> None:
-    """Raise BundleError unless there is one logit a label."""
+    """Raise BundleError unless there is one logit per label."""
     if logits.shape != (len(bundle.labels),):
         raise BundleError(
             bundle.path,
-            f"the model gives {logits.size} logits a text, {CONFIG} names {len(bundle.labels)} labels",
+            f"the model gives {logits.size} logits per text, {CONFIG} names {len(bundle.labels)} labels",
         )
 
 
 def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
-    """Raise BundleError when the tokenizer could give an id that the model has no embedding for."""
+    """Raise BundleError when the tokenizer may produce an id without an embedding in the model."""
     highest, token = encoder.highest_id()
     if highest >= bundle.vocab_size:
         raise BundleError(
@@ -109,21 +109,21 @@ def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
         )
 
 
-def _alone_because(scheme: str, session: Session, golden: _Found, max_batch_tokens: int) -> str | None:
-    """Return why texts may not share a run here: a scheme whose answers depend on the batch, or a CPU on which they do.
+def _alone_because(scheme: str, session: Session, golden: _GoldenRun, max_batch_tokens: int) -> str | None:
+    """Return why texts may not share a run: the scheme, or a CPU on which logits depend on the batch. None: they may.
 
-    The golden texts are run once more, each twice, in such batches as serving makes, and must keep every bit.
+    The golden texts run again, each twice, in batches as in serving, and must keep every bit.
     """
     if scheme == INT8_TENSOR:
         return _ONE_SCALE
     batched = Batcher(session.run_batch, max_tokens=max_batch_tokens).run(golden.encodings * 2).rows
     if all(np.array_equal(one, other) for one, other in zip(batched, golden.rows * 2, strict=True)):
         return None
-    log.warning("%s; every text is run by itself", _OTHER_BITS)
+    log.warning("%s; every text runs alone", _OTHER_BITS)
     return _OTHER_BITS
 
 
-def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> _Found:
+def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> _GoldenRun:
     pairs, encodings, rows = [], [], []
     for golden in bundle.golden:
         stored = golden.fp32 if scheme == FP32 or golden.int8 is None else golden.int8
@@ -137,10 +137,10 @@ def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Sessio
         pairs.append((expected, found))
         encodings.append(encoding)
         rows.append(logits)
-    return _Found(compare(pairs), encodings, rows)
+    return _GoldenRun(compare(pairs), encodings, rows)
 
 
-def _where_and_what_to_do(bundle: Bundle) -> str:
+def _remedy(bundle: Bundle) -> str:
     machine = bundle.manifest.get("machine")
     there = machine.get("cpu_flags") if isinstance(machine, Mapping) else None
     return (

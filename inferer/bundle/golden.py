@@ -1,8 +1,7 @@
-"""The golden set: texts stored in the bundle with the logits that they had at export, and whether they still have them.
+"""The golden set: texts stored in the bundle with their logits at export, and the comparison with the logits here.
 
-int8 arithmetic is not the same on every CPU (u8*s8 products saturate on x86 without VNNI), so what the export
-checked holds for the CPU that it ran on. Reading and comparing only: who runs the texts is the caller's affair.
-Free of numpy, since the server's master process reads bundles before it forks.
+int8 arithmetic differs between CPUs (u8*s8 products saturate on x86 without VNNI), so the export's own checks hold for
+the exporting CPU only. Free of numpy, because the server's master process reads bundles before it forks.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from inferer.bundle.manifest import is_number
 from inferer.errors import BundleError, shown
 
 ENFORCE, WARN, OFF = "enforce", "warn", "off"
 MODES = (ENFORCE, WARN, OFF)
 PASSED, FAILED = "passed", "failed"
 
-# Rounding in the fp32 parts differs between CPUs; where it moves an activation over a step of int8, scores move by
-# thousandths. Saturated products move them by hundredths to whole units (docs/log.md).
+# Rounding in the fp32 parts differs between CPUs. When it moves an activation over a step of int8, scores move by
+# thousandths. Saturated products move them by hundredths up to 1 (docs/log.md).
 MAX_DIFFERENCE = 0.02
 
 _LARGEST_FLOAT32 = 3.4e38
@@ -37,11 +37,11 @@ class GoldenText:
 
 @dataclass(frozen=True, slots=True)
 class GoldenCheck:
-    """What a re-run of the golden set found.
+    """The result of running the golden set again.
 
-    outcome: "passed", "failed" or "off". texts: how many were run. differing: how many of them failed, and
-    other_label: how many of those because their best label is another. largest_difference: of a score, over all
-    texts and labels; None when none was run.
+    outcome: "passed", "failed" or "off". texts: how many were run; differing: how many of them failed; other_label:
+    how many failed with another best label. largest_difference: of a score, over all texts and labels; None without
+    a run.
     """
 
     outcome: str
@@ -51,7 +51,7 @@ class GoldenCheck:
     largest_difference: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the findings as plain types."""
+        """Return the result as plain types."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -66,44 +66,43 @@ class GoldenCheck:
 
 
 def read_golden(folder: Path, value: object, num_labels: int, *, int8: bool) -> tuple[GoldenText, ...]:
-    """Return the golden set from the manifest's `golden`, checked entry by entry.
+    """Return the golden set in the manifest's `golden`, each entry checked.
 
-    int8: whether the bundle has an int8 model, and so int8 logits. Raises BundleError, naming the entry.
+    int8: whether the bundle has an int8 model and therefore int8 logits. Raises BundleError, naming the entry.
     """
     if not isinstance(value, list) or not value:
-        raise BundleError(folder, f"golden is {shown(value)}, expected a list of at least one text with its logits")
-    return tuple(_entry(folder, i, entry, num_labels, int8=int8) for i, entry in enumerate(value))
+        raise BundleError.unexpected(folder, "golden", value, "a list of at least one text with its logits")
+    return tuple(_entry(folder, f"golden[{i}]", entry, num_labels, int8=int8) for i, entry in enumerate(value))
 
 
-def _entry(folder: Path, index: int, entry: object, num_labels: int, *, int8: bool) -> GoldenText:
+def _entry(folder: Path, name: str, entry: object, num_labels: int, *, int8: bool) -> GoldenText:
     if not isinstance(entry, dict) or set(entry) != {"text", "fp32", "int8"}:
-        raise BundleError(folder, f"golden[{index}] is {shown(entry)}, expected an object of text, fp32 and int8")
+        raise BundleError.unexpected(folder, name, entry, "an object of text, fp32 and int8")
     text = entry["text"]
     if not isinstance(text, str) or not text:
-        raise BundleError(folder, f"golden[{index}].text is {shown(text)}, expected a text")
-    fp32 = _logits(folder, f"golden[{index}].fp32", entry["fp32"], num_labels)
+        raise BundleError.unexpected(folder, f"{name}.text", text, "a text")
+    fp32 = _logits(folder, f"{name}.fp32", entry["fp32"], num_labels)
     if int8:
-        return GoldenText(text, fp32, _logits(folder, f"golden[{index}].int8", entry["int8"], num_labels))
+        return GoldenText(text, fp32, _logits(folder, f"{name}.int8", entry["int8"], num_labels))
     if entry["int8"] is not None:
-        raise BundleError(folder, f"golden[{index}].int8 is {shown(entry['int8'])}, expected null for scheme fp32")
+        raise BundleError.unexpected(folder, f"{name}.int8", entry["int8"], "null for scheme fp32")
     return GoldenText(text, fp32, None)
 
 
 def _logits(folder: Path, name: str, value: object, num_labels: int) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) != num_labels:
-        raise BundleError(folder, f"{name} is {shown(value)}, expected a list of {num_labels} logits, one a label")
+        raise BundleError.unexpected(folder, name, value, f"a list of {num_labels} logits, one per label")
     for number in value:
-        is_number = isinstance(number, int | float) and not isinstance(number, bool)
-        if not is_number or not -_LARGEST_FLOAT32 <= number <= _LARGEST_FLOAT32:
+        if not is_number(number, -_LARGEST_FLOAT32, _LARGEST_FLOAT32):
             raise BundleError(folder, f"{name} has {shown(number)}, expected finite numbers")
     return tuple(float(number) for number in value)
 
 
 def compare(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> GoldenCheck:
-    """Return what the comparison of (stored, found) scores [labels], a pair a text, finds.
+    """Compare scores [labels] at export with those found here, one pair (stored, found) per text.
 
-    A text passes when its best label is the stored one and no score is further than MAX_DIFFERENCE from its own.
-    Scores that are not numbers fail, as a difference of 1.
+    A text passes when it has the stored best label and every score is within MAX_DIFFERENCE of the stored one. NaN
+    counts as a difference of 1.
     """
     texts = differing = other_label = 0
     largest = 0.0

@@ -1,4 +1,4 @@
-"""The fields of a bundle's manifest, one at a time: read, checked, refused by name. Plain types, no numpy."""
+"""The fields of a bundle's manifest, read and checked one at a time. Plain types, no numpy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
-from inferer.errors import BundleError, shown
+from inferer.errors import BundleError
 
 MANIFEST = "inferer.json"
 SINGLE_LABEL = "single_label_classification"
@@ -17,14 +17,14 @@ MULTI_LABEL = "multi_label_classification"
 MEAN, MAX = "mean", "max"
 POOLINGS = (MEAN, MAX)
 
-LARGEST = 1000  # temperature, scale and bias: far above any that was ever fitted
+LARGEST = 1000  # of temperature, scale and bias: far above any fitted value
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How a long text is read in windows: tokens that neighbours share, and how their logits become one answer's."""
+    """The reading of a long text in windows: tokens that neighbours share, and the pooling of their logits."""
 
     overlap: int
     pooling: str
@@ -32,10 +32,20 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Platt:
-    """What is done to one label's logit before it becomes a score: times scale, plus bias."""
+    """The affine change of one label's logit before it becomes a score: times scale, plus bias."""
 
     scale: float
     bias: float
+
+
+def is_int(value: object, low: int, high: float = math.inf) -> TypeGuard[int]:
+    """Return whether `value` is an integer, not a bool, from `low` to `high`."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
+    """Return whether `value` is a number, not a bool or NaN, from `low` to `high`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -58,92 +68,84 @@ def field(
     kind: type[_T] | tuple[type[_T], ...],
     allowed: tuple[str, ...] | None = None,
 ) -> _T:
-    """Return the field `name`, which must be of `kind` and, where that is given, one of `allowed`."""
+    """Return the field `name`, which must be of `kind` and, where given, one of `allowed`."""
     value = manifest.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         names = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-        raise BundleError(folder, f"{MANIFEST}: {name} is {shown(value)}, expected {names}")
+        raise _unexpected(folder, name, value, names)
     if allowed is not None and value not in allowed:
-        raise BundleError(folder, f"{MANIFEST}: {name} is {shown(value)}, expected one of {', '.join(allowed)}")
+        raise _unexpected(folder, name, value, f"one of {', '.join(allowed)}")
     return value
 
 
 def temperature_of(folder: Path, manifest: Mapping[str, Any]) -> float:
-    """Return what the logits are divided by."""
+    """Return the divisor of the logits."""
     temperature = field(folder, manifest, "temperature", (int, float))
     if not 0 < temperature <= LARGEST:
-        raise BundleError(folder, f"temperature is {shown(temperature)}, expected a number above 0, at most {LARGEST}")
+        raise _unexpected(folder, "temperature", temperature, f"a number above 0, at most {LARGEST}")
     return float(temperature)
 
 
 def thresholds_of(
     folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
 ) -> dict[str, float] | None:
-    """Return each label's threshold; None for single-label, which has none."""
+    """Return the threshold of each label, in the labels' order; None for single-label."""
     given = manifest.get("thresholds")
-    if problem_type == SINGLE_LABEL:
-        if given is not None:
-            raise BundleError(folder, f"{MANIFEST}: thresholds is {shown(given)}, expected null for {SINGLE_LABEL}")
+    if given is None and problem_type == SINGLE_LABEL:
         return None
-    if not isinstance(given, dict) or set(given) != set(labels):
-        raise BundleError(
-            folder, f"{MANIFEST}: thresholds is {shown(given)}, expected a number for each of {', '.join(labels)}"
-        )
+    given = _per_label(folder, "thresholds", given, labels, problem_type)
     for label, threshold in given.items():
-        if not _is_number(threshold) or not 0 <= threshold <= 1:
-            raise BundleError(folder, f"thresholds: {shown(threshold)} for '{label}', expected a number 0 to 1")
+        if not is_number(threshold, 0, 1):
+            raise _unexpected(folder, f"thresholds['{label}']", threshold, "a number 0 to 1")
     return {label: float(given[label]) for label in labels}
 
 
 def platt_of(
     folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
 ) -> dict[str, Platt] | None:
-    """Return each label's scale and bias, in the labels' order; None where scores are not calibrated so."""
+    """Return the scale and bias of each label, in the labels' order; None without Platt scaling."""
     given = manifest.get("platt")
     if given is None:
         return None
-    if problem_type == SINGLE_LABEL:
-        raise BundleError(folder, f"{MANIFEST}: platt is {shown(given)}, expected null for {SINGLE_LABEL}")
-    if not isinstance(given, dict) or set(given) != set(labels):
-        raise BundleError(
-            folder, f"{MANIFEST}: platt is {shown(given)}, expected scale and bias for each of {', '.join(labels)}"
-        )
+    given = _per_label(folder, "platt", given, labels, problem_type)
     for label, one in given.items():
-        whole = isinstance(one, dict) and set(one) == {"scale", "bias"} and all(map(_is_number, one.values()))
-        if not whole or not 0 < one["scale"] <= LARGEST or not abs(one["bias"]) <= LARGEST:
-            raise BundleError(
-                folder,
-                f"platt: {shown(one)} for '{label}', expected a scale above 0, at most {LARGEST}, and a "
-                f"bias from -{LARGEST} to {LARGEST}",
-            )
+        whole = isinstance(one, dict) and set(one) == {"scale", "bias"} and is_number(one["bias"], -LARGEST, LARGEST)
+        if not whole or not is_number(one["scale"], 0, LARGEST) or one["scale"] == 0:
+            expected = f"a scale above 0, at most {LARGEST}, and a bias from -{LARGEST} to {LARGEST}"
+            raise _unexpected(folder, f"platt['{label}']", one, expected)
     return {label: Platt(float(given[label]["scale"]), float(given[label]["bias"])) for label in labels}
 
 
 def abstain_threshold_of(folder: Path, manifest: Mapping[str, Any], problem_type: str) -> float | None:
-    """Return the score below which a single-label answer names no label; None where each names one."""
+    """Return the score below which a single-label model names no label; None when it always names one."""
     given = manifest.get("abstain_threshold")
     if given is None:
         return None
     if problem_type != SINGLE_LABEL:
-        raise BundleError(folder, f"{MANIFEST}: abstain_threshold is {shown(given)}, expected null for {problem_type}")
-    if not _is_number(given) or not 0 <= given <= 1:
-        raise BundleError(folder, f"abstain_threshold is {shown(given)}, expected a number 0 to 1")
+        raise _unexpected(folder, "abstain_threshold", given, f"null for {problem_type}")
+    if not is_number(given, 0, 1):
+        raise _unexpected(folder, "abstain_threshold", given, "a number 0 to 1")
     return float(given)
 
 
 def windows_of(folder: Path, manifest: Mapping[str, Any], max_length: int) -> Windows:
-    """Return how a long text is read in windows."""
+    """Return the overlap and the pooling of windows."""
     given = field(folder, manifest, "windows", dict)
     pooling = field(folder, given, "pooling", str, POOLINGS)
     overlap = field(folder, given, "overlap", int)
     if not 0 <= overlap < max_length:
-        raise BundleError(folder, f"windows.overlap is {overlap}, expected 0 to {max_length - 1} tokens")
+        raise _unexpected(folder, "windows.overlap", overlap, f"0 to {max_length - 1} tokens")
     return Windows(overlap, pooling)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not _is_nan(value)
+def _per_label(folder: Path, name: str, value: object, labels: tuple[str, ...], problem_type: str) -> dict[str, Any]:
+    """Return `value` if it is an object with exactly the labels as keys, in a multi-label bundle."""
+    if problem_type == SINGLE_LABEL:
+        raise _unexpected(folder, name, value, f"null for {SINGLE_LABEL}")
+    if not isinstance(value, dict) or set(value) != set(labels):
+        raise _unexpected(folder, name, value, f"a value for each of {', '.join(labels)}")
+    return value
 
 
-def _is_nan(value: int | float) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _unexpected(folder: Path, name: str, value: object, expected: str) -> BundleError:
+    return BundleError.unexpected(folder, f"{MANIFEST}: {name}", value, expected)

@@ -1,6 +1,6 @@
-"""Which other files an ONNX file takes its weights from: a walk over its protobuf, without the onnx package.
+"""The external weight files of an ONNX model, found by a walk over its protobuf without the onnx package.
 
-Only the messages on the way to a tensor are entered; the weights themselves are stepped over.
+The walk enters the messages that lead to a tensor and skips the weights themselves.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of each message (onnx.proto3): the fields that lead to a tensor, and what they hold.
+# For each message (onnx.proto3): the fields that lead to a tensor, and the message in each.
 _INSIDE = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -20,15 +20,15 @@ _INSIDE = {
 }
 _EXTERNAL_DATA, _KEY, _VALUE = 13, 1, 2  # TensorProto.external_data, and StringStringEntryProto's two fields
 _FIXED = {1: 8, 5: 4}  # bytes of a field of each fixed wire type
-_MOST_DEPTH = 100  # protobuf's own limit; a graph in a graph is three deep, and nobody nests thirty
+_MOST_DEPTH = 100  # protobuf's own limit; a graph in a graph is three deep
 
 _Buffer = mmap.mmap | bytes
 
 
 def external_files(path: Path) -> list[str]:
-    """Return the names of the files that tensors of the ONNX file `path` lie in, but for `path` itself.
+    """Return the names of the other files that hold tensors of the ONNX file `path`.
 
-    Raises OSError when it cannot be read, ValueError when it is no protobuf.
+    Raises OSError for an unreadable file, ValueError for malformed protobuf.
     """
     if path.stat().st_size == 0:
         raise ValueError("it is empty")
@@ -66,7 +66,7 @@ def _fields(data: _Buffer, start: int, end: int) -> Iterator[tuple[int, int, int
         elif kind in _FIXED:
             at += _FIXED[kind]
         else:
-            raise ValueError(f"byte {at} begins no field of a protobuf")
+            raise ValueError(f"byte {at} does not begin a protobuf field")
 
 
 def _varint(data: _Buffer, at: int, end: int) -> tuple[int, int]:

@@ -1,7 +1,6 @@
-"""The model bundle on disk: its file names, its manifest, and what is checked on reading.
+"""The model bundle on disk: its file names and values, and the checks on reading it.
 
-Owns the layout that export writes and everything after reads. Knows nothing of torch, of a session or
-of HTTP, and never unpickles.
+Owns the layout that export writes and all later stages read. Needs no torch and no session, and never unpickles.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from inferer.bundle.manifest import (
     Windows,
     abstain_threshold_of,
     field,
+    is_int,
     platt_of,
     read_json,
     temperature_of,
@@ -44,9 +44,9 @@ RELIABILITY = "reliability.png"
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
 HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR = "head", "tail", "head_tail", "windows", "error"
 TRUNCATIONS = (HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR)
-# One activation scale a token: an answer does not depend on its batch.
+# One activation scale per token: a prediction does not depend on its batch.
 INT8_TOKEN = "int8-token"  # noqa: S105 - a token of text
-# onnxruntime's own dynamic int8, one activation scale a tensor: an answer would depend on its batch.
+# onnxruntime's own dynamic int8, one activation scale per tensor: a prediction depends on its batch.
 INT8_TENSOR = "int8-tensor"
 FP32 = "fp32"
 SCHEMES = (INT8_TOKEN, INT8_TENSOR, FP32)
@@ -57,14 +57,13 @@ DEFAULT_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class Bundle:
-    """The facts of one model, as read and checked.
+    """The facts of one model, read and checked.
 
-    labels: names in the order of the logits. max_length: tokens read of a text, special tokens
-    included; max_positions: the most that the architecture could read. thresholds: one per label for
-    multi-label, None for single-label, which may have abstain_threshold, the score below which no label is named.
-    temperature, platt: what makes the scores of a calibrated model say how often they are right. vocab_size: token ids
-    that the model has embeddings for, from 0; pad_token_id is one of them. golden: texts with their logits at export.
-    manifest: inferer.json whole, for those who report it.
+    labels: names in the order of the logits. max_length: tokens that the model gets of a text, special tokens
+    included; max_positions: the limit of the architecture. thresholds: one per label for multi-label, None for
+    single-label. abstain_threshold: the score below which a single-label model names no label; None to always name
+    one. temperature, platt: the calibration of the scores. vocab_size: the model has embeddings for token ids below
+    this; pad_token_id is one of them. golden: texts with their logits at export. manifest: the whole inferer.json.
     """
 
     path: Path
@@ -87,19 +86,18 @@ class Bundle:
     def model_path(self, *, quantize: bool) -> Path:
         """Return the ONNX file to run: the bundle's own, or with `quantize=False` the fp32 one.
 
-        Raises BundleError when fp32 is asked of a bundle that was exported without it.
+        Raises BundleError for fp32 when the bundle was exported without it.
         """
         if quantize and self.scheme != FP32:
             return self.path / INT8_MODEL
         if FP32_MODEL not in self.manifest["files"]:
-            raise BundleError(
-                self.path, f"has no fp32 model ({FP32_MODEL}); export it again with --keep-fp32 to run fp32"
-            )
+            problem = f"has no fp32 model ({FP32_MODEL}); export it again with --keep-fp32 to run fp32"
+            raise BundleError(self.path, problem)
         return self.path / FP32_MODEL
 
 
 def is_bundle(path: Path) -> bool:
-    """Return whether `path` is a folder with a manifest, whatever its state."""
+    """Return whether `path` is a folder with a manifest, sound or not."""
     return (path / MANIFEST).is_file()
 
 
@@ -110,55 +108,49 @@ def sha256_of(path: Path) -> str:
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `manifest` with the SHA-256 of its own values put in, whatever their order and layout in the file."""
+    """Return `manifest` with the SHA-256 of its values, independent of their order and layout in the file."""
     values = {key: value for key, value in manifest.items() if key != _OWN_HASH}
     return {**values, _OWN_HASH: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read the bundle in folder `path` and check it whole.
+    """Read the bundle in folder `path` and check all of it.
 
-    Checked: the manifest's version, hash and values, the SHA-256 of every file, that the models hold their
-    weights themselves, and that config.json and the manifest agree. Raises BundleError, naming the file or
-    field, for whatever does not hold.
+    The checks: the manifest's version, hash and values, the SHA-256 of every file, models without external weights,
+    and agreement of config.json with the manifest. Raises BundleError, naming the file or field at fault.
     """
     folder = Path(path)
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise BundleError(folder, what)
+        raise BundleError(folder, "is not a folder" if folder.exists() else "does not exist")
     manifest = read_json(folder, MANIFEST)
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        raise BundleError(
-            folder,
-            f"{MANIFEST} has format_version {shown(version)}, this version reads {FORMAT_VERSION}; export it again",
-        )
+    if version != FORMAT_VERSION:
+        problem = f"has format_version {shown(version)}, this version reads {FORMAT_VERSION}; export it again"
+        raise BundleError(folder, f"{MANIFEST} {problem}")
     if manifest.get(_OWN_HASH) != sealed(manifest)[_OWN_HASH]:
-        raise BundleError(
-            folder, f"{MANIFEST} is damaged or was edited: its values are not those that {_OWN_HASH} vouches for"
-        )
+        raise BundleError(folder, f"{MANIFEST} is damaged or was edited: its values do not match its {_OWN_HASH}")
     _check_files(folder, manifest)
     config = read_json(folder, CONFIG)
     labels = labels_of(config.get("id2label"), folder)
     problem_type = field(folder, manifest, "problem_type", str, PROBLEM_TYPES)
-    if config.get("problem_type") != problem_type:
-        raise BundleError(
-            folder,
-            f"problem_type is {shown(config.get('problem_type'))} in {CONFIG} but '{problem_type}' in {MANIFEST}",
-        )
+    in_config = config.get("problem_type")
+    if in_config != problem_type:
+        expected = f"'{problem_type}' as in {MANIFEST}"
+        raise BundleError.unexpected(folder, f"{CONFIG}: problem_type", in_config, expected)
     max_positions = field(folder, manifest, "max_positions", int)
     max_length = field(folder, manifest, "max_length", int)
     if not 3 <= max_length <= max_positions:
-        raise BundleError(folder, f"max_length is {max_length}, expected 3 to max_positions ({max_positions})")
+        expected = f"3 to max_positions ({max_positions})"
+        raise BundleError.unexpected(folder, f"{MANIFEST}: max_length", max_length, expected)
     vocab_size = config.get("vocab_size")
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < 1:
-        raise BundleError(folder, f"vocab_size is {shown(vocab_size)} in {CONFIG}, expected the number of token ids")
-    pad_token_id = config.get("pad_token_id") or 0  # which one matters little: what is padded is masked
-    if isinstance(pad_token_id, bool) or not isinstance(pad_token_id, int) or not 0 <= pad_token_id < vocab_size:
-        raise BundleError(
-            folder, f"pad_token_id is {shown(pad_token_id)} in {CONFIG}, expected a token id from 0 to {vocab_size - 1}"
-        )
-    scheme = _scheme(folder, manifest)
+    if not is_int(vocab_size, 1):
+        raise BundleError.unexpected(folder, f"{CONFIG}: vocab_size", vocab_size, "the number of token ids")
+    pad_token_id = config.get("pad_token_id") or 0  # any id will do: padding is masked
+    if not is_int(pad_token_id, 0, vocab_size - 1):
+        expected = f"a token id from 0 to {vocab_size - 1}"
+        raise BundleError.unexpected(folder, f"{CONFIG}: pad_token_id", pad_token_id, expected)
+    quantization = field(folder, manifest, "quantization", dict)
+    scheme = field(folder, quantization, "scheme", str, SCHEMES)
     bundle = Bundle(
         path=folder,
         labels=labels,
@@ -185,13 +177,12 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
 def labels_of(id2label: object, folder: Path) -> tuple[str, ...]:
     """Return the label names in the order of the logits from a Hugging Face `id2label` mapping."""
     if not isinstance(id2label, dict) or not id2label:
-        raise BundleError(folder, f"id2label is {shown(id2label)}, expected a mapping from 0, 1, … to names")
+        raise BundleError.unexpected(folder, "id2label", id2label, "a mapping from 0, 1, … to names")
     labels = [id2label.get(str(i), id2label.get(i)) for i in range(len(id2label))]
     names = [label for label in labels if isinstance(label, str) and label]
     if len(names) != len(labels):
-        raise BundleError(
-            folder, f"id2label has the keys {sorted(map(str, id2label))}, expected 0 to {len(id2label) - 1}"
-        )
+        keys = sorted(map(str, id2label))
+        raise BundleError(folder, f"id2label has the keys {keys}, expected 0 to {len(id2label) - 1}")
     if len(set(names)) != len(names):
         raise BundleError(folder, f"id2label names a label twice: {shown(labels)}")
     return tuple(names)
@@ -212,26 +203,18 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         except OSError as error:
             raise BundleError(folder, f"{name} cannot be read: {error.strerror}") from error
         if found != expected:
-            raise BundleError(
-                folder,
-                f"{name} is damaged: its SHA-256 is {found[:12]}…, {MANIFEST} says {shown(expected)[1:13]}…",
-            )
+            hashes = f"its SHA-256 is {found[:12]}…, {MANIFEST} says {shown(expected)[1:13]}…"
+            raise BundleError(folder, f"{name} is damaged: {hashes}")
         if name in (INT8_MODEL, FP32_MODEL):
             _check_self_contained(folder, name)
 
 
 def _check_self_contained(folder: Path, name: str) -> None:
-    """Raise BundleError when the model takes weights from other files, which no hash here vouches for."""
+    """Raise BundleError when the model takes weights from other files, which the manifest's hashes do not cover."""
     try:
         elsewhere = external_files(folder / name)
     except ValueError as error:
-        raise BundleError(folder, f"{name} cannot be loaded: it is no ONNX file: {error}") from error
+        raise BundleError(folder, f"{name} cannot be loaded, it is not an ONNX file: {error}") from error
     if elsewhere:
-        raise BundleError(
-            folder, f"{name} takes weights from the file {shown(elsewhere[0])}; a bundle's model must hold them itself"
-        )
-
-
-def _scheme(folder: Path, manifest: Mapping[str, Any]) -> str:
-    quantization = field(folder, manifest, "quantization", dict)
-    return field(folder, quantization, "scheme", str, SCHEMES)
+        problem = f"takes weights from the file {shown(elsewhere[0])}; a bundle's model must hold them itself"
+        raise BundleError(folder, f"{name} {problem}")

@@ -1,4 +1,4 @@
-"""Reading a bundle: what is right is read, what is not is refused by name."""
+"""Reading a bundle: a sound one is read, and each fault of another is named."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from inferer import BundleError, ModelInferer, read_bundle
-from inferer.bundle.manifest import Platt
-from inferer.bundle.reader import FP32, MULTI_LABEL, sealed
+from inferer.bundle.manifest import MULTI_LABEL, Platt
+from inferer.bundle.reader import FP32, sealed
 from tests.support import tiny
 
 GOOD = tiny.GOLDEN[0]
@@ -30,7 +30,7 @@ def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Change the manifest's fields, None removes one, and make its own hash right."""
+    """Change fields of the manifest (None removes one) and renew its hash."""
     manifest = json.loads((folder / "inferer.json").read_text())
     manifest.update(changes)
     kept = sealed({k: v for k, v in manifest.items() if v is not None})
@@ -70,7 +70,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """A path to nothing, or to a file, ends in a BundleError that says so."""
+    """A missing path, and the path of a file, end in a BundleError that names the fault."""
     with pytest.raises(BundleError, match="nowhere: does not exist"):
         read_bundle(tmp_path / "nowhere")
     (tmp_path / "file").touch()
@@ -82,22 +82,19 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("changes", "problem"),
     [
         ({"format_version": 1}, "format_version 1, this version reads 3; export it again"),
-        ({"format_version": 4}, "format_version 4, this version reads 3"),
         ({"format_version": None}, "format_version None"),
         ({"problem_type": "regression"}, "problem_type is 'regression', expected one of single_label"),
-        ({"problem_type": MULTI_LABEL}, "is 'single_label_classification' in config.json but 'multi_label"),
+        ({"problem_type": MULTI_LABEL}, "problem_type is 'single_label_classification', expected 'multi_label"),
         ({"max_length": 17}, "max_length is 17, expected 3 to max_positions"),
         ({"max_length": "8"}, "max_length is '8', expected int"),
         ({"max_length": True}, "max_length is True, expected int"),
         ({"truncation": "middle"}, "truncation is 'middle', expected one of head, tail, head_tail, windows, error"),
         ({"temperature": float("inf")}, "temperature is inf, expected a number above 0, at most 1000"),
         ({"temperature": 10**400}, "expected a number above 0, at most 1000"),
-        ({"format_version": True}, "format_version True"),
         ({"temperature": 0}, "temperature is 0, expected a number above 0"),
         ({"windows": None}, "windows is None, expected dict"),
         ({"windows": {"overlap": 2, "pooling": "sum"}}, "pooling is 'sum', expected one of mean, max"),
         ({"windows": {"overlap": 8, "pooling": "mean"}}, "windows.overlap is 8, expected 0 to 7 tokens"),
-        ({"windows": {"overlap": -1, "pooling": "mean"}}, "windows.overlap is -1, expected 0 to 7 tokens"),
         ({"windows": {"pooling": "mean"}}, "overlap is None, expected int"),
         ({"abstain_threshold": 1.5}, "abstain_threshold is 1.5, expected a number 0 to 1"),
         ({"abstain_threshold": True}, "abstain_threshold is True, expected a number 0 to 1"),
@@ -123,7 +120,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_manifest_is_refused_by_field(copy: Path, changes: dict[str, Any], problem: str) -> None:
-    """A manifest that cannot be right is refused, and the error says what is wrong in it."""
+    """A wrong manifest is refused, and the error names the field, its value and the expected value."""
     edit(copy, **changes)
     with pytest.raises(BundleError, match=problem):
         read_bundle(copy)
@@ -148,7 +145,7 @@ def test_a_file_outside_the_folder_is_refused(copy: Path) -> None:
     ],
 )
 def test_labels_must_be_whole_and_different(copy: Path, id2label: object, problem: str) -> None:
-    """An id2label that is missing or empty, has a gap or a double, or holds no names, is refused."""
+    """An id2label that is missing or empty, has a gap, a duplicate or a value other than a name is refused."""
     manifest = json.loads((copy / "inferer.json").read_text())
     config = {"id2label": id2label, "problem_type": manifest["problem_type"]}
     (copy / "config.json").write_text(json.dumps(config))
@@ -160,13 +157,13 @@ def test_labels_must_be_whole_and_different(copy: Path, id2label: object, proble
 @pytest.mark.parametrize(
     ("thresholds", "problem"),
     [
-        (None, "thresholds is None, expected a number for each of pos, neg, other"),
-        (0.5, "thresholds is 0.5, expected a number for each"),
-        (["pos"], r"thresholds is \['pos'\], expected"),
-        ({"pos": 0.5, "neg": 0.5}, "expected a number for each of pos, neg, other"),
-        ({"pos": 0.5, "neg": 0.5, "other": 0.5, "nobody": 0.5}, "expected a number for each"),
-        ({"pos": 0.5, "neg": 1.5, "other": 0.5}, "1.5 for 'neg', expected a number 0 to 1"),
-        ({"pos": True, "neg": 0.5, "other": 0.5}, "True for 'pos', expected a number 0 to 1"),
+        (None, "thresholds is None, expected a value for each of pos, neg, other"),
+        (0.5, "thresholds is 0.5"),
+        (["pos"], r"thresholds is \['pos'\]"),
+        ({"pos": 0.5, "neg": 0.5}, "for each of pos, neg, other"),
+        ({"pos": 0.5, "neg": 0.5, "other": 0.5, "nobody": 0.5}, "for each of pos, neg, other"),
+        ({"pos": 0.5, "neg": 1.5, "other": 0.5}, r"thresholds\['neg'\] is 1.5, expected a number 0 to 1"),
+        ({"pos": True, "neg": 0.5, "other": 0.5}, r"thresholds\['pos'\] is True, expected a number 0 to 1"),
     ],
 )
 def test_wrong_thresholds_are_refused(tmp_path: Path, thresholds: object, problem: str) -> None:
@@ -183,19 +180,19 @@ def test_wrong_thresholds_are_refused(tmp_path: Path, thresholds: object, proble
      {"scale": float("inf"), "bias": 0}, {"scale": 1, "bias": 0, "more": 0}],
 )  # fmt: skip
 def test_a_wrong_platt_scaling_is_refused_by_label(tmp_path: Path, wrong: object) -> None:
-    """Each label's scale must be a number above 0 and its bias a number, and nothing else may stand beside them."""
+    """Each label has a scale above 0 and a finite bias, and no other key."""
     platt = {"pos": {"scale": 2, "bias": -1}, "neg": wrong, "other": {"scale": 1, "bias": 0}}
     folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=platt)
-    with pytest.raises(BundleError, match="platt: .* for 'neg', expected a scale above 0, at most 1000, and a bias"):
+    with pytest.raises(BundleError, match=r"platt\['neg'\] is .*, expected a scale above 0, at most 1000, and a bias"):
         read_bundle(folder)
 
 
 def test_platt_scaling_must_name_every_label(tmp_path: Path) -> None:
-    """Platt scaling for some of the labels, or for others, is refused with their names; for all it is read by label."""
+    """Platt scaling of other labels than the model's is refused; of all labels it is read in the logits' order."""
     one = {"scale": 2, "bias": -1}
     for given in ({"pos": one}, {"pos": one, "neg": one, "nobody": one}, [one]):
         folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=given)
-        with pytest.raises(BundleError, match="expected scale and bias for each of pos, neg, other"):
+        with pytest.raises(BundleError, match="platt is .* for each of pos, neg, other"):
             read_bundle(folder)
     every = {"other": {"scale": 3, "bias": 0}, "neg": one, "pos": one}
     platt = read_bundle(tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=every)).platt
@@ -231,8 +228,8 @@ def test_a_folder_that_may_not_be_entered_is_named(copy: Path, monkeypatch: pyte
         ModelInferer(copy)
 
 
-def test_a_manifest_that_is_no_json_is_refused(copy: Path) -> None:
-    """A manifest cut short, or of another type than object, ends in a BundleError."""
+def test_a_manifest_that_is_not_json_is_refused(copy: Path) -> None:
+    """A manifest that is cut short, nested too deeply or not an object ends in a BundleError."""
     (copy / "inferer.json").write_text('{"format_version": 1')
     with pytest.raises(BundleError, match="inferer.json cannot be read"):
         read_bundle(copy)
@@ -267,21 +264,12 @@ def test_more_logits_than_labels_are_refused(tmp_path: Path) -> None:
     """A model with 4 logits under 3 labels is refused, and the error gives both numbers."""
     wide = np.zeros((len(tiny.WORDS), 4), np.float32)
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=wide))
-    with pytest.raises(BundleError, match=r"gives 4 logits a text, config\.json names 3 labels"):
+    with pytest.raises(BundleError, match=r"gives 4 logits per text, config\.json names 3 labels"):
         ModelInferer(folder)
 
 
-def test_a_file_that_is_no_model_is_refused(copy: Path) -> None:
-    """A model file of other bytes, rightly hashed, ends in a BundleError that names it."""
-    manifest = json.loads((copy / "inferer.json").read_text())
-    (copy / "model_quantized.onnx").write_bytes(b"not a model")
-    tiny.seal(copy, manifest)
-    with pytest.raises(BundleError, match=r"model_quantized\.onnx cannot be loaded"):
-        ModelInferer(copy)
-
-
 def test_a_tokenizer_with_more_words_than_the_model_is_refused(tmp_path: Path) -> None:
-    """A tokenizer that gives ids beyond the model's table is found when the bundle is loaded."""
+    """A tokenizer with ids beyond the model's table is found when the bundle is loaded."""
     short = tiny.model(table=tiny.TABLE[:3])
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=short)
     with pytest.raises(BundleError, match="the model run failed"):
@@ -289,7 +277,7 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(tmp_path: Path) -
 
 
 def test_fp32_is_run_only_where_it_is_kept(copy: Path) -> None:
-    """quantize=False runs fp32 where it is kept, and elsewhere the error says how to keep it."""
+    """quantize=False runs the fp32 model of a bundle that keeps it; otherwise the error names the export option."""
     with pytest.raises(BundleError, match="export it again with --keep-fp32"):
         ModelInferer(copy, quantize=False)
     manifest = json.loads((copy / "inferer.json").read_text())
@@ -303,7 +291,7 @@ def test_fp32_is_run_only_where_it_is_kept(copy: Path) -> None:
 
 
 def test_an_fp32_bundle_is_served_as_it_is(tmp_path: Path) -> None:
-    """A bundle that holds fp32 alone is served in fp32."""
+    """A bundle with an fp32 model alone runs it."""
     folder = tiny.write_bundle(tmp_path / "b")
     (folder / "model_quantized.onnx").rename(folder / "model.onnx")
     manifest = json.loads((folder / "inferer.json").read_text())
@@ -370,9 +358,9 @@ def test_weights_in_another_file_are_refused_by_its_name(
         read_bundle(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x3a", b"\x3a\xff\x01", b"\xff" * 20, b"\x0b", b"\x3a\x02\x0a\xff"])
-def test_a_file_that_ends_within_a_message_is_refused(tmp_path: Path, content: bytes) -> None:
-    """A model file that is empty, cut short or no protobuf, hashes made right, is refused by name."""
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x3a\xff\x01", b"\xff" * 20, b"\x0b", b"\x3a\x02\x0a\xff"])
+def test_a_file_that_is_not_an_onnx_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A model file that is empty, cut short or malformed protobuf is refused by name, though its hash is right."""
     folder = tiny.write_bundle(tmp_path / "b")
     (folder / "model_quantized.onnx").write_bytes(content)
     tiny.seal(folder, json.loads((folder / "inferer.json").read_text()))
@@ -381,7 +369,7 @@ def test_a_file_that_ends_within_a_message_is_refused(tmp_path: Path, content: b
 
 
 def test_one_changed_byte_in_the_manifest_is_found(copy: Path) -> None:
-    """A manifest with any one byte changed is refused, unless it still says the same."""
+    """A manifest with one byte changed is refused, unless its values stay the same."""
     content = (copy / "inferer.json").read_bytes()
     before = json.loads(content)
     accepted = []
