@@ -15,8 +15,8 @@ from export.guard.limits import Limits
 from export.guard.options import add_arguments, read_eval_file
 from export.scores.options import add_arguments as add_score_arguments
 from export.scores.options import read_wishes
-from inferer.bundle.manifest import MAX, POOLINGS
-from inferer.bundle.reader import INT8_TOKEN, MANIFEST, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
+from inferer.bundle.manifest import MANIFEST, MAX, POOLINGS
+from inferer.bundle.reader import INT8_TOKEN, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import InfererError, shown
 from training.errors import TrainingError

@@ -14,14 +14,13 @@ import onnx
 from export.checkpoint import Checkpoint
 from export.parity import Parity
 from export.report.model_card import model_card
+from inferer.bundle.manifest import MANIFEST, MULTI_LABEL
 from inferer.bundle.reader import (
     DEFAULT_THRESHOLD,
     FORMAT_VERSION,
     FP32_MODEL,
     INT8_MODEL,
-    MANIFEST,
     MODEL_CARD,
-    MULTI_LABEL,
     read_bundle,
     sealed,
     sha256_of,

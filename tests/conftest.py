@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from inferer import ModelInferer
-from inferer.bundle.reader import MULTI_LABEL
+from inferer.bundle.manifest import MULTI_LABEL
 from tests.support import tiny
 from tests.support.apps import HeldApp, held_app
 from tests.support.browser import Tab, launched, opened

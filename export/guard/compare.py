@@ -11,8 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from export.errors import ExportError
-from inferer.bundle.manifest import MAX
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import MAX, SINGLE_LABEL
 from inferer.cpu import available_cpus
 from inferer.encoding import Encoder
 from inferer.scoring import Calibration, activate, pool

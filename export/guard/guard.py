@@ -21,7 +21,8 @@ from export.guard.compare import METHOD, Answers, Reading, answers_of, compare, 
 from export.guard.limits import Limits
 from export.guard.sensitivity import Quantizer, Sensitivity, rank_layers, sample_of
 from export.scores.fit import Fit, FitError, Fitting
-from inferer.bundle.reader import FP32, MULTI_LABEL
+from inferer.bundle.manifest import MULTI_LABEL
+from inferer.bundle.reader import FP32
 from training.report.intervals import Figure
 
 

@@ -10,8 +10,8 @@ from export.parity import Parity
 from export.report.guard_table import card_section as guard_section
 from export.report.score_table import card_section as score_section
 from export.report.tables import cell
-from inferer.bundle.manifest import MAX
-from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, MULTI_LABEL, TAIL
+from inferer.bundle.manifest import MAX, MULTI_LABEL
+from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, TAIL
 
 
 def model_card(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from export.guard.compare import Answers
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 
 # Okabe and Ito's colours, told apart with any kind of colour vision (jfly.uni-koeln.de/color); the marks differ too.
 _SAME, _CHANGED, _LINE = "#0072B2", "#D55E00", "#555555"

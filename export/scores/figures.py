@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.guard.compare import Answers, Rule, answers_of
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums, wilson
 

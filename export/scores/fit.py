@@ -17,8 +17,7 @@ from export.guard.compare import Reading, Rule, answers_of, run_texts
 from export.scores.options import Wishes
 from export.scores.rows import LEAST_EXAMPLES, Rows
 from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
-from inferer.bundle.manifest import Platt
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL, Platt
 from inferer.scoring import calibration_of
 from training.report.thresholds import best_f1, lowest_with_share
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from export.errors import ExportError
 from export.eval_texts import EvalFile
 from export.guard.options import read_file
-from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 
 _F1, _PRECISION, _ACCURACY = "f1", "precision=", "accuracy="
 

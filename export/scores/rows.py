@@ -9,7 +9,7 @@ import numpy as np
 
 from export.errors import ExportError
 from export.eval_texts import EvalSet
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 
 LEAST_ROWS = 100  # to fit on, and to report on: with fewer the interval of an ECE is wider than most ECEs
 LEAST_EXAMPLES = 10  # of a label, with it and without it, to fit its scores or to choose its threshold

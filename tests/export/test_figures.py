@@ -16,7 +16,7 @@ from export.guard.compare import Answers, Rule, answers_of, compare, divergence
 from export.guard.limits import Limits
 from export.guard.sensitivity import SAMPLE, sample_of
 from export.report.quantization_picture import draw
-from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.report.intervals import Figure, bootstrapped, resampled_sums, wilson
 
 SINGLE = Rule(SINGLE_LABEL)

@@ -13,7 +13,7 @@ import pytest
 from export import golden
 from export.checkpoint import load_checkpoint
 from inferer import ModelInferer, read_bundle
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.config import Config
 from inferer.encoding import Encoder
 from inferer.scoring import activate

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from inferer import ModelInferer
-from inferer.bundle.reader import MULTI_LABEL, TOKENIZER
+from inferer.bundle.manifest import MULTI_LABEL
+from inferer.bundle.reader import TOKENIZER
 from inferer.encoding import Encoder
 from inferer.session import Session
 from tests.support.architectures import LABELS, LONG_TEXT, POSITIONS, TESTED, TEXTS, checkpoint, copy_of, run_export

@@ -21,8 +21,7 @@ from export.scores.fit import FitError, Fitter
 from export.scores.options import Wishes
 from export.scores.rows import split_rows
 from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
-from inferer.bundle.manifest import Platt
-from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Platt
 from inferer.scoring import activate, calibration_of
 from training.report.intervals import bootstrapped, resampled_sums
 from training.report.thresholds import best_f1, lowest_with_share

@@ -38,12 +38,12 @@ WORKER_TIMEOUT_S = 120
 
 
 class ChildStartedError(RuntimeError):
-    """A child process was started where none should be."""
+    """A child process was started unexpectedly."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A checkpoint that two threads gave to ModelInferer at once, and what came of it."""
+    """A checkpoint that two threads gave to ModelInferer at once, and the models that they got."""
 
     path: Path
     cache: Path
@@ -144,10 +144,10 @@ def test_the_cache_goes_by_content_and_not_by_place(tmp_path: Path, converted: C
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize("what", ["weights", "config.json", "tokenizer", "quantize", "config", "format"])
-def test_a_change_of_anything_that_the_bundle_is_made_of_converts_anew(
+def test_a_change_of_any_input_of_the_bundle_converts_again(
     tmp_path: Path, converted: Converted, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """New weights, labels, tokenizer, options or config, or another format of bundles, are converted anew."""
+    """New weights, labels, tokenizer, options or config, or another bundle format, are converted again."""
     folder = Path(shutil.copytree(converted.path, tmp_path / converted.path.name))
     options: dict[str, Any] = {}
     if what == "weights":
@@ -207,7 +207,7 @@ def test_workers_at_once_convert_a_state_dict_once_and_never_import_torch(
     expected = np.stack([ModelInferer(bundle).logits(text) for text in TEXTS])
     for answer in answers:
         np.testing.assert_allclose(np.array(answer["logits"]), expected, atol=1e-6)
-    # The export's progress passes through the worker that ran it: the user is not left in the dark.
+    # The user sees the export's progress through the worker that ran it.
     assert sorted(said.count("fp32 ONNX against torch") for _, said in outputs) == [0, 1]
 
     def refuse(*_: object, **__: object) -> NoReturn:
@@ -218,7 +218,7 @@ def test_workers_at_once_convert_a_state_dict_once_and_never_import_torch(
     monkeypatch.setattr(subprocess, "Popen", refuse)
     model = ModelInferer(config=beside, checkpoint_path=file, quantize=True, cache_dir=tmp_path)
     np.testing.assert_allclose(np.stack([model.logits(text) for text in TEXTS]), expected, atol=1e-6)
-    # And so is a state dict with other bytes another one.
+    # A state dict with other bytes is another conversion.
     torch.save({name: weight + 1 for name, weight in torch.load(file).items()}, tmp_path / file.name)
     with pytest.raises(ChildStartedError):
         ModelInferer(tmp_path / file.name, config, cache_dir=tmp_path)
@@ -250,14 +250,6 @@ def test_packages_of_the_same_name_where_the_caller_runs_are_not_taken_for_ours(
     assert done.stdout.strip() == "int8-token", done.stderr
 
 
-@pytest.mark.usefixtures("no_child")
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, bert: Path) -> None:
-    """A cache folder that cannot be made is a CheckpointError that names it."""
-    (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="cannot be converted into .*file/cache: .*Not a directory"):
-        ModelInferer(bert, cache_dir=tmp_path / "file" / "cache")
-
-
 def _without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
     """Let `packages` look as if they were not installed."""
     real = importlib.util.find_spec
@@ -272,7 +264,7 @@ def _without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
 def test_without_the_export_packages_the_error_says_what_to_install(
     tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a server without torch, a checkpoint ends in a CheckpointError that says what to install."""
+    """On a server without torch, a checkpoint ends in a CheckpointError that names the missing packages."""
     _without(monkeypatch, "torch", "optimum")
     with pytest.raises(CheckpointError, match=r"not installed here \(torch, optimum\); run `pip install \.\[export\]`"):
         ModelInferer(bert, cache_dir=tmp_path / "cache")
@@ -289,15 +281,15 @@ def test_without_the_export_packages_the_error_says_what_to_install(
     ],
     ids=["nothing", "empty folder", "another file"],
 )
-def test_what_is_neither_bundle_nor_checkpoint_is_refused(tmp_path: Path, make: Any, said: str) -> None:
-    """A path to something else is refused without a conversion, and the message says what is wrong."""
+def test_a_path_that_is_neither_bundle_nor_checkpoint_is_refused(tmp_path: Path, make: Any, said: str) -> None:
+    """Any other path is refused without a conversion, and the message names the fault."""
     make(tmp_path / "thing")
     with pytest.raises(BundleError, match=said):
         ModelInferer(tmp_path / "thing", cache_dir=tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("no_child")
-def test_a_config_without_weights_is_no_checkpoint(tmp_path: Path, bert: Path) -> None:
+def test_a_config_without_weights_is_not_a_checkpoint(tmp_path: Path, bert: Path) -> None:
     """A folder with config.json and no weights is refused at once, not sent to the export."""
     folder = copy_of(bert, tmp_path / "weightless")
     (folder / "model.safetensors").unlink()
@@ -307,7 +299,7 @@ def test_a_config_without_weights_is_no_checkpoint(tmp_path: Path, bert: Path) -
 
 @pytest.mark.usefixtures("no_child")
 def test_a_wrong_config_is_refused_before_the_conversion(tmp_path: Path, bert: Path) -> None:
-    """A misspelled key is refused before any conversion starts, with the nearest that there is."""
+    """A misspelled key is refused before any conversion starts, with the nearest key."""
     with pytest.raises(ConfigError, match="did you mean max_seq_length"):
         ModelInferer(bert, {"max_seq_lenght": 32}, cache_dir=tmp_path)
 
@@ -322,9 +314,29 @@ def test_a_state_dict_is_known_by_its_suffix(tmp_path: Path, suffix: str) -> Non
 
 
 def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Conversions are kept under XDG_CACHE_HOME, or else under ~/.cache."""
+    """Conversions are kept in INFERER_CACHE_DIR, else under XDG_CACHE_HOME, else under ~/.cache."""
+    monkeypatch.setenv("HOME", os.fspath(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("INFERER_CACHE_DIR", "~/bundles")
+    assert default_cache_dir() == tmp_path / "home" / "bundles"
+    monkeypatch.setenv("INFERER_CACHE_DIR", "")
     assert default_cache_dir() == tmp_path / "inferer"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", os.fspath(tmp_path / "home"))
     assert default_cache_dir() == tmp_path / "home" / ".cache" / "inferer"
+    monkeypatch.setenv("INFERER_CACHE_DIR", "~no-such-user/x")
+    with pytest.raises(ConfigError, match="INFERER_CACHE_DIR: '~no-such-user/x' is not allowed"):
+        default_cache_dir()
+
+
+@pytest.mark.usefixtures("no_child")
+def test_without_cache_dir_python_uses_the_variable(
+    tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ModelInferer and bundle_for without cache_dir convert into INFERER_CACHE_DIR; an argument wins over it."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("INFERER_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    for call in (lambda: ModelInferer(bert), lambda: bundle_for(bert, Config())):
+        with pytest.raises(CheckpointError, match="cannot be converted into .*file/cache: .*Not a directory"):
+            call()
+    with pytest.raises(ChildStartedError):
+        ModelInferer(bert, cache_dir=tmp_path / "cache")

@@ -16,7 +16,8 @@ import pytest
 from inferer import BundleError, ConfigError, GoldenCheckError, ModelInferer, read_bundle
 from inferer import verified_session as loading
 from inferer.bundle.golden import GoldenCheck, compare
-from inferer.bundle.reader import FP32, MULTI_LABEL
+from inferer.bundle.manifest import MULTI_LABEL
+from inferer.bundle.reader import FP32
 from inferer.encoding import Encoding
 from inferer.session import Session
 from inferer.verified_session import load

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from inferer import BundleError, ConfigError, EmptyTextError, ModelInferer, RunError, TextError, TextTooLongError
-from inferer.bundle.reader import MULTI_LABEL
+from inferer.bundle.manifest import MULTI_LABEL
 from tests.support import tiny
 
 E2 = math.exp(2)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferer.bundle.manifest import Platt
-from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Platt
 from inferer.scoring import ACTIVATIONS, Choice, TokenCounts, activate, activated, calibration_of, to_prediction
 
 LABELS = ("a", "b", "c")

@@ -47,7 +47,7 @@ from transformers import (
 )
 
 from export.__main__ import main
-from inferer.bundle.reader import SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 
 STEP = re.compile(r".* \d/\d \[\d\d:\d\d\]")  # one drawing of the export's bar
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inferer.bundle.reader import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support import tiny
 from tests.support.architectures import (
     LABELS,
