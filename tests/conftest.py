@@ -1,4 +1,4 @@
-"""Fixtures: the hand-computable bundle, models on it, and the demo that `make test` trains first."""
+"""Fixtures: the hand-computable bundle, models on it, and the demo of `make test`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.support.server import ROOT, Server, serving
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# The same examples every time, and no clock: a busy machine is not a fault of the code.
+# The same examples every time and no deadline: a busy machine is not a fault of the code.
 settings.register_profile("here", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
 
-# A shell starts background jobs with Ctrl-C ignored, and so would be whatever the tests start and interrupt.
+# A shell starts background jobs with SIGINT ignored, and the processes that tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -56,7 +56,7 @@ def multi_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared_bundle(tmp_path: Path) -> Path:
-    """The tiny bundle under a scheme whose texts may share runs."""
+    """The tiny bundle under a scheme that allows shared runs."""
     return tiny.write_bundle(tmp_path / "shared", quantization={"scheme": "int8-token", "quantized_matmuls": 0})
 
 
@@ -110,10 +110,10 @@ def multi_server(multi_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def demo_bundle() -> Path:
-    """The demo's bundle, which `make test` makes before it runs the tests."""
+    """The demo's bundle; `make test` builds it first."""
     folder = ROOT / "models" / "query_type"
     if not (folder / "inferer.json").is_file():
-        pytest.fail("the demo is not there: run `make export` first, or the tests by `make test`")
+        pytest.fail("the demo is missing: run `make export` first, or the tests by `make test`")
     return folder
 
 
@@ -128,7 +128,7 @@ def test_data() -> Path:
 
 @pytest.fixture
 def own_signals() -> Iterator[None]:
-    """Put back what a command's `main` sets for SIGTERM and Ctrl-C in this process."""
+    """Restore the handlers of SIGTERM and SIGINT that a command's `main` changes."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

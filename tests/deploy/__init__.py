@@ -1,1 +1,1 @@
-"""Tests of deploy."""
+"""Tests of deploy/ and compose.yaml."""

@@ -27,7 +27,7 @@ def filled(text: str) -> str:
 
 
 def mounts(service: str) -> dict[str, tuple[str, bool]]:
-    """Return what is mounted where in a service: container path to source and whether it is read-only."""
+    """Return the mounts of a service: container path to source and whether it is read-only."""
     found = {}
     for volume in SERVICES[service]["volumes"]:
         if isinstance(volume, str):
@@ -59,7 +59,7 @@ def published(service: str) -> list[str]:
 
 
 def test_there_are_three_services() -> None:
-    """The service, Prometheus and Grafana, and the volumes of the two that keep something."""
+    """The service, Prometheus and Grafana, and the volumes of the two with state."""
     assert set(SERVICES) == {"inferer", "prometheus", "grafana"}
     kept = {source for service in SERVICES for source, _ in mounts(service).values() if not source.startswith(".")}
     assert kept == set(COMPOSE["volumes"])
@@ -113,20 +113,20 @@ def test_the_service_is_the_serving_image() -> None:
 
 
 def test_a_mistyped_bundle_is_an_error() -> None:
-    """A bundle's path that is not there is not made."""
+    """A missing bundle path is not created."""
     (volume,) = SERVICES["inferer"]["volumes"]
     assert volume["bind"] == {"create_host_path": False}
 
 
 def test_settings_are_the_services() -> None:
-    """What is handed on from the shell are settings, absent where the shell has none, for "" would be refused."""
+    """Settings from the shell are handed on, and absent where the shell has none: "" would be refused."""
     names = SERVICES["inferer"]["environment"]
     assert from_env(dict.fromkeys(names, "x")).api_keys == ("x",)
     assert all("=" not in name for name in names)
 
 
 def test_a_stop_has_time_and_a_refused_start_ends() -> None:
-    """The service has longer than gunicorn's graceful timeout to stop, and is not started again for ever."""
+    """The service may take longer than gunicorn's graceful timeout to stop, and restarts are limited."""
     seconds = re.fullmatch(r"(\d+)s", SERVICES["inferer"]["stop_grace_period"])
     assert seconds
     assert int(seconds[1]) > manifests.graceful_timeout()
@@ -156,7 +156,7 @@ def test_grafana_asks_this_prometheus() -> None:
 
 
 def test_grafana_shows_the_projects_dashboard() -> None:
-    """The folder that Grafana reads has the project's dashboard, whose data source falls on the one that there is."""
+    """The folder that Grafana reads has the project's dashboard, with a data source that resolves to the only one."""
     assert own_file("grafana", "/etc/grafana/provisioning/dashboards/inferer.yml").exists()
     shown = f"{PROVIDER['options']['path']}/inferer.json"
     file = own_file("grafana", shown)
@@ -170,7 +170,7 @@ def test_grafana_shows_the_projects_dashboard() -> None:
 
 
 def test_grafana_lets_look_and_nothing_else() -> None:
-    """Nobody can log in, so that no password is needed, and who comes may only look."""
+    """Login is disabled, so no password is needed, and visitors may only view."""
     said = SERVICES["grafana"]["environment"]
     assert (said["GF_AUTH_ANONYMOUS_ENABLED"], said["GF_AUTH_ANONYMOUS_ORG_ROLE"]) == ("true", "Viewer")
     assert (said["GF_AUTH_DISABLE_LOGIN_FORM"], said["GF_AUTH_BASIC_ENABLED"]) == ("true", "false")

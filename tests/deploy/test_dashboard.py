@@ -1,4 +1,4 @@
-"""The Grafana dashboard and the alerts of deploy/: they ask for what the service exports, and can be read at night."""
+"""The Grafana dashboard and the alerts of deploy/: they query existing metrics and read well at night."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _SUM_BY = re.compile(r"\b(?:sum|max|min|avg|count) by \(([^)]*)\) \(")
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Yield (where, PromQL) of everything that the dashboard and the alerts ask."""
+    """Yield (place, PromQL) of every query of the dashboard and the alerts."""
     for panel in PANELS:
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
@@ -77,7 +77,7 @@ def family(series: str) -> str:
 
 
 def families(expr: str) -> set[str]:
-    """Return the metrics that `expr` asks for."""
+    """Return the metrics in `expr`."""
     return {family(name) for name in _METRIC.findall(_STRING.sub('""', expr))}
 
 
@@ -88,7 +88,7 @@ def labels_of(series: str) -> set[str]:
 
 
 def inside(expr: str, start: int) -> str:
-    """Return what stands between the parenthesis that ends before `start` and the one that closes it."""
+    """Return the text between the parenthesis that ends before `start` and its closing one."""
     depth = 1
     for end in range(start, len(expr)):
         depth += {"(": 1, ")": -1}.get(expr[end], 0)
@@ -111,7 +111,7 @@ def test_every_metric_asked_for_is_exported(expr: str) -> None:
 
 
 def test_every_metric_exported_is_on_the_dashboard() -> None:
-    """Each metric of the service is asked for by some panel."""
+    """Some panel shows each metric of the service."""
     shown = {name for panel in PANELS for target in panel["targets"] for name in families(target["expr"])}
     assert shown >= NAMES
 
@@ -173,7 +173,7 @@ def test_counters_are_only_asked_for_their_rate(expr: str) -> None:
 
 @pytest.mark.parametrize("expr", EXPRESSIONS)
 def test_health_checks_are_not_among_the_requests(expr: str) -> None:
-    """Where requests are counted or timed, health checks and scrapes are left out, or nothing else is asked for."""
+    """Where requests are counted or timed, health checks and scrapes are left out, or the query is about them alone."""
     for series, matchers in _SELECTOR.findall(expr):
         if family(series).startswith("inferer_request") and not expr.startswith("label_values("):
             assert 'route!~"/(health|metrics).*' in matchers or 'route=~"/health(/ready)?"' in matchers
@@ -216,7 +216,7 @@ def test_variables_used_are_there() -> None:
 
 
 def test_dashboard_can_be_imported() -> None:
-    """The dashboard asks for its data source by a variable, has no id of one Grafana, and a schema that is not old."""
+    """The dashboard takes its data source from a variable, has no fixed id, and a recent schema."""
     assert VARIABLES["datasource"]["type"] == "datasource"
     assert DASHBOARD["__inputs"] == []
     assert DASHBOARD["id"] is None

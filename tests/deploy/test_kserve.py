@@ -1,4 +1,4 @@
-"""deploy/kserve: the shape of KServe's objects, and what the service must understand of them; no cluster is asked."""
+"""deploy/kserve: the shape of KServe's objects, and the service's settings in them, without a cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def closed(*required: str, **properties: Any) -> dict[str, Any]:
 COUNT = {"type": "integer", "minimum": 0}
 TEXT = {"type": "string", "minLength": 1}
 LISTED = {"type": "array", "minItems": 1}
-# Of serving.kserve.io as of KServe 0.13 the fields used here; containers and volumes are Kubernetes' own.
+# The fields used here of serving.kserve.io as of KServe 0.13; containers and volumes are Kubernetes' own.
 POD = {"containers": {**LISTED, "maxItems": 1}, "volumes": LISTED}
 PREDICTOR = closed(
     minReplicas=COUNT, maxReplicas=COUNT, containerConcurrency=COUNT, timeout=COUNT,
@@ -82,7 +82,7 @@ def test_containers_and_volumes_are_kubernetes_own(spec: Manifest) -> None:
 
 @pytest.mark.parametrize("spec", [SERVICE["spec"]["predictor"], RUNTIME["spec"]], ids=["service", "runtime"])
 def test_knative_allows_every_field(spec: Manifest) -> None:
-    """Nothing that Knative refuses is there: hooks, a pod's security context, its grace period, several ports."""
+    """The objects lack the fields that Knative refuses: hooks, a pod security context, a grace period, several ports."""
     assert KNATIVE_REFUSES.isdisjoint(spec)
     (container,) = spec["containers"]
     assert {"lifecycle", "startupProbe"}.isdisjoint(container)
@@ -114,7 +114,7 @@ def test_the_served_name_is_that_of_kserves_paths() -> None:
 
 
 def test_knative_lets_in_fewer_than_the_cap() -> None:
-    """What Knative lets in at once is below the cap, and there may be several pods."""
+    """Knative's concurrency limit is below the cap, and several pods are allowed."""
     predictor = SERVICE["spec"]["predictor"]
     settings = from_env(
         {"INFERER_MAX_IN_FLIGHT": manifests.plain_env(predictor["containers"][0])["INFERER_MAX_IN_FLIGHT"]}
@@ -125,7 +125,7 @@ def test_knative_lets_in_fewer_than_the_cap() -> None:
 
 @pytest.mark.parametrize("spec", [SERVICE["spec"]["predictor"], RUNTIME["spec"]], ids=["service", "runtime"])
 def test_probes_ask_routes_that_need_no_key(spec: Manifest, model: ModelInferer) -> None:
-    """Readiness asks /health/ready, liveness /health/live; both answer 200 without a key."""
+    """Readiness probes /health/ready, liveness /health/live; both give 200 without a key."""
     client = create_app(Settings(api_keys=("secret",)), model).test_client()
     (container,) = spec["containers"]
     paths = [container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")]
@@ -134,14 +134,14 @@ def test_probes_ask_routes_that_need_no_key(spec: Manifest, model: ModelInferer)
 
 
 def test_the_example_names_the_runtimes_format() -> None:
-    """The format that the example asks for is one that the runtime takes by itself."""
+    """The runtime selects itself for the format in the example."""
     wanted = in_comment()["spec"]["predictor"]["model"]["modelFormat"]["name"]
     assert [taken["name"] for taken in RUNTIME["spec"]["supportedModelFormats"] if taken["autoSelect"]] == [wanted]
     assert RUNTIME["spec"]["annotations"]["prometheus.kserve.io/port"] == manifests.image_env()["PORT"]
 
 
 def test_both_protocols_are_answered(model: ModelInferer) -> None:
-    """The model answers under the paths of KServe's protocols v1 and v2 by the name that it is given."""
+    """The paths of KServe's protocols v1 and v2 serve the model under its given name."""
     client = create_app(Settings(model_name="titles"), model).test_client()
     assert RUNTIME["spec"]["protocolVersions"] == ["v1", "v2"]
     assert client.post("/v1/models/titles:predict", json={"instances": ["good"]}).status_code == 200

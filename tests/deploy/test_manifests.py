@@ -16,9 +16,9 @@ from tests.support import manifests
 from tests.support.manifests import FOLDERS, KUBERNETES, KUSTOMIZATIONS, NAME, OVERLAYS, Manifest
 from tests.support.server import ROOT
 
-# The newest Kubernetes whose schemas there are, and one from three years before.
+# The newest Kubernetes with published schemas, and one from three years before.
 VERSIONS = [".".join(kubernetes_validate.latest_version().split(".")[:2]), "1.29"]
-# Gone, or going, in kustomize 5.
+# Removed or deprecated in kustomize 5.
 DEPRECATED = {"bases", "commonLabels", "patchesJson6902", "patchesStrategicMerge", "vars", "imageTags"}
 
 
@@ -84,7 +84,7 @@ def test_keys_come_from_a_secret_that_may_be_absent(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_probes_ask_routes_that_need_no_key(folder: str, model: ModelInferer, tiny_bundle: Path) -> None:
-    """Startup and readiness ask /health/ready, liveness /health/live, and both answer 200 without a key."""
+    """Startup and readiness probe /health/ready, liveness /health/live, and both give 200 without a key."""
     client = create_app(Settings(bundle=tiny_bundle, api_keys=("secret",)), model).test_client()
     assert client.get("/info").status_code == 401
     container = manifests.container_of(folder)
@@ -145,7 +145,7 @@ def test_cpus_are_whole_and_its_own(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_rollout_takes_no_pod_before_another_is_ready(folder: str) -> None:
-    """A rollout starts a new pod first, and old ones can be come back to."""
+    """A rollout starts a new pod first, and older revisions remain for a rollback."""
     spec = manifests.one(folder, "Deployment")["spec"]
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     assert spec["revisionHistoryLimit"] >= 2
@@ -175,7 +175,7 @@ def test_overlays_name_an_image_that_stays(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", OVERLAYS)
 def test_overlays_are_in_a_namespace_of_their_own(folder: str) -> None:
-    """Every object of an overlay is in the namespace that it makes."""
+    """Every object of an overlay is in the overlay's own namespace."""
     namespace = manifests.one(folder, "Namespace")["metadata"]["name"]
     others = [document for document in manifests.rendered(folder) if document["kind"] != "Namespace"]
     assert {document["metadata"]["namespace"] for document in others} == {namespace}
@@ -211,7 +211,7 @@ def test_the_default_cap_is_the_one_written_down() -> None:
 
 
 def test_the_guide_names_files_and_values_that_there_are() -> None:
-    """Every file of deploy/ that its README names is there, and its commands use the overlays' names."""
+    """Every file that deploy/README.md names exists, and its commands use the overlays' names."""
     guide = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
     named = r"(?<![\w/.-])(?:deploy/)?((?:kubernetes|kserve|prometheus|grafana|base|overlays)/[\w./-]*\w)"
     for path in re.findall(named, guide):

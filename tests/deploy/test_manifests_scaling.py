@@ -1,4 +1,4 @@
-"""How many pods there are: the autoscaler, the metric that it asks for and where it comes from, the budget."""
+"""The number of pods: the autoscaler, its metric and the source of it, the disruption budget."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMETHEUS: Manifest = manifests.read_yaml("deploy/prometheus/kubernetes.yml")
 
 
 def metrics(folder: str) -> dict[str, Manifest]:
-    """Return what the autoscaler looks at: CPU, and the metric of the pods."""
+    """Return the autoscaler's metrics: CPU, and the metric of the pods."""
     by_type = {metric["type"]: metric for metric in manifests.one(folder, "HorizontalPodAutoscaler")["spec"]["metrics"]}
     assert set(by_type) == {"Resource", "Pods"}
     return by_type
@@ -35,7 +35,7 @@ def test_the_autoscaler_scales_the_deployment(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_autoscaler_asks_for_cpu_and_an_exported_metric(folder: str) -> None:
-    """CPU is a share of what is requested, and the metric of the pods is one that the service exports."""
+    """CPU is a share of the request, and the metric of the pods is one that the service exports."""
     by_type = metrics(folder)
     assert by_type["Resource"]["resource"]["name"] == "cpu"
     assert 0 < by_type["Resource"]["resource"]["target"]["averageUtilization"] < 100
@@ -44,7 +44,7 @@ def test_the_autoscaler_asks_for_cpu_and_an_exported_metric(folder: str) -> None
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_pods_are_added_before_requests_are_refused(folder: str) -> None:
-    """The wanted number of requests in flight is at most half of the cap, so that 429 is not the first sign."""
+    """The wanted number of requests in flight is at most half of the cap, so scaling starts before the first 429."""
     settings = manifests.settings_of(folder)
     target = metrics(folder)["Pods"]["pods"]["target"]
     assert target["type"] == "AverageValue"
@@ -53,7 +53,7 @@ def test_pods_are_added_before_requests_are_refused(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_pods_are_added_fast_and_taken_away_slowly(folder: str) -> None:
-    """More pods come at once, fewer only when minutes have wanted fewer, and one at a time."""
+    """Pods are added at once, and removed one at a time after minutes of lower load."""
     behavior = manifests.one(folder, "HorizontalPodAutoscaler")["spec"]["behavior"]
     assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
     assert behavior["scaleUp"]["selectPolicy"] == "Max"
@@ -63,7 +63,7 @@ def test_pods_are_added_fast_and_taken_away_slowly(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_node_can_be_drained(folder: str) -> None:
-    """With the fewest pods that there may be, the budget allows an eviction and keeps one pod at least."""
+    """At the minimum of pods the budget allows one eviction and keeps at least one pod."""
     fewest = manifests.one(folder, "HorizontalPodAutoscaler")["spec"]["minReplicas"]
     budget = manifests.one(folder, "PodDisruptionBudget")["spec"]
     assert isinstance(budget["maxUnavailable"], int)
@@ -99,7 +99,7 @@ def relabelled(labels: dict[str, str]) -> dict[str, str] | None:
 
 
 def discovered(**changed: str) -> dict[str, str]:
-    """Return what Prometheus sees of a pod of the base, with some of it changed."""
+    """Return the targets that Prometheus sees for a pod of the base, with changes."""
     pod, container = manifests.pod_of("base"), manifests.container_of("base")
     labels = {re.sub(r"[^a-zA-Z0-9_]", "_", name): value for name, value in pod["metadata"]["labels"].items()}
     seen = {

@@ -1,4 +1,4 @@
-"""What pods may do, and who may ask them: Pod Security's `restricted`, rule by rule, and the NetworkPolicy."""
+"""Security of the pods: Pod Security's `restricted`, rule by rule, and the NetworkPolicy."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_rules_find_what_is_missing(without: str) -> None:
 
 @pytest.mark.parametrize("source", PODS)
 def test_pods_can_write_nothing_but_tmp(source: str) -> None:
-    """The root is read-only, and what can be written is the image's HOME: a small emptyDir in memory."""
+    """The root is read-only, and only the image's HOME is writable: a small emptyDir in memory."""
     spec = pod_spec(source)
     (container,) = spec["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
@@ -95,7 +95,7 @@ def test_pods_hold_no_token_and_no_names_of_services(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_pods_call_nobody(folder: str) -> None:
-    """The NetworkPolicy governs both ways, and lets nothing out."""
+    """The NetworkPolicy governs both directions and allows no egress."""
     spec = manifests.one(folder, "NetworkPolicy")["spec"]
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
     assert not spec.get("egress")
@@ -103,7 +103,7 @@ def test_pods_call_nobody(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_only_labelled_callers_and_monitoring_come_in(folder: str) -> None:
-    """Labelled pods, labelled namespaces and the monitoring namespace are let in, and nobody else."""
+    """Labelled pods, labelled namespaces and the monitoring namespace are let in, and no others."""
     (rule,) = manifests.one(folder, "NetworkPolicy")["spec"]["ingress"]
     label = {"inferer-client": "true"}
     assert rule["from"] == [

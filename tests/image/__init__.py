@@ -1,1 +1,1 @@
-"""The image, really built and run: podman as root, on a stand-in for python:3.11-slim made from Debian's packages."""
+"""The image, built and run for real: podman as root, on a stand-in for python:3.11-slim made from Debian's packages."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from tests.image.engine import Podman
 
 TAG = "localhost/python:3.11-slim"
-_SUITE = "bookworm"  # whose Python is 3.11
+_SUITE = "bookworm"  # its Python is 3.11
 _PACKAGES = "python3,python3-venv,ca-certificates"
-# As in the official image `python` and `pip` lie in /usr/local; pip.conf is where the build mounts its settings.
+# As in the official image `python` and `pip` lie in /usr/local; the build mounts its settings as pip.conf.
 _HOOKS = ('chroot "$1" python3 -m venv /usr/local', 'touch "$1/etc/pip.conf"')
 _PATH = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 

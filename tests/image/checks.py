@@ -1,4 +1,4 @@
-"""What must be true of the serving image before it runs: each rule names what breaks it, in one sentence."""
+"""Rules for the contents of the serving image; each violation is one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.image.facts import Facts
 
 MAX_SIZE_MB = 220  # above its base, without a model
 
-# What serving imports, and what these are made of. Anything else is one more thing to audit.
+# The packages that serving imports, and their own needs. Each further package would need an audit.
 PACKAGES = {
     "blinker", "click", "flask", "flatbuffers", "gunicorn", "itsdangerous", "jinja2", "markupsafe", "msgspec", "numpy",
     "onnxruntime", "packaging", "prometheus-client", "protobuf", "tokenizers", "tqdm", "werkzeug",
@@ -35,7 +35,7 @@ _PACKAGES_FOLDER = "/site-packages/"
 
 
 def problems(facts: Facts) -> list[str]:
-    """Return what is wrong with an image, one sentence each."""
+    """Return the faults of an image, one sentence each."""
     return [problem for rule in _RULES for problem in rule(facts)]
 
 
@@ -99,13 +99,13 @@ def _files(facts: Facts) -> Iterator[str]:
             yield f"{path} may hold a secret"
         if file.mode & 0o111 and not stat.S_ISDIR(file.mode) and _COMPILERS.fullmatch(name):
             yield f"{path} is a compiler"
-        # Packages call modules for testing what they like; folders of tests are another thing.
+        # Packages may have modules for testing, but no folders of tests.
         if _TESTS.fullmatch(name) and (_PACKAGES_FOLDER not in path or stat.S_ISDIR(file.mode)):
             yield f"{path} is a test"
         if file.has_capabilities or (stat.S_ISREG(file.mode) and file.mode & (stat.S_ISUID | stat.S_ISGID)):
             yield f"{path} gives rights to whoever runs it"
     for path in facts.uncompiled:
-        if path not in ("/app/gunicorn.conf.py",):  # which gunicorn compiles itself
+        if path not in ("/app/gunicorn.conf.py",):  # gunicorn compiles it itself
             yield f"{path} is not compiled, and cannot be where nothing may be written"
 
 

@@ -16,7 +16,7 @@ from tests.support.tiny import write_bundle
 
 @pytest.fixture(scope="session")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    """The engine, or a skip that says what it needs."""
+    """The engine, or a skip that names its needs."""
     why = missing()
     if why:
         pytest.skip(why)
@@ -39,7 +39,7 @@ def image(podman: Podman, base: str) -> str:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
-    """A copy of what an image is built from, as an untidy user has it: with secrets, tests and a checkpoint in it."""
+    """A copy of the build context of an untidy user: with secrets, tests and a checkpoint in it."""
     folder = tmp_path / "context"
     shutil.copytree(
         ROOT, folder, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__", "models", "checkpoints")

@@ -1,4 +1,4 @@
-"""A running container: asked over HTTP inside its own network, looked at through /proc, stopped."""
+"""A running container: requests inside its own network, a look through /proc, and its stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Container:
     port: int = 8080
 
     def state(self) -> dict[str, Any]:
-        """Return the engine's word on it: Status, Pid, ExitCode, OOMKilled."""
+        """Return its state: Status, Pid, ExitCode, OOMKilled."""
         found: dict[str, Any] = json.loads(self.podman("inspect", self.name).stdout)[0]["State"]
         return found
 
@@ -66,7 +66,7 @@ class Container:
         return int(Path(f"/sys/fs/cgroup{path}/memory.peak").read_text())
 
     def connect(self, timeout_s: float = 30) -> HTTPConnection:
-        """Return a connection from inside the container's network, which has no way in from here."""
+        """Return a connection from inside the container's network; the network has no route from here."""
         return _Inside("127.0.0.1", self.port, timeout=timeout_s, pid=self.pid)
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
@@ -81,11 +81,11 @@ class Container:
             connection.close()
 
     def predict(self, text: str) -> Reply:
-        """Ask for one text."""
+        """Predict one text."""
         return self.request("POST", "/predict", {"text": text})
 
     def wait_ready(self, timeout_s: float = 60) -> float:
-        """Wait until /health/ready says 200; return how long it took, in s. An ended container raises at once."""
+        """Wait until /health/ready says 200; return the time in s. An ended container raises at once."""
         begun = time.monotonic()
         while time.monotonic() - begun < timeout_s:
             try:
@@ -98,12 +98,12 @@ class Container:
         raise AssertionError(f"not ready after {time.monotonic() - begun:.0f} s: {self.state()}\n{self.log()}")
 
     def log(self) -> str:
-        """Return what it wrote so far."""
+        """Return its output so far."""
         done = self.podman("logs", self.name)
         return done.stdout + done.stderr
 
     def start_line(self) -> dict[str, Any]:
-        """Return the line that a worker writes when it serves."""
+        """Return the start line of a worker."""
         return next(line for line in log_lines(self.log()) if line["message"].startswith("serving "))
 
     def healthcheck(self) -> int:
@@ -141,7 +141,7 @@ class _Inside(HTTPConnection):
 
 
 def _in_network(pid: int, make: Callable[[], socket.socket]) -> socket.socket:
-    """Call `make` on a thread that has joined the network of `pid`: a socket stays where it was made."""
+    """Call `make` on a thread that has joined the network of `pid`: a socket stays in the network of its creation."""
     made: list[socket.socket] = []
     failed: list[OSError] = []
 

@@ -40,7 +40,7 @@ driver = "{driver}"
 graphroot = "{folder}/storage"
 runroot = "{folder}/run"
 """
-# As a production host would: nothing may be written but /tmp, no capability, no network.
+# As on a production host: only /tmp is writable, no capability, no network.
 HARDENED = (
     "--read-only",
     "--tmpfs=/tmp",
@@ -50,7 +50,7 @@ HARDENED = (
 
 
 def missing() -> str | None:
-    """Return why no image can be built here, or None."""
+    """Return the reason that no image can be built here, or None."""
     if os.geteuid() != 0:
         return "building an image here needs root"
     absent = [tool for tool in NEEDED if shutil.which(tool) is None]
@@ -59,7 +59,7 @@ def missing() -> str | None:
 
 @dataclass(frozen=True)
 class Podman:
-    """The engine, with all that it keeps in one folder."""
+    """The engine, with its whole store in one folder."""
 
     folder: Path
 
@@ -77,7 +77,7 @@ class Podman:
         return cls(folder)
 
     def __call__(self, *arguments: str, check: bool = True, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run `podman ARGUMENTS`; with `check` a failure raises AssertionError with what podman said."""
+        """Run `podman ARGUMENTS`; with `check` a failure raises AssertionError with podman's output."""
         done = subprocess.run(
             ["podman", *arguments],
             env=self._environment(),
@@ -133,19 +133,19 @@ class Podman:
         return tag
 
     def inspect(self, image: str) -> dict[str, Any]:
-        """Return what the engine knows of an image."""
+        """Return the engine's record of an image."""
         found: dict[str, Any] = json.loads(self("image", "inspect", image).stdout)[0]
         return found
 
     def output(self, image: str, *command: str, options: Sequence[str] = ()) -> str:
-        """Run `command` in a hardened container without a network, and return what it printed."""
+        """Run `command` in a hardened container without a network, and return its output."""
         return self("run", "--rm", "--network=none", *HARDENED, *options, image, *command).stdout
 
     @contextmanager
     def running(
         self, image: str, *command: str, options: Sequence[str] = (), network: str = "none"
     ) -> Iterator[Container]:
-        """Start a hardened container; it is gone at the end, whatever happened."""
+        """Start a hardened container; it is removed at the end in any case."""
         name = f"inferer-{uuid.uuid4().hex[:12]}"
         arguments = ("run", "--detach", f"--name={name}", f"--network={network}", *HARDENED, *options, image)
         try:

@@ -1,4 +1,4 @@
-"""What is in an image: read inside a container, by the standard library alone, and printed as JSON."""
+"""The contents of an image, listed inside a container by the standard library and printed as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.image.engine import Podman
 
-# As root, so that nothing is hidden from it.
+# As root, to see every file.
 _SCRIPT = """
 import importlib.metadata, importlib.util, json, os, stat
 files = {}
@@ -39,14 +39,14 @@ class File:
 
 @dataclass(frozen=True)
 class Facts:
-    """An image, and what of it is not in the image that it was built on."""
+    """An image, and its additions to its base."""
 
     added: dict[str, File]
     added_packages: tuple[str, ...]  # Python distributions
     uncompiled: tuple[str, ...]  # sources of ours without bytecode
     size_above_base: int  # bytes of the layers above the base
     config: dict[str, Any]  # User, Env, Cmd, …
-    history: tuple[str, ...]  # the commands that made it, oldest first
+    history: tuple[str, ...]  # its build commands, oldest first
 
 
 def read_facts(podman: Podman, image: str, base: str) -> Facts:

@@ -1,4 +1,4 @@
-"""How this machine's pip finds packages: mounted into a build, so that the Dockerfile names nothing of it."""
+"""This machine's package sources, mounted into a build to keep them out of the Dockerfile."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def _settings() -> dict[str, str]:
         name, _, value = line.partition("=")
         section, _, key = name.rpartition(".")
         if section in ("global", "install", ":env:"):
-            # Where a setting is a list it stands on one line here.
+            # A setting with several values goes on one line here.
             found[key] = " ".join(str(ast.literal_eval(value)).split())
     return found
 
 
 def _local(word: str) -> str | None:
-    """Return the folder that a setting names, where it is one of this machine; an index's files lie beside it."""
+    """Return the local folder that a setting names; an index has its files beside it."""
     path = Path(urlsplit(word).path if word.startswith("file://") else word)
     if not path.is_absolute() or not path.is_dir():
         return None

@@ -29,21 +29,21 @@ BODIES = [json.dumps({"text": text}).encode() for text in ("huggies", "hand bags
 
 @dataclass(frozen=True)
 class Balancer:
-    """HAProxy and what is behind it."""
+    """HAProxy and its backends."""
 
     port: int
     admin: Path
     instances: dict[str, Container]
 
     def tell(self, command: str) -> str:
-        """Give HAProxy a command over its socket and return what it says."""
+        """Send HAProxy a command over its socket and return the reply."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.admin))
             connection.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def column(self, name: str, column: str) -> str:
-        """Return what HAProxy knows of the instance `name`."""
+        """Return HAProxy's record of the instance `name`."""
         header, *rows = self.tell("show stat").removeprefix("# ").splitlines()
         where = header.split(",").index(column)
         return next(row.split(",")[where] for row in rows if row.startswith(f"inferer,{name},"))
@@ -93,28 +93,28 @@ class Asking:
     def __enter__(self) -> Asking:
         self._thread = threading.Thread(target=lambda: setattr(self, "result", run_in_child(self._plan)))
         self._thread.start()
-        time.sleep(3)  # it is a process that has to start, and then to ask
+        time.sleep(3)  # time for the load's process to start
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._thread.join()
 
     def failed(self) -> int:
-        """Return how many requests had another answer than 200, or none."""
+        """Return the number of requests without a 200."""
         result = self.result
         others = sum(count for status, count in result.statuses.items() if status != 200)
         return others + result.resets + result.cut_short + result.unanswered
 
 
 def predictions(container: Container) -> float:
-    """Return how many requests an instance has answered with 200."""
+    """Return the number of 200s of an instance."""
     text = container.request("GET", "/metrics").body.decode()
     wanted = 'inferer_requests_total{route="/predict",status="200"} '
     return next((float(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted)), 0)
 
 
 def test_one_that_is_drained_loses_no_request(balancer: Balancer) -> None:
-    """Taken out of turn and then stopped, an instance fails no request, and the others go on."""
+    """An instance drained and then stopped fails no request, and the others go on."""
     leaving = balancer.instances["one"]
     with Asking(balancer) as asking:
         assert balancer.tell("set server inferer/one state drain").strip() == ""
@@ -129,7 +129,7 @@ def test_one_that_is_drained_loses_no_request(balancer: Balancer) -> None:
 
 
 def test_one_that_is_stopped_without_notice_loses_no_request(balancer: Balancer) -> None:
-    """SIGTERM to an instance that is in turn fails no request: what it did not read is asked of another."""
+    """SIGTERM to an active instance fails no request: HAProxy retries unread requests on another."""
     with Asking(balancer) as asking:
         assert balancer.instances["two"].stop() == 0
         until(lambda: balancer.column("two", "status").startswith("DOWN"))
@@ -138,7 +138,7 @@ def test_one_that_is_stopped_without_notice_loses_no_request(balancer: Balancer)
 
 
 def test_one_that_is_killed_loses_at_most_what_it_had_in_hand(balancer: Balancer) -> None:
-    """SIGKILL of an instance fails at most the requests in flight, and it is in turn again when it is back."""
+    """SIGKILL of an instance fails at most the requests in flight, and it is active again after its restart."""
     killed = balancer.instances["three"]
     with Asking(balancer) as asking:
         killed.podman("kill", "--signal=KILL", killed.name)

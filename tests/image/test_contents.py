@@ -1,4 +1,4 @@
-"""What is in the serving image, and that ten and more ways to spoil it are seen."""
+"""The contents of the serving image, and a dozen ways to spoil it that the rules must catch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def instead(text: str, other: str) -> Callable[[str], str]:
 
 
 def also(*lines: str) -> Callable[[str], str]:
-    """Return an edit that does more, as root, before the end."""
+    """Return an edit that adds commands, as root, before the end."""
     return instead("\nUSER 10001:10001", "\n" + "\n".join(lines) + "\nUSER 10001:10001")
 
 
@@ -75,7 +75,7 @@ BREAKAGES: dict[str, tuple[Callable[[str], str], str]] = {
 
 
 def test_the_image_has_what_serving_needs_and_nothing_else(podman: Podman, image: str, base: str) -> None:
-    """The image is small, runs as a user who owns nothing, and holds neither torch, compiler, test nor secret."""
+    """The image is small, runs as a user that owns no file, and holds neither torch, compiler, test nor secret."""
     assert problems(read_facts(podman, image, base)) == []
 
 
@@ -108,7 +108,7 @@ def test_a_model_is_baked_in_and_nothing_else_of_an_untidy_folder(podman: Podman
 
 
 def test_packages_of_the_image_are_those_that_are_pinned(podman: Podman, image: str) -> None:
-    """What is installed in the image has the versions of requirements_inference.txt."""
+    """The packages in the image have the versions of requirements_inference.txt."""
     pinned = (ROOT / "requirements_inference.txt").read_text(encoding="utf-8")
     listed = podman.output(image, "python", "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check")
     for line in listed.split():

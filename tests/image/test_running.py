@@ -47,7 +47,7 @@ def running(podman: Podman, image: str, demo_bundle: Path) -> Iterator[Container
 
 
 def test_it_answers_with_the_bits_of_the_library(running: Container, demo_bundle: Path) -> None:
-    """The container's answer is that of ModelInferer outside of it, bit for bit."""
+    """The container's prediction equals that of ModelInferer outside it, bit for bit."""
     answer = running.predict("huggies").json()
     expected = ModelInferer(demo_bundle, intra_op_threads=1).predict("huggies")
     assert (answer["label"], answer["scores"]) == (expected.label, dict(expected.scores))
@@ -64,7 +64,7 @@ def test_it_has_no_rights(running: Container) -> None:
 
 
 def test_it_needs_no_file_of_its_own(running: Container) -> None:
-    """It serves with a read-only root, and what it writes is in /tmp and /dev/shm alone."""
+    """It serves with a read-only root, and writes to /tmp and /dev/shm alone."""
     running.predict("huggies")
     tried = running.podman("exec", running.name, "python", "-c", "open('/app/x', 'w')", check=False)
     assert "Read-only file system" in tried.stderr
@@ -73,7 +73,7 @@ def test_it_needs_no_file_of_its_own(running: Container) -> None:
 
 
 def test_one_cpu_is_one_thread(running: Container) -> None:
-    """With --cpus 1 onnxruntime gets one thread, and the limits are told in the start's line."""
+    """With --cpus 1 onnxruntime gets one thread, and the start line names the limits."""
     line = running.start_line()
     assert (line["cpu_quota"], line["onnxruntime_threads"], line["memory_limit_mb"]) == (1, 1, 512)
     assert line["golden_check"].startswith("golden check passed")
@@ -104,7 +104,7 @@ def test_the_healthcheck_fails_when_the_worker_is_frozen(running: Container) -> 
 def test_a_bad_bundle_ends_it_with_one_line(
     podman: Podman, image: str, tiny_bundle: Path, tmp_path: Path, fault: str
 ) -> None:
-    """A bundle that is damaged, not there or not readable ends the container with code 3 and one line that says so."""
+    """A damaged, missing or unreadable bundle ends the container with code 3 and one line."""
     options = []
     if fault != "absent":
         bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
@@ -123,18 +123,18 @@ def test_a_bad_bundle_ends_it_with_one_line(
 
 
 def test_a_stop_under_load_answers_every_request_that_was_read(podman: Podman, image: str, demo_bundle: Path) -> None:
-    """SIGTERM under load: each request that was read is answered with 200 and the exit code is 0."""
+    """On SIGTERM under load each request already read gets a 200, and the exit code is 0."""
     with podman.running(image, options=(model_at(demo_bundle), "--cpus=1")) as container:
         container.wait_ready()
         results: list[Result] = []
         load = threading.Thread(target=lambda: results.append(ask(container, 16, 6)))
         load.start()
-        time.sleep(3)  # a process that has to start, and then to ask
+        time.sleep(3)  # time for the load's process to start
         assert container.stop() == 0
         load.join()
         lines = [line for line in log_lines(container.log()) if line.get("route") == "/predict"]
     assert set(results[0].statuses) == {200}
-    # Each that was read was logged, and each that was logged has come. What was reset had not been read.
+    # The log has each request that was read, and each of these has its reply. The resets had not been read.
     assert results[0].statuses[200] == len(lines) > 0
 
 
@@ -174,7 +174,7 @@ def test_vertex_ai_chooses_port_and_routes(podman: Podman, image: str, tiny_bund
 
 
 def test_any_user_may_run_it(podman: Podman, image: str, tiny_bundle: Path) -> None:
-    """It serves as a user that no image knows, as OpenShift chooses one."""
+    """It serves as an arbitrary user, as on OpenShift."""
     with podman.running(image, options=(model_at(tiny_bundle), "--user=1234567:0")) as container:
         container.wait_ready()
         assert container.predict("good").status == 200

@@ -29,7 +29,7 @@ def training_image(podman: Podman, base: str) -> str:
 
 
 def ask(container: Container, path: str) -> Reply:
-    """GET from JupyterLab, once it answers."""
+    """GET from JupyterLab, once it is up."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -40,7 +40,7 @@ def ask(container: Container, path: str) -> Reply:
 
 
 def test_jupyterlab_shows_the_users_folder(podman: Podman, training_image: str, tmp_path: Path) -> None:
-    """As user 1000, on port 8080, JupyterLab lists the mounted folder, and refuses who has no token."""
+    """As user 1000, on port 8080, JupyterLab lists the mounted folder, and refuses requests without a token."""
     (tmp_path / "mine.ipynb").write_text("{}")
     os.chown(tmp_path, 1000, 1000)
     options = [f"--volume={tmp_path}:/app/notebooks", f"--env=JUPYTER_TOKEN={TOKEN}"]
