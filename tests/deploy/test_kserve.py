@@ -82,7 +82,7 @@ def test_containers_and_volumes_are_kubernetes_own(spec: Manifest) -> None:
 
 @pytest.mark.parametrize("spec", [SERVICE["spec"]["predictor"], RUNTIME["spec"]], ids=["service", "runtime"])
 def test_knative_allows_every_field(spec: Manifest) -> None:
-    """The objects lack the fields that Knative refuses: hooks, a pod security context, a grace period, several ports."""
+    """The objects lack the fields that Knative refuses: hooks, a security context, a grace period, several ports."""
     assert KNATIVE_REFUSES.isdisjoint(spec)
     (container,) = spec["containers"]
     assert {"lifecycle", "startupProbe"}.isdisjoint(container)

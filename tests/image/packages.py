@@ -1,4 +1,4 @@
-"""This machine's package sources, mounted into a build to keep them out of the Dockerfile."""
+"""The machine's package sources, mounted into a build to keep them out of the Dockerfile."""
 
 from __future__ import annotations
 
