@@ -1,24 +1,24 @@
-// Every request to the service, and what its errors mean in sentences.
+// Requests to the service. Errors become sentences with a next step.
 
-import { ask, current, wasDeclined } from "./key.js";
+import { askForKey, currentKey, wasDeclined } from "./key.js";
 
-const UNREACHABLE = "The server does not answer.";
-const NEXT = {
-  0: "See that it runs and that you are connected, then try again. What you typed is still here.",
-  401: "Try again to be asked for the key.",
+const UNREACHABLE = "The server does not respond.";
+const NEXT_STEPS = {
+  0: "Check your connection and that the service is running, then try again.",
+  401: "Try again to enter the key.",
   413: "Shorten the text and try again.",
   422: "Change the text or the options and try again.",
-  429: "It has too much to do: try again in a moment.",
-  500: "Try again. If it goes on, tell whoever runs the service, with the request id.",
-  503: "It is not ready or too busy: try again in a moment.",
+  429: "The server is busy. Try again in a moment.",
+  500: "Try again. If the error persists, give the request id to the operator of the service.",
+  503: "The server is busy or not ready. Try again in a moment.",
 };
 
-/** What went wrong, as a sentence, and what to do next. status: 0 when no reply came. */
+/** An error as a sentence, with a next step. status: 0 without a reply. */
 export class ReplyError extends Error {
   constructor(sentence, { status = 0, requestId = "", retryAfterS = null } = {}) {
     super(sentence);
     this.status = status;
-    this.next = NEXT[status] ?? "";
+    this.next = NEXT_STEPS[status] ?? "";
     this.requestId = requestId;
     this.retryAfterS = retryAfterS;
   }
@@ -26,28 +26,28 @@ export class ReplyError extends Error {
 
 /** Send one request and return {data, elapsedMs, timings}; `body` makes it a POST of JSON.
  *
- * A missing key is asked for, and then the request goes on; once somebody declined, only for an `insistent` one.
+ * On 401 the key dialog opens and the request is sent again. After "Not now" only an `explicit` request opens it.
  * Throws ReplyError, or the AbortError of `signal`.
  */
-export async function call(path, { body, signal, insistent = false } = {}) {
+export async function call(path, { body, signal, explicit = false } = {}) {
   for (;;) {
-    const key = current();
+    const key = currentKey();
     const reply = await send(path, body, signal, key);
-    if (reply.status !== 401) return checked(reply);
-    if (key !== current()) continue; // another request has asked for the key meanwhile
-    if (wasDeclined() && !insistent) throw noKey();
-    if (!(await ask(problemOf))) throw noKey();
+    if (reply.status !== 401) return parsed(reply);
+    if (key !== currentKey()) continue; // another request got a new key meanwhile
+    if (wasDeclined() && !explicit) throw missingKey();
+    if (!(await askForKey(faultOfKey))) throw missingKey();
     signal?.throwIfAborted();
   }
 }
 
-const noKey = () => new ReplyError("This service asks for a key, and none was given.", { status: 401 });
+const missingKey = () => new ReplyError("This service requires a key, and none was given.", { status: 401 });
 
-/** Return why the server does not take `key`, as a sentence, or null. */
-async function problemOf(key) {
+/** Return the reason for which the server rejects `key`, as a sentence, or null. */
+async function faultOfKey(key) {
   try {
     const reply = await send("info", undefined, undefined, key);
-    return reply.status === 401 ? "The server does not take this key. Look whether it is whole, and try again." : null;
+    return reply.status === 401 ? "The server rejects this key. Check that it is complete and try again." : null;
   } catch (error) {
     return `${error.message} ${error.next}`;
   }
@@ -73,17 +73,17 @@ async function send(path, body, signal, key) {
   }
 }
 
-function checked({ status, headers, text, elapsedMs }) {
+function parsed({ status, headers, text, elapsedMs }) {
   let data;
   try {
     data = JSON.parse(text);
   } catch {
-    data = null; // a proxy's page, or no body
+    data = null; // an HTML page of a proxy, or an empty body
   }
   if (status === 200 && data !== null) return { data, elapsedMs, timings: stages(headers.get("server-timing")) };
   const seconds = Number.parseFloat(headers.get("retry-after"));
-  const unsaid = status === 200 ? "The answer is no JSON." : `The server answered ${status} and did not say why.`;
-  throw new ReplyError(sentence(data?.error) ?? unsaid, {
+  const unexplained = status === 200 ? "The reply is not JSON." : `The server returned status ${status} without an explanation.`;
+  throw new ReplyError(sentence(data?.error) ?? unexplained, {
     status,
     requestId: data?.request_id ?? headers.get("x-request-id") ?? "",
     retryAfterS: Number.isFinite(seconds) ? seconds : null,

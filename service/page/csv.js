@@ -1,19 +1,22 @@
-// Rows as CSV (RFC 4180) that spreadsheets open without running anything that is in it.
+// Rows as CSV (RFC 4180), safe to open in a spreadsheet.
 
 import { model } from "./model.js";
 
-// A cell that begins so is a formula to a spreadsheet; an apostrophe before it makes it text.
+// A spreadsheet runs a cell with such a start as a formula. A leading apostrophe makes it text.
 const FORMULA = /^[=+\-@\t\r]/;
 
-/** Return one cell: a number as it is, a text quoted where it must be and never a formula. */
+/** Return whether a spreadsheet would run `text` as a formula. */
+export const isFormula = (text) => FORMULA.test(text);
+
+/** Return one cell: numbers unchanged, texts quoted if necessary and never a formula. */
 function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "string") return String(value);
-  const safe = FORMULA.test(value) ? `'${value}` : value;
+  const safe = isFormula(value) ? `'${value}` : value;
   return /[",\r\n]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-/** Return the file: a line for each row, its scores unrounded, a column of them for each label. */
+/** Return the file: one line per row, one column of unrounded scores per label. */
 export function csvOf(rows) {
   const labels = model.info.labels;
   const head = [
@@ -32,10 +35,10 @@ export function csvOf(rows) {
   const lines = rows.map(({ number, text, prediction, problem }) => {
     const { label, score, labels: named, scores, num_tokens: tokens, truncated, windows, abstained } = prediction ?? {};
     const all = labels.map((one) => (scores && Object.hasOwn(scores, one) ? scores[one] : null));
-    const error = problem ?? (prediction ? null : "not asked");
+    const error = problem ?? (prediction ? null : "not sent");
     return [number, text, label, score, named?.join("|"), ...all, tokens, truncated, windows, abstained, error];
   });
-  // The byte order mark tells spreadsheets that it is UTF-8.
+  // The byte order mark tells spreadsheets that the file is UTF-8.
   return `\ufeff${[head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;
 }
 
@@ -46,5 +49,5 @@ export function download(text, name) {
   link.href = url;
   link.download = name;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000); // it is read after the click
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser reads it after the click
 }

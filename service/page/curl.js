@@ -1,9 +1,9 @@
-// The command that asks the same from a shell.
+// The same request as a curl command.
 
 import { bytesOf, byId, el, fill } from "./dom.js";
-import { current } from "./key.js";
+import { currentKey } from "./key.js";
 
-const LONGEST_ARGUMENT = 100_000; // Linux takes 131,071 bytes an argument
+const MAX_ARGUMENT_BYTES = 100_000; // Linux allows 131,071 per argument
 
 /** Return `text` as one word of a POSIX shell. */
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -11,10 +11,10 @@ const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 /** Return the curl command that posts `body` as JSON to `path`. A shell variable stands for the key. */
 function command(path, body) {
   const words = ["curl -s", quoted(new URL(path, document.baseURI).href)];
-  if (current()) words.push('-H "x-api-key: $KEY"');
+  if (currentKey()) words.push('-H "x-api-key: $KEY"');
   words.push("-H 'content-type: application/json'");
   const data = JSON.stringify(body);
-  if (bytesOf(data) < LONGEST_ARGUMENT) return [...words, `-d ${quoted(data)}`].join(" ");
+  if (bytesOf(data) < MAX_ARGUMENT_BYTES) return [...words, `-d ${quoted(data)}`].join(" ");
   return `${words.join(" ")} --data-binary @- <<'END'\n${data}\nEND`;
 }
 
@@ -24,7 +24,7 @@ function commandBox(name, text) {
   const status = el("span", { class: "small", role: "status" });
   const button = el("button", { type: "button" }, "Copy", el("span", { class: "hidden" }, ` ${name}`));
   button.addEventListener("click", async () => {
-    status.textContent = (await copied(code)) ? "Copied" : "It is marked: copy it with Ctrl + C";
+    status.textContent = (await copied(code)) ? "Copied" : "Selected: copy with Ctrl + C";
   });
   return el(
     "div",
@@ -36,7 +36,7 @@ function commandBox(name, text) {
 
 async function copied(code) {
   try {
-    await navigator.clipboard.writeText(code.textContent); // there on https and on this machine only
+    await navigator.clipboard.writeText(code.textContent); // available on https and localhost only
     return true;
   } catch {
     getSelection().selectAllChildren(code);
@@ -44,17 +44,17 @@ async function copied(code) {
   }
 }
 
-/** Fill the element `place` with the commands that `asked` lists, when it is opened and at every call of what returns. */
-export function commandDetails(place, asked) {
+/** Add a block to the element `place` with the commands that `requests` returns; returns the function that updates it. */
+export function commandDetails(place, requests) {
   const inside = el("div");
-  const details = el("details", { class: "curl" }, el("summary", {}, "The same with curl"), inside);
+  const details = el("details", { class: "curl" }, el("summary", {}, "Same request with curl"), inside);
   fill(byId(place), details);
   const update = () => {
     if (!details.open) return;
     fill(
       inside,
-      asked().map(({ name, path, body, note }) => [commandBox(name, command(path, body)), note && el("p", { class: "small" }, note)]),
-      current() && el("p", { class: "small" }, "Put your key into the shell's variable first: ", el("code", {}, "KEY=…")),
+      requests().map(({ name, path, body, note }) => [commandBox(name, command(path, body)), note && el("p", { class: "small" }, note)]),
+      currentKey() && el("p", { class: "small" }, "Set your key as a shell variable first: ", el("code", {}, "KEY=…")),
     );
   };
   details.addEventListener("toggle", update);

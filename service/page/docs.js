@@ -2,12 +2,12 @@
 
 import { call } from "./api.js";
 import { byId, fill } from "./dom.js";
-import { current } from "./key.js";
+import { currentKey } from "./key.js";
 import { problem } from "./problem.js";
 
 async function load() {
   try {
-    const { data } = await call("openapi.json", { insistent: true });
+    const { data } = await call("openapi.json", { explicit: true });
     fill(byId("problem"));
     show(data);
   } catch (error) {
@@ -31,7 +31,7 @@ function show(spec) {
   function authorize() {
     const schemes = Object.entries(spec.components?.securitySchemes ?? {});
     const name = schemes.find(([, { type }]) => type === "apiKey")?.[0];
-    if (name && current()) ui.preauthorizeApiKey(name, current());
+    if (name && currentKey()) ui.preauthorizeApiKey(name, currentKey());
   }
 }
 

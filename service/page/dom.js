@@ -1,8 +1,8 @@
-// Elements, numbers and sentences. Whatever came from a person or a reply becomes a text node, never HTML.
+// Elements, numbers and sentences. Texts of users and replies become text nodes, never HTML.
 
 export const byId = (id) => document.getElementById(id);
 
-/** Return an element; what is null, undefined or false among attributes and children is left out. */
+/** Return an element; attributes and children that are null, undefined or false are skipped. */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,19 +14,19 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Put `children` in place of what `node` has. */
+/** Replace the children of `node`. */
 export function fill(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
 }
 
-/** Return a score as a percentage that never claims 0 or 100 when it is neither. */
+/** Return a score as a percentage; only exact 0 and 1 round to 0 and 100 %. */
 export function percent(share) {
   if (share > 0 && share < 0.0001) return "<0.01 %";
   if (share < 1 && share > 0.9999) return ">99.99 %";
   return `${(100 * share).toFixed(2)} %`;
 }
 
-/** Return a threshold as a percentage without zeros at its end. */
+/** Return a threshold as a percentage without trailing zeros. */
 export const level = (share) => `${Number((100 * share).toFixed(2))} %`;
 
 export const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
@@ -36,7 +36,7 @@ export const grouped = (number) => number.toLocaleString("en");
 /** Return "1 text", "1,200 texts". */
 export const counted = (number, word) => `${grouped(number)} ${word}${number === 1 ? "" : "s"}`;
 
-/** Return characters as the server counts them: a smiley is one. */
+/** Count characters as the server does: an emoji is one. */
 export const characters = (text) => {
   let count = 0;
   for (const _ of text) count += 1;
@@ -47,7 +47,7 @@ export const bytesOf = (text) => new TextEncoder().encode(text).length;
 
 let announcing;
 
-/** Tell a screen reader, once things have settled: while somebody types, only the last is said. */
+/** Announce a sentence to screen readers after a pause; a newer one replaces it. */
 export function announce(sentence) {
   clearTimeout(announcing);
   announcing = setTimeout(() => {
@@ -55,7 +55,7 @@ export function announce(sentence) {
   }, 600);
 }
 
-/** Return a table that scrolls in a box of its own, which the keyboard reaches too. */
+/** Return a table in a scrolling box that the keyboard can reach. */
 export function table(name, headings, rows, attributes = {}) {
   const head = headings.map((heading) =>
     el("th", { scope: "col", class: heading.number ? "number" : null }, heading.text ?? heading),

@@ -1,9 +1,9 @@
-// What each part of a text contributes to a label: the text, shaded and signed, and the same as a table.
+// The contribution of each word to a label: shaded text with signed points, and the same as a table.
 
 import { el, percent, table } from "./dom.js";
 import { model } from "./model.js";
 
-/** Return a contribution in percentage points, always with its sign. */
+/** Return a contribution in percentage points, with its sign. */
 const points = (share) => {
   const rounded = (100 * share).toFixed(2);
   return Number(rounded) === 0 ? "0.00" : share > 0 ? `+${rounded}` : rounded.replace("-", "−");
@@ -11,51 +11,48 @@ const points = (share) => {
 
 const kind = (share) => (share > 0 ? "for" : share < 0 ? "against" : "");
 
-/** Return the nodes that show `explanation` of `text`; `other(label)` asks for that of another label. */
-export function explanationNodes(text, explanation, other) {
+/** Return the nodes for `explanation` of `text`; a choice of another label calls `onLabel(label)`. */
+export function explanationNodes(text, explanation, onLabel) {
   const { label, score, parts, cost } = explanation;
-  const most = Math.max(...parts.map((part) => Math.abs(part.contribution)), Number.MIN_VALUE);
-  const several = parts.some((part) => part.words > 1);
-  const meaning =
-    `${label} has ${percent(score)}. Each figure is by how many points less it would have without those words; ` +
-    "where there is a minus, it would have more.";
+  const strongest = Math.max(...parts.map((part) => Math.abs(part.contribution)), Number.MIN_VALUE);
+  const grouped = parts.some((part) => part.words > 1);
   return [
-    el("div", { class: "heading-row" }, el("h2", {}, "Why this label"), labelSelect(label, other)),
-    el("p", {}, meaning),
-    parts.length === 0 && el("p", {}, "There is no word in this text that could be left out."),
-    el("p", { class: "shaded", "aria-hidden": "true" }, shaded(text, parts, most)),
+    el("div", { class: "heading-row" }, el("h2", {}, "Explanation"), labelSelect(label, onLabel)),
+    el("p", {}, `Score of ${label}: ${percent(score)}. Each number is the points that the score loses without this word; a minus means that it gains.`),
+    parts.length === 0 && el("p", {}, "This text has no word to leave out."),
+    el("p", { class: "shaded", "aria-hidden": "true" }, shaded(text, parts, strongest)),
     table(
-      `What each part contributes to ${label}`,
-      ["Part", { text: "Points", number: true }, "Says"],
+      `Contributions to ${label}`,
+      ["Part", { text: "Points", number: true }, "Effect"],
       parts.map((part) => row(part)),
       { id: "parts" },
     ),
-    several && el("p", { class: "small" }, "Words that say little when they stand alone are left out together."),
-    explanation.truncated && el("p", { class: "read cut" }, "Words that went unread contribute nothing and are pale."),
-    el("p", { class: "small" }, `By ${explanation.method}: ${cost.runs} runs of the model, ${cost.tokens} tokens.`),
+    grouped && el("p", { class: "small" }, "Words with little effect of their own are left out together."),
+    explanation.truncated && el("p", { class: "usage cut" }, "The model did not use the pale words."),
+    el("p", { class: "small" }, `Method: ${explanation.method}, with ${cost.runs} runs of the model and ${cost.tokens} tokens.`),
   ];
 }
 
-function labelSelect(label, other) {
+function labelSelect(label, onLabel) {
   const labels = model.info?.labels ?? [label];
   const select = el(
     "select",
     { id: "explained-label" },
     labels.map((one) => el("option", { value: one, selected: one === label }, one)),
   );
-  select.addEventListener("change", () => other(select.value));
+  select.addEventListener("change", () => onLabel(select.value));
   return el("div", { class: "inline-field" }, el("label", { for: "explained-label" }, "Label"), select);
 }
 
-/** Return the whole text in order; start and end count characters as Python does, so that a smiley is one. */
-function shaded(text, parts, most) {
+/** Return the whole text in order. The offsets count characters as Python does: an emoji is one. */
+function shaded(text, parts, strongest) {
   const all = Array.from(text);
   const nodes = [];
   let end = 0;
   const between = (from, to) => {
-    const passed = all.slice(from, to).join("");
-    if (passed.trim()) nodes.push(el("span", { class: "unread" }, passed));
-    else nodes.push(passed);
+    const skipped = all.slice(from, to).join("");
+    if (skipped.trim()) nodes.push(el("span", { class: "unused" }, skipped));
+    else nodes.push(skipped);
   };
   for (const part of parts) {
     between(end, part.start);
@@ -65,7 +62,7 @@ function shaded(text, parts, most) {
       part.text,
       el("span", { class: "points" }, points(part.contribution)),
     );
-    node.style.setProperty("--strength", `${Math.round((34 * Math.abs(part.contribution)) / most)}%`);
+    node.style.setProperty("--strength", `${Math.round((34 * Math.abs(part.contribution)) / strongest)}%`);
     nodes.push(node);
     end = part.end;
   }
@@ -74,12 +71,12 @@ function shaded(text, parts, most) {
 }
 
 function row({ text, words, contribution }) {
-  const says = { for: "for it", against: "against it", "": "nothing" }[kind(contribution)];
+  const effect = { for: "for", against: "against", "": "none" }[kind(contribution)];
   return el(
     "tr",
     { "data-contribution": String(contribution) },
     el("th", { scope: "row", class: "text" }, text, words > 1 && el("span", { class: "small" }, ` (${words} words)`)),
     el("td", { class: "number" }, points(contribution)),
-    el("td", {}, says),
+    el("td", {}, effect),
   );
 }

@@ -1,4 +1,4 @@
-// Measured figures as tables: what, value, 95 % interval, n; worded as the export words them.
+// Measured figures as tables: name, value, 95 % interval, n; with the wording of the export's reports.
 
 import { el, grouped, table } from "./dom.js";
 
@@ -45,9 +45,9 @@ const SCORES = [
   ["micro_f1_calibrated", "Micro-F1 calibrated", "score"],
   ["micro_f1_tuned", "Micro-F1 calibrated, tuned", "score"],
   ["micro_f1_gain", "Micro-F1, gain by tuning", "change"],
-  ["answered", "Texts that get a label", "percent"],
-  ["accuracy_answered", "Accuracy of those", "percent"],
-  ["accuracy_all", "Accuracy of all, none kept", "percent"],
+  ["answered", "Texts with a label", "percent"],
+  ["accuracy_answered", "Accuracy on these texts", "percent"],
+  ["accuracy_all", "Accuracy without abstention", "percent"],
 ];
 
 function figureTable(name, figures, rows, id) {
@@ -55,13 +55,13 @@ function figureTable(name, figures, rows, id) {
   return table(
     name,
     ["Figure", { text: "Value", number: true }, "95 % interval", { text: "n", number: true }],
-    shown.map(([key, what, kind]) => {
+    shown.map(([key, caption, kind]) => {
       const { value, low, high, n } = figures[key];
       const show = FORMATS[kind];
       return el(
         "tr",
         { "data-figure": key },
-        el("th", { scope: "row" }, what),
+        el("th", { scope: "row" }, caption),
         el("td", { class: "number" }, show(value)),
         el("td", {}, low === null ? "–" : `${show(low).replace(/ (%|pt)$/, "")} to ${show(high)}`),
         el("td", { class: "number" }, grouped(n)),
@@ -72,7 +72,7 @@ function figureTable(name, figures, rows, id) {
 }
 
 export function guardTable(name, figures, { multi }) {
-  const rows = GUARD.map(([key, what, kind]) => [key, multi && key === "agreement" ? "Same set of labels as fp32" : what, kind]);
+  const rows = GUARD.map(([key, caption, kind]) => [key, multi && key === "agreement" ? "Same set of labels as fp32" : caption, kind]);
   return figureTable(name, figures, rows, "guard");
 }
 

@@ -1,35 +1,35 @@
-// The API key: asked for in a dialog, kept in sessionStorage (this tab, until it is closed), sent as a header only.
+// The API key: entered in a dialog, kept in sessionStorage until the tab closes, sent only as a header.
 
 import { byId, el } from "./dom.js";
 
 const PLACE = "inferer-key";
 let key = sessionStorage.getItem(PLACE) ?? "";
-let asking = null;
+let openDialog = null;
 let declined = false;
-let told = () => {};
+let onChange = () => {};
 
-export const current = () => key;
+export const currentKey = () => key;
 
-/** Return whether the person said "Not now" since a key was last asked for. */
+/** Return whether the user chose "Not now" in the last dialog. */
 export const wasDeclined = () => declined;
 
-function keep(value) {
+function store(value) {
   key = value;
   declined = false;
   if (value) sessionStorage.setItem(PLACE, value);
   else sessionStorage.removeItem(PLACE);
-  told();
+  onChange();
 }
 
-/** Ask for a key until `check` (which returns a sentence when it is not right) takes it. Return whether there is one.
+/** Open the dialog until `check(key)` returns null instead of a fault. Resolves to whether a key was entered.
  *
  * Requests that are refused at the same time share one dialog.
  */
-export function ask(check) {
-  asking ??= dialog(check).finally(() => {
-    asking = null;
+export function askForKey(check) {
+  openDialog ??= dialog(check).finally(() => {
+    openDialog = null;
   });
-  return asking;
+  return openDialog;
 }
 
 function dialog(check) {
@@ -47,11 +47,11 @@ function dialog(check) {
   const form = el(
     "form",
     { novalidate: true },
-    el("h2", { id: "key-title" }, "This service asks for a key"),
+    el("h2", { id: "key-title" }, "This service requires a key"),
     el(
       "p",
       { id: "key-help" },
-      "Whoever runs the service has given you one. It is sent to this server alone, and forgotten when you close this tab.",
+      "You get it from the operator of the service. It goes only to this server, and this tab forgets it when you close it.",
     ),
     el("label", { for: "key" }, "Key"),
     field,
@@ -59,53 +59,53 @@ function dialog(check) {
     el("div", { class: "buttons" }, use, cancel),
   );
   const box = el("dialog", { "aria-labelledby": "key-title" }, form);
-  if (key) problem.textContent = "The key that was used until now is not taken any more.";
+  if (key) problem.textContent = "The server no longer accepts the previous key.";
   document.body.append(box);
   box.showModal();
   field.focus();
 
   return new Promise((resolve) => {
-    const end = (given) => {
+    const end = (entered) => {
       box.remove();
-      resolve(given);
+      resolve(entered);
     };
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const value = field.value.trim();
       if (!value || use.disabled) {
-        problem.textContent = "There is no key in the field.";
+        problem.textContent = "Enter a key first.";
         return;
       }
       use.disabled = true;
-      const wrong = await check(value);
+      const fault = await check(value);
       use.disabled = false;
       if (!box.isConnected) return;
-      if (wrong) {
-        problem.textContent = wrong;
+      if (fault) {
+        problem.textContent = fault;
         field.select();
         field.focus();
       } else {
-        keep(value);
+        store(value);
         box.close();
         end(true);
       }
     });
     cancel.addEventListener("click", () => box.close());
     box.addEventListener("close", () => {
-      if (!box.isConnected) return; // taken: this came after
+      if (!box.isConnected) return; // closed after a right key
       declined = true;
       end(false);
     });
   });
 }
 
-/** Show the button that forgets the key while there is one, and call `changed` when that changes. */
+/** Show the button that forgets the key while there is one, and call `changed` when the key changes. */
 export function offerToForget(changed) {
   const button = byId("forget-key");
-  told = () => {
+  onChange = () => {
     button.hidden = !key;
     changed();
   };
-  button.addEventListener("click", () => keep(""));
+  button.addEventListener("click", () => store(""));
   button.hidden = !key;
 }

@@ -1,57 +1,62 @@
-// Many texts, one a line: sent in several requests, shown in a table, saved as CSV.
+// The view of many texts, one per line: several requests, a table, a CSV file.
 
-import { bodyOf, nextRequest, sendAll } from "./batch.js";
-import { csvOf, download } from "./csv.js";
+import { nextBatch, requestBody, sendAll } from "./batch.js";
+import { csvOf, download, isFormula } from "./csv.js";
 import { commandDetails } from "./curl.js";
 import { announce, byId, counted, el, fill, grouped } from "./dom.js";
 import { model } from "./model.js";
-import { withAllScores } from "./options.js";
+import { optionsWithAllScores } from "./options.js";
 import { problem } from "./problem.js";
-import { linesInWords, rowsTable, tally } from "./rows.js";
+import { lineCount, rowsTable, tally } from "./rows.js";
+
+const HELP = "Paste a spreadsheet column or open a text file. Empty lines are skipped.";
+const ANNOUNCE_MS = 5000;
 
 const field = byId("lines");
 let rows = [];
 let view = null;
-let running = null; // the AbortController of what is being sent
-let options = {}; // of the run whose rows are shown
-let lastSaid = 0;
+let running = null; // the AbortController of the present run
+let options = {}; // of the visible rows
+let announced = 0;
 
-/** Return the texts of the field as rows; line numbers are those of the field. */
-function readRows() {
-  const lines = field.value.split(/\r\n|\n|\r/);
-  return lines.map((text, index) => ({ number: index + 1, text })).filter(({ text }) => text.trim());
+const linesOf = (text) => text.split(/\r\n|\n|\r/);
+
+/** Return the texts of the field as rows with their line numbers. */
+function rowsOfField() {
+  return linesOf(field.value)
+    .map((text, index) => ({ number: index + 1, text }))
+    .filter(({ text }) => text.trim());
 }
 
-/** Keep the command in step with the lines, the options and the key. */
+/** Update the curl command after a change of the lines, the options or the key. */
 export const updateCommand = commandDetails("many-curl", () => {
-  const all = readRows();
-  const set = withAllScores();
-  const first = model.info ? nextRequest(all, model.info.limits, set, model.info.limits.max_texts) : all;
+  const all = rowsOfField();
+  const selected = optionsWithAllScores();
+  const batch = model.info ? nextBatch(all, model.info.limits, selected, model.info.limits.max_texts) : all;
   const note =
-    first.length < all.length &&
-    `This asks for the first ${grouped(first.length)} of ${counted(all.length, "text")}: as many as one request takes.`;
-  return [{ name: "the command of these texts", path: "predict", body: bodyOf(first, set), note }];
+    batch.length < all.length &&
+    `This command has the first ${grouped(batch.length)} of ${counted(all.length, "text")}, the most for one request.`;
+  return [{ name: "the command of these texts", path: "predict", body: requestBody(batch, selected), note }];
 });
 
-/** Note that the lines, an option or what is known of the model has changed. */
+/** Note a change of the lines, an option or the model. */
 export function changed() {
-  const texts = readRows();
-  const lines = field.value === "" ? 0 : field.value.split(/\r\n|\n|\r/).length;
-  const help = "Paste a column of a spreadsheet, or open a text file. Empty lines are skipped.";
-  byId("lines-count").textContent = lines ? linesInWords(texts.length, lines - texts.length) : help;
+  const texts = rowsOfField().length;
+  const lines = field.value === "" ? 0 : linesOf(field.value).length;
+  byId("lines-count").textContent = lines ? lineCount(texts, lines - texts) : HELP;
   updateCommand();
 }
 
 function begin() {
   if (running) return;
-  rows = readRows();
+  rows = rowsOfField();
   fill(byId("many-problem"));
   if (rows.length === 0) {
-    fill(byId("note"), "There is no text yet. Paste some lines first.");
+    fill(byId("note"), "No text yet. Paste some lines first.");
     field.focus();
     return;
   }
-  options = withAllScores();
+  options = optionsWithAllScores();
   view = rowsTable(rows);
   fill(byId("rows"), el("ul", { class: "tally", id: "tally" }), view.node);
   send();
@@ -59,63 +64,63 @@ function begin() {
 
 async function send() {
   if (!model.info) {
-    fill(byId("many-problem"), problem(Object.assign(new Error("The model is not known yet."), { next: "Wait, and try again." }), send));
+    const error = Object.assign(new Error("The model is still loading."), { next: "Try again in a moment." });
+    fill(byId("many-problem"), problem(error, send));
     return;
   }
   running = new AbortController();
   fill(byId("many-problem"));
   fill(byId("note"));
-  show();
-  announce(`Asking for ${counted(rows.length, "text")}.`);
-  let ended;
+  updateButtons();
+  announce(`Classifying ${counted(rows.length, "text")}.`);
+  let outcome = "Done";
   try {
     const { signal } = running;
-    const waiting = (sentence) => fill(byId("note"), sentence);
-    await sendAll(rows, { limits: model.info.limits, options, signal, answered: progress, waiting });
-    ended = "Done";
+    const onWait = (sentence) => fill(byId("note"), sentence);
+    await sendAll(rows, { limits: model.info.limits, options, signal, onProgress: showProgress, onWait });
   } catch (error) {
-    ended = "Stopped";
+    outcome = "Stopped";
     if (error.name !== "AbortError") fill(byId("many-problem"), problem(error, send));
   }
   running = null;
-  progress();
-  show();
-  const left = rows.length - done();
-  const sentence = `${ended}: ${grouped(done())} of ${counted(rows.length, "text")}${left ? `, ${grouped(left)} left` : ""}.`;
+  showProgress();
+  updateButtons();
+  const left = rows.length - finished();
+  const sentence = `${outcome}: ${grouped(finished())} of ${counted(rows.length, "text")}${left ? `, ${grouped(left)} left` : ""}.`;
   fill(byId("note"), sentence, formulaNote());
   announce(sentence);
 }
 
-const done = () => rows.filter((row) => row.prediction || row.problem).length;
+const finished = () => rows.filter((row) => row.prediction || row.problem).length;
 
-function progress() {
-  const count = done();
+function showProgress() {
+  const count = finished();
   byId("bar").max = rows.length;
   byId("bar").value = count;
   byId("count").textContent = `${grouped(count)} of ${grouped(rows.length)}`;
   view.draw();
   fill(byId("tally"), tally(rows));
-  if (running && performance.now() - lastSaid > 5000) {
-    lastSaid = performance.now();
+  if (running && performance.now() - announced > ANNOUNCE_MS) {
+    announced = performance.now();
     announce(byId("count").textContent);
   }
 }
 
-/** Say what was done to texts that a spreadsheet would run. */
+/** Return a note about the texts that the CSV file protects from a spreadsheet. */
 function formulaNote() {
-  const guarded = rows.filter(({ text }) => /^[=+\-@\t\r]/.test(text)).length;
-  if (!guarded) return null;
-  return ` In the CSV file an apostrophe stands before ${counted(guarded, "text")}, which a spreadsheet would take for a formula.`;
+  const count = rows.filter(({ text }) => isFormula(text)).length;
+  if (!count) return null;
+  return ` The CSV file has an apostrophe before ${counted(count, "text")} that a spreadsheet would run as a formula.`;
 }
 
-/** Show the buttons that fit; the focus never goes down with one. */
-function show() {
+/** Show the buttons that apply. The focus never disappears with a button. */
+function updateButtons() {
   const { activeElement } = document;
-  const left = rows.length - done();
+  const left = rows.length - finished();
   byId("progress").hidden = rows.length === 0;
   byId("stop").hidden = !running;
-  byId("go-on").hidden = Boolean(running) || left === 0 || byId("many-problem").hasChildNodes();
-  byId("download").hidden = Boolean(running) || done() === 0;
+  byId("continue").hidden = Boolean(running) || left === 0 || byId("many-problem").hasChildNodes();
+  byId("download").hidden = Boolean(running) || finished() === 0;
   byId("classify-all").disabled = Boolean(running);
   if (activeElement?.hidden || activeElement?.disabled) byId(running ? "stop" : "classify-all").focus();
 }
@@ -124,19 +129,19 @@ async function open(file) {
   const text = await file.text();
   field.value = text.replace(/[\r\n]+$/, "");
   changed();
-  fill(byId("note"), text.includes("\ufffd") ? `${file.name} is not UTF-8: what could not be read became \ufffd.` : "");
+  fill(byId("note"), text.includes("\ufffd") ? `${file.name} is not UTF-8: unreadable bytes became \ufffd.` : "");
 }
 
 export function start() {
   field.addEventListener("input", changed);
   byId("classify-all").addEventListener("click", begin);
   byId("stop").addEventListener("click", () => running?.abort());
-  byId("go-on").addEventListener("click", send);
+  byId("continue").addEventListener("click", send);
   byId("download").addEventListener("click", () => download(csvOf(rows), `${model.info.model}.csv`));
   byId("file").addEventListener("change", (event) => {
     const [file] = event.target.files;
     if (file) open(file);
-    event.target.value = ""; // so that the same file can be opened again
+    event.target.value = ""; // allows the same file again
   });
   changed();
 }

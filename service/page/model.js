@@ -1,13 +1,13 @@
-// What /info says of the model, once it is known, and what follows from it for every part of the page.
+// The reply of /info, and values that depend on it.
 
 export const MULTI = "multi_label_classification";
 
-/** The reply of /info; null until it came. */
+/** `info` is the reply of /info, null until it arrives. */
 export const model = { info: null };
 
-/** Return [label, score] of every score, best first; equal ones in the model's order.
+/** Return [label, score] pairs, best first; ties in the model's order.
  *
- * An object's own order will not do: names like "0" and "1" come first in it, whatever was sent.
+ * The order of the object's keys does not serve: JavaScript puts keys such as "0" and "1" first.
  */
 export function ranked(scores) {
   const place = new Map((model.info?.labels ?? []).map((label, index) => [label, index]));
@@ -16,7 +16,7 @@ export function ranked(scores) {
   );
 }
 
-/** Return the score from which `label` is named under `options`; null where no score is asked for. */
+/** Return the least score for which `options` give `label`; null if every score counts. */
 export function thresholdOf(label, options) {
   if (!model.info) return null;
   const own = model.info.thresholds;
@@ -24,18 +24,18 @@ export function thresholdOf(label, options) {
   return options.threshold ?? (Object.hasOwn(own, label) ? own[label] : null);
 }
 
-/** Return how a long text is read under `options`. */
-export const truncationOf = (options) => options.truncation ?? model.info?.truncation ?? "head";
+/** Return the truncation of a request with `options`. */
+const truncationOf = (options) => options.truncation ?? model.info?.truncation ?? "head";
 
-/** Return how much of a text was read, in a sentence. */
-export function readInWords(prediction, options) {
+/** Return a sentence about the tokens that the model used. */
+export function tokenUsage(prediction, options) {
   const tokens = `${prediction.num_tokens.toLocaleString("en")} tokens`;
   const most = model.info ? model.info.max_length.toLocaleString("en") : "fewer";
-  if (prediction.windows > 1) return `${tokens}, all read, in ${prediction.windows} parts of up to ${most}.`;
-  if (!prediction.truncated) return `${tokens}, all read.`;
-  const unread = {
-    tail: `${most}, of the end: what comes before went unread.`,
-    head_tail: `${most}, of the beginning and of the end: the middle went unread.`,
+  if (prediction.windows > 1) return `${tokens}, all used, in ${prediction.windows} windows of up to ${most}.`;
+  if (!prediction.truncated) return `${tokens}, all used.`;
+  const cut = {
+    tail: `${most} from the end and ignores the beginning.`,
+    head_tail: `${most} from the beginning and the end and ignores the middle.`,
   };
-  return `${tokens}; the model reads ${unread[truncationOf(options)] ?? `${most}: what follows went unread.`}`;
+  return `${tokens}; the model uses ${cut[truncationOf(options)] ?? `${most} from the beginning and ignores the rest.`}`;
 }

@@ -1,135 +1,133 @@
-// One text: its answer while it is typed, and on request what each word contributes.
+// The view of one text: a prediction while the user types, and an explanation on request.
 
 import { call } from "./api.js";
 import { commandDetails } from "./curl.js";
 import { announce, byId, el, fill } from "./dom.js";
 import { explanationNodes } from "./explanation.js";
-import { chosen } from "./options.js";
+import { selectedOptions } from "./options.js";
+import { predictionNodes, verdict } from "./prediction.js";
 import { problem } from "./problem.js";
-import { inWords, resultNodes } from "./result.js";
 
-const PAUSE_MS = 250; // in typing, until the text is sent
+const PAUSE_MS = 250; // in typing, before the text is sent
 
 const field = byId("text");
-const answer = byId("answer");
+const output = byId("prediction");
 let timer;
-let asked = { classify: null, explain: null }; // what is on its way
-let explained = null; // the label that the explanation on the page was asked for
+const pending = { classify: null, explain: null }; // an AbortController per request in flight
+let explained = null; // the label in the request of the visible explanation; "": the best one
 
-const body = () => ({ text: field.value, ...chosen() });
+const predictBody = () => ({ text: field.value, ...selectedOptions() });
 
-/** Return the body of POST /explain, which takes fewer options. */
+/** Return the body of POST /explain, which has fewer options. */
 function explainBody(label) {
-  const { truncation } = chosen();
+  const { truncation } = selectedOptions();
   return { text: field.value, ...(label && { label }), ...(truncation && { truncation }) };
 }
 
-/** Keep the commands in step with the text, the options and the key. */
+/** Update the curl commands after a change of the text, the options or the key. */
 export const updateCommand = commandDetails("one-curl", () => [
-  { name: "the command of this answer", path: "predict", body: body() },
+  { name: "the command of this prediction", path: "predict", body: predictBody() },
   ...(explained === null ? [] : [{ name: "the command of this explanation", path: "explain", body: explainBody(explained) }]),
 ]);
 
-/** Run `work` as the only one of its `kind`: an older one is stopped, and its answer never shown. */
-async function alone(kind, work, show) {
-  asked[kind]?.abort();
-  const mine = new AbortController();
-  asked[kind] = mine;
-  let shown;
+function cancel(kind) {
+  pending[kind]?.abort();
+  pending[kind] = null;
+}
+
+/** Call `send(signal)`, then `show(reply or error)`. A newer request of the same kind cancels this one. */
+async function sendLatest(kind, send, show) {
+  cancel(kind);
+  const controller = new AbortController();
+  pending[kind] = controller;
+  let result;
   try {
-    shown = await work(mine.signal);
+    result = await send(controller.signal);
   } catch (error) {
-    if (asked[kind] !== mine || error.name === "AbortError") return;
-    shown = error;
+    if (error.name === "AbortError") return;
+    result = error;
   }
-  if (asked[kind] !== mine) return;
-  asked[kind] = null;
-  show(shown);
+  if (pending[kind] !== controller) return;
+  pending[kind] = null;
+  show(result);
 }
 
-function idle(sentence = "The labels and their scores will stand here.") {
-  fill(answer, el("p", { class: "idle" }, sentence));
-  answer.setAttribute("aria-busy", "false");
+function clear(sentence = "Type a text to see its labels.") {
+  fill(output, el("p", { class: "idle" }, sentence));
+  output.setAttribute("aria-busy", "false");
 }
 
-async function classify({ insistent }) {
+/** Classify the text. explicit: by a button or a key, not by typing. */
+async function classify({ explicit }) {
   clearTimeout(timer);
-  asked.classify?.abort();
-  asked.classify = null;
+  cancel("classify");
   if (!field.value.trim()) {
-    if (insistent) field.focus();
-    idle(insistent ? "There is no text yet. Type one first." : undefined);
+    if (explicit) field.focus();
+    clear(explicit ? "No text yet. Type one first." : undefined);
     return;
   }
-  const options = chosen();
-  answer.setAttribute("aria-busy", "true");
-  await alone("classify", (signal) => call("predict", { body: body(), signal, insistent }), (shown) => {
-    answer.setAttribute("aria-busy", "false");
-    if (shown instanceof Error) {
-      fill(answer, problem(shown, () => classify({ insistent: true })));
+  const options = selectedOptions();
+  output.setAttribute("aria-busy", "true");
+  await sendLatest("classify", (signal) => call("predict", { body: predictBody(), signal, explicit }), (result) => {
+    output.setAttribute("aria-busy", "false");
+    if (result instanceof Error) {
+      fill(output, problem(result, () => classify({ explicit: true })));
       return;
     }
-    fill(answer, resultNodes(shown.data, options, shown));
-    announce(inWords(shown.data, options));
+    fill(output, predictionNodes(result.data, options, result));
+    announce(verdict(result.data, options));
   });
 }
 
 async function explain(label = "") {
   if (!field.value.trim()) {
-    classify({ insistent: true });
+    classify({ explicit: true });
     return;
   }
   const place = byId("explanation");
   const text = field.value;
   place.setAttribute("aria-busy", "true");
-  if (!place.hasChildNodes()) fill(place, el("p", { class: "idle" }, "The model is run without each word …"));
-  await alone("explain", (signal) => call("explain", { body: explainBody(label), signal, insistent: true }), (shown) => {
+  if (!place.hasChildNodes()) fill(place, el("p", { class: "idle" }, "The model runs without each word …"));
+  await sendLatest("explain", (signal) => call("explain", { body: explainBody(label), signal, explicit: true }), (result) => {
     place.setAttribute("aria-busy", "false");
-    if (shown instanceof Error) {
-      fill(place, problem(shown, () => explain(label)));
+    if (result instanceof Error) {
+      fill(place, problem(result, () => explain(label)));
       return;
     }
-    const again = document.activeElement?.id === "explained-label";
-    fill(place, explanationNodes(text, shown.data, explain));
-    if (again) byId("explained-label").focus();
+    const hadFocus = document.activeElement?.id === "explained-label";
+    fill(place, explanationNodes(text, result.data, explain));
+    if (hadFocus) byId("explained-label").focus();
     explained = label;
     updateCommand();
-    const strongest = [...shown.data.parts].sort((a, b) => b.contribution - a.contribution)[0];
-    announce(`Explained: ${strongest ? `most for ${shown.data.label} says ${strongest.text}` : "no word to leave out"}.`);
+    const strongest = [...result.data.parts].sort((a, b) => b.contribution - a.contribution)[0];
+    announce(strongest ? `Explained: the strongest word for ${result.data.label} is ${strongest.text}.` : "No word to leave out.");
   });
 }
 
-/** Drop an explanation: it is of another text than the one that stands there now. */
-function dropExplanation() {
-  asked.explain?.abort();
-  asked.explain = null;
-  explained = null;
-  fill(byId("explanation"));
-}
-
-/** Note that the text or an option has changed: ask once there is a pause. */
+/** Note a change of the text or an option: classify after a pause. The old explanation no longer applies. */
 export function changed() {
   clearTimeout(timer);
-  dropExplanation();
+  cancel("explain");
+  explained = null;
+  fill(byId("explanation"));
   updateCommand();
   if (!field.value.trim()) {
-    asked.classify?.abort();
-    asked.classify = null;
-    idle();
+    cancel("classify");
+    clear();
     return;
   }
-  timer = setTimeout(() => classify({ insistent: false }), PAUSE_MS);
+  timer = setTimeout(() => classify({ explicit: false }), PAUSE_MS);
 }
 
 export function start() {
-  idle();
+  clear();
   field.addEventListener("input", changed);
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
-    classify({ insistent: true });
+    classify({ explicit: true });
   });
-  byId("classify").addEventListener("click", () => classify({ insistent: true }));
+  byId("classify").addEventListener("click", () => classify({ explicit: true }));
   byId("explain").addEventListener("click", () => explain());
-  if (field.value.trim()) changed(); // a browser that came back to the page has filled it in again
+  if (field.value.trim()) changed(); // a browser may restore the text
 }

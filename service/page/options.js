@@ -1,51 +1,51 @@
-// The options of a call, shared by one text and many; the block moves into whichever of the two is shown.
+// The options of a request, shared by the views of one and many texts. The block moves into the visible view.
 
 import { byId } from "./dom.js";
 import { MULTI, model } from "./model.js";
 
 const FIELDS = ["truncation", "threshold", "top-k"];
 
-/** Return the options that are set, named and ordered as in the body of a request. */
-export function chosen() {
+/** Return the options that the user has set, as fields of a request body. */
+export function selectedOptions() {
   const number = (id) => (byId(id).value.trim() === "" ? undefined : Number(byId(id).value));
-  const given = {
+  const fields = {
     top_k: number("top-k"),
     truncation: byId("truncation").value || undefined,
     threshold: model.info?.problem_type === MULTI ? number("threshold") : undefined,
   };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
-/** Return the options that leave every score in the answer. */
-export function withAllScores() {
-  const { top_k: _, ...others } = chosen();
+/** Return the options without top_k, for a reply with all scores. */
+export function optionsWithAllScores() {
+  const { top_k: _, ...others } = selectedOptions();
   return others;
 }
 
-/** Call `changed` whenever an option is. */
-export function onOptions(changed) {
+/** Call `changed` when an option changes. */
+export function onOptionsChange(changed) {
   for (const id of FIELDS) {
     byId(id).addEventListener("input", () => {
-      name();
+      summarize();
       changed();
     });
   }
 }
 
-function name() {
-  const set = Object.entries(chosen()).map(([option, value]) => `${option} ${value}`);
+function summarize() {
+  const set = Object.entries(selectedOptions()).map(([option, value]) => `${option} ${value}`);
   byId("options-set").textContent = set.length ? `: ${set.join(", ")}` : "";
 }
 
-/** Name the model's own choices in the fields. */
-export function describeOptions() {
+/** Show the defaults of the model in the fields. */
+export function showDefaults() {
   const { info } = model;
   byId("truncation").options[0].textContent = `default (${info.truncation})`;
   byId("threshold-field").hidden = info.problem_type !== MULTI;
   byId("top-k").max = info.labels.length;
 }
 
-/** Put the block into the part `panel`, where it has a place for it. */
+/** Move the block into the view `panel`, if it has a slot for it. */
 export function moveOptions(panel) {
   panel.querySelector(".slot")?.append(byId("options"));
 }

@@ -1,4 +1,4 @@
-// The page to try the model with: what is known of the model, and its three parts.
+// The start of the page: loads /info and connects the three views.
 
 import { call } from "./api.js";
 import { cardNodes } from "./card.js";
@@ -7,7 +7,7 @@ import { offerToForget } from "./key.js";
 import * as many from "./many.js";
 import { MULTI, model } from "./model.js";
 import * as one from "./one.js";
-import { describeOptions, moveOptions, onOptions } from "./options.js";
+import { moveOptions, onOptionsChange, showDefaults } from "./options.js";
 import { problem } from "./problem.js";
 import { startTabs } from "./tabs.js";
 
@@ -17,7 +17,7 @@ async function load() {
   if (loading) return;
   loading = true;
   try {
-    model.info = (await call("info", { insistent: true })).data;
+    model.info = (await call("info", { explicit: true })).data;
     fill(byId("load-problem"));
     describe(model.info);
   } catch (error) {
@@ -27,14 +27,14 @@ async function load() {
 }
 
 function describe(info) {
-  const kind = info.problem_type === MULTI ? "any number of" : "one of";
+  const number = info.problem_type === MULTI ? "any number of" : "one of";
   document.title = `${info.model} – text classifier`;
   byId("model-name").textContent = info.model;
-  byId("model-line").textContent = `Text classifier: names ${kind} ${counted(info.labels.length, "label")}.`;
-  describeOptions();
+  byId("model-line").textContent = `Text classifier: ${number} ${counted(info.labels.length, "label")} per text.`;
+  showDefaults();
   fill(byId("card"), cardNodes(info));
   many.changed();
-  if (byId("text").value.trim()) one.changed(); // its answer was shown without thresholds
+  if (byId("text").value.trim()) one.changed(); // an earlier prediction lacks thresholds
 }
 
 function keyChanged() {
@@ -46,7 +46,7 @@ function keyChanged() {
 startTabs(moveOptions);
 one.start();
 many.start();
-onOptions(() => {
+onOptionsChange(() => {
   one.changed();
   many.changed();
 });

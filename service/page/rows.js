@@ -1,11 +1,11 @@
-// The table of many texts: a row for each as it is answered, and how many got which label.
+// The table of many texts, and the number of texts per label.
 
 import { counted, el, grouped, percent, table } from "./dom.js";
-import { model, MULTI } from "./model.js";
+import { model } from "./model.js";
 
-const MOST = 1000; // rows on the page; the file has all
+const MAX_ROWS = 1000; // on the page; the CSV file has all
 
-/** Return {node, draw}: the table of `rows`, and what adds those that have come since. */
+/** Return {node, draw}: the table of `rows`, and a function that adds the rows finished since its last call. */
 export function rowsTable(rows) {
   const headings = ["Line", "Text", "Labels", "Score", "Tokens", "Truncated"];
   const numbers = new Set(["Line", "Score", "Tokens"]);
@@ -20,18 +20,18 @@ export function rowsTable(rows) {
   let drawn = 0;
 
   function draw() {
-    const new_rows = [];
-    while (drawn < Math.min(rows.length, MOST) && (rows[drawn].prediction || rows[drawn].problem)) {
-      new_rows.push(lineOf(rows[drawn]));
+    const added = [];
+    while (drawn < Math.min(rows.length, MAX_ROWS) && (rows[drawn].prediction || rows[drawn].problem)) {
+      added.push(rowNode(rows[drawn]));
       drawn += 1;
     }
-    body.append(...new_rows);
-    if (rows.length > MOST) more.textContent = `The table has the first ${grouped(MOST)}; the CSV file has all.`;
+    body.append(...added);
+    if (rows.length > MAX_ROWS) more.textContent = `The table shows the first ${grouped(MAX_ROWS)}; the CSV file has all.`;
   }
   return { node: el("div", {}, box, more), draw };
 }
 
-function lineOf({ number, text, prediction, problem }) {
+function rowNode({ number, text, prediction, problem }) {
   const start = [el("td", { class: "number" }, grouped(number)), el("td", { class: "text" }, el("div", { class: "clamped" }, text))];
   if (problem) return el("tr", { class: "refused" }, start, el("td", { colspan: "4" }, problem));
   const { label, score, labels, scores, num_tokens: tokens, truncated } = prediction;
@@ -47,7 +47,7 @@ function lineOf({ number, text, prediction, problem }) {
   );
 }
 
-/** Return how many texts got which label, as the items of a list. */
+/** Return the number of texts per label, as items of a list. */
 export function tally(rows) {
   const counts = new Map(model.info.labels.map((label) => [label, 0]));
   let none = 0;
@@ -62,11 +62,11 @@ export function tally(rows) {
   const one = (name, count) => el("li", {}, el("strong", {}, grouped(count)), ` ${name}`);
   return [
     ...found.map(([label, count]) => one(label, count)),
-    none > 0 && one(model.info.problem_type === MULTI ? "with no label" : "with no label named", none),
+    none > 0 && one("without a label", none),
     cut > 0 && one("truncated", cut),
-    refused > 0 && one(refused === 1 ? "could not be read: its row says why" : "could not be read: their rows say why", refused),
+    refused > 0 && one(refused === 1 ? "rejected: see its row" : "rejected: see their rows", refused),
   ];
 }
 
-export const linesInWords = (texts, empty) =>
+export const lineCount = (texts, empty) =>
   `${counted(texts, "text")}${empty ? `; ${counted(empty, "empty line")} skipped` : ""}.`;

@@ -1,27 +1,27 @@
-// Tabs as https://www.w3.org/WAI/ARIA/apg/patterns/tabs/ has them: one stop of the Tab key, arrows between.
+// Tabs with the keyboard pattern of https://www.w3.org/WAI/ARIA/apg/patterns/tabs/: one tab stop, arrows between tabs.
 
-/** Let the tabs of the page choose; `shown(panel)` is called with the part that is shown. */
-export function startTabs(shown) {
+/** Connect the tabs with their panels; calls `onShow(panel)` with each visible panel. */
+export function startTabs(onShow) {
   const tabs = [...document.querySelectorAll('[role="tab"]')];
   const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
 
-  function choose(tab, { focus }) {
+  function select(tab, { focus }) {
     for (const one of tabs) {
-      const isChosen = one === tab;
-      one.setAttribute("aria-selected", String(isChosen));
-      one.tabIndex = isChosen ? 0 : -1;
-      panelOf(one).hidden = !isChosen;
+      const isSelected = one === tab;
+      one.setAttribute("aria-selected", String(isSelected));
+      one.tabIndex = isSelected ? 0 : -1;
+      panelOf(one).hidden = !isSelected;
     }
     if (focus) {
       tab.focus();
       history.replaceState(null, "", `#${panelOf(tab).id}`);
     }
-    shown(panelOf(tab));
+    onShow(panelOf(tab));
   }
 
   const steps = { ArrowRight: 1, ArrowLeft: -1 };
   tabs.forEach((tab, index) => {
-    tab.addEventListener("click", () => choose(tab, { focus: true }));
+    tab.addEventListener("click", () => select(tab, { focus: true }));
     tab.addEventListener("keydown", (event) => {
       let next = null;
       if (event.key in steps) next = (index + steps[event.key] + tabs.length) % tabs.length;
@@ -29,8 +29,8 @@ export function startTabs(shown) {
       else if (event.key === "End") next = tabs.length - 1;
       if (next === null) return;
       event.preventDefault();
-      choose(tabs[next], { focus: true });
+      select(tabs[next], { focus: true });
     });
   });
-  choose(tabs.find((tab) => `#${panelOf(tab).id}` === location.hash) ?? tabs[0], { focus: false });
+  select(tabs.find((tab) => `#${panelOf(tab).id}` === location.hash) ?? tabs[0], { focus: false });
 }

@@ -1,4 +1,4 @@
-"""A real browser on real gunicorn: what the console, the page or another host says of it fails the test."""
+"""A real browser on real gunicorn; console errors and requests to other hosts fail the test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-# Nothing that a browser does of itself; a container's root has no sandbox.
+# No background traffic; root in a container has no sandbox.
 _ARGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -28,7 +28,7 @@ _ARGS = (
 
 @dataclass
 class Tab:
-    """A page of a server in a context of its own; `allowed`: parts of messages that a test means to bring about."""
+    """A page in a browser context of its own; `allowed`: parts of the console messages that a test expects."""
 
     page: Page
     server: Server
@@ -36,27 +36,27 @@ class Tab:
     allowed: list[str] = field(default_factory=list)
 
     @property
-    def answer(self) -> Locator:
-        """Return the part with the answer to one text."""
-        return self.page.locator("#answer")
+    def prediction(self) -> Locator:
+        """Return the box with the prediction for one text."""
+        return self.page.locator("#prediction")
 
-    def ask(self, text: str) -> None:
-        """Put `text` into the field, ask at once, and wait until the answer to it, or an error, stands there."""
-        self.page.wait_for_selector("#model-line:has-text('names')")  # thresholds are known
+    def classify(self, text: str) -> None:
+        """Enter `text`, classify it at once, and wait for its prediction or an error."""
+        self.page.wait_for_selector("#model-line:has-text('per text')")  # thresholds are known
         with self.page.expect_response("**/predict"):
             self.page.fill("#text", text)
             self.page.press("#text", "Control+Enter")
-        self.page.wait_for_selector("#answer[aria-busy=false] :is(.verdict, .problem)")
+        self.page.wait_for_selector("#prediction[aria-busy=false] :is(.verdict, .problem)")
 
-    def ask_all(self, lines: Sequence[str]) -> None:
-        """Put `lines` into the field of many texts and wait until they are done."""
+    def classify_all(self, lines: Sequence[str]) -> None:
+        """Enter `lines` in the view of many texts and wait for the end of the run."""
         self.page.get_by_role("tab", name="Many texts").click()
         self.page.fill("#lines", "\n".join(lines))
         self.page.click("#classify-all")
         self.page.wait_for_selector("#note:has-text('Done')")
 
     def bars(self) -> dict[str, float]:
-        """Return the unrounded scores that the bars stand for, in their order."""
+        """Return the unrounded scores of the bars, in their order."""
         bars = self.page.locator(".bars li").all()
         return {bar.get_attribute("data-label") or "": float(bar.get_attribute("data-score") or "nan") for bar in bars}
 
@@ -67,20 +67,19 @@ class Tab:
         return self.page.locator(f"{place} code").first.inner_text()
 
     def overflow(self) -> int:
-        """Return by how many pixels the page is wider than its window."""
+        """Return the pixels by which the page is wider than its window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
     def check(self) -> None:
-        """Fail on what went wrong unseen."""
-        unmeant = [fault for fault in self.faults if not any(part in fault for part in self.allowed)]
-        assert not unmeant, unmeant
+        """Fail on an unexpected fault."""
+        unexpected = [fault for fault in self.faults if not any(part in fault for part in self.allowed)]
+        assert not unexpected, unexpected
 
 
 def launched() -> Iterator[Browser]:
-    """Start the browser, or skip; it ends with the module.
+    """Start the browser, or skip.
 
-    For as long as Playwright runs there is an event loop in this thread: in the session's other modules asyncio.run
-    would fail.
+    The browser ends with the module: while Playwright runs, this thread has an event loop and asyncio.run fails.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next((found for name in _NAMES if (found := shutil.which(name))), None)
@@ -94,9 +93,9 @@ def launched() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, server: Server, path: str | None = "/", **context: Any) -> Iterator[Tab]:
-    """Open `path` of `server`, or an empty window; fails on unseen faults at its end.
+    """Open `path` of `server`, or an empty window, and check for faults at the end.
 
-    context: what Playwright's new_context takes.
+    context: arguments of Playwright's new_context.
     """
     held = browser.new_context(**context)
     page = held.new_page()
@@ -121,7 +120,7 @@ def opened(browser: Browser, server: Server, path: str | None = "/", **context: 
 
 
 def serious(page: Page) -> list[str]:
-    """Return what axe-core finds that is more than minor."""
+    """Return the faults that axe-core rates above minor."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed").Axe()
     found = axe.run(page).response["violations"]
     return [
@@ -132,7 +131,7 @@ def serious(page: Page) -> list[str]:
 
 
 def run_by_shell(command: str, **variables: str) -> Any:
-    """Return what `command` prints, as JSON."""
+    """Run `command` in bash and return its output, parsed as JSON."""
     if not shutil.which("curl"):
         pytest.skip("curl is not installed")
     done = subprocess.run(

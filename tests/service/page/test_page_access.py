@@ -1,8 +1,7 @@
-"""The pages for everybody: what axe-core finds, the keyboard alone, a phone's width, light and dark."""
+"""Accessibility of the page: axe-core, keyboard, phone width, light, dark and forced colours."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ LONG = "good bad odd plain plain plain good bad odd"
 
 
 def faults(tab: Tab) -> dict[str, object]:
-    """Return what axe-core finds and by how much the page is too wide, in light and dark, wide and on a phone."""
+    """Return the faults that axe-core finds and any overflow, in light and dark, on a desktop and a phone."""
     found: dict[str, object] = {}
     for scheme in ("light", "dark"):
         for width in (1280, 360):
@@ -26,29 +25,29 @@ def faults(tab: Tab) -> dict[str, object]:
                 *serious(tab.page),
                 *([f"{tab.overflow()} px too wide"] if tab.overflow() else []),
             ]
-    return {look: here for look, here in found.items() if here}
+    return {look: messages for look, messages in found.items() if messages}
 
 
-def test_no_serious_fault_in_answers(browser: Browser, multi_server: Server) -> None:
-    """axe-core finds no fault in an answer, an explanation, a table and an error, and none is wider than the window."""
+def test_no_serious_fault_in_the_predictions(browser: Browser, multi_server: Server) -> None:
+    """axe-core finds no fault in a prediction, an explanation, a table and an error, and nothing overflows."""
     with opened(browser, multi_server) as tab:
         tab.allowed.append("422")
-        tab.ask(LONG)
+        tab.classify(LONG)
         tab.page.click("#explain")
         tab.page.wait_for_selector("#parts")
         tab.page.locator("#options summary").click()
         tab.command()
         assert faults(tab) == {}
-        tab.ask_all(["good", "bad " * 40, "x" * 300, "odd " * 30_000, "plain"])
+        tab.classify_all(["good", "bad " * 40, "x" * 300, "odd " * 30_000, "plain"])
         assert faults(tab) == {}
         tab.page.click("#tab-one")
         tab.page.fill("#threshold", "7")
-        tab.page.wait_for_selector("#answer .problem")
+        tab.page.wait_for_selector("#prediction .problem")
         assert faults(tab) == {}
 
 
-def test_no_serious_fault_in_the_card_and_the_form(browser: Browser, demo_bundle: Path, tmp_path: Path) -> None:
-    """axe-core finds no fault in the form for the key and in the demo's card, and neither is wider than the window."""
+def test_no_serious_fault_in_the_card_and_the_dialog(browser: Browser, demo_bundle: Path, tmp_path: Path) -> None:
+    """axe-core finds no fault in the dialog for the key and in the model card, and nothing overflows."""
     with (
         serving(demo_bundle, tmp_path / "log", INFERER_API_KEYS="key") as server,
         opened(browser, server, path="/#model") as tab,
@@ -63,7 +62,7 @@ def test_no_serious_fault_in_the_card_and_the_form(browser: Browser, demo_bundle
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, server: Server) -> None:
-    """From the top, Tab goes through the skip link, the tabs and every control in order, each with its outline."""
+    """Tab visits the skip link, the tabs and each control in order, each with an outline."""
     with opened(browser, server) as tab:
         page = tab.page
         page.wait_for_selector("#model-name:has-text('tiny')")
@@ -76,12 +75,12 @@ def test_the_keyboard_reaches_everything(browser: Browser, server: Server) -> No
             assert page.evaluate(style) != "none", reached[-1]
         assert reached == [
             *("Skip to the content", "The API", "tab-one", "text", "classify", "explain", "Options"),
-            *("The same with curl", "How to ask from a program"),
+            *("Same request with curl", "Call the service from a program"),
         ]
 
 
 def test_the_keyboard_alone_does_everything(browser: Browser, server: Server) -> None:
-    """Text, answer, tabs by arrows, many texts and their table are had without a mouse."""
+    """A text, the tabs, many texts and their table work without a mouse."""
     with opened(browser, server) as tab:
         page = tab.page
         page.wait_for_selector("#model-name:has-text('tiny')")
@@ -113,28 +112,18 @@ def test_the_keyboard_alone_does_everything(browser: Browser, server: Server) ->
             assert page.evaluate("document.activeElement !== document.body")
 
 
-def test_headings_go_in_order(browser: Browser, server: Server) -> None:
-    """There is one h1, and no heading skips a level."""
-    with opened(browser, server, path="/#model") as tab:
-        tab.page.wait_for_selector("#card-about")
-        levels = tab.page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")
-        assert levels.count(1) == 1
-        assert levels[0] == 1
-        assert all(after - before <= 1 for before, after in pairwise(levels))
-
-
 def test_forced_colours_keep_the_bars(browser: Browser, server: Server) -> None:
-    """With forced colours a bar is still told from its ground."""
+    """With forced colours a bar differs from its background."""
     with opened(browser, server, forced_colors="active") as tab:
-        tab.ask("good")
+        tab.classify("good")
         colours = tab.page.locator(".chosen .bar").evaluate(
             "bar => [bar, bar.querySelector('.fill')].map(node => getComputedStyle(node).backgroundColor)"
         )
         assert colours[0] != colours[1]
 
 
-def test_less_motion_where_it_is_asked_for(browser: Browser, server: Server) -> None:
-    """With prefers-reduced-motion a bar takes its width at once."""
+def test_reduced_motion(browser: Browser, server: Server) -> None:
+    """With prefers-reduced-motion the bars have no transition."""
     with opened(browser, server, reduced_motion="reduce") as tab:
-        tab.ask("good")
+        tab.classify("good")
         assert tab.page.locator(".chosen .fill").evaluate("bar => getComputedStyle(bar).transitionDuration") == "0s"

@@ -1,4 +1,4 @@
-"""The page of a service with keys: asked for, wrong, right, forgotten; and where the key is not kept."""
+"""The page of a service with keys: the dialog, wrong and right keys, and the places that store the key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def locked(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def locked_tab(browser: Browser, locked: Server) -> Iterator[Tab]:
-    """Its page, which has met 401."""
+    """The page of that service, where 401 is expected."""
     with opened(browser, locked) as tab:
         tab.allowed.append("401")
         yield tab
@@ -39,28 +39,28 @@ def give(tab: Tab, key: str) -> None:
     tab.page.get_by_role("button", name="Use this key").click()
 
 
-def test_a_key_is_asked_for(locked_tab: Tab) -> None:
-    """A form asks for the key, says when it is wrong, and with the right one goes on with what was asked."""
+def test_the_dialog_asks_for_a_key(locked_tab: Tab) -> None:
+    """The dialog rejects wrong keys; the right key lets the waiting request go on."""
     page = locked_tab.page
     field = page.get_by_label("Key", exact=True)
     field.wait_for()
     assert field.get_attribute("type") == "password"
     give(locked_tab, "wrong")
-    page.wait_for_selector("#key-problem:has-text('The server does not take this key.')")
+    page.wait_for_selector("#key-problem:has-text('The server rejects this key.')")
     give(locked_tab, "schlüssel ✓")
     page.wait_for_selector("#key-problem:has-text('cannot be sent')")
     give(locked_tab, KEY)
     page.wait_for_selector("#model-name:has-text('tiny')")
     assert page.locator("dialog").count() == 0
-    locked_tab.ask("good")
+    locked_tab.classify("good")
     assert locked_tab.bars() == locked_tab.server.predict({"text": "good"}, x_api_key=KEY).json()["scores"]
 
 
-def test_the_key_is_kept_in_the_tab_alone(locked_tab: Tab) -> None:
-    """The key is in sessionStorage, and not in localStorage, a cookie, the address, the page or the command."""
+def test_only_the_tab_keeps_the_key(locked_tab: Tab) -> None:
+    """The key is in sessionStorage only; localStorage, cookies, the address, the page and the command lack it."""
     page = locked_tab.page
     give(locked_tab, KEY)
-    locked_tab.ask("good")
+    locked_tab.classify("good")
     command = locked_tab.command()
     assert '-H "x-api-key: $KEY"' in command
     assert run_by_shell(command, KEY=KEY)["label"] == "pos"
@@ -81,15 +81,15 @@ def test_the_key_is_kept_in_the_tab_alone(locked_tab: Tab) -> None:
     page.get_by_label("Key", exact=True).wait_for()
 
 
-def test_a_key_can_be_declined(locked_tab: Tab) -> None:
-    """After Escape the page says what is missing, typing does not ask again, and the button does; the text stays."""
+def test_not_now(locked_tab: Tab) -> None:
+    """After Escape the page names the missing key; only the button opens the dialog again; the text stays."""
     page = locked_tab.page
     page.get_by_label("Key", exact=True).wait_for()
     page.keyboard.press("Escape")
     page.wait_for_selector("#load-problem .problem:has-text('none was given')")
     with page.expect_response("**/predict"):
         page.fill("#text", "good")
-    page.wait_for_selector("#answer .problem:has-text('none was given')")
+    page.wait_for_selector("#prediction .problem:has-text('none was given')")
     assert page.locator("dialog").count() == 0
     page.click("#classify")
     give(locked_tab, KEY)
@@ -99,8 +99,8 @@ def test_a_key_can_be_declined(locked_tab: Tab) -> None:
     assert page.input_value("#text") == "good"
 
 
-def test_a_key_that_is_withdrawn_is_asked_for_anew(locked_tab: Tab) -> None:
-    """When a key is not taken any more, the form says so and many texts go on with the new one."""
+def test_a_withdrawn_key(locked_tab: Tab) -> None:
+    """After the server stops accepting a key, the dialog asks again and many texts go on with the new key."""
     page = locked_tab.page
     give(locked_tab, KEY)
     page.wait_for_selector("#model-name:has-text('tiny')")
@@ -118,6 +118,6 @@ def test_a_key_that_is_withdrawn_is_asked_for_anew(locked_tab: Tab) -> None:
     page.click("#tab-many")
     page.fill("#lines", "good\nbad")
     page.click("#classify-all")
-    page.wait_for_selector("#key-problem:has-text('not taken any more')")
+    page.wait_for_selector("#key-problem:has-text('no longer accepts')")
     give(locked_tab, "other")
     page.wait_for_selector("#note:has-text('Done: 2 of 2 texts.')")

@@ -1,4 +1,4 @@
-"""The page with many texts: requests within the limits, a row for each text, waiting, stopping, and the CSV file."""
+"""The view of many texts: requests within the limits, table rows, waits, stops, and the CSV file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from tests.support.browser import Tab, opened
 from tests.support.server import Server
@@ -24,7 +22,7 @@ TEXTS = [line for line in LINES if line.strip()]
 
 
 def saved(tab: Tab) -> list[dict[str, str]]:
-    """Return the rows of the CSV file that the page saves, which has a byte order mark and lines that end in CRLF."""
+    """Save the CSV file, check its byte order mark and CRLF line ends, and return its rows."""
     with tab.page.expect_download() as download:
         tab.page.click("#download")
     data = Path(download.value.path()).read_bytes()
@@ -35,40 +33,40 @@ def saved(tab: Tab) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
-def requests_of(tab: Tab) -> list[dict[str, Any]]:
-    """Return the list that the bodies of the page's predictions will be put into."""
+def record_requests(tab: Tab) -> list[dict[str, Any]]:
+    """Return a list that collects the bodies of the page's requests to /predict."""
     bodies: list[dict[str, Any]] = []
     tab.page.on(
-        "request", lambda asked: asked.url.endswith("/predict") and bodies.append(json.loads(asked.post_data or "{}"))
+        "request", lambda sent: sent.url.endswith("/predict") and bodies.append(json.loads(sent.post_data or "{}"))
     )
     return bodies
 
 
-def test_the_file_has_what_the_api_answers(tab: Tab) -> None:
-    """Each text has a line with its label, its unrounded scores and its tokens as /predict gives them alone."""
-    bodies = requests_of(tab)
-    tab.ask_all(LINES)
+def test_the_file_has_the_replies_of_the_api(tab: Tab) -> None:
+    """Each text has a line with the label, unrounded scores and tokens that /predict returns for it alone."""
+    bodies = record_requests(tab)
+    tab.classify_all(LINES)
     assert all(len(body["texts"]) <= 4 for body in bodies)
     assert [text for body in bodies for text in body["texts"]] == TEXTS
     rows = saved(tab)
     assert [int(row["line"]) for row in rows] == [n for n, line in enumerate(LINES, 1) if line.strip()]
     for row, text in zip(rows, TEXTS, strict=True):
-        answer = tab.server.predict({"text": text}).json()
+        reply = tab.server.predict({"text": text}).json()
         guarded = text if text[0] not in "=+-@" else f"'{text}"
-        assert (row["text"], row["label"], row["labels"]) == (guarded, answer["label"], "|".join(answer["labels"]))
-        assert {name: float(row[f"score of {name}"]) for name in answer["scores"]} == answer["scores"]
-        assert float(row["score"]) == answer["score"]
-        assert (row["num_tokens"], row["truncated"]) == (str(answer["num_tokens"]), str(answer["truncated"]).lower())
+        assert (row["text"], row["label"], row["labels"]) == (guarded, reply["label"], "|".join(reply["labels"]))
+        assert {name: float(row[f"score of {name}"]) for name in reply["scores"]} == reply["scores"]
+        assert float(row["score"]) == reply["score"]
+        assert (row["num_tokens"], row["truncated"]) == (str(reply["num_tokens"]), str(reply["truncated"]).lower())
         assert row["error"] == ""
     assert "2 empty lines skipped" in tab.page.locator("#lines-count").inner_text()
     note = tab.page.locator("#note").inner_text()
     assert note.startswith(f"Done: {len(TEXTS)} of {len(TEXTS)} texts.")
-    assert "an apostrophe stands before 4 texts" in note
+    assert "an apostrophe before 4 texts" in note
 
 
 def test_the_table_has_a_row_for_each_text(tab: Tab) -> None:
-    """The table has line, text, label, score, tokens and whether it was truncated; counts of labels stand above it."""
-    tab.ask_all(["good", "", "odd " * 9])
+    """The table shows line, text, label, score, tokens and truncation, with counts per label above it."""
+    tab.classify_all(["good", "", "odd " * 9])
     rows = [row.inner_text().split("\t") for row in tab.page.locator("#rows tbody tr").all()]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["1", "good", "pos", "78.70 %", "3", "no"],
@@ -79,38 +77,38 @@ def test_the_table_has_a_row_for_each_text(tab: Tab) -> None:
 
 
 def test_multi_label_rows_list_their_labels(browser: Browser, multi_server: Server) -> None:
-    """A multi-label row has every label at or above the threshold that was set, in the file joined by a bar."""
+    """A multi-label row has each label at or above the chosen threshold; the file joins them with a bar."""
     with opened(browser, multi_server) as tab:
         tab.page.wait_for_selector("#model-name:has-text('multi')")
         tab.page.locator("#options summary").click()
         tab.page.fill("#threshold", "0.8")
-        tab.ask_all(["good bad", "plain"])
+        tab.classify_all(["good bad", "plain"])
         assert [row["labels"] for row in saved(tab)] == ["pos|neg", ""]
         rows = [row.inner_text().split("\t")[2:4] for row in tab.page.locator("#rows tbody tr").all()]
         assert rows == [["pos, neg", "88.08 %, 88.08 %"], ["none (best: pos)", "50.00 %"]]
-        assert tab.page.locator("#tally").inner_text().split("\n") == ["1 pos", "1 neg", "1 with no label"]
+        assert tab.page.locator("#tally").inner_text().split("\n") == ["1 pos", "1 neg", "1 without a label"]
 
 
-def test_a_text_at_fault_stands_alone(tab: Tab) -> None:
-    """Texts too long for the service or refused by it have their sentence in their own row; all others are answered."""
+def test_a_rejected_text_does_not_affect_the_others(tab: Tab) -> None:
+    """A text over a limit, or rejected by the service, has an error in its row; the others get predictions."""
     tab.allowed.append("422")
     tab.page.locator("#options summary").click()
     tab.page.select_option("#truncation", "error")
     lines = ["good", "good " * 210, "bad", "odd " * 9, "odd"]
-    tab.ask_all(lines)
+    tab.classify_all(lines)
     rows = saved(tab)
     assert [row["label"] for row in rows] == ["pos", "", "neg", "", "other"]
     assert rows[1]["error"] == "Has 1,050 characters, at most 1,000 are allowed."
     expected = tab.server.predict({"text": lines[3], "truncation": "error"}).json()["error"]
     assert rows[3]["error"].rstrip(".")[1:] == expected.removeprefix("field 'text': ")[1:]
     assert rows[3]["error"] in tab.page.locator("#rows .refused").last.inner_text()
-    assert "2 could not be read" in tab.page.locator("#tally").inner_text()
+    assert "2 rejected" in tab.page.locator("#tally").inner_text()
 
 
-def test_an_option_at_fault_is_told_once(tab: Tab) -> None:
-    """An option that the service refuses is told in one error, and no text is blamed for it."""
+def test_an_invalid_option_shows_one_error(tab: Tab) -> None:
+    """An option that the service rejects shows one error, after one request."""
     tab.allowed.append("422")
-    bodies = requests_of(tab)
+    bodies = record_requests(tab)
     tab.page.wait_for_selector("#model-name:has-text('tiny')")
     tab.page.evaluate("document.querySelector('#truncation').append(new Option('middle', 'middle'))")
     tab.page.locator("#options summary").click()
@@ -124,44 +122,40 @@ def test_an_option_at_fault_is_told_once(tab: Tab) -> None:
 
 
 def test_requests_stay_below_the_bytes_allowed(tab: Tab) -> None:
-    """Eight texts, of which four together pass the limit of bytes go in several requests, none of which passes it."""
+    """Texts that together exceed the byte limit go in several requests below it."""
     bodies: list[bytes] = []
-    tab.page.on(
-        "request", lambda asked: asked.url.endswith("/predict") and bodies.append(asked.post_data_buffer or b"")
-    )
-    tab.ask_all(["\x01" * 900] * 8)  # each is six bytes of JSON
+    tab.page.on("request", lambda sent: sent.url.endswith("/predict") and bodies.append(sent.post_data_buffer or b""))
+    tab.classify_all(["\x01" * 900] * 8)  # each is six bytes of JSON
     assert sum(map(len, bodies)) > 8 * 5400
     assert 16_000 < max(map(len, bodies)) <= 20_000
     assert [row["error"] for row in saved(tab)] == [""] * 8
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_waited_for(tab: Tab, status: int) -> None:
-    """A refusal with Retry-After is waited out, the page says so, and every text gets its answer."""
-    tab.allowed.append(str(status))
-    refusals = 2
+def test_a_busy_server(tab: Tab) -> None:
+    """After 429 and 503 with Retry-After the page waits, shows the wait, and gets a prediction for each text."""
+    tab.allowed += ["429", "503"]
+    statuses = [503, 429]
     error = json.dumps({"error": "busy", "error_type": "Overloaded", "request_id": "x"})
 
     def refuse(route: Route) -> None:
-        nonlocal refusals
-        if refusals == 0:
+        if not statuses:
             route.continue_()
             return
-        refusals -= 1
-        after = {"retry-after": str(1 - refusals), "content-type": "application/json"}
-        route.fulfill(status=status, body=error, headers=after)
+        status = statuses.pop()
+        headers = {"retry-after": str(2 - len(statuses)), "content-type": "application/json"}
+        route.fulfill(status=status, body=error, headers=headers)
 
     tab.page.route("**/predict", refuse)
     tab.page.click("#tab-many")
     tab.page.fill("#lines", "\n".join(["good", "bad"] * 5))
     tab.page.click("#classify-all")
-    tab.page.wait_for_selector("#note:has-text('The server is busy. The next try is in 1 s, after 2 refusals.')")
+    tab.page.wait_for_selector("#note:has-text('The server is busy. Next attempt in 2 s, after 2 refusals.')")
     tab.page.wait_for_selector("#note:has-text('Done: 10 of 10 texts.')")
     assert [row["label"] for row in saved(tab)] == ["pos", "neg"] * 5
 
 
-def test_stopped_and_gone_on(tab: Tab) -> None:
-    """Stop keeps what was answered, says what is left, keeps the focus on a button; Go on asks for the rest alone."""
+def test_stop_and_continue(tab: Tab) -> None:
+    """Stop keeps the predictions, counts the rest and keeps the focus on a button; Continue sends only the rest."""
     passed: list[Route] = []
 
     def hold_second(route: Route) -> None:
@@ -170,7 +164,7 @@ def test_stopped_and_gone_on(tab: Tab) -> None:
             route.continue_()
 
     tab.page.route("**/predict", hold_second)
-    bodies = requests_of(tab)
+    bodies = record_requests(tab)
     tab.page.click("#tab-many")
     tab.page.fill("#lines", "\n".join(["good"] * 4 + ["bad"] * 6))
     tab.page.click("#classify-all")
@@ -179,15 +173,15 @@ def test_stopped_and_gone_on(tab: Tab) -> None:
     tab.page.locator("#stop").press("Enter")
     tab.page.wait_for_selector("#note:has-text('Stopped: 4 of 10 texts, 6 left.')")
     assert tab.page.evaluate("document.activeElement.id") == "classify-all"
-    assert [row["error"] for row in saved(tab)] == [""] * 4 + ["not asked"] * 6
-    tab.page.click("#go-on")
+    assert [row["error"] for row in saved(tab)] == [""] * 4 + ["not sent"] * 6
+    tab.page.click("#continue")
     tab.page.wait_for_selector("#note:has-text('Done: 10 of 10 texts.')")
     assert [len(body["texts"]) for body in bodies] == [4, 4, 4, 2]
     assert [row["label"] for row in saved(tab)] == ["pos"] * 4 + ["neg"] * 6
 
 
-def test_a_lost_connection_loses_no_answer(tab: Tab) -> None:
-    """When the server goes away the answers stay, and Try again asks for what is left."""
+def test_a_lost_connection_keeps_the_predictions(tab: Tab) -> None:
+    """After a network error the predictions stay, and Try again sends the rest."""
     tab.allowed.append("ERR_FAILED")
     count = 0
 
@@ -201,7 +195,7 @@ def test_a_lost_connection_loses_no_answer(tab: Tab) -> None:
     tab.page.fill("#lines", "\n".join(["good"] * 6))
     tab.page.click("#classify-all")
     problem = tab.page.locator("#many-problem .problem")
-    assert problem.locator("strong").inner_text() == "The server does not answer."
+    assert problem.locator("strong").inner_text() == "The server does not respond."
     assert tab.page.locator("#note").inner_text() == "Stopped: 4 of 6 texts, 2 left."
     problem.get_by_role("button").click()
     tab.page.wait_for_selector("#note:has-text('Done: 6 of 6 texts.')")
@@ -209,7 +203,7 @@ def test_a_lost_connection_loses_no_answer(tab: Tab) -> None:
 
 
 def test_a_text_file_is_opened(tab: Tab, tmp_path: Path) -> None:
-    """A text file's lines come into the field, without its byte order mark."""
+    """The lines of a text file fill the field, without the byte order mark."""
     file = tmp_path / "texts.txt"
     file.write_bytes("\ufeffgood\r\nbad é\r\n".encode())
     tab.page.click("#tab-many")
