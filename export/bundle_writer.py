@@ -12,52 +12,16 @@ from typing import Any
 import onnx
 
 from export.checkpoint import Checkpoint
-from export.parity import Parity
+from export.checks.parity import Parity
 from export.report.model_card import model_card
-from inferer.bundle.manifest import MANIFEST, MULTI_LABEL
-from inferer.bundle.reader import (
-    DEFAULT_THRESHOLD,
-    FORMAT_VERSION,
-    FP32_MODEL,
-    INT8_MODEL,
-    MODEL_CARD,
-    read_bundle,
-    sealed,
-    sha256_of,
-)
-from inferer.config import Config, spread_thresholds
+from inferer.bundle.manifest import MANIFEST
+from inferer.bundle.reader import FORMAT_VERSION, FP32_MODEL, INT8_MODEL, MODEL_CARD, read_bundle, sealed, sha256_of
 from inferer.cpu import instruction_flags
-from inferer.errors import ConfigError
 
 _VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
 
 
-def write_companions(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write config.json and the tokenizer's files, without the padding and truncation a saved one may carry."""
-    checkpoint.model.config.save_pretrained(folder)
-    tokenizer = checkpoint.tokenizer
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.model_max_length = checkpoint.max_length
-    tokenizer.save_pretrained(folder)
-
-
-def thresholds_for(checkpoint: Checkpoint, config: Config, *, calibrated: bool = False) -> dict[str, float] | None:
-    """Return one threshold per label for multi-label, else None: where `config` says nothing, what training chose.
-
-    That is for scores as they come: where they are to be `calibrated`, the default takes its place.
-    """
-    if checkpoint.problem_type != MULTI_LABEL:
-        if config.thresholds is not None:
-            raise ConfigError("config.thresholds", config.thresholds, f"none for {checkpoint.problem_type}")
-        return None
-    base = dict.fromkeys(checkpoint.labels, DEFAULT_THRESHOLD if calibrated else checkpoint.threshold)
-    if config.thresholds is None:
-        return base
-    return spread_thresholds("config.thresholds", config.thresholds, checkpoint.labels, base)
-
-
-def finish(
+def write_card_and_manifest(
     checkpoint: Checkpoint,
     folder: Path,
     quantization: dict[str, Any],

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from export.errors import ExportError
+from export.tokenizer import check_vocabulary, load_tokenizer
 from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
@@ -66,9 +66,7 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
     neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
     """
     model, tokenizer = _from_folder(path) if path.is_dir() else _from_state_dict(path, config)
-    if not tokenizer.is_fast:
-        raise ExportError(f"checkpoint {path}: its tokenizer has no fast version (tokenizer.json), which serving needs")
-    _check_vocabulary(path, model, tokenizer)
+    check_vocabulary(path, tokenizer, model.get_input_embeddings().num_embeddings)
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
     if problem_type not in PROBLEM_TYPES:
@@ -116,7 +114,7 @@ def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     except UNREADABLE as error:
         raise ExportError(f"checkpoint {path}: cannot be loaded: {_why_unreadable(error)}") from error
     _check_weights(path, loaded.missing, loaded.unexpected, loaded.misshapen)
-    return loaded.model, _tokenizer(path, str(path), local_only=True)
+    return loaded.model, load_tokenizer(path, str(path), local_only=True)
 
 
 def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -145,7 +143,7 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
         details = [line.strip() for line in str(error).splitlines()[1:]]
         raise ExportError(f"checkpoint {path}: does not fit {config.model_name}: {'; '.join(details)}") from error
     _check_weights(path, missing, unexpected)
-    return model, _tokenizer(path, config.model_name, local_only=local)
+    return model, load_tokenizer(path, config.model_name, local_only=local)
 
 
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -187,26 +185,6 @@ def _check_weights(
             problems.append(f"{what} weights: {shown}")
     if problems:
         raise ExportError(f"checkpoint {path}: {'; '.join(problems)}")
-
-
-def _tokenizer(path: Path, source: str, *, local_only: bool) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=local_only)
-    except Exception as error:  # a damaged tokenizer.json raises a bare Exception (huggingface/tokenizers)
-        lost = local_only and not (Path(source) / "tokenizer.json").is_file()
-        why = "tokenizer.json is missing" if lost else first_line(error)
-        raise ExportError(f"checkpoint {path}: no tokenizer can be read from {source}: {why}") from error
-
-
-def _check_vocabulary(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ExportError when a text could have a token id that the model has no embedding for."""
-    size = model.get_input_embeddings().num_embeddings
-    token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if highest >= size:
-        raise ExportError(
-            f"checkpoint {path}: its tokenizer has the id {highest} ({token!r}), "
-            f"the model has embeddings for 0 to {size - 1}"
-        )
 
 
 def _labels(path: Path, own: PretrainedConfig, config: Config) -> tuple[str, ...]:

@@ -10,32 +10,34 @@ from typing import Any
 
 from tqdm import tqdm
 
-from export.bundle_writer import finish, thresholds_for, write_companions
+from export.bundle_writer import write_card_and_manifest
 from export.checkpoint import TESTED_TYPES, Checkpoint, load_checkpoint
+from export.checks.golden import choose_golden
+from export.checks.parity import Parity, check_parity
 from export.engine.onnx_model import to_onnx, token_linears
 from export.engine.quantize import quantize
-from export.golden import choose_golden
-from export.guard.compare import run_texts
 from export.guard.guard import Guard, Subject, guard_int8
-from export.parity import Parity, check_parity
-from export.plan import Choices, Plan, make_plan
+from export.logits import compute_logits
+from export.options import ExportOptions
+from export.plan import ExportPlan, make_plan
 from export.report.guard_table import screen as guard_screen
 from export.report.score_table import screen as score_screen
-from export.scores.fit import Fit
-from export.scores.report import ScoreReport, Served, score_report
-from export.scores.rows import Rows
+from export.scores.calibration_rows import Rows
+from export.scores.report import ScoreReport, ServedModel, score_report
+from export.scores.rule_fitter import FittedRule
+from export.tokenizer import write_tokenizer
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL, PICTURE, RELIABILITY
 from inferer.config import Config
 from training.run.output import fresh_folder
 
 
-def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard | None:
+def export(path: Path, target: Path, config: Config, options: ExportOptions) -> Guard | None:
     """Export the checkpoint at `path` to the bundle `target`; return what the guard found, None without texts.
 
     The bundle is written beside and renamed at the end. Raises ExportError for what cannot be exported.
     """
     bar = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
-    total = 6 + choices.guarded + choices.reported
+    total = 6 + options.guarded + options.reports_scores
     steps = tqdm(total=total, desc="reading the checkpoint", bar_format=bar, file=sys.stderr)
 
     def step(what: str) -> None:
@@ -45,58 +47,56 @@ def export(path: Path, target: Path, config: Config, choices: Choices) -> Guard 
 
     with steps, fresh_folder(target) as folder:
         checkpoint = load_checkpoint(path, config)
-        choices.wishes.check_kind(checkpoint.problem_type)
-        choices = choices.of(checkpoint)
-        calibrated = choices.wishes.file is not None
-        thresholds = thresholds_for(checkpoint, config, calibrated=calibrated)
-        for note in _notes(checkpoint, calibrated=calibrated):
+        options.scores.check_problem_type(checkpoint.problem_type)
+        for note in _notes(checkpoint, calibrated=options.scores.file is not None):
             steps.write(note, file=sys.stderr)
-        write_companions(checkpoint, folder)
-        plan = make_plan(checkpoint, folder, choices, thresholds)
-        encoder = plan.reading.encoder
+        checkpoint.model.config.save_pretrained(folder)
+        write_tokenizer(checkpoint.tokenizer, folder, checkpoint.max_length)
+        plan = make_plan(checkpoint, folder, config, options)
+        encoder = plan.reader.encoder
         step("converting to ONNX")
         fp32, int8 = folder / FP32_MODEL, None
         to_onnx(checkpoint.model, fp32)
         step("quantizing")
-        quantization: dict[str, Any] = {"scheme": choices.scheme, "quantized_matmuls": 0, "kept_fp32": []}
+        quantization: dict[str, Any] = {"scheme": options.scheme, "quantized_matmuls": 0, "kept_fp32": []}
         guard = None
-        if choices.scheme != FP32:
+        if options.scheme != FP32:
             int8 = folder / INT8_MODEL
             linears = token_linears(checkpoint.model)
 
             def quantizer(model: Path, kept: Collection[str] = ()) -> int:
-                return quantize(fp32, model, linears, choices.scheme, kept)
+                return quantize(fp32, model, linears, options.scheme, kept)
 
             quantization["quantized_matmuls"] = quantizer(int8)
-            if choices.guarded:
+            if options.guarded:
                 step("comparing on your texts")
                 layers = tuple(linear.name for linear in linears)
                 subject = Subject(
-                    fp32, int8, choices.scheme, layers, quantizer, plan.reading, checkpoint.problem_type, plan.fitter
+                    fp32, int8, options.scheme, layers, quantizer, plan.reader, checkpoint.problem_type, plan.fitter
                 )
-                guard = guard_int8(subject, plan.texts, choices.limits, quantization["quantized_matmuls"])
+                guard = guard_int8(subject, plan.texts, options.limits, quantization["quantized_matmuls"])
                 quantization = guard.quantization()
                 int8 = None if guard.chosen is None else int8
-        if choices.reported:
+        if options.reports_scores:
             step("measuring the scores")
         fit = plan.fitter(int8 or fp32, quantization["scheme"]) if guard is None else guard.fit
         scores = _score_report(plan, fit, int8 or fp32, guard, quantization["scheme"])
         step("comparing torch, fp32 and int8")
-        parity = check_parity(checkpoint, encoder, fp32, int8, choices.scheme)
+        parity = check_parity(checkpoint, encoder, fp32, int8, options.scheme)
         step("choosing the golden set")
         golden = choose_golden(checkpoint, encoder, fp32, int8)
         step("writing the bundle")
         _draw(guard, scores, folder)
-        if int8 is not None and not choices.keep_fp32:
+        if int8 is not None and not options.keep_fp32:
             fp32.unlink()
-        finish(
+        write_card_and_manifest(
             checkpoint,
             folder,
             quantization,
             parity,
             {
-                "truncation": choices.truncation,
-                "windows": {"overlap": encoder.overlap, "pooling": choices.window_pooling},
+                "truncation": plan.reader.truncation,
+                "windows": {"overlap": encoder.overlap, "pooling": options.window_pooling},
                 **fit.as_dict(checkpoint.labels),
                 "golden": golden,
                 "guard": None if guard is None else guard.as_dict(),
@@ -128,7 +128,7 @@ def _notes(checkpoint: Checkpoint, *, calibrated: bool) -> list[str]:
     return notes
 
 
-def _score_report(plan: Plan, fit: Fit, model: Path, guard: Guard | None, scheme: str) -> ScoreReport:
+def _score_report(plan: ExportPlan, fit: FittedRule, model: Path, guard: Guard | None, scheme: str) -> ScoreReport:
     """Return the report on the scores of the served `model`; the guard has asked it already, where its texts serve."""
     texts = plan.texts
     if plan.rows is not None:
@@ -138,10 +138,10 @@ def _score_report(plan: Plan, fit: Fit, model: Path, guard: Guard | None, scheme
     else:
         return ScoreReport()
     if guard is None or reported.texts is not guard.texts.texts:
-        logits = run_texts(model, plan.reading, reported.texts, f"asking {scheme} to report")
+        logits = compute_logits(model, plan.reader, reported.texts, f"asking {scheme} to report")
     else:
         logits = guard.logits
-    return score_report(Served(scheme, fit, logits), plan.fitter, plan.rows, reported)
+    return score_report(ServedModel(scheme, fit, logits), plan.fitter, plan.rows, reported)
 
 
 def _draw(guard: Guard | None, scores: ScoreReport, folder: Path) -> None:

@@ -1,88 +1,72 @@
-"""What a user may choose of an export, and how it fits the checkpoint: all that is known before the slow steps."""
+"""Export options checked against the checkpoint, before the slow steps."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from export.checkpoint import Checkpoint
 from export.errors import ExportError
 from export.eval_texts import EvalFile, EvalSet, eval_set
-from export.guard.compare import Reading, Rule
-from export.guard.limits import Limits
-from export.parity import check_tokenizer
-from export.scores.fit import Fitter
-from export.scores.options import Wishes
-from export.scores.rows import CalibrationSet, calibration_set
-from inferer.bundle.manifest import MAX
-from inferer.bundle.reader import FP32, INT8_TOKEN
+from export.logits import TextReader
+from export.options import ExportOptions
+from export.predictions import DecisionRule
+from export.scores.calibration_rows import CalibrationSet, calibration_set
+from export.scores.rule_fitter import RuleFitter
+from export.tokenizer import checked_encoder
+from inferer.bundle.manifest import MULTI_LABEL
+from inferer.bundle.reader import DEFAULT_THRESHOLD
+from inferer.config import Config, spread_thresholds
+from inferer.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Choices:
-    """What a user may choose of an export.
+class ExportPlan:
+    """The bundle's reader of texts, the user's rows as the model reads them, and the fitter of the decision rule."""
 
-    The scheme, what happens to long texts (None: what happened in training; window_overlap: tokens, None for a quarter
-    of what is read), whether fp32 stays; texts to measure int8 on, and how much it may change there; what is asked of
-    the scores.
-    """
-
-    scheme: str = INT8_TOKEN
-    truncation: str | None = None
-    window_overlap: int | None = None
-    window_pooling: str = MAX
-    keep_fp32: bool = False
-    eval_file: EvalFile | None = None
-    limits: Limits = field(default_factory=Limits)
-    wishes: Wishes = field(default_factory=Wishes)
-
-    def of(self, checkpoint: Checkpoint) -> Choices:
-        """Return the choices with what `checkpoint` says where nothing was chosen."""
-        return replace(self, truncation=self.truncation or checkpoint.truncation)
-
-    @property
-    def guarded(self) -> bool:
-        """Return whether int8 is compared with fp32 on the user's texts."""
-        return self.eval_file is not None and self.scheme != FP32
-
-    @property
-    def reported(self) -> bool:
-        """Return whether there is something to report of the scores."""
-        wishes = self.wishes
-        return wishes.file is not None or (wishes.abstaining is not None and self.eval_file is not None)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What of the user's files and choices fits the checkpoint: known before the slow steps."""
-
-    reading: Reading
+    reader: TextReader
     texts: EvalSet | None
     rows: CalibrationSet | None
-    fitter: Fitter
+    fitter: RuleFitter
 
 
-def make_plan(checkpoint: Checkpoint, folder: Path, choices: Choices, thresholds: dict[str, float] | None) -> Plan:
-    """Return the plan for an export into `folder`, where the tokenizer lies already. thresholds: as configured.
+def make_plan(checkpoint: Checkpoint, folder: Path, config: Config, options: ExportOptions) -> ExportPlan:
+    """Return the plan for an export into `folder`, which holds the tokenizer already.
 
-    Raises ExportError and DataError for what does not fit.
+    Raises ExportError, ConfigError and DataError for options and rows that do not fit the checkpoint.
     """
-    labels, kind = checkpoint.labels, checkpoint.problem_type
-    truncation = choices.truncation or checkpoint.truncation
-    asked = checkpoint.max_length // 4 if choices.window_overlap is None else choices.window_overlap
-    encoder = check_tokenizer(checkpoint, folder, asked)
-    if choices.window_overlap is not None and encoder.overlap < asked:
+    labels, problem_type = checkpoint.labels, checkpoint.problem_type
+    truncation = options.truncation or checkpoint.truncation
+    overlap = checkpoint.max_length // 4 if options.window_overlap is None else options.window_overlap
+    encoder = checked_encoder(checkpoint.tokenizer, folder, checkpoint.max_length, overlap)
+    if options.window_overlap is not None and encoder.overlap < overlap:
         raise ExportError(
-            f"--window-overlap is {asked}, expected 0 to {encoder.overlap} tokens: half of what a window of "
+            f"--window-overlap is {overlap}, expected 0 to {encoder.overlap} tokens: half of what a window of "
             f"{checkpoint.max_length} holds of a text"
         )
 
-    def fitting(file: EvalFile | None) -> EvalSet | None:
-        return None if file is None else eval_set(file, labels, kind, encoder, truncation)
+    def read(file: EvalFile | None) -> EvalSet | None:
+        return None if file is None else eval_set(file, labels, problem_type, encoder, truncation)
 
-    texts, given = fitting(choices.eval_file), fitting(choices.wishes.file)
-    rows = None if given is None else calibration_set(given, texts, labels, kind)
-    plain = Rule(kind, None if thresholds is None else tuple(thresholds.values()))
-    reading = Reading(encoder, truncation, choices.window_pooling)
-    fitter = Fitter(plain, labels, choices.wishes, None if rows is None else rows.fitted, reading)
-    return Plan(reading, texts, rows, fitter)
+    texts, given = read(options.eval_file), read(options.scores.file)
+    rows = None if given is None else calibration_set(given, texts, labels, problem_type)
+    reader = TextReader(encoder, truncation, options.window_pooling)
+    rule = DecisionRule(problem_type, _thresholds(checkpoint, config, calibrated=rows is not None))
+    fitter = RuleFitter(rule, labels, options.scores, None if rows is None else rows.fitted, reader)
+    return ExportPlan(reader, texts, rows, fitter)
+
+
+def _thresholds(checkpoint: Checkpoint, config: Config, *, calibrated: bool) -> tuple[float, ...] | None:
+    """Return a multi-label model's threshold per label, else None.
+
+    Labels that `config` leaves out get the threshold of training, which was chosen on raw scores; where scores are
+    calibrated, they get the default.
+    """
+    if checkpoint.problem_type != MULTI_LABEL:
+        if config.thresholds is not None:
+            raise ConfigError("config.thresholds", config.thresholds, f"none for {checkpoint.problem_type}")
+        return None
+    base = dict.fromkeys(checkpoint.labels, DEFAULT_THRESHOLD if calibrated else checkpoint.threshold)
+    if config.thresholds is None:
+        return tuple(base.values())
+    return tuple(spread_thresholds("config.thresholds", config.thresholds, checkpoint.labels, base).values())

@@ -1,21 +1,13 @@
-"""What int8 changed: two models' answers to the same texts, compared. Knows figures, nothing of limits or files."""
+"""Figures of int8 against fp32: two models' predictions on the same texts, compared."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
-from export.errors import ExportError
-from inferer.bundle.manifest import MAX, SINGLE_LABEL
-from inferer.cpu import available_cpus
-from inferer.encoding import Encoder
-from inferer.scoring import Calibration, activate, pool
-from inferer.session import Session
+from export.predictions import Predictions
+from inferer.bundle.manifest import SINGLE_LABEL
 from training.report.f1 import macro_f1
 from training.report.intervals import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums, wilson
 
@@ -23,72 +15,6 @@ METHOD = (
     f"95 % intervals: Wilson score for agreement and accuracy, percentile bootstrap over texts "
     f"({RESAMPLES} resamples, seed {SEED}) for the rest; differences are paired"
 )
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a text is read, as the bundle will: its encoder, what becomes of long texts, and how windows are pooled."""
-
-    encoder: Encoder
-    truncation: str
-    pooling: str = MAX
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How logits become labels, as the bundle will: the problem type, for multi-label each label's threshold.
-
-    calibration: what is done to logits before they become scores; None for nothing.
-    """
-
-    problem_type: str
-    thresholds: tuple[float, ...] | None = None
-    calibration: Calibration | None = None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """One model's answers: logits and scores, float [texts, labels], and the labels it names, bool of that shape.
-
-    Logits are calibrated ones where the rule calibrates. Single-label names the best label, whether or not the bundle
-    would abstain; multi-label every label at or above its threshold.
-    """
-
-    logits: np.ndarray
-    scores: np.ndarray
-    chosen: np.ndarray
-
-
-def run_texts(model: Path, reading: Reading, texts: Sequence[str], what: str | None) -> np.ndarray:
-    """Return the logits [texts, labels] of the ONNX file `model`, each text run alone, as serving runs it.
-
-    what: the words on the progress bar; None shows none. Raises ExportError for logits that are not finite.
-    """
-    session = Session(model, available_cpus())
-    bar = tqdm(texts, desc=what, unit="text", leave=False, file=sys.stderr, position=1, disable=what is None)
-    logits = np.stack([_run(session, reading, text) for text in bar])
-    if not np.isfinite(logits).all():
-        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
-        raise ExportError(f"{model.name}: the logits of text {row + 1} are not finite: {logits[row].tolist()}")
-    return logits
-
-
-def _run(session: Session, reading: Reading, text: str) -> np.ndarray:
-    parts = reading.encoder.encode(text, reading.truncation)
-    return pool([session.run(part) for part in parts], [part.own_tokens for part in parts], reading.pooling)
-
-
-def answers_of(logits: np.ndarray, rule: Rule) -> Answers:
-    """Return the answers that `logits` [texts, labels], as the model gives them, mean under `rule`."""
-    calibration = rule.calibration
-    scores = np.stack([activate(row, rule.problem_type, calibration) for row in logits])
-    if rule.thresholds is None:
-        chosen = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
-    else:
-        chosen = scores >= np.array(rule.thresholds)
-    if calibration is not None:
-        logits = logits.astype(np.float64) * calibration.scale + calibration.bias
-    return Answers(logits, scores, chosen)
 
 
 def divergence(fp32: np.ndarray, int8: np.ndarray, problem_type: str) -> np.ndarray:
@@ -107,7 +33,7 @@ def divergence(fp32: np.ndarray, int8: np.ndarray, problem_type: str) -> np.ndar
     return np.maximum(terms.sum(axis=1), 0.0)  # never negative but by rounding
 
 
-def compare(fp32: Answers, int8: Answers, truth: np.ndarray | None, problem_type: str) -> dict[str, Figure]:
+def compare(fp32: Predictions, int8: Predictions, truth: np.ndarray | None, problem_type: str) -> dict[str, Figure]:
     """Return the figures of int8 against fp32 on the same texts; all are shares or scores in 0 to 1, but kl in nats.
 
     agreement: texts with the same label, multi-label the same set of labels. mean_change, largest_change:

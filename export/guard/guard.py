@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from export.eval_texts import EvalSet
-from export.guard.compare import METHOD, Answers, Reading, answers_of, compare, run_texts
+from export.guard.compare import METHOD, compare
 from export.guard.limits import Limits
 from export.guard.sensitivity import Quantizer, Sensitivity, rank_layers, sample_of
-from export.scores.fit import Fit, FitError, Fitting
+from export.logits import TextReader, compute_logits
+from export.predictions import Predictions, predictions_from_logits
+from export.scores.rule_fitter import FitError, FittedRule, Fitting
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import FP32
 from training.report.intervals import Figure
@@ -38,10 +40,10 @@ class Rung:
     model_bytes: int
     figures: Mapping[str, Figure]
     missed: tuple[str, ...]
-    fit: Fit
+    fit: FittedRule
     logits: np.ndarray
-    fp32: Answers
-    int8: Answers
+    fp32: Predictions
+    int8: Predictions
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Subject:
     scheme: str
     layers: tuple[str, ...]
     quantizer: Quantizer
-    reading: Reading
+    reader: TextReader
     problem_type: str
     fit: Fitting
 
@@ -75,7 +77,7 @@ class Guard:
     rungs: tuple[Rung, ...]
     chosen: Rung | None
     sensitivity: tuple[Sensitivity, ...]
-    fit: Fit
+    fit: FittedRule
     logits: np.ndarray
 
     @property
@@ -137,17 +139,17 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
     ExportError for a model whose logits are not finite, FitError where no model can be fitted.
     """
     problem_type = subject.problem_type
-    fp32 = run_texts(subject.fp32, subject.reading, texts.texts, "asking fp32")
+    fp32 = compute_logits(subject.fp32, subject.reader, texts.texts, "asking fp32")
     rungs: list[Rung] = []
 
-    fp32_fit: Fit | None = None
+    fp32_fit: FittedRule | None = None
     fp32_fault: FitError | None = None
     try:
         fp32_fit = subject.fit(subject.fp32, "fp32")
     except FitError as error:
         fp32_fault = error
 
-    def fitted(model: Path, what: str) -> tuple[Fit, tuple[str, ...]]:
+    def fitted(model: Path, what: str) -> tuple[FittedRule, tuple[str, ...]]:
         try:
             return subject.fit(model, what), ()
         except FitError:
@@ -159,9 +161,9 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
 
     def measure(model: Path, kept: tuple[str, ...], quantized: int) -> Rung:
         what = f"int8, {len(kept)} kept fp32" if kept else "int8"
-        logits = run_texts(model, subject.reading, texts.texts, f"asking {what}")
+        logits = compute_logits(model, subject.reader, texts.texts, f"asking {what}")
         fit, unfitted = fitted(model, what)
-        pair = answers_of(fp32, (fp32_fit or fit).rule), answers_of(logits, fit.rule)
+        pair = predictions_from_logits(fp32, (fp32_fit or fit).rule), predictions_from_logits(logits, fit.rule)
         figures = compare(*pair, texts.truth, problem_type)
         missed = (*limits.missed(figures), *unfitted)
         rung = Rung(kept, quantized, model.stat().st_size, figures, missed, fit, logits, *pair)
@@ -181,7 +183,7 @@ def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int)
         scratch = Path(folder)
         places = sample_of(len(texts.texts))
         sample = ([texts.texts[i] for i in places], fp32[places], problem_type)
-        ranked = rank_layers(subject.layers, subject.quantizer, scratch, subject.reading, sample)
+        ranked = rank_layers(subject.layers, subject.quantizer, scratch, subject.reader, sample)
 
         def holds(count: int) -> bool:
             kept = tuple(one.layer for one in ranked[:count])

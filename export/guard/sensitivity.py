@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from export.guard.compare import Reading, divergence, run_texts
+from export.guard.compare import divergence
+from export.logits import TextReader, compute_logits
 
 # Enough to tell a layer that matters from one that does not; each layer costs a quantization and these runs.
 SAMPLE = 64
@@ -37,7 +38,7 @@ def rank_layers(
     layers: Sequence[str],
     quantizer: Quantizer,
     scratch: Path,
-    reading: Reading,
+    reader: TextReader,
     sample: tuple[Sequence[str], np.ndarray, str],
 ) -> list[Sensitivity]:
     """Return every layer with its sensitivity, the most sensitive first; equal ones in the model's order.
@@ -52,7 +53,7 @@ def rank_layers(
     trial = scratch / "one_layer.onnx"
     for layer in bar:
         quantizer(trial, [other for other in layers if other != layer])
-        logits = run_texts(trial, reading, texts, None)
+        logits = compute_logits(trial, reader, texts, None)
         found.append(Sensitivity(layer, float(divergence(fp32_logits, logits, problem_type).mean()), len(texts)))
     trial.unlink(missing_ok=True)
     return sorted(found, key=lambda one: -one.kl)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.checkpoint import Checkpoint
-from export.parity import Parity
+from export.checks.parity import Parity
 from export.report.guard_table import card_section as guard_section
 from export.report.score_table import card_section as score_section
 from export.report.tables import cell

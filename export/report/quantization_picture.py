@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from export.guard.compare import Answers
+from export.predictions import Predictions
 from inferer.bundle.manifest import SINGLE_LABEL
 
 # Okabe and Ito's colours, told apart with any kind of colour vision (jfly.uni-koeln.de/color); the marks differ too.
@@ -20,7 +20,7 @@ _NEAR = 0.05
 _LEAST_REACH = 0.01  # a model that int8 hardly moves is not shown as if it were
 
 
-def draw(fp32: Answers, int8: Answers, problem_type: str, title: str, target: Path) -> None:
+def draw(fp32: Predictions, int8: Predictions, problem_type: str, title: str, target: Path) -> None:
     """Write the picture to `target`: fp32's score against int8's, and a histogram of the change.
 
     Single-label: a point a text, the score of the label that fp32 names. Multi-label: a point for every

@@ -10,14 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from export.scores.figures import BINS, Judged, bin_of
+from export.scores.figures import BINS, ScoreOutcomes, bin_of
 from training.report.intervals import wilson
 
 # Okabe and Ito's colours, told apart with any kind of colour vision (jfly.uni-koeln.de/color).
 _BAR, _POINT, _LINE = "#56B4E9", "#D55E00", "#555555"
 
 
-def draw(before: Judged, after: Judged, eces: tuple[float, float], title: str, target: Path) -> None:
+def draw(before: ScoreOutcomes, after: ScoreOutcomes, eces: tuple[float, float], title: str, target: Path) -> None:
     """Write the picture to `target`: the two reliability diagrams side by side, the number of scores a bin below each.
 
     eces: before and after, for the titles.
@@ -39,7 +39,7 @@ def draw(before: Judged, after: Judged, eces: tuple[float, float], title: str, t
     figure.savefig(target, dpi=110)
 
 
-def _counts(axes: Axes, judgement: Judged) -> None:
+def _counts(axes: Axes, judgement: ScoreOutcomes) -> None:
     counts = np.bincount(bin_of(judgement.scores).ravel(), minlength=BINS)
     # A log axis: of many labels nearly all scores are in the first bin, and the others would not be seen.
     bars = axes.bar((np.arange(BINS) + 0.5) / BINS, counts, width=1 / BINS, color=_BAR, edgecolor="white", log=True)
@@ -50,7 +50,7 @@ def _counts(axes: Axes, judgement: Judged) -> None:
     axes.grid(alpha=0.25, axis="y")
 
 
-def _diagram(axes: Axes, judgement: Judged) -> None:
+def _diagram(axes: Axes, judgement: ScoreOutcomes) -> None:
     scores, true = judgement.scores.ravel(), judgement.true.ravel()
     bins = bin_of(scores)
     counts = np.bincount(bins, minlength=BINS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from export.guard.compare import Answers, Rule, answers_of
+from export.predictions import DecisionRule, Predictions, predictions_from_logits
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import RESAMPLES, SEED, Figure, bootstrapped, resampled_sums, wilson
@@ -25,7 +25,7 @@ _Sums = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoreOutcomes:
     """Scores that claim to be chances, and whether each came true; both [texts, k].
 
     Single-label: k is 1, the best score and whether that label is right. Multi-label: k is the number of labels, every
@@ -36,12 +36,12 @@ class Judged:
     true: np.ndarray
 
 
-def judged(answers: Answers, truth: np.ndarray, problem_type: str) -> Judged:
+def score_outcomes(answers: Predictions, truth: np.ndarray, problem_type: str) -> ScoreOutcomes:
     """Return which scores of `answers` are held against what; truth: bool [texts, labels]."""
     if problem_type != SINGLE_LABEL:
-        return Judged(answers.scores, truth)
+        return ScoreOutcomes(answers.scores, truth)
     best = answers.scores.argmax(axis=1)[:, None]
-    return Judged(np.take_along_axis(answers.scores, best, axis=1), np.take_along_axis(truth, best, axis=1))
+    return ScoreOutcomes(np.take_along_axis(answers.scores, best, axis=1), np.take_along_axis(truth, best, axis=1))
 
 
 def bin_of(scores: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def bin_of(scores: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
 
 
-def surplus(judgement: Judged) -> np.ndarray:
+def bin_gaps(judgement: ScoreOutcomes) -> np.ndarray:
     """Return, for each text and bin, the sum of truth less score: [texts, BINS].
 
     ECE is the sum over bins of the absolute value of the column's sum, divided by the number of scores. Source: Guo et
@@ -75,7 +75,7 @@ def ece_by_chance(scores: np.ndarray) -> float:
     return float(np.mean(draws)) / len(chances)
 
 
-def brier(answers: Answers, truth: np.ndarray, problem_type: str) -> np.ndarray:
+def brier(answers: Predictions, truth: np.ndarray, problem_type: str) -> np.ndarray:
     """Return each text's squared error of its scores, [texts]: summed over labels (0 to 2), multi-label their mean.
 
     Source: Brier, Monthly Weather Review 78 (1950) 1-3.
@@ -84,7 +84,7 @@ def brier(answers: Answers, truth: np.ndarray, problem_type: str) -> np.ndarray:
     return squares.sum(axis=1) if problem_type == SINGLE_LABEL else squares.mean(axis=1)
 
 
-def log_loss(answers: Answers, truth: np.ndarray, problem_type: str) -> np.ndarray:
+def log_loss(answers: Predictions, truth: np.ndarray, problem_type: str) -> np.ndarray:
     """Return each text's -log of the score of what is true, in nats, [texts]; multi-label the mean over labels."""
     z = answers.logits.astype(np.float64)
     if problem_type == SINGLE_LABEL:
@@ -92,7 +92,9 @@ def log_loss(answers: Answers, truth: np.ndarray, problem_type: str) -> np.ndarr
     return np.logaddexp(0, np.where(truth, -z, z)).mean(axis=1)
 
 
-def calibration_figures(logits: np.ndarray, truth: np.ndarray, plain: Rule, fitted: Rule) -> dict[str, Figure]:
+def calibration_figures(
+    logits: np.ndarray, truth: np.ndarray, plain: DecisionRule, fitted: DecisionRule
+) -> dict[str, Figure]:
     """Return the figures of one model's `logits` [texts, labels] under `plain` (before) and `fitted` (after).
 
     truth: bool [texts, labels]. Of either kind: ece_…, brier_…, nll_… with before, after, and change, the second less
@@ -100,12 +102,12 @@ def calibration_figures(logits: np.ndarray, truth: np.ndarray, plain: Rule, fitt
     accuracy_after. Multi-label, where a text has a label: macro_f1_… and micro_f1_… with before; calibrated, which has
     the thresholds of before; and where others were chosen, tuned and gain, tuned less calibrated.
     """
-    before, after = answers_of(logits, plain), answers_of(logits, fitted)
+    before, after = predictions_from_logits(logits, plain), predictions_from_logits(logits, fitted)
     kind, n = plain.problem_type, len(logits)
     pair = {"before": before, "after": after}
     columns: dict[str, np.ndarray] = {}
     for when, answers in pair.items():
-        columns[f"ece_{when}"] = surplus(judged(answers, truth, kind))
+        columns[f"ece_{when}"] = bin_gaps(score_outcomes(answers, truth, kind))
         columns[f"brier_{when}"] = brier(answers, truth, kind)[:, None]
         columns[f"nll_{when}"] = log_loss(answers, truth, kind)[:, None]
     scores = n if kind == SINGLE_LABEL else truth.size
@@ -122,7 +124,7 @@ def calibration_figures(logits: np.ndarray, truth: np.ndarray, plain: Rule, fitt
         **_compared("nll", mean),
     }
     if kind != SINGLE_LABEL:
-        calibrated = answers_of(logits, replace(fitted, thresholds=plain.thresholds))
+        calibrated = predictions_from_logits(logits, replace(fitted, thresholds=plain.thresholds))
         columns["true"] = truth
         for when, answers in {"before": before, "calibrated": calibrated, "tuned": after}.items():
             columns[f"chosen_{when}"] = answers.chosen
@@ -131,14 +133,14 @@ def calibration_figures(logits: np.ndarray, truth: np.ndarray, plain: Rule, fitt
             tuned = fitted.thresholds != plain.thresholds
             statistics |= {**_f1("macro_f1", macro_f1, tuned=tuned), **_f1("micro_f1", micro_f1, tuned=tuned)}
     figures = _measured(columns, statistics)
-    figures["ece_by_chance"] = Figure(ece_by_chance(judged(after, truth, kind).scores), n)
+    figures["ece_by_chance"] = Figure(ece_by_chance(score_outcomes(after, truth, kind).scores), n)
     if kind == SINGLE_LABEL:
         for when, answers in pair.items():
             figures[f"accuracy_{when}"] = wilson(int((answers.chosen & truth).sum()), n)
     return figures
 
 
-def abstention_figures(answers: Answers, truth: np.ndarray | None, below: float) -> dict[str, Figure]:
+def abstention_figures(answers: Predictions, truth: np.ndarray | None, below: float) -> dict[str, Figure]:
     """Return what naming no label below the score `below` does to single-label `answers`; shares of texts.
 
     answered: that get a label. With truth, bool [texts, labels]: accuracy_answered, of those that do, and accuracy_all,

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from export.guard.compare import answers_of
-from export.scores.figures import METHOD, Judged, abstention_figures, calibration_figures, judged
-from export.scores.fit import Fit, Fitter
-from export.scores.rows import CalibrationSet, Rows
+from export.predictions import predictions_from_logits
+from export.scores.calibration_rows import CalibrationSet, Rows
+from export.scores.figures import METHOD, ScoreOutcomes, abstention_figures, calibration_figures, score_outcomes
+from export.scores.rule_fitter import FittedRule, RuleFitter
 
 
 @dataclass(frozen=True)
@@ -22,33 +22,33 @@ class ScoreReport:
 
     calibration: dict[str, Any] | None = None
     abstention: dict[str, Any] | None = None
-    before: Judged | None = None
-    after: Judged | None = None
+    before: ScoreOutcomes | None = None
+    after: ScoreOutcomes | None = None
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """The model of the bundle: its scheme, its fit, and its logits [texts, labels] of the rows to report on."""
 
     scheme: str
-    fit: Fit
+    fit: FittedRule
     logits: np.ndarray
 
 
-def score_report(served: Served, fitter: Fitter, rows: CalibrationSet | None, reported: Rows) -> ScoreReport:
+def score_report(served: ServedModel, fitter: RuleFitter, rows: CalibrationSet | None, reported: Rows) -> ScoreReport:
     """Return what the fit did to the scores of the served model on the rows `reported`.
 
     rows: which rows were fitted on; None where nothing was calibrated.
     """
     fit, logits = served.fit, served.logits
-    after = answers_of(logits, fit.rule)
+    after = predictions_from_logits(logits, fit.rule)
     abstention = None
     if fit.abstain_threshold is not None:
         figures = abstention_figures(after, reported.truth, fit.abstain_threshold)
         abstention = {
             "below": fit.abstain_threshold,
-            "asked": fitter.wishes.abstaining,
-            "fitted_rows": None if fitter.wishes.abstain_accuracy is None else len(rows.fitted.texts),
+            "asked": fitter.options.abstaining,
+            "fitted_rows": None if fitter.options.abstain_accuracy is None else len(rows.fitted.texts),
             "reported_file": reported.file,
             "reported_rows": len(reported.texts),
             "figures": {name: asdict(figure) for name, figure in figures.items()},
@@ -72,15 +72,15 @@ def score_report(served: Served, fitter: Fitter, rows: CalibrationSet | None, re
         "held_back": rows.held_back,
         "figures": {name: asdict(figure) for name, figure in figures.items()},
         "intervals": METHOD,
-        "tuning": fitter.wishes.tuning,
+        "tuning": fitter.options.tuning,
         "labels": None if fit.platt is None else _labels(fit, fitter, rows),
         "notes": list(fit.notes),
     }
-    before = judged(answers_of(logits, plain), reported.truth, kind)
-    return ScoreReport(calibration, abstention, before, judged(after, reported.truth, kind))
+    before = score_outcomes(predictions_from_logits(logits, plain), reported.truth, kind)
+    return ScoreReport(calibration, abstention, before, score_outcomes(after, reported.truth, kind))
 
 
-def _labels(fit: Fit, fitter: Fitter, rows: CalibrationSet) -> dict[str, dict[str, Any]]:
+def _labels(fit: FittedRule, fitter: RuleFitter, rows: CalibrationSet) -> dict[str, dict[str, Any]]:
     """Return for each label how many fitted and reported texts carry it, its scale and bias, its threshold."""
     columns = zip(
         fitter.labels,

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from export.parity import parity_texts
+from export.checks.built_in_texts import built_in_texts
 from inferer.bundle.reader import INT8_MODEL, TOKENIZER
 from inferer.encoding import Encoder, Encoding
 from tests.support import architectures
@@ -71,7 +71,7 @@ def differing(model: Path, texts: list[str], pad: int) -> dict[str, int]:
 
 def made_texts(encoder: Encoder) -> list[str]:
     """Return 150 texts, of one word up to more than is read."""
-    words = " ".join(parity_texts(encoder)).split()
+    words = " ".join(built_in_texts(encoder)).split()
     chooser = random.Random(0)
     return [" ".join(chooser.choices(words, k=chooser.randint(1, 40))) for _ in range(150)]
 

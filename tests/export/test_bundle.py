@@ -16,7 +16,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.checkpoint import Checkpoint, load_checkpoint
-from export.parity import Parity, parity_texts
+from export.checks.built_in_texts import built_in_texts
+from export.checks.parity import Parity
 from export.report.model_card import model_card
 from inferer import BundleError, ModelInferer, read_bundle
 from inferer.config import read_config
@@ -136,7 +137,7 @@ def test_the_manifest_states_the_defaults(plain: Path) -> None:
 def test_the_parity_figures_are_what_a_server_would_measure(kept: Path) -> None:
     """The int8 figures are those of the two models in the bundle on the same texts."""
     parity = _manifest(kept)["parity"]
-    texts = parity_texts(Encoder(kept / "tokenizer.json", 64))
+    texts = built_in_texts(Encoder(kept / "tokenizer.json", 64))
     int8, fp32 = ModelInferer(kept), ModelInferer(kept, quantize=False)
     pairs = [(softmax(int8.logits(text)), softmax(fp32.logits(text))) for text in texts]
     changes = np.array([np.abs(one - other) for one, other in pairs])
@@ -153,7 +154,7 @@ def test_the_parity_figures_are_what_a_server_would_measure(kept: Path) -> None:
 def test_the_parity_texts_go_from_one_word_to_more_than_is_read(kept: Path) -> None:
     """The check has short texts, middling ones, and ones that are cut."""
     encoder = Encoder(kept / "tokenizer.json", 64)
-    lengths = [encoder.encode_one(text).num_tokens for text in parity_texts(encoder)]
+    lengths = [encoder.encode_one(text).num_tokens for text in built_in_texts(encoder)]
     assert min(lengths) <= 4
     assert any(8 < length <= 32 for length in lengths)
     assert max(lengths) > 64

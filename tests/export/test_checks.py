@@ -476,7 +476,7 @@ def test_a_folder_without_a_readable_tokenizer_is_refused(
     if content is not None:
         (folder / "tokenizer.json").write_text(content)
     line = refusal(folder)
-    assert "no tokenizer can be read from" in line
+    assert "cannot load the tokenizer of" in line
     assert said in line
 
 

@@ -12,22 +12,23 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from export.errors import ExportError
-from export.guard.compare import Answers, Rule, answers_of, compare, divergence
+from export.guard.compare import compare, divergence
 from export.guard.limits import Limits
 from export.guard.sensitivity import SAMPLE, sample_of
+from export.predictions import DecisionRule, Predictions, predictions_from_logits
 from export.report.quantization_picture import draw
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.report.intervals import Figure, bootstrapped, resampled_sums, wilson
 
-SINGLE = Rule(SINGLE_LABEL)
+SINGLE = DecisionRule(SINGLE_LABEL)
 FP32 = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.3, 0.5], [0.4, 0.35, 0.25]]
 INT8 = [[0.7, 0.2, 0.1], [0.1, 0.5, 0.4], [0.2, 0.3, 0.5], [0.3, 0.45, 0.25]]  # the last one's label changed
 TRUTH = np.eye(3, dtype=bool)[[0, 1, 1, 0]]
 
 
-def answers(probabilities: list[list[float]]) -> Answers:
+def answers(probabilities: list[list[float]]) -> Predictions:
     """Return single-label answers with these scores."""
-    return answers_of(np.log(np.array(probabilities)), SINGLE)
+    return predictions_from_logits(np.log(np.array(probabilities)), SINGLE)
 
 
 # Intervals
@@ -114,7 +115,7 @@ def test_figures_with_labels() -> None:
 def test_macro_f1_is_scikit_learns_and_lies_in_its_interval() -> None:
     """On 300 random answers macro-F1 is scikit-learn's, and each value lies within its interval."""
     rng = np.random.default_rng(1)
-    fp32, int8 = (answers_of(rng.normal(size=(300, 4)), SINGLE) for _ in range(2))
+    fp32, int8 = (predictions_from_logits(rng.normal(size=(300, 4)), SINGLE) for _ in range(2))
     ids = rng.integers(0, 4, 300)
     figures = compare(fp32, int8, np.eye(4, dtype=bool)[ids], SINGLE_LABEL)
     for name, model in (("fp32", fp32), ("int8", int8)):
@@ -128,7 +129,7 @@ def test_macro_f1_is_scikit_learns_and_lies_in_its_interval() -> None:
 def test_the_accuracy_difference_is_paired() -> None:
     """Where both models are right and wrong on the same texts, the difference is 0 with an interval of no width."""
     rng = np.random.default_rng(2)
-    model = answers_of(rng.normal(size=(50, 3)), SINGLE)
+    model = predictions_from_logits(rng.normal(size=(50, 3)), SINGLE)
     figures = compare(model, model, np.eye(3, dtype=bool)[rng.integers(0, 3, 50)], SINGLE_LABEL)
     assert figures["accuracy_drop"] == Figure(0.0, 50, 0.0, 0.0)
     assert figures["accuracy_fp32"].low < figures["accuracy_fp32"].value
@@ -136,10 +137,14 @@ def test_the_accuracy_difference_is_paired() -> None:
 
 def test_a_multi_label_text_is_right_and_the_same_when_all_its_labels_are() -> None:
     """Agreement compares sets of labels at each label's own threshold, accuracy wants all of a text's labels right."""
-    rule = Rule(MULTI_LABEL, (0.5, 0.8))
+    rule = DecisionRule(MULTI_LABEL, (0.5, 0.8))
     logit = {0.4: math.log(2 / 3), 0.6: math.log(1.5), 0.7: math.log(7 / 3), 0.9: math.log(9)}
-    fp32 = answers_of(np.array([[logit[0.6], logit[0.9]], [logit[0.6], logit[0.7]], [logit[0.4], logit[0.7]]]), rule)
-    int8 = answers_of(np.array([[logit[0.7], logit[0.9]], [logit[0.6], logit[0.9]], [logit[0.4], logit[0.6]]]), rule)
+    fp32 = predictions_from_logits(
+        np.array([[logit[0.6], logit[0.9]], [logit[0.6], logit[0.7]], [logit[0.4], logit[0.7]]]), rule
+    )
+    int8 = predictions_from_logits(
+        np.array([[logit[0.7], logit[0.9]], [logit[0.6], logit[0.9]], [logit[0.4], logit[0.6]]]), rule
+    )
     assert fp32.chosen.tolist() == [[True, True], [True, False], [False, False]]
     truth = np.array([[True, True], [True, True], [True, False]])
     figures = compare(fp32, int8, truth, MULTI_LABEL)
@@ -154,7 +159,7 @@ def test_a_multi_label_text_is_right_and_the_same_when_all_its_labels_are() -> N
 
 def test_texts_without_any_label_have_no_macro_f1() -> None:
     """A multi-label file in which no text has a label gives accuracy, and no macro-F1 out of nothing."""
-    model = answers_of(np.array([[1.0, -1.0], [-1.0, -1.0]]), Rule(MULTI_LABEL, (0.5, 0.5)))
+    model = predictions_from_logits(np.array([[1.0, -1.0], [-1.0, -1.0]]), DecisionRule(MULTI_LABEL, (0.5, 0.5)))
     figures = compare(model, model, np.zeros((2, 2), dtype=bool), MULTI_LABEL)
     assert figures["accuracy_fp32"].value == 1 / 2
     assert "macro_f1_fp32" not in figures
@@ -163,14 +168,14 @@ def test_texts_without_any_label_have_no_macro_f1() -> None:
 # The picture
 
 
-@pytest.mark.parametrize("rule", [SINGLE, Rule(MULTI_LABEL, (0.5, 0.5, 0.5))], ids=["single", "multi"])
+@pytest.mark.parametrize("rule", [SINGLE, DecisionRule(MULTI_LABEL, (0.5, 0.5, 0.5))], ids=["single", "multi"])
 @pytest.mark.parametrize("change", [0.0, 2.0])
-def test_the_picture_is_drawn_without_a_warning(tmp_path: Path, rule: Rule, change: float) -> None:
+def test_the_picture_is_drawn_without_a_warning(tmp_path: Path, rule: DecisionRule, change: float) -> None:
     """For either kind of model, moved or unmoved, a PNG as wide as asked is written, and nothing warns."""
     logits = np.random.default_rng(3).normal(size=(40, 3))
     file = tmp_path / "quantization.png"
-    int8 = answers_of(logits + change * np.eye(3)[0], rule)
-    draw(answers_of(logits, rule), int8, rule.problem_type, "A title with $ signs $ and _", file)
+    int8 = predictions_from_logits(logits + change * np.eye(3)[0], rule)
+    draw(predictions_from_logits(logits, rule), int8, rule.problem_type, "A title with $ signs $ and _", file)
     header = file.read_bytes()[:24]
     assert header.startswith(b"\x89PNG")
     assert struct.unpack(">II", header[16:]) == (1210, 550)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export import golden
 from export.checkpoint import load_checkpoint
+from export.checks import golden
 from inferer import ModelInferer, read_bundle
 from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.config import Config

@@ -13,20 +13,20 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss
 
-from export.guard.compare import Answers, Rule, answers_of
+from export.options import ScoreOptions
+from export.predictions import DecisionRule, Predictions, predictions_from_logits
 from export.report import reliability_diagram as reliability
 from export.scores import figures as calibration_figures
-from export.scores.figures import Judged, abstention_figures, bin_of, judged, surplus
-from export.scores.fit import FitError, Fitter
-from export.scores.options import Wishes
-from export.scores.rows import split_rows
+from export.scores.calibration_rows import split_rows
+from export.scores.figures import ScoreOutcomes, abstention_figures, bin_gaps, bin_of, score_outcomes
+from export.scores.rule_fitter import FitError, RuleFitter
 from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Platt
 from inferer.scoring import activate, calibration_of
 from training.report.intervals import bootstrapped, resampled_sums
 from training.report.thresholds import best_f1, lowest_with_share
 
-SINGLE = Rule(SINGLE_LABEL)
+SINGLE = DecisionRule(SINGLE_LABEL)
 # Multiples of 1/1024, as far apart as neighbouring scores of a model ever need to be told apart.
 LOGITS = st.integers(-20_000, 20_000).map(lambda n: n / 1024)
 
@@ -42,10 +42,12 @@ def drawn(logits: np.ndarray, seed: int) -> np.ndarray:
     return one_hot((logits + noise).argmax(axis=1), logits.shape[1])
 
 
-def fitter(wishes: Wishes, labels: tuple[str, ...], problem_type: str = SINGLE_LABEL, at: float = 0.5) -> Fitter:
+def fitter(
+    score_options: ScoreOptions, labels: tuple[str, ...], problem_type: str = SINGLE_LABEL, at: float = 0.5
+) -> RuleFitter:
     """Return a fitter of logits that are given."""
     thresholds = (at,) * len(labels) if problem_type == MULTI_LABEL else None
-    return Fitter(Rule(problem_type, thresholds), labels, wishes, None, None)
+    return RuleFitter(DecisionRule(problem_type, thresholds), labels, score_options, None, None)
 
 
 # The temperature
@@ -210,7 +212,7 @@ def test_all_right_is_no_ground_for_a_temperature() -> None:
     """Rows that are all answered right are refused, with the reason."""
     logits = np.random.default_rng(7).normal(size=(120, 2))
     with pytest.raises(FitError, match="all 120 rows that are fitted on are answered right.*every score would be 1"):
-        fitter(Wishes(), ("a", "b")).of(logits, one_hot(logits.argmax(axis=1), 2))
+        fitter(ScoreOptions(), ("a", "b")).of(logits, one_hot(logits.argmax(axis=1), 2))
 
 
 def test_scores_that_tell_nothing_are_refused() -> None:
@@ -220,15 +222,15 @@ def test_scores_that_tell_nothing_are_refused() -> None:
     with pytest.raises(
         FitError, match=r"no temperature up to 20 .* tell nothing of which answers are right \(0.0% are\)"
     ):
-        fitter(Wishes(), ("a", "b", "c")).of(logits, truth)
+        fitter(ScoreOptions(), ("a", "b", "c")).of(logits, truth)
 
 
 def test_the_abstain_threshold_reaches_its_accuracy() -> None:
     """At or above the threshold the asked share of answers is right, and at no lower score."""
     logits = np.random.default_rng(9).normal(0, 2, (1000, 3))
     truth = drawn(logits / 2, 10)
-    fit = fitter(Wishes(abstain_accuracy=0.8), ("a", "b", "c")).of(logits, truth)
-    answers = answers_of(logits, fit.rule)
+    fit = fitter(ScoreOptions(abstain_accuracy=0.8), ("a", "b", "c")).of(logits, truth)
+    answers = predictions_from_logits(logits, fit.rule)
     best, right = answers.scores.max(axis=1), (answers.chosen & truth).any(axis=1)
     assert right[best >= fit.abstain_threshold].mean() >= 0.8 > right.mean()
     assert all(right[best >= score].mean() < 0.8 for score in best[best < fit.abstain_threshold])
@@ -238,8 +240,8 @@ def test_an_accuracy_that_no_score_reaches_is_refused() -> None:
     """An accuracy that not even the highest scores have is refused by the flag's own words."""
     logits = np.vstack([np.tile([[3.0, 0.0]], (50, 1)), np.tile([[0.0, 1.0]], (50, 1))])
     truth = one_hot(np.array([0] * 40 + [1] * 10 + [1] * 30 + [0] * 20), 2)
-    with pytest.raises(FitError, match="--abstain-below accuracy=0.95: however high the score, fewer"):
-        fitter(Wishes(abstain_accuracy=0.95), ("a", "b")).of(logits, truth)
+    with pytest.raises(FitError, match="--abstain-below accuracy=0.95: .*fewer"):
+        fitter(ScoreOptions(abstain_accuracy=0.95), ("a", "b")).of(logits, truth)
 
 
 def multi_rows() -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +254,7 @@ def multi_rows() -> tuple[np.ndarray, np.ndarray]:
 
 def test_labels_that_cannot_be_fitted_keep_their_scores_and_are_named() -> None:
     """Too few rows, or a logit against the label, leave scale 1 and bias 0, and the notes name the label and why."""
-    fit = fitter(Wishes(tune_f1=True), ("common", "rare", "wrong"), MULTI_LABEL, 0.4).of(*multi_rows())
+    fit = fitter(ScoreOptions(tune_f1=True), ("common", "rare", "wrong"), MULTI_LABEL, 0.4).of(*multi_rows())
     assert fit.platt["common"].scale == pytest.approx(0.5, abs=0.15)
     assert fit.platt["rare"] == fit.platt["wrong"] == Platt(1.0, 0.0)
     assert fit.rule.thresholds[1] == 0.4
@@ -268,7 +270,7 @@ def test_a_threshold_that_reaches_no_precision_stays_and_is_named() -> None:
     """Where no threshold has the precision, the label keeps its own, and the notes say so."""
     logits, truth = multi_rows()
     truth[logits[:, 0].argmax(), 0] = False  # even the highest score is wrong
-    fit = fitter(Wishes(precision=0.99), ("common", "rare", "wrong"), MULTI_LABEL).of(logits, truth)
+    fit = fitter(ScoreOptions(precision=0.99), ("common", "rare", "wrong"), MULTI_LABEL).of(logits, truth)
     assert fit.rule.thresholds[0] == 0.5
     assert "no threshold reaches precision=0.99, so it stays: common, wrong" in fit.notes
 
@@ -278,13 +280,13 @@ def test_a_threshold_that_reaches_no_precision_stays_and_is_named() -> None:
 
 def test_ece_is_the_one_computed_by_hand() -> None:
     """Two scores of 0.9, one right, and a right one of 0.6: (|1 - 1.8| + |1 - 0.6|) / 3 = 0.4."""
-    sums = surplus(Judged(np.array([[0.9], [0.9], [0.6]]), np.array([[True], [False], [True]])))
+    sums = bin_gaps(ScoreOutcomes(np.array([[0.9], [0.9], [0.6]]), np.array([[True], [False], [True]])))
     assert np.abs(sums.sum(axis=0)).sum() / 3 == pytest.approx(0.4)
 
 
 def test_ece_of_several_labels_is_pooled() -> None:
     """Of two texts with two labels, each score is one of four: (|1 + 0 - 0.2| + |1 - 0.8 + 0 - 0.8|) / 4 = 0.35."""
-    sums = surplus(Judged(np.array([[0.1, 0.8], [0.1, 0.8]]), np.array([[True, True], [False, False]])))
+    sums = bin_gaps(ScoreOutcomes(np.array([[0.1, 0.8], [0.1, 0.8]]), np.array([[True, True], [False, False]])))
     assert np.abs(sums.sum(axis=0)).sum() / 4 == pytest.approx((0.8 + 0.6) / 4)
 
 
@@ -296,9 +298,9 @@ def test_a_bin_has_its_upper_end() -> None:
 
 def test_the_best_score_of_a_single_label_model_is_judged() -> None:
     """Single-label holds the best score against whether that label is right, multi-label each against its own."""
-    answers = Answers(np.zeros((2, 2)), np.array([[0.7, 0.3], [0.4, 0.6]]), np.eye(2, dtype=bool))
+    answers = Predictions(np.zeros((2, 2)), np.array([[0.7, 0.3], [0.4, 0.6]]), np.eye(2, dtype=bool))
     truth = np.array([[True, False], [True, False]])
-    single, multi = (judged(answers, truth, kind) for kind in (SINGLE_LABEL, MULTI_LABEL))
+    single, multi = (score_outcomes(answers, truth, kind) for kind in (SINGLE_LABEL, MULTI_LABEL))
     assert (single.scores.tolist(), single.true.tolist()) == ([[0.7], [0.6]], [[True], [False]])
     assert (multi.scores.tolist(), multi.true.tolist()) == (answers.scores.tolist(), truth.tolist())
 
@@ -307,9 +309,9 @@ def test_the_brier_score_is_the_one_computed_by_hand() -> None:
     """For scores 0.7, 0.3 of which the first is true: single-label 0.09 + 0.09, multi-label half of it."""
     logits = np.log([[0.7, 0.3]])
     truth = np.array([[True, False]])
-    single = calibration_figures.brier(answers_of(logits, SINGLE), truth, SINGLE_LABEL)
+    single = calibration_figures.brier(predictions_from_logits(logits, SINGLE), truth, SINGLE_LABEL)
     assert single == pytest.approx([0.18])
-    multi = answers_of(np.log([[7 / 3, 3 / 7]]), Rule(MULTI_LABEL, (0.5, 0.5)))
+    multi = predictions_from_logits(np.log([[7 / 3, 3 / 7]]), DecisionRule(MULTI_LABEL, (0.5, 0.5)))
     assert calibration_figures.brier(multi, truth, MULTI_LABEL) == pytest.approx([0.09])
 
 
@@ -317,12 +319,12 @@ def test_the_log_loss_is_scikit_learns() -> None:
     """Of either kind of model the mean log loss is scikit-learn's, multi-label averaged over labels."""
     rng = np.random.default_rng(12)
     logits, ids = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
-    single = answers_of(logits, SINGLE)
+    single = predictions_from_logits(logits, SINGLE)
     assert calibration_figures.log_loss(single, one_hot(ids, 3), SINGLE_LABEL).mean() == pytest.approx(
         log_loss(ids, single.scores)
     )
     truth = rng.random((50, 3)) < 0.4
-    multi = answers_of(logits, Rule(MULTI_LABEL, (0.5,) * 3))
+    multi = predictions_from_logits(logits, DecisionRule(MULTI_LABEL, (0.5,) * 3))
     expected = np.mean([log_loss(truth[:, i], multi.scores[:, i]) for i in range(3)])
     assert calibration_figures.log_loss(multi, truth, MULTI_LABEL).mean() == pytest.approx(expected)
 
@@ -332,7 +334,7 @@ def test_a_temperature_mends_the_scores_and_changes_no_answer() -> None:
     logits = np.random.default_rng(13).normal(0, 4, (4000, 3))
     truth = drawn(logits / 3, 14)
     temperature = fit_temperature(logits[:2000], truth[:2000])
-    rule = Rule(SINGLE_LABEL, None, calibration_of(temperature, None))
+    rule = DecisionRule(SINGLE_LABEL, None, calibration_of(temperature, None))
     figures = calibration_figures.calibration_figures(logits[2000:], truth[2000:], SINGLE, rule)
     assert figures["accuracy_before"] == figures["accuracy_after"]
     assert figures["ece_before"].value > 0.15
@@ -348,7 +350,7 @@ def test_the_interval_of_an_ece_is_shifted_by_its_bias() -> None:
     """The interval is the bootstrap's, lower by the mean of the resamples less the value, and never below 0."""
     logits = np.random.default_rng(15).normal(0, 1, (500, 2))
     truth = drawn(logits, 16)
-    sums = surplus(judged(answers_of(logits, SINGLE), truth, SINGLE_LABEL))
+    sums = bin_gaps(score_outcomes(predictions_from_logits(logits, SINGLE), truth, SINGLE_LABEL))
     resampled = resampled_sums(sums)
     values = np.abs(resampled).sum(axis=1) / 500
     value = np.abs(sums.sum(axis=0)).sum() / 500
@@ -375,17 +377,17 @@ def test_f1_is_scikit_learns_before_and_after() -> None:
     rng = np.random.default_rng(17)
     logits = rng.normal(-1, 2, (600, 4))
     truth = rng.random((600, 4)) < 1 / (1 + np.exp(-(0.5 * logits - 1)))
-    plain = Rule(MULTI_LABEL, (0.5,) * 4)
-    fit = fitter(Wishes(tune_f1=True), ("a", "b", "c", "d"), MULTI_LABEL).of(logits, truth)
+    plain = DecisionRule(MULTI_LABEL, (0.5,) * 4)
+    fit = fitter(ScoreOptions(tune_f1=True), ("a", "b", "c", "d"), MULTI_LABEL).of(logits, truth)
     figures = calibration_figures.calibration_figures(logits, truth, plain, fit.rule)
     rules = {
         "before": plain,
-        "calibrated": Rule(MULTI_LABEL, plain.thresholds, fit.rule.calibration),
+        "calibrated": DecisionRule(MULTI_LABEL, plain.thresholds, fit.rule.calibration),
         "tuned": fit.rule,
     }
     for when, rule in rules.items():
         for average in ("macro", "micro"):
-            expected = f1_score(truth, answers_of(logits, rule).chosen, average=average)
+            expected = f1_score(truth, predictions_from_logits(logits, rule).chosen, average=average)
             assert figures[f"{average}_f1_{when}"].value == pytest.approx(expected)
     gain = figures["macro_f1_tuned"].value - figures["macro_f1_calibrated"].value
     assert figures["macro_f1_gain"].value == pytest.approx(gain)
@@ -397,7 +399,7 @@ def test_f1_is_scikit_learns_before_and_after() -> None:
 def test_texts_that_get_no_label_are_counted() -> None:
     """Below 0.7 two of five texts get no label; of the other three two are right, of all five three."""
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4], [0.45, 0.55]])
-    answers = Answers(np.log(scores), scores, one_hot(scores.argmax(axis=1), 2))
+    answers = Predictions(np.log(scores), scores, one_hot(scores.argmax(axis=1), 2))
     figures = abstention_figures(answers, one_hot(np.array([0, 1, 1, 0, 0]), 2), 0.7)
     found = {name: (figure.value, figure.n) for name, figure in figures.items()}
     assert found == {"answered": (3 / 5, 5), "accuracy_answered": (2 / 3, 3), "accuracy_all": (3 / 5, 5)}
@@ -443,8 +445,8 @@ def test_the_split_halves_rare_labels_of_a_multi_label_file() -> None:
 def test_the_picture_is_drawn_without_a_warning(tmp_path: Path, labels: int) -> None:
     """For either kind of model a PNG as wide as asked is written, and nothing warns, also where bins are empty."""
     rng = np.random.default_rng(19)
-    before = Judged(rng.random((40, labels)) ** 4, rng.random((40, labels)) < 0.2)
-    after = Judged(np.full((40, labels), 1.0), before.true)
+    before = ScoreOutcomes(rng.random((40, labels)) ** 4, rng.random((40, labels)) < 0.2)
+    after = ScoreOutcomes(np.full((40, labels), 1.0), before.true)
     file = tmp_path / "reliability.png"
     reliability.draw(before, after, (0.1, 0.02), "A title with $ signs $ and _", file)
     header = file.read_bytes()[:24]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from export.checkpoint import Checkpoint
-from export.parity import parity_texts
+from export.checks.built_in_texts import built_in_texts
 from inferer.cpu import available_cpus
 from inferer.encoding import Encoder
 from inferer.errors import EmptyTextError
@@ -118,7 +118,7 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
     """Yield the candidates of each length, no two read alike, and how many of them to choose."""
     numbers = random.Random(_SEED)  # noqa: S311 - the same texts every time, nothing secret
     words = _words(checkpoint)
-    built_in = parity_texts(encoder)
+    built_in = built_in_texts(encoder)
     words = words or " ".join(built_in).split()
     seen: set[tuple[int, ...]] = set()
 

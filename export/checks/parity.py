@@ -17,8 +17,9 @@ import onnxruntime as ort
 import torch
 
 from export.checkpoint import Checkpoint
+from export.checks.built_in_texts import built_in_texts
 from export.errors import ExportError
-from inferer.bundle.reader import INT8_TENSOR, INT8_TOKEN, TOKENIZER
+from inferer.bundle.reader import INT8_TENSOR, INT8_TOKEN
 from inferer.encoding import Encoder
 from inferer.scoring import activate
 from inferer.session import Session
@@ -31,20 +32,6 @@ _MAX_INT8_MEAN_CHANGE = 0.15
 
 # Beside each text alone.
 BATCH_SIZES = (2, 3, 8)
-
-_SENTENCES = (
-    "ok",
-    "Huggies",
-    "hand bags",
-    "Not worth the money, sadly.",
-    "The parcel came two days late and the box was open.",
-    "¿Dónde está la estación? Wir wissen es nicht; 我不知道 🤷",
-    "I have read this novel three times, and each time the ending surprised me more than before.",
-    "An efficient index structure for similarity search over large collections of time series",
-    "Their support answered within the hour, sent a new charger without any questions, and even called "
-    "a week later to ask whether everything was working as it should. That is how it is done.",
-    "WOW!!! best. purchase. ever!!! 10/10 would buy again :-) http://example.com/offer?id=42&ref=mail",
-)
 
 
 @dataclass(frozen=True)
@@ -70,40 +57,13 @@ class Parity:
         return asdict(self)
 
 
-def parity_texts(encoder: Encoder) -> list[str]:
-    """Return real sentences at several lengths: one word up to, and beyond, the most tokens read."""
-    texts = list(_SENTENCES)
-    paragraph = " ".join(_SENTENCES)
-    pieces = [paragraph]
-    for share in (4, 2, 1):
-        while encoder.encode_one(" ".join(pieces)).num_tokens < encoder.max_length // share:
-            pieces.append(paragraph)
-        texts.append(" ".join(pieces))
-    return texts
-
-
-def check_tokenizer(checkpoint: Checkpoint, folder: Path, overlap: int = 0) -> Encoder:
-    """Return the bundle's encoder once it gives the ids that the checkpoint's tokenizer gives.
-
-    overlap: tokens that windows share; the encoder's own is lower where that is more than it can do.
-    Training and serving must read a text alike; raises ExportError, with the text, when they do not.
-    """
-    encoder = Encoder(folder / TOKENIZER, checkpoint.max_length, overlap)
-    for text in parity_texts(encoder):
-        expected = checkpoint.tokenizer(text, truncation=True, max_length=checkpoint.max_length)["input_ids"]
-        found = encoder.encode_one(text).input_ids.tolist()
-        if found != expected:
-            raise ExportError(f"the tokenizer in {TOKENIZER} reads {text[:60]!r} differently from the checkpoint's")
-    return encoder
-
-
 def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None, scheme: str) -> Parity:
     """Compare torch, `fp32` and `int8` on real sentences, alone and in batches; return the figures.
 
     Raises ExportError when fp32 is not what torch computes, when int8 is broken, or when `scheme` is
     int8-token and one bit of a logit depends on the batch.
     """
-    texts = parity_texts(encoder)
+    texts = built_in_texts(encoder)
     alone = [_padded(checkpoint, encoder, [text]) for text in texts]
     torch_logits = np.concatenate([_torch_logits(checkpoint, feeds) for feeds in alone])
     session = Session(fp32, 1)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from export.errors import ExportError
-from export.guard.compare import Reading, Rule, answers_of, run_texts
-from export.scores.options import Wishes
-from export.scores.rows import LEAST_EXAMPLES, Rows
+from export.logits import TextReader, compute_logits
+from export.options import ScoreOptions
+from export.predictions import DecisionRule, predictions_from_logits
+from export.scores.calibration_rows import LEAST_EXAMPLES, Rows
 from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
 from inferer.bundle.manifest import SINGLE_LABEL, Platt
 from inferer.scoring import calibration_of
@@ -27,13 +28,13 @@ class FitError(ExportError):
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedRule:
     """How one model's logits become labels, and the numbers that the manifest states for it.
 
     notes: what was not fitted, and why.
     """
 
-    rule: Rule
+    rule: DecisionRule
     temperature: float = 1.0
     platt: Mapping[str, Platt] | None = None
     abstain_threshold: float | None = None
@@ -51,35 +52,37 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Fitter:
+class RuleFitter:
     """How a model is fitted: by what rule its labels are named without a fit, what is asked, and the rows for it.
 
     rows: None where nothing is calibrated.
     """
 
-    plain: Rule
+    plain: DecisionRule
     labels: tuple[str, ...]
-    wishes: Wishes
+    options: ScoreOptions
     rows: Rows | None
-    reading: Reading
+    reader: TextReader
 
-    def __call__(self, model: Path, what: str) -> Fit:
+    def __call__(self, model: Path, what: str) -> FittedRule:
         """Return the fit of the ONNX file `model`, which the progress bar calls `what`. Raises FitError."""
         if self.rows is None:
-            return Fit(self.plain, abstain_threshold=self.wishes.abstain_score)
-        return self.of(run_texts(model, self.reading, self.rows.texts, f"asking {what} to calibrate"), self.rows.truth)
+            return FittedRule(self.plain, abstain_threshold=self.options.abstain_score)
+        return self.of(
+            compute_logits(model, self.reader, self.rows.texts, f"asking {what} to calibrate"), self.rows.truth
+        )
 
-    def of(self, logits: np.ndarray, truth: np.ndarray) -> Fit:
+    def of(self, logits: np.ndarray, truth: np.ndarray) -> FittedRule:
         """Return the fit of `logits` [texts, labels] to `truth`, bool of that shape. Raises FitError."""
         if self.plain.problem_type == SINGLE_LABEL:
             return _single(self, logits, truth)
         return _multi(self, logits, truth)
 
 
-Fitting = Callable[[Path, str], Fit]
+Fitting = Callable[[Path, str], FittedRule]
 
 
-def _single(fitter: Fitter, logits: np.ndarray, truth: np.ndarray) -> Fit:
+def _single(fitter: RuleFitter, logits: np.ndarray, truth: np.ndarray) -> FittedRule:
     right = logits.argmax(axis=1) == truth.argmax(axis=1)
     temperature = fit_temperature(logits, truth)
     if right.all() or temperature == LOWEST_TEMPERATURE:
@@ -94,18 +97,18 @@ def _single(fitter: Fitter, logits: np.ndarray, truth: np.ndarray) -> Fit:
             f"they tell nothing of which answers are right ({right.mean():.1%} are); are these the model's labels?"
         )
     rule = replace(fitter.plain, calibration=calibration_of(temperature, None))
-    threshold, share = fitter.wishes.abstain_score, fitter.wishes.abstain_accuracy
+    threshold, share = fitter.options.abstain_score, fitter.options.abstain_accuracy
     if share is not None:
-        threshold = lowest_with_share(answers_of(logits, rule).scores.max(axis=1), right, share)
+        threshold = lowest_with_share(predictions_from_logits(logits, rule).scores.max(axis=1), right, share)
         if threshold is None:
             raise FitError(
-                f"--abstain-below {fitter.wishes.abstaining}: however high the score, fewer of the answers at or above "
+                f"--abstain-below {fitter.options.abstaining}: at every score, fewer of the predictions at or above "
                 f"it are right, on the {len(right):,} rows that are fitted on"
             )
-    return Fit(rule, temperature, None, threshold)
+    return FittedRule(rule, temperature, None, threshold)
 
 
-def _multi(fitter: Fitter, logits: np.ndarray, truth: np.ndarray) -> Fit:
+def _multi(fitter: RuleFitter, logits: np.ndarray, truth: np.ndarray) -> FittedRule:
     examples = truth.sum(axis=0)
     rare = np.minimum(examples, len(truth) - examples) < LEAST_EXAMPLES
     found = [None if rare[i] else fit_platt(logits[:, i], truth[:, i]) for i in range(len(fitter.labels))]
@@ -121,17 +124,19 @@ def _multi(fitter: Fitter, logits: np.ndarray, truth: np.ndarray) -> Fit:
         "the logit does not rise with the label, so scores stay as they were": ~rare
         & np.array([one is None for one in found]),
     }
-    if fitter.wishes.tuning is not None:
-        thresholds, untuned = _tuned(fitter, answers_of(logits, rule).scores, truth)
+    if fitter.options.tuning is not None:
+        thresholds, untuned = _tuned(fitter, predictions_from_logits(logits, rule).scores, truth)
         rule = replace(rule, thresholds=thresholds)
         kept |= untuned
     notes = [_note(why, fitter.labels, which) for why, which in kept.items() if which.any()]
-    return Fit(rule, 1.0, platt, None, tuple(notes))
+    return FittedRule(rule, 1.0, platt, None, tuple(notes))
 
 
-def _tuned(fitter: Fitter, scores: np.ndarray, truth: np.ndarray) -> tuple[tuple[float, ...], dict[str, np.ndarray]]:
+def _tuned(
+    fitter: RuleFitter, scores: np.ndarray, truth: np.ndarray
+) -> tuple[tuple[float, ...], dict[str, np.ndarray]]:
     """Return each label's threshold on `scores` [texts, labels], and which labels, bool, keep theirs, by reason."""
-    precision = fitter.wishes.precision
+    precision = fitter.options.precision
     rare = truth.sum(axis=0) < LEAST_EXAMPLES
     thresholds, missed = list(fitter.plain.thresholds), np.zeros_like(rare)
     for i in np.flatnonzero(~rare):
@@ -141,7 +146,7 @@ def _tuned(fitter: Fitter, scores: np.ndarray, truth: np.ndarray) -> tuple[tuple
         thresholds[i] = thresholds[i] if chosen is None else chosen
     return tuple(thresholds), {
         f"fewer than {LEAST_EXAMPLES} fitted rows with the label, so the threshold stays": rare,
-        f"no threshold reaches {fitter.wishes.tuning}, so it stays": missed,
+        f"no threshold reaches {fitter.options.tuning}, so it stays": missed,
     }
 
 

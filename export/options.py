@@ -1,0 +1,83 @@
+"""Options of an export, as the command line sets them. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from export.errors import ExportError
+from export.eval_texts import EvalFile
+from export.guard.limits import Limits
+from inferer.bundle.manifest import MAX, MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.reader import FP32, INT8_TOKEN
+
+F1, PRECISION, ACCURACY = "f1", "precision=", "accuracy="
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Calibration, thresholds and abstention; None, or False, leaves a part out.
+
+    file: labelled rows to calibrate on. tune_f1, precision: each label's threshold is the one of best F1, or the lowest
+    that reaches this precision. abstain_score, abstain_accuracy: the bundle names no label where the best score is
+    below this, or below the lowest score at or above which this share is right.
+    """
+
+    file: EvalFile | None = None
+    tune_f1: bool = False
+    precision: float | None = None
+    abstain_score: float | None = None
+    abstain_accuracy: float | None = None
+
+    @property
+    def tuning(self) -> str | None:
+        """Return the value of --tune-thresholds; None without tuning."""
+        if self.precision is not None:
+            return f"{PRECISION}{self.precision:g}"
+        return F1 if self.tune_f1 else None
+
+    @property
+    def abstaining(self) -> str | None:
+        """Return the value of --abstain-below; None for a bundle that always names a label."""
+        if self.abstain_accuracy is not None:
+            return f"{ACCURACY}{self.abstain_accuracy:g}"
+        return None if self.abstain_score is None else f"{self.abstain_score:g}"
+
+    def check_problem_type(self, problem_type: str) -> None:
+        """Raise ExportError for an option that a model of this problem type does not have."""
+        if problem_type == SINGLE_LABEL and self.tuning is not None:
+            raise ExportError(
+                "--tune-thresholds is for multi-label; the model is single-label: it names the best label"
+            )
+        if problem_type == MULTI_LABEL and self.abstaining is not None:
+            raise ExportError(
+                "--abstain-below is for single-label; the model is multi-label, where thresholds may leave no label"
+            )
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Everything that a user may choose.
+
+    truncation: None keeps the one of training. window_overlap: tokens, None for a quarter of max_length. keep_fp32:
+    whether model.onnx stays beside the int8 model. eval_file: texts to measure int8 on, within `limits`.
+    """
+
+    scheme: str = INT8_TOKEN
+    truncation: str | None = None
+    window_overlap: int | None = None
+    window_pooling: str = MAX
+    keep_fp32: bool = False
+    eval_file: EvalFile | None = None
+    limits: Limits = field(default_factory=Limits)
+    scores: ScoreOptions = field(default_factory=ScoreOptions)
+
+    @property
+    def guarded(self) -> bool:
+        """Return whether int8 is compared with fp32 on the user's texts."""
+        return self.eval_file is not None and self.scheme != FP32
+
+    @property
+    def reports_scores(self) -> bool:
+        """Return whether the bundle reports on its scores."""
+        abstains_on_texts = self.scores.abstaining is not None and self.eval_file is not None
+        return self.scores.file is not None or abstains_on_texts

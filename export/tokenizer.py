@@ -1,0 +1,58 @@
+"""The checkpoint's tokenizer: load it, check it against the model, write it, and prove that the bundle's agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from export.checks.built_in_texts import built_in_texts
+from export.errors import ExportError
+from inferer.bundle.reader import TOKENIZER
+from inferer.encoding import Encoder
+from inferer.errors import first_line
+
+
+def load_tokenizer(path: Path, source: str, *, local_only: bool) -> PreTrainedTokenizerBase:
+    """Return the fast tokenizer that `source`, a folder or a hub name, has for the checkpoint at `path`."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+    except Exception as error:  # a damaged tokenizer.json raises a bare Exception (huggingface/tokenizers)
+        lost = local_only and not (Path(source) / TOKENIZER).is_file()
+        reason = f"{TOKENIZER} is missing" if lost else first_line(error)
+        raise ExportError(f"checkpoint {path}: cannot load the tokenizer of {source}: {reason}") from error
+    if not tokenizer.is_fast:
+        raise ExportError(f"checkpoint {path}: its tokenizer has no fast version ({TOKENIZER}), which serving needs")
+    return tokenizer
+
+
+def check_vocabulary(path: Path, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
+    """Raise ExportError when a text could get a token id beyond the model's `embeddings`."""
+    token, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if highest >= embeddings:
+        raise ExportError(
+            f"checkpoint {path}: its tokenizer has the id {highest} ({token!r}), "
+            f"the model has embeddings for 0 to {embeddings - 1}"
+        )
+
+
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    """Write the tokenizer's files without the padding and truncation that a saved one may carry."""
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.model_max_length = max_length
+    tokenizer.save_pretrained(folder)
+
+
+def checked_encoder(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int, overlap: int = 0) -> Encoder:
+    """Return the encoder of the bundle in `folder`, proved to give the token ids of the checkpoint's `tokenizer`.
+
+    overlap: tokens that windows share; the encoder lowers it to the most that it can do. Raises ExportError, with the
+    text, where the two differ.
+    """
+    encoder = Encoder(folder / TOKENIZER, max_length, overlap)
+    for text in built_in_texts(encoder):
+        expected = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+        if encoder.encode_one(text).input_ids.tolist() != expected:
+            raise ExportError(f"the tokenizer in {TOKENIZER} reads {text[:60]!r} differently from the checkpoint's")
+    return encoder
