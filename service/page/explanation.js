@@ -18,7 +18,7 @@ export function explanationNodes(text, explanation, onLabel) {
   const grouped = parts.some((part) => part.words > 1);
   return [
     el("div", { class: "heading-row" }, el("h2", {}, "Explanation"), labelSelect(label, onLabel)),
-    el("p", {}, `Score of ${label}: ${percent(score)}. Each number is the points that the score loses without this word; a minus means that it gains.`),
+    el("p", {}, `Score of ${label}: ${percent(score)}. Each word shows the points the score loses without this word. A minus is a gain.`),
     parts.length === 0 && el("p", {}, "This text has no word to leave out."),
     el("p", { class: "shaded", "aria-hidden": "true" }, shaded(text, parts, strongest)),
     table(

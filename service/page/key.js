@@ -51,7 +51,7 @@ function dialog(check) {
     el(
       "p",
       { id: "key-help" },
-      "You get it from the operator of the service. It goes only to this server, and this tab forgets it when you close it.",
+      "You get it from the operator of the service. It goes only to this server and is forgotten when you close this tab.",
     ),
     el("label", { for: "key" }, "Key"),
     field,

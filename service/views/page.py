@@ -67,7 +67,8 @@ def page_file(file: str) -> Response:
     response = _file(file)
     response.headers["Cache-Control"] = "no-cache"
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _file(name: str) -> Response:
