@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from inferer.errors import shown
 from service.errors import ServiceError
 from service.json_body import JSON, json_response
-from service.openapi.view_metadata import ALWAYS, HTML, ViewMetadata
+from service.openapi.view_metadata import HTML, ViewMetadata
 
 blueprint = Blueprint("page", __name__)
 
@@ -54,14 +54,7 @@ def docs() -> Response:
 
 
 @blueprint.get("/page/<file>")
-@ViewMetadata(
-    "Operations",
-    dict.fromkeys(_TYPES.values()),
-    errors=(*ALWAYS, "NotFound"),
-    open=True,
-    parameters={"file": tuple(_FILES)},
-    listed=False,
-)
+@ViewMetadata("Operations", {}, open=True, listed=False)
 def page_file(file: str) -> Response:
     """Return a file of these pages; 304 if the browser has it already."""
     response = _file(file)
