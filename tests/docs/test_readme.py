@@ -47,8 +47,9 @@ def test_the_command_line_prints_what_is_shown(demo_bundle: Path) -> None:
     """The README's `inferer predict` prints the lines shown, but for digits that differ between CPUs."""
     block = next(block for block in blocks(README) if block.startswith("$ inferer predict"))
     command, *shown = block.split("\n$ ")[0].splitlines()
-    words = shlex.split(command.removeprefix("$ inferer predict "))
-    printed = run_to_end(sys.executable, "-m", "inferer", *words, PYTHONIOENCODING="utf-8").stdout.splitlines()
+    run = "from inferer.command.main import main; raise SystemExit(main())"
+    words = shlex.split(command.removeprefix("$ inferer "))
+    printed = run_to_end(sys.executable, "-c", run, *words, PYTHONIOENCODING="utf-8").stdout.splitlines()
     assert shown[0] == printed[0]
     assert shown[1].split()[:2] == printed[1].split()[:2]
     assert len(shown) == len(printed)
