@@ -1,4 +1,4 @@
-"""Put the application together: settings, model, routes, errors."""
+"""The application factory: settings, model, routes, errors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from inferer import __version__
 from inferer.errors import InfererError
 from inferer.model import ModelInferer
 from inferer.session import VERSION as ORT_VERSION
-from service import auth, errors
-from service.contracts import explain, hugging_face, kserve_v1, open_inference, own, sagemaker, text_embeddings
+from service.auth import require_keys
+from service.contracts.open_inference import VERSION
+from service.errors import register_handlers
 from service.metrics import Metrics
 from service.middleware import Middleware
 from service.process.startup import cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
 from service.state import State, install
-from service.views import health, info, metrics, openapi, page
+from service.views import explain, health, info, kserve, metrics, openapi, page, predict
 
-_ROUTES = (own, hugging_face, open_inference, kserve_v1, sagemaker, explain, health, info, metrics, openapi, page)
-# The contracts of one path, told by their keys; of two that fit a body the first counts.
-_SHARING = (own.CONTRACT, kserve_v1.CONTRACT, hugging_face.CONTRACT, text_embeddings.CONTRACT)
+# /openapi.json lists the routes in this order.
+_VIEWS = (predict, explain, health, info, metrics, openapi, page, kserve)
 
 
 def load_model(settings: Settings) -> ModelInferer:
@@ -43,41 +43,40 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     settings = settings or from_env(os.environ)
     inferer = inferer or load_model(settings)
     app = Flask("inferer", static_folder=None)
-    app.url_map.merge_slashes = False  # a path is a route or it is not; no redirects
+    app.url_map.merge_slashes = False  # an unknown path is a 404, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     state = State(settings, inferer, Metrics(inferer.labels, _facts(settings, inferer)))
     state.metrics.watch(inferer.batcher)
     install(app, state)
-    app.before_request(_begin)
-    auth.register(app, settings.api_keys)
-    errors.register(app)
-    kserve_v1.add_vertex_paths(app, settings)
-    for module in _ROUTES:
+    app.before_request(_note_route)
+    require_keys(app, settings.api_keys)
+    register_handlers(app)
+    predict.add_vertex_paths(app, settings)
+    for module in _VIEWS:
         app.register_blueprint(module.blueprint)
-    state.contracts = _SHARING
-    # Of two rules for a path the first one counts, as it does for Flask.
+    # Reversed: of two rules for a path the first one counts, as in Flask.
     rules = reversed(list(app.url_map.iter_rules()))
     state.routes = {_path_of(rule.rule, settings.name): rule.rule for rule in rules}
-    app.wsgi_app = Middleware(app.wsgi_app, state)  # type: ignore[method-assign]  # Flask's own way to wrap it
+    app.wsgi_app = Middleware(app.wsgi_app, state)  # type: ignore[method-assign]  # the documented way
     return app
 
 
 def app_or_exit() -> Flask:
-    """Return the application of the environment, or end this worker with one line and exit code 3."""
+    """Return the application for the environment's settings, or exit with code 3 and one line."""
     try:
         return build(None, None)
     except (InfererError, SettingsError) as error:
         cannot_start(error)
 
 
-def _begin() -> None:
-    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of `request` itself costs
-    record_of(asked.environ).route = UNMATCHED if asked.url_rule is None else asked.url_rule.rule
+def _note_route() -> None:
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
+    record_of(current.environ).route = UNMATCHED if current.url_rule is None else current.url_rule.rule
 
 
 def _path_of(rule: str, name: str) -> str:
-    """Return the path of a rule for the model of this name, in the letters that WSGI has for its bytes."""
-    path = rule.replace("<name>", name).replace("<version>", open_inference.VERSION)
+    """Return the path of a rule for the model `name`, its bytes as WSGI has them."""
+    path = rule.replace("<name>", name).replace("<version>", VERSION)
     return path.encode().decode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""API keys: checked before any view, in constant time, from headers only."""
+"""API keys, taken from headers only and compared in constant time before any view runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from service.errors import ServiceError
 from service.openapi.view_metadata import metadata_of
 
 
-def register(app: Flask, keys: Sequence[str]) -> None:
-    """Refuse requests without a right key, when any is set; views described as open need none."""
+def require_keys(app: Flask, keys: Sequence[str]) -> None:
+    """Refuse requests without a valid key if `keys` are set; open views need none."""
     if keys:
         encoded = [key.encode() for key in keys]
         app.before_request(lambda: _check(encoded))
@@ -21,8 +21,8 @@ def register(app: Flask, keys: Sequence[str]) -> None:
 def _check(keys: Sequence[bytes]) -> None:
     if request.endpoint is not None and metadata_of(current_app.view_functions[request.endpoint]).open:
         return
-    # Every key is compared with each that was sent, whatever the others gave, so that timing tells nothing.
-    matches = [hmac.compare_digest(given, key) for given in _given() for key in keys]
+    # No short circuit: the time of the check must not depend on the match.
+    matches = [hmac.compare_digest(given, key) for given in _candidates() for key in keys]
     if not any(matches):
         raise ServiceError(
             "Unauthorized",
@@ -31,8 +31,8 @@ def _check(keys: Sequence[bytes]) -> None:
         )
 
 
-def _given() -> list[bytes]:
-    """Return what may be a key; some clients send a token of their own beside it."""
+def _candidates() -> list[bytes]:
+    """Return the values that may be a key; some clients send both headers, one with a token of their own."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     given = [token.strip() if scheme.lower() == "bearer" else "", request.headers.get("X-API-Key", "")]
     return [one.encode("utf-8", "replace") for one in given]

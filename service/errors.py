@@ -1,4 +1,4 @@
-"""The one table from error to status, and the one error body. Every reply that is not 2xx is made here."""
+"""The table of error types and statuses, the error body, and the handlers that make every error reply."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATUS: Mapping[str, int] = {
     "Unhealthy": 503,
 }
 
-# Of what Flask and Werkzeug refuse by themselves; a 400 of theirs is a body cut off half-way.
+# Error types for the errors that Flask and Werkzeug raise; their 400 is an incomplete body.
 _BY_STATUS = {
     400: "InvalidJson",
     404: "NotFound",
@@ -48,7 +48,7 @@ INTERNAL = "an internal error; the log has the details under this request id"
 
 
 class ServiceError(Exception):
-    """A request that is answered with an error: the type from the table, a sentence, extra headers."""
+    """An error reply: its type in the table, a sentence, and extra headers."""
 
     def __init__(self, error_type: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -58,12 +58,12 @@ class ServiceError(Exception):
 
 
 def error_body(error_type: str, message: str, request_id: str) -> bytes:
-    """Return the flat body that every dialect's client can read."""
+    """Return the error body, which is flat so that the clients of every contract can read it."""
     return msgspec.json.encode({"error": message, "error_type": error_type, "request_id": request_id})
 
 
 def status_line(error_type: str) -> str:
-    """Return the status of `error_type` as WSGI wants it."""
+    """Return the WSGI status of `error_type`."""
     status = HTTPStatus(STATUS[error_type])
     return f"{status.value} {status.phrase}"
 
@@ -76,8 +76,8 @@ def error_response(error_type: str, message: str, headers: Mapping[str, str] | N
     return response
 
 
-def register(app: Flask) -> None:
-    """Answer every error that a request can end in, on every route."""
+def register_handlers(app: Flask) -> None:
+    """Register the handlers of all errors for every route."""
     app.register_error_handler(ServiceError, _refused)
     app.register_error_handler(ConfigError, lambda e: error_response("Validation", _option(e)))
     app.register_error_handler(HTTPException, _http)
@@ -89,7 +89,7 @@ def _option(error: ConfigError) -> str:
 
 
 def _http(error: HTTPException) -> Response:
-    """Answer what Flask and Werkzeug refuse by themselves: no route, wrong method, too large a body."""
+    """Reply to an error that Flask or Werkzeug raises: no route, wrong method, a body that is too large."""
     status = error.code or 500
     headers: dict[str, str] = {}
     message = f"{request.method} {request.path}: {error.description or error.name}"
@@ -104,9 +104,9 @@ def _http(error: HTTPException) -> Response:
         limit = current_app.config["MAX_CONTENT_LENGTH"]
         message = f"the body has {request.content_length or 'too many'} bytes, at most {limit} are allowed"
     elif isinstance(error, BadHost):
-        return error_response("BadRequest", f"the Host header {shown(request.environ.get('HTTP_HOST'))} is no host")
+        return error_response("BadRequest", f"invalid Host header {shown(request.environ.get('HTTP_HOST'))}")
     elif status not in _BY_STATUS:
-        # What is left are bodies that cannot be read, such as one cut off half-way.
+        # The remaining client errors are unreadable bodies, such as an incomplete one.
         return error_response("InvalidJson", message) if status < 500 else _unforeseen(error)
     return error_response(_BY_STATUS[status], message, headers)
 

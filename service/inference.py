@@ -1,55 +1,99 @@
-"""From texts to predictions for any contract: until when the caller waits, and what is kept of the answer."""
+"""The way of a request from its body to its reply, and the model calls with their deadline, counts and log values."""
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
-from flask import Request
+from flask import Request, Response, request
 
 from inferer.batching import Cancellation
-from inferer.errors import CallerGoneError, DeadlineError, RunError, shown
+from inferer.errors import CallerGoneError, ConfigError, DeadlineError, InfererError, RunError, TextError, shown
 from inferer.explain import Explanation
-from inferer.options import CallOptions, ExplainOptions, Timings
+from inferer.options import ExplainOptions, Timings
 from inferer.scoring import Prediction
-from service.errors import ServiceError
+from service.contracts.base import Contract, PredictCall
+from service.contracts.registry import choose
+from service.errors import INTERNAL, ServiceError
+from service.json_body import check_length, decode, json_response, read_body, validate
 from service.request import RequestRecord, record_of
-from service.settings import RETRY_AFTER_S
-from service.state import State
+from service.settings import RETRY_AFTER_S, Settings
+from service.state import State, current_state
 
 _TIMEOUT = "X-Request-Timeout-Ms"
+_NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
-def answer(state: State, request: Request, texts: Sequence[str], options: CallOptions) -> list[Prediction]:
-    """Return the predictions for `texts`, in order.
+def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] = _NO_ALIASES) -> Response:
+    """Answer the current request by that one of `contracts` which fits its body; aliases: see `read_body`."""
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
+    data, content_type = read_body(current, dict.fromkeys(one.content_type for one in contracts), aliases)
+    state = current_state()
+    with state.admitted():  # after the body has arrived: a slow sender must not hold a place
+        decoded = decode(data, content_type)
+        contract = choose(contracts, content_type, decoded)
+        body = validate(contract.body, decoded)
+        call = contract.read(body)
+        _check_limits(call, state.settings)
+        try:
+            predictions = predict(state, current, call)
+        except (TextError, ConfigError, RunError) as error:
+            raise _service_error(error, contract, call) from error
+        return json_response(contract.render(body, predictions, state))
 
-    Raises ServiceError (Validation for a wrong timeout header, DeadlineExceeded), and what the inferer raises.
+
+def _check_limits(call: PredictCall, limits: Settings) -> None:
+    if not 1 <= len(call.texts) <= limits.max_texts:
+        wrong = f"field '{call.texts_field}': has {len(call.texts)} texts"
+        raise ServiceError("Validation", f"{wrong}, allowed are 1 to {limits.max_texts}")
+    for text, field in zip(call.texts, call.fields, strict=True):
+        check_length(text, field, limits.max_text_chars)
+
+
+def _service_error(error: InfererError, contract: Contract, call: PredictCall) -> ServiceError:
+    """Return the reply's error for an error of the inferer, with the contract's type and the request's field."""
+    special = next((name for kind, name in contract.errors.items() if isinstance(error, kind)), None)
+    if isinstance(error, TextError):
+        return ServiceError(special or "Validation", f"field '{call.fields[error.index or 0]}': {error.problem}")
+    if isinstance(error, ConfigError):
+        wrong = f"field '{call.options_prefix}{error.name}': {shown(error.value)}"
+        return ServiceError(special or "Validation", f"{wrong} is not allowed; expected {error.expected}")
+    return ServiceError(special or "Internal", INTERNAL)
+
+
+def predict(state: State, current: Request, call: PredictCall) -> list[Prediction]:
+    """Return the predictions for the texts of `call`, in order.
+
+    Raises ServiceError (Validation for a wrong timeout header, DeadlineExceeded) and the inferer's errors.
     """
-    record = record_of(request.environ)
-    record.texts = texts
+    record = record_of(current.environ)
+    record.texts = call.texts
     with _running(state, record):
-        predictions, timings = state.inferer.predict_timed(texts, options, _cancellation(state, request, record))
-    _keep(state, record, predictions, timings)
+        cancellation = _cancellation(state, current, record)
+        predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation)
+    _note(state, record, predictions, timings)
     state.metrics.count_predictions(predictions)
     return predictions
 
 
-def explanation(state: State, request: Request, text: str, options: ExplainOptions) -> Explanation:
-    """Return what each word of `text` contributes to a label. Errors as `answer`."""
-    record = record_of(request.environ)
+def explain(state: State, current: Request, text: str, options: ExplainOptions) -> Explanation:
+    """Return the contribution of each word of `text` to a label. Errors as `predict`."""
+    record = record_of(current.environ)
     record.texts = [text]
     with _running(state, record):
-        explained, timings = state.inferer.explain_timed(text, options, _cancellation(state, request, record))
-    _keep(state, record, [explained.prediction], timings)
-    return explained
+        cancellation = _cancellation(state, current, record)
+        explanation, timings = state.inferer.explain_timed(text, options, cancellation)
+    _note(state, record, [explanation.prediction], timings)
+    return explanation
 
 
 @contextmanager
 def _running(state: State, record: RequestRecord) -> Iterator[None]:
-    """Note how the runs in the block end, and turn a wait that was too long into its answer."""
+    """Note whether the model runs in the block fail; raise ServiceError if they do not begin in time."""
     try:
         yield
     except (DeadlineError, CallerGoneError) as error:
@@ -67,7 +111,8 @@ def _running(state: State, record: RequestRecord) -> Iterator[None]:
     state.last_run_failed = False
 
 
-def _keep(state: State, record: RequestRecord, predictions: Sequence[Prediction], timings: Timings) -> None:
+def _note(state: State, record: RequestRecord, predictions: Sequence[Prediction], timings: Timings) -> None:
+    """Keep the values that the request's headers and log line show."""
     record.timings = timings
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
@@ -75,26 +120,26 @@ def _keep(state: State, record: RequestRecord, predictions: Sequence[Prediction]
     state.metrics.count_timings(timings)
 
 
-def _cancellation(state: State, request: Request, record: RequestRecord) -> Cancellation:
+def _cancellation(state: State, current: Request, record: RequestRecord) -> Cancellation:
+    """Return the request's deadline, and the check for a client that is gone."""
     limit_ms = state.settings.deadline_ms
-    given = request.headers.get(_TIMEOUT)
+    given = current.headers.get(_TIMEOUT)
     if given is not None:
         if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) < 1:
             raise ServiceError("Validation", f"header {_TIMEOUT}: {shown(given)}: expected a whole number from 1")
         limit_ms = min(limit_ms, int(given))
-    connection = request.environ.get("gunicorn.socket")
-    return Cancellation(
-        record.arrived + limit_ms / 1000, None if connection is None else lambda: _is_closed(connection)
-    )
+    connection = current.environ.get("gunicorn.socket")
+    is_gone = None if connection is None else lambda: _is_closed(connection)
+    return Cancellation(record.arrived + limit_ms / 1000, is_gone)
 
 
 def _is_closed(connection: Any) -> bool:
-    """Return whether the client has closed its side; nothing is taken from the connection."""
+    """Return whether the client has closed its side; reads nothing from the connection."""
     try:
         return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
-    except ValueError:  # TLS: cannot be asked so
+    except ValueError:  # a TLS connection cannot be peeked at
         return False
     except OSError:
         return True

@@ -1,11 +1,10 @@
-"""JSON bodies: a request's bytes to a typed value, errors that name the field, and a reply from plain types."""
+"""Request bodies from bytes to typed values, with errors that name the field; JSON replies from plain types."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from flask import Request, Response
@@ -20,58 +19,55 @@ JSON = "application/json"
 encode = msgspec.json.Encoder().encode
 
 _UTF_8 = ("utf-8", "utf8", "us-ascii")
-_T = TypeVar("_T")
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
+_MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def read_body(
-    request: Request, accepted: Collection[str] = (JSON,), taken_for: Mapping[str, str] = MappingProxyType({})
-) -> tuple[bytes, str]:
-    """Return the whole body and its type; raises ServiceError (UnsupportedMediaType) when that is none of `accepted`.
+def read_body(request: Request, accepted: Collection[str], aliases: Mapping[str, str]) -> tuple[bytes, str]:
+    """Return the whole body and its content type; raises ServiceError (UnsupportedMediaType) for one not `accepted`.
 
-    taken_for: types that some client says though it means another; "" is none at all.
+    aliases: content types that some clients send for another; "" stands for a missing one.
     """
-    given = request.environ.get("CONTENT_TYPE", "")
-    if given != JSON or JSON not in accepted:  # as nearly everybody sends it: nothing to take apart
-        given = taken_for.get(request.mimetype, request.mimetype)
-        _check_type(request, given, accepted)
+    content_type = request.environ.get("CONTENT_TYPE", "")
+    if content_type != JSON or JSON not in accepted:  # the usual header needs no parsing
+        content_type = aliases.get(request.mimetype, request.mimetype)
+        _check_type(request, content_type, accepted)
     coding = request.environ.get("HTTP_CONTENT_ENCODING", "")
     if coding.lower() not in ("", "identity"):
         raise ServiceError(
-            "UnsupportedMediaType", f"the Content-Encoding {shown(coding)} is not read here; send it plain"
+            "UnsupportedMediaType", f"the Content-Encoding {shown(coding)} is not supported; send the body uncompressed"
         )
-    return _bytes(request), given
+    return _bytes(request), content_type
 
 
-def _check_type(request: Request, given: str, accepted: Collection[str]) -> None:
-    if given not in accepted:
-        named = shown(given) if given else "missing"
+def _check_type(request: Request, content_type: str, accepted: Collection[str]) -> None:
+    if content_type not in accepted:
+        named = shown(content_type) if content_type else "missing"
         raise ServiceError("UnsupportedMediaType", f"Content-Type is {named}, expected {' or '.join(accepted)}")
     charset = request.mimetype_params.get("charset", "utf-8")
     if charset.lower() not in _UTF_8:
-        raise ServiceError("UnsupportedMediaType", f"the charset {shown(charset)} is not read here; send UTF-8")
+        raise ServiceError("UnsupportedMediaType", f"the charset {shown(charset)} is not supported; send UTF-8")
 
 
-def decode_json(data: bytes) -> object:
-    """Return what a body says; raises ServiceError (InvalidJson) for what is not JSON, or not UTF-8."""
+def decode(data: bytes, content_type: str = JSON) -> object:
+    """Return a JSON body as plain types, any other body as text; raises ServiceError (InvalidJson)."""
     try:
-        body: object = msgspec.json.decode(data)
+        return msgspec.json.decode(data) if content_type == JSON else data.decode("utf-8-sig")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ServiceError("InvalidJson", f"the body is not JSON in UTF-8: {error}") from error
-    return body
+        expected = "JSON in UTF-8" if content_type == JSON else "UTF-8"
+        raise ServiceError("InvalidJson", f"the body is not {expected}: {error}") from error
 
 
-def validate(kind: type[_T], body: object) -> _T:
+def validate(kind: Any, decoded: object) -> Any:
     """Return a decoded body as `kind`, a msgspec type.
 
-    Raises ServiceError (Validation), which names the field, its value and what is allowed.
+    Raises ServiceError (Validation), which names the field, its value and the allowed values.
     """
     try:
-        return msgspec.convert(body, kind, strict=True)
+        return msgspec.convert(decoded, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ServiceError("Validation", _explain(str(error), body, kind)) from error
+        raise ServiceError("Validation", _explain(str(error), decoded, kind)) from error
 
 
 def json_response(body: object) -> Response:
@@ -79,26 +75,26 @@ def json_response(body: object) -> Response:
     return Response(encode(body), mimetype=JSON)
 
 
-def check_one_of(value: str, where: str, allowed: Sequence[str]) -> None:
-    """Raise ServiceError (Validation) when the `value` of field `where` is not allowed."""
+def check_one_of(value: str, field: str, allowed: Sequence[str]) -> None:
+    """Raise ServiceError (Validation) if the field's value is not allowed."""
     if value not in allowed:
         raise ServiceError(
-            "Validation", f"field '{where}': {shown(value)} is not allowed; expected {', '.join(allowed)}"
+            "Validation", f"field '{field}': {shown(value)} is not allowed; expected {', '.join(allowed)}"
         )
 
 
-def check_length(text: str, where: str, most: int) -> None:
-    """Raise ServiceError (Validation) when the text in field `where` has more than `most` characters."""
+def check_length(text: str, field: str, most: int) -> None:
+    """Raise ServiceError (Validation) if the field's text has more than `most` characters."""
     if len(text) > most:
-        raise ServiceError("Validation", f"field '{where}': has {len(text)} characters, at most {most} are allowed")
+        raise ServiceError("Validation", f"field '{field}': has {len(text)} characters, at most {most} are allowed")
 
 
 def _bytes(request: Request) -> bytes:
-    """Return the whole body; raises RequestEntityTooLarge beyond the limit, however it was sent."""
+    """Return the whole body; raises RequestEntityTooLarge over the limit, for a chunked body too."""
     limit = request.max_content_length
     try:
         data = request.get_data(cache=False)
-        # Werkzeug refuses a Content-Length over the limit, but cuts a chunked body there without a word.
+        # Werkzeug refuses a Content-Length over the limit, but silently cuts a chunked body there.
         full = limit is not None and len(data) >= limit and request.content_length is None
         if full and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
@@ -107,24 +103,21 @@ def _bytes(request: Request) -> bytes:
     return data
 
 
-def _explain(message: str, body: Any, kind: type[Any]) -> str:
-    """Return msgspec's message with the field in words and the value that was given."""
-    match = _PATH.match(message)
-    what, path = (match["what"], match["path"] or "") if match else (message, "")
-    if unknown := _UNKNOWN.match(what):
+def _explain(message: str, body: Any, kind: Any) -> str:
+    """Return msgspec's message with the field's name and value."""
+    match = _MESSAGE.match(message)
+    problem, path = (match["problem"], match["path"] or "") if match else (message, "")
+    if unknown := _UNKNOWN_FIELD.match(problem):
         value = body.get(unknown[1]) if isinstance(body, dict) else None
-        return f"field {shown(unknown[1])}: {shown(value)}: unknown field; allowed are {', '.join(_fields(kind))}"
+        allowed = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
+        return f"field {shown(unknown[1])}: {shown(value)}: unknown field; allowed are {allowed}"
     value = body
     for name, index in _STEP.findall(path):
-        if index == "...":  # msgspec does not say which key; the whole mapping is shown
+        if index == "...":  # msgspec does not name the key: show the whole mapping
             break
         try:
             value = value[name] if name else value[int(index)]
         except (KeyError, IndexError, TypeError, ValueError):
-            return f"field '{path.lstrip('.')}': {what}"
-    what = what.replace("`", "")
-    return f"field '{path.lstrip('.')}': {shown(value)}: {what}" if path else f"the body: {what}"
-
-
-def _fields(kind: type[Any]) -> list[str]:
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
+            return f"field '{path.lstrip('.')}': {problem}"
+    problem = problem.replace("`", "")
+    return f"field '{path.lstrip('.')}': {shown(value)}: {problem}" if path else f"the body: {problem}"

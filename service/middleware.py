@@ -18,7 +18,7 @@ from service.cors import Cors
 from service.errors import STATUS, error_body, status_line
 from service.logs import fields
 from service.process import arrival_time as arrival
-from service.request import RequestRecord, put, request_id_of
+from service.request import RequestRecord, attach_record, request_id_of
 from service.state import State
 
 log = logging.getLogger("inferer.request")
@@ -26,7 +26,7 @@ log = logging.getLogger("inferer.request")
 _LONGEST_PATH = 200
 
 # For an API that browsers may meet: nothing to sniff, to frame, to run or to keep.
-HEADERS = [
+SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -51,7 +51,7 @@ class Middleware:
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
         record = RequestRecord(request_id_of(environ), arrival.take(), time.monotonic())
-        put(environ, record)
+        attach_record(environ, record)
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
             record.status = int(status[:3])
@@ -83,7 +83,7 @@ class Middleware:
     def _complete(self, headers: _Headers, environ: dict[str, Any], record: RequestRecord) -> _Headers:
         """Add to `headers` what every reply carries."""
         given = {name.lower() for name, _ in headers}
-        headers += [(name, value) for name, value in HEADERS if name.lower() not in given]
+        headers += [(name, value) for name, value in SECURITY_HEADERS if name.lower() not in given]
         headers += self._cors.headers(environ)
         headers.append(("X-Request-Id", record.request_id))
         if record.timings is not None:

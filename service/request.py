@@ -1,4 +1,4 @@
-"""What is known of one request while it is answered: for its headers, the log and the metrics."""
+"""The record of one request, for its headers, log line and metrics."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ UNMATCHED = "unmatched"
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request. arrived, started: time.monotonic() when it was there, and when a thread took it.
+    """One request. arrived, started: time.monotonic() of its arrival and of its thread's start.
 
-    route: the rule that matched, never the path itself, of which there may be any number.
+    route: the matching rule, or UNMATCHED; never the path, which would make any number of metrics.
     """
 
     request_id: str
@@ -39,27 +39,27 @@ class RequestRecord:
 
     @property
     def queue_s(self) -> float:
-        """Return the seconds spent waiting: for a thread, and for runs of the model."""
+        """Return the seconds of waiting for a thread and for model runs."""
         return self.started - self.arrived + (self.timings.queue_s if self.timings else 0.0)
 
 
 def request_id_of(environ: dict[str, Any]) -> str:
-    """Return the caller's own id where it is safe to echo and log, else a new one."""
+    """Return the caller's id if it is safe to echo and log, else a new one."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
     return given if _SAFE.fullmatch(given) else os.urandom(16).hex()
 
 
-def put(environ: dict[str, Any], record: RequestRecord) -> None:
-    """Put `record` where `record_of` finds it."""
+def attach_record(environ: dict[str, Any], record: RequestRecord) -> None:
+    """Attach `record` to the request's WSGI environment."""
     environ[_KEY] = record
 
 
 def record_of(environ: dict[str, Any]) -> RequestRecord:
-    """Return the record of the request with this WSGI environment."""
+    """Return the record of a request by its WSGI environment."""
     record: RequestRecord = environ[_KEY]
     return record
 
 
 def current_record() -> RequestRecord:
-    """Return the record of the request being answered."""
+    """Return the record of the current request."""
     return record_of(request.environ)

@@ -1,13 +1,12 @@
-"""What one worker holds while it serves: the model, the settings, who is in flight, whether it is well."""
+"""One worker's model, settings, in-flight count and health."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 from flask.sansio.app import App
@@ -18,24 +17,21 @@ from service.errors import ServiceError
 from service.metrics import Metrics
 from service.settings import RETRY_AFTER_S, Settings
 
-if TYPE_CHECKING:
-    from service.contracts.base import Contract
-
 _EXTENSION = "inferer"
 
 
 @dataclass
 class State:
-    """One worker's state. `is_draining` is put in by gunicorn.conf.py, which knows the worker.
+    """One worker's state.
 
-    routes: path to rule, with this model's name where a rule has one. contracts: those that share a path, told by keys.
+    routes: path -> rule, with the model's name in place of the variable. is_draining: set by gunicorn.conf.py.
+    openapi: the OpenAPI document, once made.
     """
 
     settings: Settings
     inferer: ModelInferer
     metrics: Metrics
     routes: Mapping[str, str] = field(default_factory=dict)
-    contracts: Sequence[Contract[Any]] = ()
     is_draining: Callable[[], bool] = lambda: False
     last_run_failed: bool = False
     openapi: bytes | None = None
@@ -44,7 +40,7 @@ class State:
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """Hold one of the places in flight; raises ServiceError (Overloaded) at once when all are taken."""
+        """Count one request in flight; raises ServiceError (Overloaded) at capacity."""
         with self._lock:
             if self.is_full():
                 raise self.overloaded()
@@ -58,11 +54,11 @@ class State:
             self.metrics.in_flight.dec()
 
     def is_full(self) -> bool:
-        """Return whether all places are taken."""
+        """Return whether the worker is at capacity."""
         return self.in_flight >= self.settings.max_in_flight
 
     def overloaded(self) -> ServiceError:
-        """Return the error for whoever finds no place."""
+        """Return the error of a request that arrives at capacity."""
         return ServiceError(
             "Overloaded",
             f"{self.settings.max_in_flight} requests are in flight, the most allowed; try again",
@@ -70,10 +66,10 @@ class State:
         )
 
     def unready_because(self) -> str | None:
-        """Return why this worker should get no requests, or None when it should.
+        """Return the reason why this worker should get no requests, or None.
 
-        After a failed run it says so once, and tries a run of its own: a worker that gets no requests
-        for being unready could not show otherwise that it is well again.
+        After a failed run the first call reports it and probes the model: a worker without requests has no other way
+        to show that it has recovered.
         """
         if self.is_draining():
             return "draining: the worker is stopping"
@@ -85,19 +81,19 @@ class State:
         return "the last model run failed; the log has the details"
 
     def check_ready(self) -> None:
-        """Raise ServiceError (Unhealthy) when this worker should get no requests."""
+        """Raise ServiceError (Unhealthy) if this worker should get no requests."""
         reason = self.unready_because()
         if reason is not None:
             raise ServiceError("Unhealthy", reason)
 
     def check_name(self, name: str) -> None:
-        """Raise ServiceError (NotFound) when `name` is not the model's."""
+        """Raise ServiceError (NotFound) unless `name` is the model's."""
         if name != self.settings.name:
             raise ServiceError("NotFound", f"no model {shown(name)} here; the model is {self.settings.name!r}")
 
 
 def install(app: App, state: State) -> None:
-    """Put `state` where `current_state` finds it."""
+    """Attach `state` to `app`."""
     app.extensions[_EXTENSION] = state
 
 
@@ -108,5 +104,5 @@ def state_of(app: App) -> State:
 
 
 def current_state() -> State:
-    """Return the state of the app that answers this request."""
+    """Return the state of the current request's app."""
     return state_of(current_app)

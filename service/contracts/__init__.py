@@ -1,1 +1,1 @@
-"""One file a contract; each translates a request to one call of the inferer and back."""
+"""Request and reply formats of the service and of other servers' clients."""

@@ -1,4 +1,4 @@
-"""The fields that contracts share: their types, and for the description what the model and this deployment allow."""
+"""Fields that contracts share: their types, and the limits that model and deployment add to their schemas."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from msgspec import Meta
 from inferer.bundle.reader import TRUNCATIONS
 from service.state import State
 
-# The key of a limit's name in a field's schema: msgspec copies it, service/openapi/schemas.py fills the limit in.
+# The key of a limit's name in a field's schema: msgspec copies it, and service/openapi/schemas.py fills in the limit.
 LIMIT = "x-inferer-limit"
 
-# From the state to what a limit adds to a schema; None where the model takes no such field.
+# Returns the additions to a schema, or None if the model does not take the field.
 Limit = Callable[[State], dict[str, Any] | None]
 LIMITS: dict[str, Limit] = {}
 
-# A character that is no white space as Python's str.isspace sees it; `\s` is another set in each language.
-SOME = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+# A character for which Python's str.isspace is false; `\s` differs between languages.
+NOT_BLANK = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 
 def limited(limit: Limit, description: str | None = None, **schema: Any) -> Meta:
-    """Return a field's description with a limit that is the model's or the deployment's, and more of its schema."""
+    """Return the metadata of a field: its description, a limit, and more of its schema."""
     name = f"{limit.__module__}.{limit.__qualname__}"
     LIMITS[name] = limit
     return Meta(description=description, extra_json_schema={LIMIT: name, **schema})
 
 
 def text_limit(state: State) -> dict[str, Any]:
-    """Return how long a text may be."""
+    """Return the limit of a text's length."""
     return {"maxLength": state.settings.max_text_chars}
 
 
 def texts_limit(state: State) -> dict[str, Any]:
-    """Return how many texts a request may have."""
+    """Return the limit of the number of texts per request."""
     return {"maxItems": state.settings.max_texts}
 
 
@@ -49,16 +49,17 @@ def _threshold(state: State) -> dict[str, Any] | None:
     return {"anyOf": [number, {"type": "object", "additionalProperties": number, "propertyNames": _labels(state)}]}
 
 
-Text = Annotated[str, limited(text_limit, "a text, more than white space", minLength=1, pattern=SOME)]
+Text = Annotated[str, limited(text_limit, "a text, not blank", minLength=1, pattern=NOT_BLANK)]
 Texts = Annotated[list[Text], limited(texts_limit, "texts", minItems=1)]
-TopK = Annotated[int, Meta(ge=1, description="how many scores, best first")]
+TopK = Annotated[int, Meta(ge=1, description="the number of scores to return, best first")]
 Truncation = Annotated[
     str,
     Meta(
-        description="how a long text is read; by default as the bundle says", extra_json_schema={"enum": [*TRUNCATIONS]}
+        description="the treatment of a text that is too long for the model; by default the bundle's",
+        extra_json_schema={"enum": [*TRUNCATIONS]},
     ),
 ]
 Label = Annotated[str, limited(_labels, "a label of the model; by default the best one")]
 Threshold = Annotated[
-    float | dict[str, float], limited(_threshold, "for several labels a text: of every label, or a label's own")
+    float | dict[str, float], limited(_threshold, "for multi-label models: one for all labels, or one per label")
 ]

@@ -1,7 +1,4 @@
-"""`POST /`: the Hugging Face Inference API, as `huggingface_hub.InferenceClient.text_classification` calls it.
-
-It posts to exactly the URL that it is given, so the same body is answered on /predict too.
-"""
+"""The Hugging Face Inference API, as `huggingface_hub.InferenceClient.text_classification` uses it."""
 
 from __future__ import annotations
 
@@ -9,23 +6,18 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from flask import Blueprint, Response
 from msgspec import Meta
 
 from inferer.options import CallOptions
 from inferer.scoring import ACTIVATIONS, Prediction
-from service.contracts.base import Contract, Example, PredictCall, as_json, ranked, respond
+from service.contracts.base import Contract, PredictCall, ranked
 from service.contracts.fields import Text, Texts, TopK
 from service.json_body import check_one_of
-from service.openapi.view_metadata import contract_metadata
-from service.settings import Settings
 from service.state import State
-
-blueprint = Blueprint("hugging_face", __name__)
 
 
 class HuggingFaceParameters(msgspec.Struct):
-    """How many labels, and what to make of the logits."""
+    """The number of labels, and the function that turns logits into scores."""
 
     top_k: TopK | None = None
     function_to_apply: (
@@ -35,27 +27,28 @@ class HuggingFaceParameters(msgspec.Struct):
 
 
 class HuggingFaceRequest(msgspec.Struct):
-    """One text or several, and parameters. Fields that are not known are ignored."""
+    """One text or several, and parameters. Unknown fields are ignored."""
 
     inputs: Text | Texts
     parameters: HuggingFaceParameters | None = None
 
 
 class LabelScore(msgspec.Struct):
-    """A label and its score, or its logit where that was asked for."""
+    """A label and its score, or its logit on request."""
 
     label: str
     score: float
 
 
-def _read(body: HuggingFaceRequest, _: Settings) -> PredictCall:
-    applied = None if body.parameters is None else body.parameters.function_to_apply
-    if applied is not None:
-        check_one_of(applied, "parameters.function_to_apply", ACTIVATIONS)
-    options = CallOptions(activation=applied)
+def _read(body: HuggingFaceRequest) -> PredictCall:
+    function = None if body.parameters is None else body.parameters.function_to_apply
+    if function is not None:
+        check_one_of(function, "parameters.function_to_apply", ACTIVATIONS)
+    options = CallOptions(activation=function)
     if isinstance(body.inputs, str):
         return PredictCall([body.inputs], ["inputs"], options)
-    return PredictCall(body.inputs, [f"inputs[{index}]" for index in range(len(body.inputs))], options, many="inputs")
+    fields = [f"inputs[{index}]" for index in range(len(body.inputs))]
+    return PredictCall(body.inputs, fields, options, texts_field="inputs")
 
 
 def _render(body: HuggingFaceRequest, predictions: Sequence[Prediction], _: State) -> list[list[LabelScore]]:
@@ -71,22 +64,9 @@ CONTRACT = Contract(
     _render,
     keys=("parameters",),
     examples={
-        "one text": Example({"inputs": "I like you", "parameters": {"top_k": 2, "function_to_apply": "none"}}),
-        "several texts": Example({"inputs": ["I like you", "not for me"], "parameters": {}}),
-        "a wrong parameter": Example({"inputs": "I like you", "parameters": {"top_k": 0}}),
+        "one text": {"inputs": "I like you", "parameters": {}},
+        "several texts": {"inputs": ["I like you", "not for me"], "parameters": {}},
+        "the two largest logits": {"inputs": "I like you", "parameters": {"top_k": 2, "function_to_apply": "none"}},
     },
+    wrong_examples={"a wrong parameter": {"inputs": "I like you", "parameters": {"top_k": 0}}},
 )
-
-
-_READERS = as_json(lambda _, __: CONTRACT)
-
-
-@blueprint.post("/")
-@contract_metadata(CONTRACT, _READERS)
-def text_classification() -> Response:
-    """Answer as the Hugging Face Inference API: for each text a list of labels, best first, in a list.
-
-    `function_to_apply` "none" gives the logits as the model gave them; "softmax" and "sigmoid" are of the calibrated
-    ones.
-    """
-    return respond(_READERS)

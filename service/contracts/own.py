@@ -1,4 +1,4 @@
-"""`POST /predict`: our own contract, and those that come to the same path."""
+"""The service's own contract: one text or several, and the options of the call."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-from flask import Blueprint, Response
 from msgspec import UNSET, Meta, UnsetType
 
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
-from service.contracts.base import Contract, Example, PredictCall, as_json, by_keys, respond
+from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, Texts, Threshold, TopK, Truncation
 from service.errors import ServiceError
-from service.openapi.view_metadata import contract_metadata
-from service.settings import Settings
 from service.state import State
-
-blueprint = Blueprint("predict", __name__)
 
 
 class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,37 +29,32 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class PredictionReply(msgspec.Struct):
-    """The answer to one text."""
+    """The prediction for one text."""
 
-    label: Annotated[str, Meta(description="the best label, whatever the threshold")]
-    score: Annotated[float, Meta(description="its score, not rounded", ge=0, le=1)]
+    label: Annotated[str, Meta(description="the best label, whatever its threshold")]
+    score: Annotated[float, Meta(description="the best label's score, not rounded", ge=0, le=1)]
     labels: Annotated[
-        list[str],
-        Meta(description="the best label alone, or with several labels a text those at or above their threshold"),
+        list[str], Meta(description="the best label; for a multi-label model all labels that reach their threshold")
     ]
     scores: Annotated[dict[str, float], Meta(description="all labels in the model's order, or the best top_k")]
-    num_tokens: Annotated[int, Meta(description="of the whole text, special tokens included", ge=0)]
-    truncated: Annotated[bool, Meta(description="whether some of the text went unread")]
-    windows: (
-        Annotated[int, Meta(description="in how many the text was read, where it was read so", ge=1)] | UnsetType
-    ) = UNSET
-    abstained: (
-        Annotated[bool, Meta(description="whether the best score was too low for a label to be named")] | UnsetType
-    ) = UNSET
+    num_tokens: Annotated[int, Meta(description="tokens of the whole text, special tokens included", ge=0)]
+    truncated: Annotated[bool, Meta(description="whether the model skipped a part of the text")]
+    windows: Annotated[int, Meta(description="number of windows, with truncation 'windows'", ge=1)] | UnsetType = UNSET
+    abstained: Annotated[bool, Meta(description="whether the best score was too low for any label")] | UnsetType = UNSET
 
 
 class PredictionsReply(msgspec.Struct):
-    """The answers to several texts, in order."""
+    """The predictions for several texts, in order."""
 
     predictions: list[PredictionReply]
 
 
 def prediction_reply(prediction: Prediction) -> PredictionReply:
-    """Return a prediction as our wire format has it."""
+    """Return a prediction in the service's own format."""
     return PredictionReply(**prediction.as_dict())
 
 
-def _read(body: PredictRequest, _: Settings) -> PredictCall:
+def _read(body: PredictRequest) -> PredictCall:
     if isinstance(body.text, UnsetType) == isinstance(body.texts, UnsetType):
         given = "neither" if body.text is UNSET else "both"
         raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {given}")
@@ -80,39 +70,21 @@ def _given(value: Any) -> Any:
 
 
 def _render(body: PredictRequest, predictions: Sequence[Prediction], _: State) -> PredictionReply | PredictionsReply:
-    answers = [prediction_reply(prediction) for prediction in predictions]
-    return answers[0] if body.texts is UNSET else PredictionsReply(answers)
+    replies = [prediction_reply(prediction) for prediction in predictions]
+    return replies[0] if body.texts is UNSET else PredictionsReply(replies)
 
 
 CONTRACT = Contract(
-    "Our own",
+    "Native API",
     PredictRequest,
     (PredictionReply, PredictionsReply),
     _read,
     _render,
     keys=("text", "texts"),
     examples={
-        "one text": Example({"text": "I like you"}),
-        "several texts": Example({"texts": ["I like you", "not for me"], "top_k": 1}),
-        "an unknown field": Example({"text": "I like you", "topk": 1}),
+        "one text": {"text": "I like you"},
+        "several texts": {"texts": ["I like you", "not for me"], "top_k": 1},
+        "the end of a long text": {"text": "I like you", "truncation": "tail"},
     },
+    wrong_examples={"an unknown field": {"text": "I like you", "topk": 1}},
 )
-
-
-def any_contract(body: object, state: State) -> Contract[Any]:
-    """Return the contract that a body on a path of several is written in: ours where nothing tells another."""
-    return by_keys(body, state.contracts, CONTRACT)
-
-
-ANY = as_json(any_contract)
-
-
-@blueprint.post("/predict")
-@contract_metadata(CONTRACT, ANY, several=True)
-def predict() -> Response:
-    """Answer one text with an object, several with a list of them in order.
-
-    A body with `inputs` is read as text-embeddings-inference's, with `parameters` beside it as Hugging Face's, and with
-    `instances` as KServe's v1.
-    """
-    return respond(ANY)

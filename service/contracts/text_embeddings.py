@@ -1,4 +1,4 @@
-"""`POST /predict` with the key `inputs`: the classifiers' contract of text-embeddings-inference."""
+"""The classification contract of text-embeddings-inference."""
 
 from __future__ import annotations
 
@@ -12,51 +12,48 @@ from inferer.bundle.reader import ERROR, HEAD, TAIL
 from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError
 from inferer.options import CallOptions
 from inferer.scoring import NONE, Prediction
-from service.contracts.base import Contract, Example, PredictCall, ranked
-from service.contracts.fields import SOME, Text, limited, text_limit, texts_limit
+from service.contracts.base import Contract, PredictCall, ranked
+from service.contracts.fields import NOT_BLANK, Text, limited, text_limit, texts_limit
 from service.errors import ServiceError
 from service.json_body import check_one_of
-from service.settings import Settings
 from service.state import State
 
 _DIRECTIONS = {"Right": HEAD, "Left": TAIL, "right": HEAD, "left": TAIL}
 
 
-def _no_pair(state: State) -> dict[str, Any]:
-    """Return the schema of what is no pair: a text, one in a list, or lists of one."""
-    text = {"type": "string", "minLength": 1, "pattern": SOME, **text_limit(state)}
-    alone = {"type": "array", "items": text, "minItems": 1, "maxItems": 1}
-    return {"anyOf": [text, alone, {"type": "array", "items": alone, "minItems": 1, **texts_limit(state)}]}
+def _inputs_limit(state: State) -> dict[str, Any]:
+    """Return the schema of `inputs`: a text, a list of one text, or a batch of such lists; never a pair."""
+    text = {"type": "string", "minLength": 1, "pattern": NOT_BLANK, **text_limit(state)}
+    single = {"type": "array", "items": text, "minItems": 1, "maxItems": 1}
+    return {"anyOf": [text, single, {"type": "array", "items": single, "minItems": 1, **texts_limit(state)}]}
 
 
 class TextEmbeddingsRequest(msgspec.Struct):
-    """A text, or a batch of lists of one text each. Fields that are not known are ignored."""
+    """A text, or a batch of lists of one text each. Unknown fields are ignored."""
 
     inputs: Annotated[
         Text | list[Text | list[Text]],
         limited(
-            _no_pair,
-            'a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] are a pair, not supported',
+            _inputs_limit,
+            'a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] is a pair, which is refused',
         ),
     ]
-    truncate: Annotated[bool, Meta(description="false refuses a longer text; by default as the bundle says")] | None = (
-        None
-    )
+    truncate: Annotated[bool, Meta(description="false refuses a long text; null follows the bundle")] | None = None
     truncation_direction: Annotated[
         str,
-        Meta(description="where a longer text is cut with `truncate` true", extra_json_schema={"enum": [*_DIRECTIONS]}),
+        Meta(description="the end that `truncate` true cuts off", extra_json_schema={"enum": [*_DIRECTIONS]}),
     ] = "Right"
-    raw_scores: Annotated[bool, Meta(description="the logits as the model gave them, in place of scores")] = False
+    raw_scores: Annotated[bool, Meta(description="return the model's logits in place of scores")] = False
 
 
 class ScoreLabel(msgspec.Struct):
-    """A label and its score, or its logit where that was asked for."""
+    """A label and its score, or its logit on request."""
 
     score: float
     label: str
 
 
-def _read(body: TextEmbeddingsRequest, _: Settings) -> PredictCall:
+def _read(body: TextEmbeddingsRequest) -> PredictCall:
     check_one_of(body.truncation_direction, "truncation_direction", tuple(_DIRECTIONS))
     truncation = {None: None, False: ERROR, True: _DIRECTIONS[body.truncation_direction]}[body.truncate]
     options = CallOptions(truncation=truncation, activation=NONE if body.raw_scores else None)
@@ -66,31 +63,30 @@ def _read(body: TextEmbeddingsRequest, _: Settings) -> PredictCall:
     if not inputs:
         raise ServiceError("Empty", "field 'inputs': is empty")
     if not _is_batch(inputs):
-        return PredictCall([_alone(inputs, "inputs")], ["inputs[0]"], options)
-    places = [f"inputs[{index}]" for index in range(len(inputs))]
-    texts = [_alone(one, place) for one, place in zip(inputs, places, strict=True)]
-    return PredictCall(texts, [f"{place}[0]" for place in places], options, many="inputs")
+        return PredictCall([_single(inputs, "inputs")], ["inputs[0]"], options)
+    fields = [f"inputs[{index}]" for index in range(len(inputs))]
+    texts = [_single(one, field) for one, field in zip(inputs, fields, strict=True)]
+    return PredictCall(texts, [f"{field}[0]" for field in fields], options, texts_field="inputs")
 
 
 def _is_batch(inputs: Sequence[str | list[str]]) -> bool:
     return not isinstance(inputs[0], str)
 
 
-def _alone(sequence: object, place: str) -> str:
-    """Return the one text of a list in a batch; raises ServiceError (Validation) for a pair, and what is neither."""
-    if not isinstance(sequence, list):
-        raise ServiceError("Validation", f"field '{place}': a text among lists; a batch is a list of lists of one text")
-    if len(sequence) == 2 and all(isinstance(text, str) for text in sequence):
+def _single(texts: object, field: str) -> str:
+    """Return the only text of a list; raises ServiceError (Validation) for any other value."""
+    if not isinstance(texts, list):
+        raise ServiceError("Validation", f"field '{field}': a text among lists; a batch is a list of lists of one text")
+    if len(texts) == 2 and all(isinstance(text, str) for text in texts):
         raise ServiceError(
             "Validation",
-            f'field \'{place}\': text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]',
+            f'field \'{field}\': text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]',
         )
-    if len(sequence) != 1 or not isinstance(sequence[0], str):
+    if len(texts) != 1 or not isinstance(texts[0], str):
         raise ServiceError(
-            "Validation",
-            f'field \'{place}\': has {len(sequence)} elements, expected one text; a batch is [["a"], ["b"]]',
+            "Validation", f'field \'{field}\': has {len(texts)} elements, expected one text; a batch is [["a"], ["b"]]'
         )
-    return sequence[0]
+    return texts[0]
 
 
 def _render(
@@ -108,15 +104,10 @@ CONTRACT = Contract(
     _render,
     keys=("inputs",),
     examples={
-        "a text": Example({"inputs": "I like you", "truncate": True}),
-        "a batch": Example({"inputs": [["I like you"], ["not for me"]], "raw_scores": True}),
-        "a pair": Example({"inputs": ["I like you", "not for me"]}),
-        "an empty text": Example({"inputs": ""}),
+        "one text": {"inputs": "I like you"},
+        "truncation": {"inputs": "I like you", "truncate": True, "truncation_direction": "Left"},
+        "logits of a batch": {"inputs": [["I like you"], ["not for me"]], "raw_scores": True},
     },
-    errors={
-        EmptyTextError: "Empty",
-        TextTooLongError: "Validation",
-        TextError: "Tokenizer",
-        RunError: "Backend",
-    },
+    wrong_examples={"a pair": {"inputs": ["I like you", "not for me"]}, "an empty text": {"inputs": ""}},
+    errors={EmptyTextError: "Empty", TextTooLongError: "Validation", TextError: "Tokenizer", RunError: "Backend"},
 )

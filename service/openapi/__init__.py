@@ -1,1 +1,1 @@
-"""The OpenAPI description of a deployment."""
+"""The OpenAPI document of a deployment."""

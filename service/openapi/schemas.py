@@ -1,8 +1,8 @@
-"""msgspec types as JSON Schema, with the limits of model and deployment."""
+"""JSON Schemas of msgspec types, with the limits of model and deployment."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.json import schema_components
@@ -12,50 +12,42 @@ from service.contracts.fields import LIMIT, LIMITS
 from service.state import State
 
 Schema = dict[str, Any]
-_IN_COMPONENTS = "#/components/schemas/{name}"
+_REFERENCE = "#/components/schemas/{name}"
 
 
 class Schemas:
-    """The schemas of `kinds`, msgspec types; several of them together are any of them.
+    """The schemas for one deployment; `components` collects those with a name."""
 
-    `components` are those with a name.
-    """
-
-    def __init__(self, kinds: Iterable[Any], state: State) -> None:
-        single = list({id(kind): kind for given in kinds for kind in _each(given)}.values())
-        schemas, components = schema_components(single, ref_template=_IN_COMPONENTS)
-        self._by_id = {id(kind): _filled(one, state) for kind, one in zip(single, schemas, strict=True)}
-        self._kinds = single  # held, so that no id is another's
-        self.components: dict[str, Schema] = {name: _filled(one, state) for name, one in components.items()}
-        for kind in single:
-            self.components.get(getattr(kind, "__name__", ""), {}).update(getattr(kind, "schema_extra", {}))
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.components: dict[str, Schema] = {}
 
     def of(self, kind: Any) -> Schema:
-        """Return the schema of one of the types, by reference where it has a name."""
-        schemas = [self._by_id[id(one)] for one in _each(kind)]
-        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        """Return the schema of a msgspec type, by reference if it has a name; for a tuple, any of its types."""
+        if isinstance(kind, tuple):
+            return self.of(kind[0]) if len(kind) == 1 else {"anyOf": [self.of(one) for one in kind]}
+        (schema,), components = schema_components([kind], ref_template=_REFERENCE)
+        if extra := getattr(kind, "schema_extra", None):
+            components[kind.__name__] |= extra
+        self.components |= _filled(components, self._state)
+        return dict(_filled(schema, self._state))
 
-    def of_any(self, contracts: Iterable[Contract[Any]]) -> Schema:
-        """Return the schema of a body of any of `contracts`: each has one of its keys and none of those before it."""
-        before: list[Schema] = []
+    def of_bodies(self, contracts: Sequence[Contract]) -> Schema:
+        """Return the schema of a body of any of `contracts`: each has one of its own keys and none of those before."""
+        if len(contracts) == 1:
+            return self.of(contracts[0].body)
+        earlier: list[Schema] = []
         schemas = []
         for contract in contracts:
             keys = [{"required": [key]} for key in contract.keys]
-            apart = [{"not": {"anyOf": list(before)}}] if before else []
-            parts = [self.of(contract.body), {"anyOf": keys}, *apart]
-            schemas.append({"title": contract.name, "allOf": parts})
-            before += keys
+            excluded = [{"not": {"anyOf": list(earlier)}}] if earlier else []
+            schemas.append({"title": contract.name, "allOf": [self.of(contract.body), {"anyOf": keys}, *excluded]})
+            earlier += keys
         return {"anyOf": schemas}
 
 
-def _each(kind: Any) -> list[Any]:
-    if isinstance(kind, (tuple, list)):
-        return [single for one in kind for single in _each(one)]
-    return [kind]
-
-
 def _filled(schema: Any, state: State) -> Any:
-    """Return `schema` with limits in their places, and without the fields that this model does not take."""
+    """Return `schema` with its limits filled in and without fields that the model does not take."""
     if isinstance(schema, list):
         return [_filled(one, state) for one in schema]
     if not isinstance(schema, dict):

@@ -6,98 +6,72 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from inferer.scoring import Prediction
-from service.contracts.base import Contract, Example, PredictCall, Readers
+from service.contracts.base import Contract
 from service.json_body import JSON
-from service.state import State
 
 HTML = "text/html"
 PLAIN = "text/plain"
 
-# What can end any request, and what can end one that carries a body.
+# Error types of every view, and of views that take a body.
 ALWAYS = ("BadRequest", "Internal")
 WITH_BODY = (
     *ALWAYS, "InvalidJson", "PayloadTooLarge", "UnsupportedMediaType", "Validation", "Overloaded", "DeadlineExceeded",
 )  # fmt: skip
 
-# The headers of a reply about texts.
+# Headers of a reply with predictions.
 OF_PREDICTIONS = ("Server-Timing", "X-Truncated-Texts", "X-Abstained-Texts")
 
 _View = TypeVar("_View", bound=Callable[..., Any])
-_ATTRIBUTE = "inferer_description"
+_ATTRIBUTE = "inferer_metadata"
 
 
 @dataclass(frozen=True, slots=True)
 class ViewMetadata:
-    """What one view takes and gives; its docstring says what it does.
+    """The facts about a view beside its docstring; a decorator for the view.
 
-    bodies, replies: content type to msgspec type; None is no JSON. several: whether a JSON body may be of any contract
-    that has keys. errors: types from the table, that of a missing key apart. reply_to: from an example to its reply;
-    raises ServiceError for an example of an error. open: whether it needs no key. headers: of a good reply, beside
-    every reply's. parameters: what a part of the path may be. keys: those of the
-    contract whose examples these are.
+    replies: content type -> msgspec type, several types as a tuple, None for a body that is not JSON. contracts: those
+    that the view takes; or else body, the msgspec type of its JSON, and examples by title. errors: error types but
+    that of a missing key. open: whether the view needs no key. headers: those of a successful reply beside every
+    reply's. parameters: allowed values of the path's parts. listed: whether /openapi.json shows the view.
     """
 
     tag: str
     replies: Mapping[str, Any]
-    bodies: Mapping[str, Any] = field(default_factory=dict)
-    several: bool = False
+    contracts: Sequence[Contract] = ()
+    body: Any = None
+    examples: Mapping[str, object] = field(default_factory=dict)
     errors: Sequence[str] = ALWAYS
-    examples: Mapping[str, Example] = field(default_factory=dict)
-    reply_to: Callable[[Example, State], object] | None = None
     open: bool = False
     headers: Sequence[str] = ()
     parameters: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
-    keys: tuple[str, ...] = ()
-    listed: bool = True  # in /openapi.json
+    listed: bool = True
 
     def __call__(self, view: _View) -> _View:
-        """Give `view` this description: it is a decorator."""
+        """Attach this metadata to `view`."""
         setattr(view, _ATTRIBUTE, self)
         return view
 
 
 def metadata_of(view: Callable[..., Any]) -> ViewMetadata:
-    """Return the description of a view; each must have one."""
+    """Return the metadata of a view; every view has one."""
     found: ViewMetadata = getattr(view, _ATTRIBUTE)
     return found
 
 
 def contract_metadata(
-    contract: Contract[Any],
-    readers: Readers,
+    contracts: Sequence[Contract],
     *,
-    several: bool = False,
+    tag: str = "",
     errors: Sequence[str] = (),
-    examples: Mapping[str, Example] | None = None,
     parameters: Mapping[str, str | Sequence[str]] | None = None,
-    bodies: Mapping[str, Any] | None = None,
 ) -> ViewMetadata:
-    """Return the description of a view that answers by `contract` what `readers` read.
-
-    several: whether JSON may be of any contract that has keys. errors, examples: beside the contract's.
-    bodies: those that are not the contract's.
-    """
-
-    def reply_to(example: Example, state: State) -> object:
-        decode, choose = readers[example.content_type]
-        body = example.body if example.content_type == JSON else decode(example.body.encode())
-        return choose(body, state).answered(body, state, lambda asked: _run(asked, state))
-
+    """Return the metadata of a view that takes any of `contracts`; tag: by default the first one's name."""
+    kinds = [kind for one in contracts for kind in (one.reply if isinstance(one.reply, tuple) else (one.reply,))]
     return ViewMetadata(
-        contract.name,
-        replies={JSON: contract.reply},
-        bodies={**dict.fromkeys(readers, contract.body), **(bodies or {})},
-        several=several,
-        errors=(*WITH_BODY, *errors, *contract.errors.values()),
-        examples={**contract.examples, **(examples or {})},
-        reply_to=reply_to,
+        tag or contracts[0].name,
+        {JSON: tuple(dict.fromkeys(kinds))},
+        contracts,
+        errors=(*WITH_BODY, *errors, *(special for one in contracts for special in one.errors.values())),
         headers=OF_PREDICTIONS,
         parameters=parameters or {},
-        keys=contract.keys,
     )
-
-
-def _run(asked: PredictCall, state: State) -> list[Prediction]:
-    """Return predictions that nobody asked for: their runs are counted, but no prediction is."""
-    return state.inferer.predict_timed(asked.texts, asked.options)[0]

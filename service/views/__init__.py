@@ -1,1 +1,1 @@
-"""Views that serve no prediction: health, info, metrics, description, pages."""
+"""The routes of the HTTP API."""

@@ -1,4 +1,4 @@
-"""Is the process there, and should it get requests? `/health/live`, `/health/ready`, `/health`, SageMaker's `/ping`."""
+"""Liveness and readiness: `/health/live`, `/health/ready`, `/health` and SageMaker's `/ping`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from service.state import current_state
 
 blueprint = Blueprint("health", __name__)
 
-_TAG = "Operations"
-
 
 class Live(msgspec.Struct):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["live"] = "live"
 
@@ -29,20 +27,20 @@ class Ready(msgspec.Struct):
 
 
 @blueprint.get("/health/live")
-@ViewMetadata(_TAG, {JSON: Live}, open=True, reply_to=lambda _, __: Live())
+@ViewMetadata("Operations", {JSON: Live}, open=True)
 def live() -> Response:
-    """Answer 200 as long as the process answers at all."""
+    """Return 200 as long as the process responds."""
     return json_response(Live())
 
 
 @blueprint.get("/ping")
 @blueprint.get("/health")
 @blueprint.get("/health/ready")
-@ViewMetadata(_TAG, {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True, reply_to=lambda _, __: Ready())
+@ViewMetadata("Operations", {JSON: Ready}, errors=(*ALWAYS, "Unhealthy"), open=True)
 def ready() -> Response:
-    """Answer 200 when this worker has a checked, warmed-up model; 503 while draining or after a failed run.
+    """Return 200 if this worker has a checked, warmed-up model; 503 while it drains or after a failed run.
 
-    A worker takes connections only once its model is loaded, so an earlier question waits for that.
+    A worker accepts connections only after it has loaded its model; an earlier request waits for that.
     """
     current_state().check_ready()
     return json_response(Ready())

@@ -1,4 +1,4 @@
-"""`GET /info`: which model answers here, what it was made from, and within which limits."""
+"""`GET /info`: facts about the model and its making, and the limits of the deployment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ blueprint = Blueprint("info", __name__)
 
 
 def _without(facts: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
-    """Return `facts` less the long lists that are for whoever exports."""
+    """Return `facts` without the long lists, which serve only the exporter."""
     return None if facts is None else {name: value for name, value in facts.items() if name not in names}
 
 
 class Limits(msgspec.Struct):
-    """What this deployment takes."""
+    """Limits of this deployment."""
 
     max_texts: int
     max_text_chars: int
@@ -34,15 +34,15 @@ class Limits(msgspec.Struct):
 
 
 class ModelType(msgspec.Struct):
-    """The labels, as clients of text-embeddings-inference read them."""
+    """The labels in the format of text-embeddings-inference."""
 
     classifier: dict[str, dict[str, Any]]
 
 
 class Info(msgspec.Struct):
-    """Which model answers here, what it was made from, and within which limits; reports are null where none was made.
+    """The model, its making and the limits; a report that was not made is null.
 
-    From `model_id` on it says once more what clients of text-embeddings-inference read by their own names.
+    From `model_id` on, fields repeat facts under the names that clients of text-embeddings-inference read.
     """
 
     model: str
@@ -72,7 +72,14 @@ class Info(msgspec.Struct):
     version: str
 
 
-def _info(_: object, state: State) -> Info:
+@blueprint.get("/info")
+@ViewMetadata("Operations", {JSON: Info})
+def info() -> Response:
+    """Return facts about the model and this deployment."""
+    return json_response(_info(current_state()))
+
+
+def _info(state: State) -> Info:
     model, settings = state.inferer, state.settings
     manifest = model.bundle.manifest
     return Info(
@@ -125,10 +132,3 @@ def _info(_: object, state: State) -> Info:
         max_concurrent_requests=settings.max_in_flight,
         version=__version__,
     )
-
-
-@blueprint.get("/info")
-@ViewMetadata("Operations", {JSON: Info}, reply_to=_info)
-def info() -> Response:
-    """Answer with the facts of the model and of this deployment."""
-    return json_response(_info(None, current_state()))

@@ -1,4 +1,4 @@
-"""`GET /metrics`: the figures for Prometheus."""
+"""`GET /metrics` for Prometheus."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ OPEN_METRICS = "application/openmetrics-text"
 @blueprint.get("/metrics")
 @ViewMetadata("Operations", {PLAIN: None, OPEN_METRICS: None})
 def metrics() -> Response:
-    """Answer in the text format of Prometheus, or OpenMetrics where that is asked for."""
+    """Return the metrics in Prometheus' text format, or in OpenMetrics on request."""
     body, content_type = current_state().metrics.exposition(request.headers.get("Accept", ""))
     return Response(body, content_type=content_type)

@@ -31,9 +31,7 @@ _LINKS = {name: f"/{name}" for name in ("predict", "docs", "openapi.json", "info
 
 
 @blueprint.get("/")
-@ViewMetadata(
-    "Operations", {HTML: None, JSON: dict[str, str]}, open=True, headers=("Vary",), reply_to=lambda _, __: _LINKS
-)
+@ViewMetadata("Operations", {HTML: None, JSON: dict[str, str]}, open=True, headers=("Vary",))
 def page() -> Response:
     """Return the page to try the model, or the main paths as JSON if the client does not prefer HTML."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":

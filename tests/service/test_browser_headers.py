@@ -67,4 +67,4 @@ def test_a_host_that_is_none_is_named(server: Server) -> None:
     reply = server.request("GET", "/info", host="..")
     assert reply.status == 400
     assert reply.json()["error_type"] == "BadRequest"
-    assert reply.json()["error"] == "the Host header '..' is no host"
+    assert reply.json()["error"] == "invalid Host header '..'"

@@ -120,7 +120,7 @@ def test_sagemaker_takes_plain_text_and_every_contracts_json(server: Server, mod
     [
         ("text/csv", b"good,bad\n", 422, "Validation", "row 1: has 2 columns, expected one"),
         ("text/csv", b"good\n\nbad", 422, "Validation", "row 2: has 0 columns"),
-        ("text/csv", b'good\n"bad', 422, "Validation", "row 2: is no CSV"),
+        ("text/csv", b'good\n"bad', 422, "Validation", "row 2: malformed CSV"),
         ("text/csv", b"good\n \n", 422, "Validation", "field 'row 2': the text is empty"),
         ("text/csv", b"", 422, "Validation", "has 0 texts, allowed are 1 to 4"),
         ("text/csv", b"a\nb\nc\nd\ne\n", 422, "Validation", "has 5 texts"),
@@ -128,7 +128,7 @@ def test_sagemaker_takes_plain_text_and_every_contracts_json(server: Server, mod
         ("text/plain", b"good \xe9", 400, "InvalidJson", "the body is not UTF-8"),
         ("text/plain", b"", 422, "Validation", "field 'the body': the text is empty"),
         ("text/plain; charset=latin-1", b"good", 415, "UnsupportedMediaType", "charset 'latin-1'"),
-        ("text/csv; header=present", b"text\ngood", 415, "UnsupportedMediaType", "a header row is not read here"),
+        ("text/csv; header=present", b"text\ngood", 415, "UnsupportedMediaType", "a CSV header row is not supported"),
         ("application/jsonlines", b"{}", 415, "UnsupportedMediaType", "application/json or text/plain or text/csv"),
     ],
 )

@@ -1,0 +1,98 @@
+"""`POST /explain`: the contribution of each word of one text to a label."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from flask import Blueprint, Request, Response, request
+from msgspec import UNSET, Meta, UnsetType
+
+from inferer.errors import TextError
+from inferer.explain import MOST_WORDS, Part
+from inferer.options import ExplainOptions
+from service.contracts import own
+from service.contracts.fields import Label, Text, Truncation, limited
+from service.errors import ServiceError
+from service.inference import explain
+from service.json_body import JSON, check_length, decode, json_response, read_body, validate
+from service.openapi.view_metadata import OF_PREDICTIONS, WITH_BODY, ViewMetadata
+from service.state import State, current_state
+
+blueprint = Blueprint("explain", __name__)
+
+
+def _parts_limit(state: State) -> dict[str, Any]:
+    return {"maximum": state.settings.max_texts}
+
+
+_MaxParts = Annotated[int, Meta(ge=1), limited(_parts_limit, "the number of parts at most")]
+
+
+class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A text, and the options of the call."""
+
+    text: Text
+    label: Label | UnsetType = UNSET
+    truncation: Truncation | UnsetType = UNSET
+    max_parts: _MaxParts | UnsetType = UNSET
+
+
+class Cost(msgspec.Struct):
+    """The cost of an explanation."""
+
+    runs: Annotated[int, Meta(description="texts run, the whole text included", ge=1)]
+    tokens: Annotated[int, Meta(description="tokens in these texts", ge=1)]
+
+
+class ExplainReply(msgspec.Struct):
+    """The parts of a text, and the points that the label's score loses without each."""
+
+    label: str
+    score: Annotated[float, Meta(ge=0, le=1)]
+    method: str
+    parts: list[Part]
+    cost: Cost
+    num_tokens: Annotated[int, Meta(ge=0)]
+    truncated: bool
+    windows: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+
+
+@blueprint.post("/explain")
+@ViewMetadata(
+    own.CONTRACT.name,
+    {JSON: ExplainReply},
+    body=ExplainRequest,
+    examples={
+        "one text": {"text": "I like you"},
+        "three parts at most": {"text": "I like you very much", "max_parts": 3},
+        "the end of a long text": {"text": "I like you", "truncation": "tail"},
+    },
+    errors=WITH_BODY,
+    headers=OF_PREDICTIONS,
+)
+def explanation() -> Response:
+    """Return the parts of the text, and the points that the label's score loses without each."""
+    current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
+    data, _ = read_body(current, (JSON,), {})
+    state = current_state()
+    with state.admitted():  # after the body has arrived: a slow sender must not hold a place
+        body: ExplainRequest = validate(ExplainRequest, decode(data))
+        check_length(body.text, "text", state.settings.max_text_chars)
+        try:
+            found = explain(state, current, body.text, _options(body, state.settings.max_texts))
+        except TextError as error:
+            raise ServiceError("Validation", f"field 'text': {error.problem}") from error
+        return json_response(found.as_dict())
+
+
+def _options(body: ExplainRequest, most: int) -> ExplainOptions:
+    """Return the call's options. A part costs as much as a text, so `most`, the texts per request, limits the parts."""
+    parts = None if most >= MOST_WORDS else most
+    if not isinstance(body.max_parts, UnsetType):
+        parts = body.max_parts
+        if parts > most:
+            raise ServiceError("Validation", f"field 'max_parts': {parts} is not allowed; expected at most {most}")
+    label = None if isinstance(body.label, UnsetType) else body.label
+    truncation = None if isinstance(body.truncation, UnsetType) else body.truncation
+    return ExplainOptions(label, truncation, parts)
