@@ -58,7 +58,7 @@ _LEAST_TO_CALIBRATE = 100
 # Two runs that differ in one of these are the same run.
 _NO_PART_OF_A_RUN = (
     "name", "output", "save_minutes",
-    "file", "test_file", "lists", "extra_names", "wordnet",  # of which the rows are compared
+    "file", "test_file",  # of which the rows are compared
 )  # fmt: skip
 _NO_FIGURE = ("eval_loss", "eval_runtime")
 

@@ -1,4 +1,4 @@
-"""Read a data set that is a list of names a label: plain UTF-8 files, one name a line, # for comments."""
+"""Data sets from lists of names: UTF-8 files with one name per line, # for comments."""
 
 from __future__ import annotations
 
@@ -9,40 +9,38 @@ from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Columns, Dataset
 from training.errors import DataError
 
-_COLUMNS = Columns(text_column="text", label_column="label")
-
 
 def read_name_lists(lists: Mapping[str, Path]) -> Dataset:
-    """Return the data set in `lists`, a file for each label; the labels keep the mapping's order.
+    """Return the data set in `lists`, label -> file, with the labels in that order.
 
-    Names are compared without regard to case and spacing: one that stands twice, in one file or in
-    two, is a fault, since it would teach the model two answers or sit on both sides of a split.
+    Raises DataError for a name that stands twice, whatever its case and spacing: it would have two labels, or be on
+    both sides of a split.
     """
     texts: list[str] = []
     targets: list[tuple[int, ...]] = []
     first_seen: dict[str, str] = {}
     for label_id, path in enumerate(lists.values()):
         faults = []
-        for line, name in _names(path):
+        for line, name in _numbered_names(path):
             key = " ".join(name.casefold().split())
-            here = f"{path.name} line {line}"
             if key in first_seen:
                 faults.append(f"line {line}: '{name}' stands already in {first_seen[key]}")
                 continue
-            first_seen[key] = here
+            first_seen[key] = f"{path.name} line {line}"
             texts.append(name)
             targets.append((label_id,))
         if faults:
             raise DataError(path, faults)
-    return Dataset(tuple(texts), tuple(targets), tuple(lists), SINGLE_LABEL, _COLUMNS)
+    return Dataset(tuple(texts), tuple(targets), tuple(lists), SINGLE_LABEL, Columns("text", "label"))
 
 
 def read_name_list(path: Path) -> list[str]:
-    """Return the names in one list. Raises DataError as `read_name_lists`."""
-    return [name for _, name in _names(path)]
+    """Return the names in one list. Raises DataError for a file that cannot be read, is not UTF-8 or has no names."""
+    return [name for _, name in _numbered_names(path)]
 
 
-def _names(path: Path) -> list[tuple[int, str]]:
+def _numbered_names(path: Path) -> list[tuple[int, str]]:
+    """Return line number and name of each name."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

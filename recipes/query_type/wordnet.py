@@ -1,6 +1,6 @@
-"""Opens WordNet 3.0 as Debian packs it, by nltk's reader; knows nothing of what is looked up there.
+"""WordNet 3.0 from Debian's package, opened with nltk's reader; nltk downloads nothing.
 
-Owns what that package leaves out: the file `lexnames`. No network: nltk's downloads are not used.
+The package lacks the file `lexnames`, which is here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import nltk.data
 from nltk.corpus.reader.wordnet import WordNetCorpusReader, WordNetError
 
+from inferer.errors import first_line
 from training.errors import TrainingError
 
 DEBIAN = Path("/usr/share/wordnet")
-# What nltk reads of the nouns, and of the other parts of speech before it can begin.
+# The files that nltk opens, those of the other parts of speech included.
 _FILES = tuple(f"{kind}.{part}" for kind in ("index", "data") for part in ("noun", "verb", "adj", "adv"))
 _EXCEPTIONS = tuple(f"{part}.exc" for part in ("noun", "verb", "adj", "adv"))
 
@@ -35,11 +36,11 @@ LEXNAMES = (
 
 
 class _Reader(WordNetCorpusReader):  # type: ignore[misc]
-    """nltk's reader with `lexnames` from here, whether the folder has it or not; `files` closes what it opens."""
+    """nltk's reader with `lexnames` from this module; `files` closes the files that it opens."""
 
     def __init__(self, folder: Path, files: ExitStack) -> None:
         self._files = files
-        super().__init__(str(folder), omw_reader=object())  # None is warned of; only other languages would ask it
+        super().__init__(str(folder), omw_reader=object())  # None causes a warning; only other languages use it
 
     def open(self, file: str) -> Any:
         """Return the open file called `file`."""
@@ -49,24 +50,22 @@ class _Reader(WordNetCorpusReader):  # type: ignore[misc]
         return io.StringIO("".join(lines))
 
     def map_wn(self, version: str = "wordnet") -> None:  # noqa: ARG002
-        """Return nothing: the way to other versions, for other languages, would look for nltk's own download."""
+        """Return nothing: mapping to other versions, for other languages, would look for nltk's own download."""
         return
 
 
 @contextmanager
-def open_wordnet(folder: Path | None = None) -> Iterator[WordNetCorpusReader]:
-    """Yield nltk's reader of the WordNet database in `folder`, by default Debian's; opening it takes some 3 s.
+def open_wordnet(folder: Path) -> Iterator[WordNetCorpusReader]:
+    """Yield nltk's reader of the WordNet database in `folder`; opening it takes about 3 s.
 
-    Raises TrainingError where files are missing, with what to install, or cannot be read as WordNet's.
+    Raises TrainingError for missing files, naming the package to install, and for files that are not WordNet's.
     """
-    place = (folder or DEBIAN).resolve()
+    place = folder.resolve()
     missing = [name for name in (*_FILES, *_EXCEPTIONS) if not (place / name).is_file()]
-    if missing and folder is None:
-        how = "install it by `apt-get install wordnet-base`, or name a folder with the option wordnet"
-        raise TrainingError(f"WordNet is not in {DEBIAN}: {how}")
     if missing:
         raise TrainingError(
-            f"wordnet {folder}: {', '.join(missing)} missing; expected the folder of WordNet's database"
+            f"wordnet {folder}: {', '.join(missing[:3])} missing; expected the folder of WordNet's database "
+            "(apt-get install wordnet-base)"
         )
     with ExitStack() as files:
         nltk.data.path.append(str(place))  # nltk opens nothing outside the folders of this list
@@ -82,5 +81,4 @@ def open_wordnet(folder: Path | None = None) -> Iterator[WordNetCorpusReader]:
 
 
 def _unreadable(folder: Path, error: Exception) -> TrainingError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return TrainingError(f"wordnet {folder}: cannot be read: {reason}")
+    return TrainingError(f"wordnet {folder}: cannot be read: {first_line(error)}")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
 from recipes.query_type.balance import balanced
 from training.data.dataset import Columns, Dataset, rows_needed
-from training.errors import TrainingError
 from training.splits.stratify import stratified_split
 
 
@@ -32,12 +30,11 @@ seeds = st.integers(0, 2**32 - 1)
 sizes = st.lists(st.integers(1, 40), min_size=2, max_size=5)
 
 
-@given(counts=sizes, seed=seeds, rows_each=st.none() | st.integers(1, 60))
-def test_each_class_has_the_same_number_of_rows(counts: list[int], seed: int, rows_each: int | None) -> None:
-    """Each class has rows_each rows, or as many as the largest; a smaller keeps all, a larger repeats none."""
+@given(counts=sizes, seed=seeds, size=st.integers(1, 60))
+def test_each_class_has_the_same_number_of_rows(counts: list[int], seed: int, size: int) -> None:
+    """Each class has the rows asked for; a smaller one keeps all of its own, a larger one repeats none."""
     data = single(counts)
-    even = balanced(data, seed, rows_each)
-    size = max(counts) if rows_each is None else rows_each
+    even = balanced(data, seed, size)
     assert even.counts() == dict.fromkeys(data.labels, size)
     assert (even.labels, even.problem_type, even.columns) == (data.labels, data.problem_type, data.columns)
     before, after = pairs(data), pairs(even)
@@ -54,7 +51,7 @@ def test_no_held_out_text_is_among_the_balanced_rows(extra: list[int], seed: int
     """Of a split, whatever the seed, no held-out text is in the balanced training rows, case and blanks aside."""
     whole = single([rows_needed(0.2) + n for n in extra])
     train, held_out = stratified_split(whole, 0.2, seed)
-    even = balanced(train, seed, data.draw(st.none() | st.integers(1, 200)))
+    even = balanced(train, seed, data.draw(st.integers(1, 200)))
 
     def plain(part: Dataset) -> set[str]:
         return {" ".join(text.casefold().split()) for text in part.texts}
@@ -74,27 +71,15 @@ def test_the_seed_alone_decides_the_draw() -> None:
 
 
 def test_a_class_is_drawn_by_its_own_rows_alone() -> None:
-    """What is drawn of one class does not move when another class has more rows."""
+    """The draw of one class does not change when another class has more rows."""
     few, more = balanced(single([10, 30]), 0, 20), balanced(single([10, 60]), 0, 20)
     assert few.texts[:20] == more.texts[:20]
 
 
 def test_topping_up_draws_with_replacement() -> None:
     """The rows that top a small class up are a bootstrap: some rows come often, others only once."""
-    even = balanced(single([20, 400]), 0)
+    even = balanced(single([20, 400]), 0, 400)
     times = Counter(text for text, row in zip(even.texts, even.targets, strict=True) if row == (0,))
     assert sum(times.values()) == 400
     assert len(times) == 20
     assert max(times.values()) - min(times.values()) > 5
-
-
-def test_what_cannot_be_balanced_is_refused() -> None:
-    """Multi-label data, a class without rows and no rows at all are refused by name."""
-    columns = Columns("text", "label", separator="|")
-    multi = Dataset(("x", "y"), ((0, 1), ()), ("a", "b"), MULTI_LABEL, columns)
-    with pytest.raises(TrainingError, match="single-label data only"):
-        balanced(multi, 0)
-    with pytest.raises(TrainingError, match="label 'class 1' has no row to draw from"):
-        balanced(single([3, 0, 2]), 0)
-    with pytest.raises(TrainingError, match="rows_each is 0, expected 1 or more"):
-        balanced(single([3, 2]), 0, 0)

@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 
 from inferer import ModelInferer
 from recipes.query_type.name_lists import read_name_lists
+from recipes.query_type.prepare import LISTS
 from tests.support.server import ROOT
-from training.recipe.recipe import read_recipe
 
 KNOWN = {
     "Target": "retailer",
@@ -33,7 +33,7 @@ def demo(demo_bundle: Path) -> ModelInferer:
 
 def test_the_lists_are_as_large_as_promised() -> None:
     """Each list is as long as promised, with no name twice (which the reader refuses)."""
-    counts = read_name_lists(read_recipe(ROOT / "recipes" / "query_type.toml").lists).counts()
+    counts = read_name_lists(LISTS).counts()
     assert list(counts) == ["retailer", "brand", "category"]
     assert counts["retailer"] >= 120
     assert counts["brand"] >= 400

@@ -1,8 +1,7 @@
-"""The three raw files: which names they give, how they are cleaned, and who keeps a name of two classes."""
+"""The three raw files: which names they give, how they are cleaned, and the class that keeps a name of two classes."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import unicodedata
@@ -23,9 +22,8 @@ from recipes.query_type.raw_names import (
     same_name,
 )
 from tests.support.server import ROOT
-from training.data.csv_file import read_cells
 from training.data.dataset import Dataset
-from training.errors import DataError, TrainingError
+from training.errors import DataError
 
 OFFERS = """OFFER,RETAILER,BRAND
 "Spend $10, at Target",TARGET,TARGET
@@ -74,7 +72,7 @@ def test_names_are_read_cleaned_and_in_one_class_each(tmp_path: Path) -> None:
 
 
 def test_the_report_tells_every_cell_and_every_shared_name(tmp_path: Path) -> None:
-    """The report says how many cells were blank, repeated or another class's, and who kept which name from whom."""
+    """The report says how many cells were blank, repeated or another class's, and which class keeps a shared name."""
     _, report = read_raw_names(write(tmp_path))
     assert report == NamesReport(
         {
@@ -87,42 +85,11 @@ def test_the_report_tells_every_cell_and_every_shared_name(tmp_path: Path) -> No
             SharedName("sam's club", "retailer", ("brand",)),
             SharedName("target", "retailer", ("category", "brand")),
         ),
-        ("retailer", "category", "brand"),
     )
     text = report.as_text()
-    assert "3 names stand in two classes or more; who keeps them: retailer before category before brand" in text
+    assert "3 names of several classes, each kept by the first of retailer, category, brand" in text
     assert "    retailer: sam's club, target\n    category: pretzels" in text
     assert "  brand          9      1         2       3      3" in text
-    told = json.loads(json.dumps(report.as_dict()))
-    assert told["counts"]["brand"] == {"cells": 9, "blank": 1, "repeated": 2, "shared": 3, "names": 3}
-    assert told["shared"][2] == {"name": "target", "kept_as": "retailer", "left_by": ["category", "brand"]}
-    assert told["keeper"] == ["retailer", "category", "brand"]
-
-
-def test_who_keeps_a_shared_name_can_be_chosen(tmp_path: Path) -> None:
-    """The class that stands first in keeper keeps a shared name, and the order of the labels stays."""
-    data, report = read_raw_names(write(tmp_path), ("category", "retailer", "brand"), lower_case=False)
-    assert data.labels == LABELS
-    assert by_label(data)["category"] == ["Pretzels", "Chips", "Target", "Snacks"]
-    assert report.shared[-1] == SharedName("Target", "category", ("retailer", "brand"))
-    write(tmp_path, offers=OFFERS + "Any,SHAWS,X\n")
-    data, report = read_raw_names(tmp_path, ("brand", "retailer", "category"))
-    assert by_label(data)["retailer"] == ["shaws"]
-    assert by_label(data)["category"] == ["chips", "snacks"]
-    assert report.shared[0] == SharedName("pretzels", "brand", ("category",))
-
-
-@pytest.mark.parametrize("keeper", [("brand", "category"), ("brand", "brand", "category"), ("brand", "category", "x")])
-def test_a_keeper_that_is_not_the_three_labels_is_refused(tmp_path: Path, keeper: tuple[str, ...]) -> None:
-    """A keeper that leaves a label out, repeats one or names another is refused with what is allowed."""
-    with pytest.raises(TrainingError, match=f"keeper is {', '.join(keeper)}; expected retailer, brand, category, each"):
-        read_raw_names(write(tmp_path), keeper)
-
-
-def test_the_files_own_case_can_be_kept(tmp_path: Path) -> None:
-    """Without lower_case the names are as the files write them, and still one where only the case differs."""
-    data, _ = read_raw_names(write(tmp_path), lower_case=False)
-    assert by_label(data)["brand"] == ["BEN & JERRY'S", "KRAFT", "HÄAGEN-DAZS"]
 
 
 @pytest.mark.parametrize("file", ["offer_retailer.csv", "brand_category.csv", "categories.csv"])
@@ -154,18 +121,13 @@ def test_broken_rows_are_named(tmp_path: Path) -> None:
 
 
 def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
-    """Where every name of a class is blank or another's, the class is named."""
+    """A class whose every name is another's or blank is named."""
+    write(tmp_path, categories="CATEGORY_ID,PRODUCT_CATEGORY,IS_CHILD_CATEGORY_TO\n1,Target,Target\n")
+    with pytest.raises(DataError, match="no name is left for label 'category'"):
+        read_raw_names(tmp_path)
     write(tmp_path, offers="OFFER,RETAILER,BRAND\nx,,b\n")
     with pytest.raises(DataError, match="no name is left for label 'retailer'"):
         read_raw_names(tmp_path)
-
-
-def test_read_cells_gives_blank_cells_too(tmp_path: Path) -> None:
-    """A column is read cell by cell, blank ones and the blanks around too, behind a byte order mark as well."""
-    path = tmp_path / "data.csv"
-    path.write_bytes(b'\xef\xbb\xbfa,b\n1, x \n2,\n3,"two\nlines"\n')
-    assert read_cells(path, "b") == [" x ", "", "two\nlines"]
-    assert read_cells(path, "a") == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(

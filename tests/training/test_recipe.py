@@ -50,13 +50,12 @@ def test_the_project_has_its_recipes() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_is_read(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every recipe in recipes/ is complete, but for a CSV to be given, and its files are there from any folder."""
+    """Every recipe in recipes/ is complete, but for a CSV to be given."""
     monkeypatch.chdir(tmp_path)
     recipe = read_recipe(path)
-    if not recipe.lists and not recipe.dataset:
+    if not recipe.dataset:
         recipe = make_recipe(recipe, {"file": "given.csv"}, Path(), "command line")
     assert check_recipe(recipe).name == path.stem
-    assert all(file.is_file() for file in (*recipe.lists.values(), *recipe.extra_names.values()))
 
 
 def test_every_option_is_read_from_its_section(tmp_path: Path) -> None:
@@ -128,13 +127,12 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(elsewhere)
     path = written(
         folder,
-        'output = "out"\n[data]\nfile = "../d.csv"\n[data.lists]\na = "lists/a.txt"\n[model]\nbase_model = "base"\n',
+        'output = "out"\n[data]\nfile = "../d.csv"\n[model]\nbase_model = "base"\n',
     )
     for given in (path, Path("../recipes/mine.toml")):
         recipe = read_recipe(given)
         assert recipe.file is not None
         assert recipe.file.resolve() == tmp_path / "d.csv"
-        assert recipe.lists["a"].resolve() == folder / "lists" / "a.txt"
         assert Path(recipe.base_model).resolve() == folder / "base"
         assert recipe.output == Path("out")
     assert read_recipe(written(folder, '[data]\nfile = "/abs/d.csv"\n')).file == Path("/abs/d.csv")
@@ -170,7 +168,7 @@ def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture
             "head_embedding, head_layers, head_dropout, freeze, threshold",
         ),
         ("[trainig]\nepochs = 1\n", "unknown section 'trainig'; did you mean 'training'?"),
-        ("[xyz]\n", "unknown section 'xyz'; known: data, raw_names, model, training"),
+        ("[xyz]\n", "unknown section 'xyz'; known: data, model, training"),
         ("ouput = 'a'\n", "unknown key 'ouput'; did you mean 'output'?"),
         ("epochs = 1\n", "unknown key 'epochs'; known: name, output"),
         ("data = 3\n", "unknown key 'data'; known: name, output"),
@@ -195,8 +193,6 @@ def test_an_unknown_key_or_section_is_named_with_the_nearest(tmp_path: Path, con
         ("[data]\nlabels = []\n", "labels is [], expected a list of names"),
         ("[data]\nlabels = ['a', 1]\n", "labels is ['a', 1], expected a list of names"),
         ("[data]\nlabel_columns = ['a', '']\n", "label_columns is ['a', ''], expected a list of names"),
-        ("[data]\nlists = ['a.txt']\n", "lists is ['a.txt'], expected a table of label = file"),
-        ("[data]\nlists = {a = 1}\n", "lists is {'a': 1}, expected a table of label = file"),
         ("[data]\nfile = ''\n", "file is '', expected a path"),
         ("output = 3\n", "output is 3, expected a path"),
     ],
@@ -252,11 +248,6 @@ def test_a_missing_flag_is_named(left_out: str, message: str) -> None:
         ),
         ({"labels": ["a", "b", "a"]}, "labels name one twice: a,b,a"),
         ({"allow_unlabelled": True}, "--allow-unlabelled is for multi-label data with --label-separator"),
-        (
-            {"lists": {"a": "a.txt", "b": "b.txt"}},
-            "the recipe has lists of names; --data cannot be given too, unless it is a folder of the raw files",
-        ),
-        ({"file": None, "lists": {"a": "a.txt"}}, "[data.lists] needs at least two labels"),
     ],
 )
 def test_choices_that_exclude_each_other_are_refused(values: dict[str, object], message: str) -> None:
@@ -337,18 +328,16 @@ def test_a_resolved_recipe_reads_back(tmp_path: Path, monkeypatch: pytest.Monkey
             before, after = getattr(recipe, name), getattr(again, name)
             if isinstance(before, Path):
                 before = before.absolute()
-            if isinstance(before, dict):
-                before = {key: one.absolute() if isinstance(one, Path) else one for key, one in before.items()}
             assert after == before, name
 
 
 def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each option but tables, the name and two for comparisons can be given as a flag, and -h shows it."""
+    """Each option but the name and two for comparisons can be given as a flag, and -h shows it."""
     with pytest.raises(SystemExit):
         main(["-h"])
     shown = capsys.readouterr().out
     without = {name for name, one in OPTIONS.items() if one.metavar is None}
-    assert without == {"name", "lists", "extra_names", "group_by_length", "pad_to_max_length"}
+    assert without == {"name", "group_by_length", "pad_to_max_length"}
     for name, one in OPTIONS.items():
         assert (one.flag or "--" + name.replace("_", "-")) in shown or name in without
 
@@ -375,8 +364,6 @@ def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixtur
         ({"positive_from": 4, "label_separator": "|"}, "--positive-from makes two labels of one number"),
         ({"positive_from": 4, "labels": ["a", "b", "c"]}, "--positive-from makes two labels; labels name 3"),
         ({"file": None, "dataset": "x", "test_file": "t.csv"}, "--test-data goes with --data"),
-        ({"lists": {"a": "a.txt", "b": "b.txt"}, "file": None}, "text_column is for tables; the recipe has lists"),
-        ({"rows_each": 5}, "rows_each is for the raw files of query_type; this recipe has no lists of names"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(given: dict[str, object], message: str) -> None:

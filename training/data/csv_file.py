@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.dataset import Columns, Dataset
-from training.data.labels import cells_of, dataset_from_table
+from training.data.labels import dataset_from_table
 from training.data.remote import read_bytes
 from training.data.table import BYTE_ORDER_MARK, Fault, Row, Table, check_no_nul, clip, not_utf8, row_place
 from training.errors import DataError
@@ -37,11 +37,6 @@ def read_csv(source: Path | str, columns: Columns) -> Dataset:
 def parse_csv(source: Path | str, content: bytes, columns: Columns) -> Dataset:
     """Return the data set in `content`, the bytes of the CSV at `source`. Raises DataError as `read_csv`."""
     return dataset_from_table(csv_table(source, content), columns)
-
-
-def read_cells(source: Path | str, column: str) -> list[str]:
-    """Return what stands in `column` of each row of the CSV at `source`, blank cells too. Raises DataError."""
-    return cells_of(csv_table(source, read_bytes(source)), column)
 
 
 def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Table:

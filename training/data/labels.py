@@ -28,7 +28,7 @@ def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     faults = list(table.faults)
     if faults and not table.names:  # nothing could be read: that, and not the columns, is what is wrong
         raise DataError(table.source, [fault.message for fault in faults])
-    _check_names(table, columns)
+    check_names(table, columns)
     if not table.rows and not faults:
         raise DataError(table.source, [table.without_rows])
     rows, texts = _texts(table.rows, columns, faults)
@@ -41,24 +41,8 @@ def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     return Dataset(tuple(texts), tuple(targets), labels, columns.problem_type, columns, dropped)
 
 
-def cells_of(table: Table, column: str) -> list[str]:
-    """Return what stands in `column` of each row, blank cells too; none is stripped.
-
-    Raises DataError as `dataset_from_table`, but for empty texts.
-    """
-    faults = list(table.faults)
-    if faults and not table.names:
-        raise DataError(table.source, [fault.message for fault in faults])
-    _check_names(table, Columns(column))
-    cells = [_text(row, column, faults) for row in table.rows]
-    if not cells and not faults:
-        raise DataError(table.source, [table.without_rows])
-    if faults:
-        raise DataError(table.source, [fault.message for fault in sorted(faults, key=lambda fault: fault.row)])
-    return [cell or "" for cell in cells]
-
-
-def _check_names(table: Table, columns: Columns) -> None:
+def check_names(table: Table, columns: Columns) -> None:
+    """Raise DataError for columns that `table` lacks or has twice, and for faults above its rows."""
     names, wanted = list(table.names), columns.names
     there = ", ".join(f"'{name}'" for name in names[:_SHOWN_NAMES])
     if len(names) > _SHOWN_NAMES:

@@ -13,11 +13,6 @@ from training.recipe.options import Option
 from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
 from training.run import processes
 
-_OF_TABLES = (
-    "text_column", "label_column", "label_separator", "label_columns", "labels", "allow_unlabelled", "positive_from",
-    "drop_empty",
-)  # fmt: skip
-
 
 def check_recipe(recipe: Recipe) -> Recipe:
     """Return `recipe` if it can be run; raises TrainingError that names what is missing or does not fit."""
@@ -59,22 +54,6 @@ def _number(value: float) -> str:
 
 
 def _check_source(recipe: Recipe) -> None:
-    if recipe.lists:
-        if recipe.file and not _is_folder(recipe.file):
-            raise TrainingError(
-                "the recipe has lists of names; --data cannot be given too, unless it is a folder of the raw files"
-            )
-        if recipe.dataset or recipe.test_file:
-            raise TrainingError("the recipe has lists of names; --dataset and --test-data cannot be given too")
-        if len(recipe.lists) < 2:
-            raise TrainingError("[data.lists] needs at least two labels")
-        for name in _OF_TABLES:
-            if getattr(recipe, name) != getattr(Recipe(), name):
-                raise TrainingError(f"{name} is for tables; the recipe has lists of names")
-        return
-    for name in ("extra_names", "rows_each", "wordnet"):
-        if getattr(recipe, name):
-            raise TrainingError(f"{name} is for the raw files of query_type; this recipe has no lists of names")
     if recipe.file is None and recipe.dataset is None:
         raise TrainingError("--data is missing: the file or folder to train on")
     if recipe.test_file is not None and recipe.file is None:

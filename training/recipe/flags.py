@@ -11,7 +11,6 @@ from training.recipe.recipe import OPTIONS, Recipe
 
 _SECTIONS = {
     "data": "data",
-    "raw_names": "the raw files of query_type",
     "model": "model",
     "training": "training",
     "": "output",
@@ -53,7 +52,7 @@ def _add(group: Any, name: str, one: Option) -> None:
 
 
 def _with_default(text: str, default: Any) -> str:
-    if default in (None, (), False) or isinstance(default, dict):
+    if default in (None, (), False):
         return text
     shown = f"{default:g}" if isinstance(default, float) else default
     return f"{text} ({','.join(map(str, shown)) if isinstance(shown, tuple) else shown})".strip()

@@ -21,8 +21,8 @@ class Option:
     """One option. low and high: the range of a number, both inside. choices: the words allowed beside the kind's own.
 
     kind: "text", "whole" and "number" (also one of `choices`), "flag", "names" (a list), "numbers" (whole ones), "path"
-    (relative to where the command runs), "file" (relative to the recipe), "source" (a path relative to the recipe, or
-    an address), "base" (a folder beside the recipe, or a name), "files" (label -> file), "weights" ("balanced", or
+    (relative to where the command runs), "source" (a path relative to the recipe, or
+    an address), "base" (a folder beside the recipe, or a name), "weights" ("balanced", or
     label -> number). metavar None: the option has no flag. flag: where it is not the option's name.
     """
 
@@ -38,10 +38,7 @@ class Option:
 
 def option(default: Any, section: str, kind: str, help: str = "", **more: Any) -> Any:  # noqa: A002
     """Return a dataclass field with an Option behind it."""
-    metadata = {"option": Option(section, kind, help, **more)}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={"option": Option(section, kind, help, **more)})
 
 
 def options_of(recipe: type) -> dict[str, Option]:
@@ -64,13 +61,9 @@ def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> 
         if not _is_list(value, int) or not all(one.low <= n <= one.high for n in value):
             raise wrong(f"a list of whole numbers from {one.low:g} to {one.high:g}")
         return tuple(value)
-    if kind == "files":
-        if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-            raise wrong("a table of label = file")
-        return {label: folder / Path(file).expanduser() for label, file in value.items()}
     if kind == "weights":
         return _weights(value, wrong)
-    if kind in ("path", "source", "file"):
+    if kind in ("path", "source"):
         if not isinstance(value, str) or not value:
             raise wrong("a path")
         if kind == "path":

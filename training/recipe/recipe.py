@@ -29,7 +29,7 @@ Weights = str | Mapping[str, float] | None
 class Recipe:
     """The choices of one run. Paths are absolute, or relative to the folder the command runs in; addresses are str.
 
-    The data is `file` (with its columns), `dataset` (a Hugging Face data set) or `lists` (label -> file of names).
+    The data is `file` (with its columns) or `dataset` (a Hugging Face data set).
     Shares are parts of all rows. `docs/train.md` says what each option does, and when.
     """
 
@@ -73,18 +73,6 @@ class Recipe:
         high=1e9,
     )
     drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
-    lists: Mapping[str, Path] = option({}, "data", "files", metavar=None)
-    extra_names: Mapping[str, Path] = option({}, "raw_names", "files", metavar=None)
-    synonyms: bool = option(
-        True, "raw_names", "flag", "with the raw files of query_type: WordNet synonyms for the categories"
-    )
-    wordnet: Path | None = option(
-        None, "raw_names", "file", "WordNet's database (default: Debian's package wordnet-base)", metavar="FOLDER"
-    )
-    rows_each: int = option(
-        0, "raw_names", "whole", "balance the training rows: so many of each class; 0: as they are",
-        low=0, high=10**7,
-    )  # fmt: skip
     test_share: float = option(0.2, "data", "number", "share of rows held out", low=0.01, high=0.9)
     validation_share: float = option(
         0.0, "data", "number", "share of rows to choose by: early stopping, the best epoch, the best threshold"
@@ -171,7 +159,7 @@ class Recipe:
     @property
     def from_hub(self) -> bool:
         """Return whether the rows are those of `dataset`, which comes in train and test; a file goes before it."""
-        return self.dataset is not None and self.file is None and not self.lists
+        return self.dataset is not None and self.file is None
 
     @property
     def chooses(self) -> bool:

@@ -1,7 +1,6 @@
 """The parts of a run: rows to train on, to choose by, held out, and for calibration. No torch here.
 
-Each text is in one part. The split comes first; whatever adds to the training rows (synonyms, resampling) comes after,
-and sees them alone.
+Each text is in one part. The split comes first.
 """
 
 from __future__ import annotations
@@ -12,10 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from inferer.bundle.manifest import SINGLE_LABEL
-from recipes.query_type.balance import balanced
-from recipes.query_type.name_lists import read_name_list, read_name_lists
-from recipes.query_type.raw_names import read_raw_names
-from recipes.query_type.synonyms import enriched
 from training.data.column_flags import EITHER
 from training.data.dataset import Columns, Dataset, check_class_sizes
 from training.data.hub import load_hub_dataset
@@ -27,7 +22,6 @@ from training.recipe.recipe import Recipe
 from training.splits.duplicates import first_shuffled, without_shared_texts
 from training.splits.stratify import further_split, stratified_split
 
-_CATEGORY = "category"
 _FURTHER = ("validation", "calibration")
 
 
@@ -52,7 +46,8 @@ class Splits:
 
 def read_splits(recipe: Recipe) -> Splits:
     """Return the parts that `recipe` describes. Raises DataError and TrainingError for what is wrong with the data."""
-    whole, test, source, notes, facts = _read(recipe)
+    whole, test, source = _read(recipe)
+    notes: list[str] = []
     check_kind(recipe, whole.problem_type)
     check_weights(recipe, whole.labels)
     warnings = _check_sizes(recipe, whole, test, source)
@@ -80,7 +75,6 @@ def read_splits(recipe: Recipe) -> Splits:
     if shared:
         notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
     warnings += _check_trained(train, source)
-    train = _added(recipe, train, seen, notes, facts)
     counts = {"train": train, "held_out": held_out, **further}
     totals = Counter(whole.counts())
     totals.update({} if test is None else test.counts())
@@ -91,24 +85,18 @@ def read_splits(recipe: Recipe) -> Splits:
         "dropped": dropped,
         "duplicates": shared,
         "classes": {name: part.counts() for name, part in counts.items() if part is not None},
-        **facts,
     }
     return Splits(
         train, held_out, further["validation"], further["calibration"], source, tuple(notes), tuple(warnings), facts
     )
 
 
-def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str, list[str], dict[str, Any]]:
-    """Return the rows, the rows to hold out where they come apart, where from, and what there is to say of it."""
+def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
+    """Return the rows, the rows to hold out where they come apart, and the source."""
     columns = recipe.columns()
-    if recipe.lists and isinstance(recipe.file, Path):
-        names, report = read_raw_names(recipe.file)
-        return names, None, str(recipe.file), report.as_text().splitlines(), {"names": report.as_dict()}
-    if recipe.lists:
-        return read_name_lists(recipe.lists), None, str(next(iter(recipe.lists.values())).parent), [], {}
     if recipe.from_hub and recipe.dataset:
         train = load_hub_dataset(recipe.dataset, columns, "train")
-        return train, load_hub_dataset(recipe.dataset, _as(train, columns), "test"), recipe.dataset, [], {}
+        return train, load_hub_dataset(recipe.dataset, _as(train, columns), "test"), recipe.dataset
     if recipe.file is None:
         raise TrainingError("--data is missing: the file or folder to train on")
     first, second = recipe.file, recipe.test_file
@@ -119,7 +107,7 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str, list[str], dict
         first, second = splits
     train = read_dataset(first, _checked(columns, first))
     test = None if second is None else read_dataset(second, _as(train, _checked(columns, second)))
-    return train, test, redacted(recipe.file), [], {}
+    return train, test, redacted(recipe.file)
 
 
 def _checked(columns: Columns, source: Path | str) -> Columns:
@@ -166,26 +154,3 @@ def _check_trained(train: Dataset, source: str) -> list[str]:
 
 def _together(one: Dataset, other: Dataset) -> Dataset:
     return replace(one, texts=one.texts + other.texts, targets=one.targets + other.targets)
-
-
-def _added(recipe: Recipe, train: Dataset, seen: Dataset, notes: list[str], facts: dict[str, Any]) -> Dataset:
-    """Return the training rows with what the recipe adds to them: nouns and synonyms, and rows drawn again."""
-    if not recipe.lists or recipe.file is None:
-        return train
-    unknown = [label for label in recipe.extra_names if label not in train.labels]
-    if unknown:
-        raise TrainingError(f"extra_names names '{unknown[0]}'; the labels are {', '.join(train.labels)}")
-    facts["added"] = {}
-    for label in train.labels:
-        wordnet = label == _CATEGORY and recipe.synonyms and (recipe.wordnet or True)
-        if label in recipe.extra_names or wordnet:
-            names = read_name_list(recipe.extra_names[label]) if label in recipe.extra_names else ()
-            train, added = enriched(train, seen, label, names, wordnet)
-            facts["added"][label] = added
-            notes.append(f"added to {label}: {added['names']} names, {added['synonyms']} synonyms")
-    if recipe.rows_each:
-        before = train.counts()
-        train = balanced(train, recipe.seed, recipe.rows_each)
-        sizes = ", ".join(f"{label} {n}" for label, n in before.items())
-        notes.append(f"balanced to {recipe.rows_each} rows of each class; before: {sizes}")
-    return train

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
-from recipes.query_type.name_lists import read_name_lists
 from tests.support.server import ROOT
 from training.data.csv_file import read_csv, write_csv
 from training.data.dataset import Columns, Dataset, check_class_sizes, label_order
@@ -397,39 +396,4 @@ def test_data_that_no_split_can_share_is_refused(
     """Data with fewer than two labels, or fewer rows than the split needs, is refused."""
     with pytest.raises(DataError) as caught:
         check_class_sizes(dataset(rows, labels, columns), {"test": 0.2}, tmp_path)
-    assert caught.value.faults == [fault]
-
-
-def test_name_lists_are_read(tmp_path: Path) -> None:
-    """Names are read a line each, comments, blank lines and a byte order mark aside, in the order of the lists."""
-    (tmp_path / "b.txt").write_text("\ufeff# brands\n\n Acme \nZeta\n", encoding="utf-8")
-    (tmp_path / "a.txt").write_text("\ufeffcafé\n", encoding="utf-8")
-    data = read_name_lists({"brand": tmp_path / "b.txt", "area": tmp_path / "a.txt"})
-    assert data.labels == ("brand", "area")
-    assert data.texts == ("Acme", "Zeta", "café")
-    assert data.targets == ((0,), (0,), (1,))
-
-
-def test_a_name_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> None:
-    """A name in two lists, or twice in one, is a fault whatever its case and spacing."""
-    (tmp_path / "a.txt").write_text("Big  Shop\nOther\n", encoding="utf-8")
-    (tmp_path / "b.txt").write_text("third\nbig shop\nTHIRD\n", encoding="utf-8")
-    with pytest.raises(DataError) as caught:
-        read_name_lists({"a": tmp_path / "a.txt", "b": tmp_path / "b.txt"})
-    assert caught.value.path == tmp_path / "b.txt"
-    assert caught.value.faults == [
-        "line 2: 'big shop' stands already in a.txt line 1",
-        "line 3: 'THIRD' stands already in b.txt line 1",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "fault"),
-    [(b"# only\n", "has no names"), (b"fine\ncaf\xe9\n", "line 2 is not UTF-8")],
-)
-def test_a_list_without_names_or_not_utf8_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
-    """A list that has no names, or is not UTF-8, is refused with its line."""
-    (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_name_lists({"a": tmp_path / "a.txt"})
     assert caught.value.faults == [fault]

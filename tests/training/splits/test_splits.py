@@ -1,4 +1,4 @@
-"""The parts of a run: what is held out, left out, limited and added, and that no text is in two of them."""
+"""The parts of a run: what is held out, left out and limited, and that no text is in two of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.support.server import ROOT
-from tests.support.wordnet_folder import write_wordnet
 from training.data.dataset import Dataset
 from training.errors import DataError, TrainingError
 from training.recipe.checks import check_recipe
@@ -177,60 +176,6 @@ def test_a_data_set_of_the_hub_brings_its_own_split(tmp_path: Path) -> None:
     parts = read_splits(check_recipe(make_recipe(recipe, changed, Path(), "test")))
     assert len(parts.held_out) == 5
     assert texts(parts.held_out) <= {f"text number {i}" for i in range(40)}
-
-
-def raw_files(folder: Path) -> Path:
-    """Write the three raw files of the query_type recipe, small."""
-    folder.mkdir()
-    brands = [f"brand{chr(97 + i)}" for i in range(26)]
-    offers = [("o", f"STORE {i}", brands[i]) for i in range(10)] + [("o", "BRANDA", "BRANDA")]
-    written(folder / "offer_retailer.csv", offers, ("OFFER", "RETAILER", "BRAND"))
-    written(
-        folder / "brand_category.csv",
-        [(brand.upper(), "x", "1") for brand in brands],
-        ("BRAND", "BRAND_BELONGS_TO_CATEGORY", "RECEIPTS"),
-    )
-    categories = ("Milk", "Sofa", "Yogurt", "Soda", "Cookie", "Bread", "Rice", "Tea", "Salt", "Soap")
-    written(
-        folder / "categories.csv",
-        [("id", name, "") for name in categories],
-        ("CATEGORY_ID", "PRODUCT_CATEGORY", "IS_CHILD_CATEGORY_TO"),
-    )
-    return folder
-
-
-def test_the_raw_files_are_enriched_and_balanced_after_the_split(tmp_path: Path) -> None:
-    """With --data FOLDER query_type reads the raw files; synonyms, lists and copies go to the training rows alone."""
-    senses = [
-        ("noun.food", ("milk", "moo_juice")),
-        ("noun.artifact", ("sofa", "couch")),
-        ("noun.food", ("soda", "pop")),
-    ]
-    changed = {
-        "file": str(raw_files(tmp_path / "raw")),
-        "rows_each": 60,
-        "wordnet": str(write_wordnet(tmp_path / "wordnet", senses)),
-    }
-    recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
-    parts = read_splits(check_recipe(make_recipe(recipe, changed, Path(), "test")))
-    assert parts.train.labels == ("retailer", "brand", "category")
-    assert parts.train.counts() == dict.fromkeys(parts.train.labels, 60)
-    assert parts.held_out.counts() == {"retailer": 2, "brand": 6, "category": 2}
-    assert not texts(parts.train) & texts(parts.held_out)
-    added = parts.facts["added"]
-    assert added["retailer"]["names"] > 100
-    assert added["category"]["names"] > 100
-    assert [shared["name"] for shared in parts.facts["names"]["shared"]] == ["branda"]
-    assert any("branda" in note for note in parts.notes)
-
-
-def test_extra_names_must_be_of_a_label(tmp_path: Path) -> None:
-    """Names to add for a label that is not there are refused."""
-    (tmp_path / "n.txt").write_text("x\n")
-    recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
-    changed = {"file": str(raw_files(tmp_path / "raw")), "synonyms": False, "extra_names": {"shop": "n.txt"}}
-    with pytest.raises(TrainingError, match="extra_names names 'shop'; the labels are retailer, brand, category"):
-        read_splits(check_recipe(make_recipe(recipe, changed, tmp_path, "test")))
 
 
 def test_labels_without_rows_are_refused_where_the_split_is_given(tmp_path: Path) -> None:
