@@ -51,8 +51,12 @@ setup: $(VENV)/.inference $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## ma
 serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model, or MODEL=path, on PORT (8080)
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
 
-ifeq ($(RECIPE),recipes/query_type.toml)
+ifeq ($(RECIPE)$(DATA),recipes/query_type.toml)
 train: checkpoints/query_type/training.json  ## fine-tune the demo model, or RECIPE=file [DATA=file] [ARGS=flags]
+else ifeq ($(RECIPE),recipes/query_type.toml)
+train: $(VENV)/.training
+	$(PY) -m recipes.query_type.prepare --data "$(DATA)" --output data/query_type_raw --overwrite
+	$(PY) -m training --config "$(RECIPE)" --data data/query_type_raw --output checkpoints/query_type_raw $(ARGS)
 else
 train: $(VENV)/.training
 	$(PY) -m training --config "$(RECIPE)" $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -113,7 +117,7 @@ audit: $(VENV)/.audit/.whole  ## ask PyPI for known vulnerabilities of the locke
 	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements_training.txt
 
 clean:  ## remove the environment, the demo's checkpoint and its bundle
-	rm -rf $(VENV) checkpoints/query_type $(DEMO)
+	rm -rf $(VENV) data/query_type checkpoints/query_type $(DEMO)
 
 # The environment. Each set leaves a mark once it is complete, so an interrupted install starts again.
 $(VENV)/.created:
@@ -154,6 +158,7 @@ $(VENV)/.audit/.whole: requirements_audit.txt
 # The demo. Both steps write to a temporary folder and rename it, so the files are complete or absent.
 checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes/query_type/*.txt) | $(VENV)/.training
 	@echo "fine-tuning the demo model" >&2
+	@$(PY) -m recipes.query_type.prepare --output data/query_type --overwrite
 	@$(PY) -m training --config recipes/query_type.toml --output checkpoints/query_type --overwrite
 
 # The server refuses a bundle of an older format; inferer/bundle/reader.py holds the number of the format.
