@@ -232,8 +232,8 @@ def test_query_type_cleans_adds_and_balances_the_raw_files(base: Path, raw: Path
     run = ran("query_type", NOTEBOOKS, tmp_path / "output", DATA=raw, BASE_MODEL=base, ROWS=12, WORDNET=wordnet)
     no_faults(run)
     assert re.search(r"retailer +11 +1 +0 +0 +10\b", run.shown("cleaning"))
-    assert re.search(rf"{RETAILERS[0]} +retailer +\[brand\]", run.shown("shared"))
-    assert "balanced to 12 rows of each class" in run.text("parts")
+    assert re.search(rf"{RETAILERS[0]} +retailer +\(brand,\)", run.shown("shared"))
+    assert "balanced to 12 training rows per class" in run.text("parts")
     added = re.search(r"added to category: (\d+) names, (\d+) synonyms", run.text("parts"))
     assert added is not None
     assert int(added[1]) > 100
@@ -253,5 +253,5 @@ def test_query_type_runs_on_the_real_raw_files(test_data: Path, base: Path, tmp_
     run = ran("query_type", NOTEBOOKS, tmp_path / "output", DATA=raw, BASE_MODEL=base, ROWS=50, WORDNET=wordnet)
     no_faults(run)
     assert re.search(r"retailer +12\b", run.shown("balanced"))
-    assert run.shown("shared").count("[brand]") >= 29
+    assert run.shown("shared").count("(brand,)") >= 29
     balanced_figures_are_those_of_the_report(run)
