@@ -15,7 +15,7 @@ from service.contracts.open_inference import VERSION
 from service.errors import register_handlers
 from service.metrics import Metrics
 from service.middleware import Middleware
-from service.process.startup import cannot_start
+from service.process.startup import exit_cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
 from service.state import State, install
@@ -66,7 +66,7 @@ def app_or_exit() -> Flask:
     try:
         return build(None, None)
     except (InfererError, SettingsError) as error:
-        cannot_start(error)
+        exit_cannot_start(error)
 
 
 def _note_route() -> None:

@@ -17,7 +17,7 @@ from werkzeug.wsgi import ClosingIterator
 from service.cors import Cors
 from service.errors import STATUS, error_body, status_line
 from service.logs import fields
-from service.process import arrival_time as arrival
+from service.process import arrival_time
 from service.request import RequestRecord, attach_record, request_id_of
 from service.state import State
 
@@ -50,7 +50,7 @@ class Middleware:
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Answer one request."""
-        record = RequestRecord(request_id_of(environ), arrival.take(), time.monotonic())
+        record = RequestRecord(request_id_of(environ), arrival_time.take(), time.monotonic())
         attach_record(environ, record)
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:

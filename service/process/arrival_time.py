@@ -1,20 +1,20 @@
-"""When the request that this thread answers arrived: told by the worker, which saw it come."""
+"""The arrival time of the request that a thread handles; the worker sees it before the application does."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-_here = threading.local()
+_local = threading.local()
 
 
 def note(arrived: float) -> None:
-    """Say when (time.monotonic()) the request came that this thread is about to answer."""
-    _here.arrived = arrived
+    """Store the arrival (time.monotonic()) of this thread's next request."""
+    _local.arrived = arrived
 
 
 def take() -> float:
-    """Return that, once; now when nobody said."""
-    arrived: float | None = getattr(_here, "arrived", None)
-    _here.arrived = None
+    """Return the stored arrival once; without one, the present time."""
+    arrived: float | None = getattr(_local, "arrived", None)
+    _local.arrived = None
     return time.monotonic() if arrived is None else arrived

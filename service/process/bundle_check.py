@@ -1,32 +1,33 @@
-"""Load, check and warm up the model of the environment, and print its bundle's folder.
-
-Started by the master process before a new bundle goes into service, so that a bad one is found where it harms nobody.
-"""
+"""A child process that loads, checks and warms up the bundle of the environment before it goes into service."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 
 from inferer.errors import InfererError
 from service.app import load_model
 from service.settings import SettingsError, from_env
 
+_TIMEOUT_S = 600  # the conversion of a large PyTorch checkpoint on a busy machine fits
+
 
 def main() -> int:
-    """Return 0 and print the folder, or return 3 and print in one line what is wrong."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a conversion under way ends with this process
+    """Return 0 and print the folder, or return 3 and print the problem in one line."""
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.default_int_handler)  # KeyboardInterrupt also ends a running conversion
+    signal.alarm(_TIMEOUT_S)
     try:
-        model = load_model(from_env(os.environ))
+        outcome: object = load_model(from_env(os.environ)).bundle.path
     except (InfererError, SettingsError) as error:
-        print(error, file=sys.stderr)
-        return 3
+        outcome, code = error, 3
     except KeyboardInterrupt:
-        return 130
-    print(model.bundle.path)
-    return 0
+        outcome, code = f"the check of the bundle was stopped or took more than {_TIMEOUT_S} s", 3
+    else:
+        code = 0
+    print(outcome, flush=True)
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # exit handlers of libraries must not print after the outcome

@@ -1,4 +1,4 @@
-"""How many connections fit into the files that a process may open."""
+"""The number of connections that fit into a process's limit of open files."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import resource
 
 from service.settings import SettingsError
 
-# gunicorn's own 1,000 can be filled by clients that keep their connections; a health check then finds no way in.
-_AT_LEAST = 4000
-_OTHERS = 100  # files that a worker holds beside its connections: libraries, logs, metrics, the check of a bundle
+# Clients with kept-alive connections can fill gunicorn's default of 1,000 and lock out health checks.
+_MIN_WANTED = 4000
+_OTHER_FILES = 100  # libraries, logs, metrics and the check of a bundle
 
 
-def connections(threads: int) -> int:
-    """Return how many connections a worker with `threads` threads takes; raises the soft limit where the hard allows.
+def max_connections(threads: int) -> int:
+    """Return the connections for a worker with `threads` threads, raising the soft limit of open files as needed.
 
-    gthread keeps connections alive only beyond its threads, so there are twice as many. Raises SettingsError where
-    not even the threads have a connection each.
+    gthread keeps only the connections beyond its threads alive, hence twice as many. Raises SettingsError if not even
+    each thread can have a connection.
     """
-    wanted = max(_AT_LEAST, 2 * threads)
+    wanted = max(_MIN_WANTED, 2 * threads)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = wanted + _OTHERS
-    if soft != resource.RLIM_INFINITY and soft < need:
-        raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
-        with contextlib.suppress(ValueError, OSError):  # a kernel may have a limit of its own
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with contextlib.suppress(ValueError, OSError):  # the kernel may have a lower limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised
-    fits = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _OTHERS)
-    if fits <= threads:
+    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _OTHER_FILES)
+    if allowed <= threads:
         raise SettingsError(
-            f"{threads} threads need more than {threads + _OTHERS} open files and the limit is {soft}: "
+            f"{threads} threads need more than {threads + _OTHER_FILES} open files and the limit is {soft}: "
             "raise it (ulimit -n), or lower INFERER_MAX_IN_FLIGHT or INFERER_THREADS"
         )
-    return fits
+    return allowed

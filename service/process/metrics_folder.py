@@ -1,4 +1,4 @@
-"""The folder in which several workers share their metrics, and what servers that were killed left of theirs."""
+"""The folder in which several workers share their metrics; each server locks its own and removes abandoned ones."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 _PREFIX = "inferer-metrics-"
 _LOCK = "lock"
 
-_held: list[object] = []  # the open lock files; the workers inherit them, and with them the lock
+_open_locks: list[object] = []  # workers inherit the open file, and with it the lock
 
 
 def make(parent: str | None) -> Path:
-    """Return a new folder in `parent`, by default the one for temporary files; remove those that nobody holds."""
-    place = Path(parent or tempfile.gettempdir())
-    for folder in place.glob(f"{_PREFIX}*"):
-        if _is_left(folder):
+    """Return a new, locked folder in `parent` (default: the temporary folder); remove folders that nobody locks."""
+    base = Path(parent or tempfile.gettempdir())
+    for folder in base.glob(f"{_PREFIX}*"):
+        if _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-    unfinished = made / f"{_LOCK}.new"
-    lock = unfinished.open("w")
+    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    unlocked = made / f"{_LOCK}.new"
+    lock = unlocked.open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
-    unfinished.rename(made / _LOCK)  # only now may others ask for it
-    _held.append(lock)
+    unlocked.rename(made / _LOCK)  # other servers look at the folder only from now on
+    _open_locks.append(lock)
     return made
 
 
-def _is_left(folder: Path) -> bool:
+def _is_abandoned(folder: Path) -> bool:
     try:
         with (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held, another user's, or not yet finished
+    except OSError:  # locked, of another user, or not yet complete
         return False
     return True

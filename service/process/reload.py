@@ -1,202 +1,144 @@
-"""What gunicorn's master process does about bundles: which one its workers serve, and a new one on SIGHUP.
+"""The reload on SIGHUP: check the new bundle in a child process, start new workers beside the old, then stop the old.
 
-gunicorn's own SIGHUP stops the old workers at once, and the whole server when the new ones cannot load. Here the
-bundle is checked in a child process first, the new workers load beside the old, and only then the old ones are told
-to stop. When anything is wrong nothing changes but one log line.
+gunicorn's own SIGHUP stops the old workers while the new ones load: in 20 reloads under load no request, health checks
+included, got a reply for up to 6 s (0.6 s here). And a new worker that fails to start ends the whole server.
+Each step here is short and part of gunicorn's main loop, which goes on replacing workers and obeying signals.
+
+Undocumented names of gunicorn: Arbiter.manage_workers, reap_workers, kill_worker, num_workers, worker_age and WORKERS;
+Worker.age and tmp.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, MutableMapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from service.settings import Settings
+from gunicorn.errors import HaltServer
 
 BUNDLE = "INFERER_BUNDLE"
 
-# Above the check of the largest model on a busy machine; a conversion from a PyTorch checkpoint has to fit, too.
-_CHECK_TIMEOUT_S = 600
 _BOOT_TIMEOUT_S = 120
-_END_TIMEOUT_S = 3
 _ROOT = Path(__file__).resolve().parents[2]
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-class _RefusedError(Exception):
-    """A new bundle does not go into service; the message says why."""
+class Reloader:
+    """Takes over SIGHUP from `server`, gunicorn's Arbiter.
 
-
-class Bundles:
-    """Which bundle the workers of `server` (gunicorn's Arbiter) serve.
-
-    asked: the path as the operator gave it, which may be a symbolic link to today's bundle. Workers get the folder
-    that was checked, by way of the environment, so that one that dies comes back with the same model.
+    path: the bundle as the operator named it, often a symbolic link. Workers get the resolved folder that was checked,
+    through the environment, so a replacement worker serves the same model.
     """
 
-    def __init__(self, server: Any, settings: Settings, checked: Path) -> None:
-        self._server = server
-        self._asked = settings.bundle
-        self._booted: int | None = None
-        self._serve(checked)
-        server.handle_hup = self.reload
-        self._signals = server.wait_for_signals
-        server.wait_for_signals = self._stopping_first
-
-    def _serve(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+    def __init__(self, server: Any, path: Path, checked: Path) -> None:
+        self._server, self._path = server, path
+        self._folder = self._candidate = checked.resolve()
         os.environ[BUNDLE] = str(self._folder)
+        self._is_requested = False
+        self._check: subprocess.Popen[str] | None = None
+        self._age = 0  # of the youngest worker before the new ones
+        self._starting: set[int] = set()
+        self._rejected: set[int] = set()
+        self._extra = 0  # workers wanted beyond the configured number
+        self._deadline = 0.0
+        self._manage_workers, self._reap_workers = server.manage_workers, server.reap_workers
+        server.handle_hup, server.manage_workers, server.reap_workers = self._request, self._advance, self._reap
 
-    def worker_has_booted(self) -> None:
-        """Tell the master so; called in the worker, before it takes its first connection."""
-        if self._booted is not None:
-            with contextlib.suppress(BrokenPipeError):  # the master waits no more: it is being stopped
-                os.write(self._booted, b".")
-            os.close(self._booted)
-            self._booted = None
+    def close(self) -> None:
+        """Stop a check that still runs."""
+        if self._check is not None:
+            self._check.terminate()
 
-    def reload(self) -> None:
-        """Put what lies at the bundle's path now into service, if it is good."""
-        log, before = self._server.log, self._folder
-        log.reopen_files()
+    def _request(self) -> None:
+        self._server.log.reopen_files()
+        self._is_requested = True
+
+    def _reap(self) -> None:
+        """Reap children as gunicorn does, but keep the server when a new worker fails to start."""
+        if self._check is not None:
+            self._check.poll()  # before gunicorn takes its exit code
         try:
-            checked = self._check()
-            self._serve(checked)
-            self._replace_workers()
-        except (_RefusedError, OSError, ValueError) as error:
-            self._serve(before)
-            log.error("SIGHUP: still serving %s; %s", before, error)  # noqa: TRY400 - one line is all there is to say
-        else:
-            log.info("SIGHUP: serving %s in place of %s", self._folder, before)
+            self._reap_workers()
+        except HaltServer:
+            if not self._starting | self._rejected:
+                raise
+            self._reap()  # more children may have ended
 
-    def _stopping_first(self, timeout: float = 1.0) -> list[int]:
-        """Return gunicorn's signals, those first that stop the server: that waits for the check of no bundle."""
-        return sorted(self._signals(timeout=timeout), key=lambda number: number not in _STOPPING)
+    def _advance(self) -> None:
+        """Take one step of the reload and manage workers as gunicorn does: after each signal and every second."""
+        if self._check is not None:
+            if self._check.poll() is not None:
+                self._finish_check(self._check.returncode)
+        elif self._starting:
+            self._finish_start()
+        elif self._rejected:
+            self._end_rejected()
+        elif self._is_requested:
+            self._start_check()
+        self._manage_workers()
+        if self._extra and not self._rejected:
+            self._starting = {pid for pid, worker in self._server.WORKERS.items() if worker.age > self._age}
 
-    def _check(self) -> Path:
-        """Return the folder of the bundle at the path, which a child process has loaded, checked and warmed up."""
-        environ: MutableMapping[str, str] = {**os.environ, BUNDLE: str(self._asked)}
-        # Files, not pipes: a conversion may say much, and nobody reads along.
-        with _scratch() as said, _scratch() as why:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "service.process.bundle_check"], cwd=_ROOT, env=environ, stdout=said, stderr=why
+    def _start_check(self) -> None:
+        self._is_requested = False
+        # Not a pipe, which a long-winded conversion could fill.
+        self._output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed in _finish_check
+        command = [sys.executable, "-m", "service.process.bundle_check"]
+        environ = {**os.environ, BUNDLE: str(self._path)}
+        try:
+            self._check = subprocess.Popen(
+                command, cwd=_ROOT, env=environ, stdout=self._output, stderr=subprocess.STDOUT, text=True
             )
-            try:
-                for _ in self._until_told_to_stop(_CHECK_TIMEOUT_S):
-                    if child.poll() is not None:
-                        break
-                    self._keep_serving()
-                else:
-                    raise _RefusedError(f"the check of {self._asked} took more than {_CHECK_TIMEOUT_S} s")
-            finally:
-                if os.getpid() == self._server.pid and child.poll() is None:  # not in a worker that began here
-                    child.terminate()
-                    try:
-                        child.wait(_END_TIMEOUT_S)
-                    except subprocess.TimeoutExpired:
-                        child.kill()
-                        child.wait()
-            found, problem = _last_line(said), _last_line(why)
-        if child.returncode != 0 or not found:
-            raise _RefusedError(problem or f"the check ended with code {child.returncode}")
-        return Path(found)
+        except OSError as error:
+            self._reject(str(error))
 
-    def _keep_serving(self) -> None:
-        """Replace workers that ended, and end those that hang: gunicorn's own loop does not run meanwhile."""
-        server = self._server
-        server.murder_workers()
-        for pid, status in self._reaped(set(server.WORKERS)).items():
-            if code := os.waitstatus_to_exitcode(status):  # old ones of the last SIGHUP end with 0
-                why = " (perhaps out of memory)" if code == -signal.SIGKILL else ""
-                server.log.error("worker %d ended with %d%s", pid, code, why)
-        if len(server.WORKERS) < server.num_workers:
-            server.spawn_workers()
+    def _finish_check(self, code: int) -> None:
+        """Let gunicorn start new workers if the check has passed."""
+        self._check = None
+        with self._output as output:
+            output.seek(0)
+            last_line = output.read().strip().rpartition("\n")[2]
+        if code or not Path(last_line).is_dir():
+            self._reject(last_line or f"the check ended with code {code}")
+            return
+        self._candidate = Path(last_line).resolve()
+        os.environ[BUNDLE] = str(self._candidate)
+        self._age = self._server.worker_age
+        self._deadline = time.monotonic() + _BOOT_TIMEOUT_S
+        self._want_extra(self._server.num_workers)
 
-    def _replace_workers(self) -> None:
-        """Start new workers beside the old, and when they are ready stop the old."""
-        server = self._server
-        old, new = set(server.WORKERS), set[int]()
-        read, self._booted = os.pipe()
-        try:
-            while len(new) < server.num_workers:
-                new.add(server.spawn_worker())
-            os.close(self._booted)
-            self._booted = None
-            self._wait_until_ready(new, read)
-        except BaseException:
-            if os.getpid() == server.pid:  # a worker leaves this way, too, when it has served
-                self._end(new)
-            raise
-        finally:
-            os.close(read)
-            if self._booted is not None:
-                os.close(self._booted)
-                self._booted = None
-        for pid in old & set(server.WORKERS):
-            server.kill_worker(pid, signal.SIGTERM)
+    def _finish_start(self) -> None:
+        """Stop the old workers once all new ones are ready: of too many workers gunicorn stops the oldest."""
+        workers, now = self._server.WORKERS, time.monotonic()
+        if not self._starting <= workers.keys():
+            self._reject("a new worker ended while it started")
+        # A heartbeat file has its creation on the wall clock; from the first beat on, it has the monotonic clock.
+        elif all(workers[pid].tmp.last_update() <= now for pid in self._starting):
+            self._server.log.info("SIGHUP: serving %s in place of %s", self._candidate, self._folder)
+            self._folder, self._starting = self._candidate, set()
+            self._want_extra(0)
+        elif now > self._deadline:
+            self._reject(f"new workers were not ready after {_BOOT_TIMEOUT_S} s")
 
-    def _wait_until_ready(self, pids: set[int], told: int) -> None:
-        """Return when each of the workers `pids` has written to the pipe `told`."""
-        ready = 0
-        for _ in self._until_told_to_stop(_BOOT_TIMEOUT_S):
-            if select.select([told], [], [], 0)[0]:
-                ready += len(os.read(told, len(pids)))
-            if self._reaped(pids):
-                raise _RefusedError("a new worker ended while it started")
-            if ready >= len(pids):
-                return
-        raise _RefusedError(f"new workers were not ready after {_BOOT_TIMEOUT_S} s")
+    def _reject(self, reason: str) -> None:
+        """Keep the old bundle and the old workers."""
+        os.environ[BUNDLE] = str(self._folder)
+        self._server.log.error("SIGHUP: still serving %s; %s", self._folder, reason)
+        self._rejected, self._starting = self._starting, set()
+        self._deadline = time.monotonic() + self._server.cfg.graceful_timeout
+        self._end_rejected()
 
-    def _reaped(self, pids: set[int]) -> dict[int, int]:
-        """Forget those workers among `pids` that have ended; return them with their exit status.
+    def _end_rejected(self) -> None:
+        """Stop the rejected workers; they count as wanted until they end, or gunicorn would stop the old ones."""
+        self._rejected &= self._server.WORKERS.keys()
+        self._want_extra(len(self._rejected))
+        for pid in self._rejected:
+            self._server.kill_worker(pid, signal.SIGTERM if time.monotonic() < self._deadline else signal.SIGKILL)
 
-        By their own numbers: gunicorn stops the server for a worker that cannot boot, and of more workers than there
-        should be it stops the oldest, which are the good ones.
-        """
-        ended = {pid: status for pid in pids for found, status in [os.waitpid(pid, os.WNOHANG)] if found}
-        for pid in ended:
-            pids.discard(pid)
-            worker = self._server.WORKERS.pop(pid)
-            worker.tmp.close()
-            self._server.cfg.child_exit(self._server, worker)
-        return ended
-
-    def _end(self, pids: set[int]) -> None:
-        """Stop the workers `pids`, which are not to serve, and wait until they have ended."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in pids:
-                os.kill(pid, number)
-            end = time.monotonic() + _END_TIMEOUT_S
-            while pids and time.monotonic() < end:
-                self._reaped(pids)
-                time.sleep(0.02)
-
-    def _until_told_to_stop(self, seconds: float) -> Iterator[None]:
-        """Yield every 50 ms for `seconds`; raises _RefusedError as soon as the server is told to stop."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            signals = self._server.SIG_QUEUE
-            waiting = [signals.get_nowait() for _ in range(signals.qsize())]
-            for number in waiting:
-                signals.put_nowait(number)
-            if any(number in _STOPPING for number in waiting):
-                raise _RefusedError("the server is told to stop")
-            yield
-            time.sleep(0.05)
-
-
-def _scratch() -> IO[str]:
-    return tempfile.TemporaryFile("w+", errors="replace")
-
-
-def _last_line(file: IO[str]) -> str:
-    file.seek(0)
-    return file.read().strip().rpartition("\n")[2]
+    def _want_extra(self, count: int) -> None:
+        self._server.num_workers += count - self._extra
+        self._extra = count

@@ -1,22 +1,100 @@
-"""The end of a start that cannot be: one line and one exit code, for gunicorn's master and its workers alike."""
+"""Start-up of master and workers: the supported gunicorn, exit with one line on failure, and the start lines."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from service.logs import formatter, log_format
+from gunicorn import __version__ as installed_gunicorn
 
-# gunicorn's own code for "a worker could not boot": it stops instead of trying again.
+from inferer.cpu import cpu_quota, instruction_flags
+from inferer.memory import memory_limit, resident_memory
+from service.logs import fields, formatter, log_format
+
+# worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
+GUNICORN_VERSION = "27.0.1"
+
+# gunicorn's own code for "a worker could not boot": the master stops instead of trying again.
 EXIT_CANNOT_START = 3
 
+_MAX_EXAMPLE_CHARS = 60
 
-def cannot_start(problem: object) -> NoReturn:
-    """Say why the server cannot start, in one line of the log, and end this process."""
-    # Not through logging: the settings that say how to log may be what is wrong.
+
+def exit_cannot_start(problem: object) -> NoReturn:
+    """Log `problem` in one line and exit with code 3."""
+    # Not through logging: the settings of the log may be the problem.
     message = f"cannot start: {problem}"
     record = logging.LogRecord("inferer", logging.CRITICAL, "", 0, message, None, None)
     print(formatter(log_format(os.environ)).format(record), file=sys.stderr)
     raise SystemExit(EXIT_CANNOT_START) from None
+
+
+def check_gunicorn() -> None:
+    """Exit unless the installed gunicorn is the tested one."""
+    if installed_gunicorn != GUNICORN_VERSION:
+        exit_cannot_start(
+            f"gunicorn {installed_gunicorn} is installed; this service needs gunicorn=={GUNICORN_VERSION}"
+        )
+
+
+def address(host: str, port: int) -> str:
+    """Return host and port as a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def log_start(worker: Any) -> None:
+    """Log what `worker` serves and a curl command to try."""
+    state = worker.wsgi.extensions["inferer"]
+    model, settings = state.inferer, state.settings
+    memory, limit = resident_memory() // 2**20, memory_limit()
+    facts = {
+        "model": settings.name,
+        "bundle": str(settings.bundle),
+        "scheme": model.scheme,
+        "exact_because": model.exact_because,
+        "problem_type": model.problem_type,
+        "labels": len(model.labels),
+        "max_length": model.max_length,
+        "batching": "on" if model.batcher.shared else model.alone_because,
+        "workers": settings.worker_count,
+        "threads": settings.worker_threads,
+        "onnxruntime_threads": model.intra_op_threads,
+        "cpu_quota": cpu_quota(),
+        "cpu_flags": list(instruction_flags()),
+        "memory_mb": memory,
+        "memory_limit_mb": None if limit is None else limit // 2**20,
+        "golden_check": str(model.golden_check),
+    }
+    exact = f" (exact and slower: {model.exact_because})" if model.exact_because else ""
+    batching = "on" if model.batcher.shared else f"off ({model.alone_because})"
+    quota = "none" if facts["cpu_quota"] is None else f"{facts['cpu_quota']:g}"
+    allowed = "no limit" if limit is None else f"{limit // 2**20} MB"
+    worker.log.info(
+        f"serving {settings.name}: {model.scheme}{exact}, {model.problem_type}, {len(model.labels)} labels, "
+        f"{model.max_length} tokens; batching {batching}; {settings.worker_count} worker(s) x "
+        f"{settings.worker_threads} threads, {model.intra_op_threads} onnxruntime thread(s); "
+        f"CPU quota {quota}, {' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
+        f"{model.golden_check}",
+        extra=fields(**facts),
+    )
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""
+    body = shlex.quote(json.dumps({"text": example_text([golden.text for golden in model.bundle.golden])}))
+    worker.log.info(
+        "try it: curl -s http://%s/predict%s -H 'content-type: application/json' -d %s",
+        address(host, settings.port),
+        key,
+        body,
+    )
+
+
+def example_text(texts: list[str]) -> str:
+    """Return the first of `texts` that is short, printable and has a letter, to paste into a shell."""
+    for text in texts:
+        if len(text) <= _MAX_EXAMPLE_CHARS and text.isprintable() and any(letter.isalpha() for letter in text):
+            return text
+    return "some text"

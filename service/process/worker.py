@@ -13,8 +13,8 @@
 Names of gunicorn that its documentation does not promise, checked against GUNICORN_VERSION in startup.py:
 - ThreadWorker.accept, enqueue_req, finish_request, handle and murder_pending: the life of a connection.
 - ThreadWorker._cap_keepalive: the stop must also end connections that have sent nothing.
-- ThreadWorker.poller, pending_conns, keepalived_conns, nr_conns, method_queue, tpool: the state those methods share.
-- TConn.sock, timeout, data_ready, is_http2, close, parser.unreader.buf: one connection; `buf` holds pipelined bytes.
+- ThreadWorker.poller, pending_conns, keepalived_conns, on_pending_socket_readable, nr_conns, method_queue and tpool.
+- TConn.sock, timeout, is_http2, close and parser.unreader.buf: one connection; `buf` holds pipelined bytes.
 """
 
 from __future__ import annotations
@@ -84,29 +84,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             client, address = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                self._log_out_of_files()
+                if time.monotonic() > self._next_log:
+                    self._next_log = time.monotonic() + _LOG_INTERVAL_S
+                    self.log.error(f"no connection can be accepted: {self.nr_conns} are open at the file limit")  # noqa: TRY400
                 time.sleep(_STAY_S)
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
             return
         self.nr_conns += 1
         conn = TConn(self.cfg, client, address, listener.getsockname())
-        if _peek(conn):
-            conn.data_ready = True
-            self.enqueue_req(conn)
-            return
-        client.setblocking(False)
         conn.timeout = time.monotonic() + self.cfg.keepalive
         self.pending_conns.append(conn)
         self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
 
     def murder_pending(self) -> None:
-        """Close expired connections and make room; gunicorn calls this after each poll, at least once per second."""
-        super().murder_pending()
-        self._make_room()
+        """Close expired connections, and the longest-idle ones while nearly all are taken, so that others can connect.
 
-    def _make_room(self) -> None:
-        """Close the longest-idle connections while nearly all are taken, or health checks could not connect."""
+        gunicorn calls this after each poll, at least once per second.
+        """
+        super().murder_pending()
         idle_since = time.monotonic() + self.cfg.keepalive - _IDLE_S
         limit = self.worker_connections - min(_SPARE_CONNECTIONS, self.worker_connections // 10)
         for idle in (self.pending_conns, self.keepalived_conns):  # both in the order of their timeouts
@@ -117,11 +113,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self.poller.unregister(conn.sock)
                 self.nr_conns -= 1
                 conn.close()
-
-    def _log_out_of_files(self) -> None:
-        if time.monotonic() > self._next_log:
-            self._next_log = time.monotonic() + _LOG_INTERVAL_S
-            self.log.error("no connection can be accepted: %d are open, and no more files may be", self.nr_conns)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread of its kind."""
@@ -147,8 +138,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _may_stay(self, conn: TConn) -> bool:
         has_spare_threads = self.nr_conns + _SPARE_THREADS <= self.cfg.threads
-        is_plain = not (conn.is_operation or conn.is_http2 or _has_read_ahead(conn))
-        return bool(self.alive and has_spare_threads and is_plain)
+        return self.alive and has_spare_threads and not (conn.is_operation or conn.is_http2 or _has_read_ahead(conn))
 
     def handle(self, conn: TConn) -> Any:
         """Handle the request on `conn`, and the next ones that follow at once; close the connection unless kept."""
@@ -162,7 +152,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return keep
 
     def _close(self, conn: TConn) -> None:
-        close, conn.close = conn.close, _do_nothing  # finish_request closes once more
+        close, conn.close = conn.close, lambda **_: None  # finish_request closes once more
         if not conn.is_operation:
             _close_gracefully(close)
         elif self._lingering.acquire(blocking=False):
@@ -215,7 +205,3 @@ def _peek(conn: TConn) -> bytes:
 def _close_gracefully(close: Callable[..., None]) -> None:
     with contextlib.suppress(OSError):
         close(graceful=True)
-
-
-def _do_nothing(graceful: bool = False) -> None:
-    """Replace the close of a connection that is closed already."""

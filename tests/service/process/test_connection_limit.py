@@ -21,8 +21,8 @@ _ASK = """
 import resource, sys
 soft, hard, threads = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from service.process.connection_limit import connections
-print(connections(threads), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+from service.process.connection_limit import max_connections
+print(max_connections(threads), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
 
