@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from inferer.cpu import instruction_flags
+from service.process.startup import example_text
 from tests.support import tiny
+from tests.support.apps import until
 from tests.support.server import ROOT, Server, environment, free_port, log_lines, run_to_end, serving
 
 # An application whose model takes as long as the text says, or fails, to put the server under conditions
@@ -213,6 +215,20 @@ def test_the_start_says_what_is_served_and_how_to_ask(server: Server) -> None:
     assert {"cpu_quota", "memory_limit_mb", "onnxruntime_threads"} <= set(line)
     (how,) = [line["message"] for line in server.logged() if line["message"].startswith("try it: ")]
     assert f"curl -s http://127.0.0.1:{server.port}/predict" in how
+    assert how.endswith("""-d '{"text": "good"}'""")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["a\nb", "x" * 200, "42", 'size\'s "large" é'], 'size\'s "large" é'),
+        (["first", "second"], "first"),
+        (["\x1b[31m", "", "\u202e"], "some text"),
+    ],
+)
+def test_the_example_text_is_short_and_printable(texts: list[str], expected: str) -> None:
+    """The start line suggests the first golden text that a shell and a terminal can take, else a neutral one."""
+    assert example_text(texts) == expected
 
 
 def test_the_model_is_loaded_once_a_worker_after_the_fork(
@@ -322,11 +338,14 @@ def test_the_printed_curl_can_be_used(tiny_bundle: Path, tmp_path: Path, host: s
     settings = {
         "INFERER_HOST": host,
         "INFERER_API_KEYS": "secret",
+        "INFERER_LOG_TEXTS": "1",
         "PORT": str(port),
     }
     with log.open("wb") as out:
         command = [sys.executable, "-m", "gunicorn", "app:app"]
-        env = environment(INFERER_BUNDLE=str(tiny_bundle), **settings)
+        quoted = {**tiny.GOLDEN[0], "text": 'it\'s "good" $HOME'}
+        bundle = tiny.write_bundle(tmp_path / "quoted", golden=[quoted, *tiny.GOLDEN[1:]])
+        env = environment(INFERER_BUNDLE=str(bundle), INFERER_GOLDEN_CHECK="off", **settings)
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
     try:
         deadline = time.monotonic() + 30
@@ -339,7 +358,9 @@ def test_the_printed_curl_can_be_used(tiny_bundle: Path, tmp_path: Path, host: s
         assert f"http://{address}{port}/predict" in line
         assert "secret" not in line
         done = run_to_end("bash", "-c", line, KEY="secret")
-        assert json.loads(done.stdout)["num_tokens"] == 3
+        assert json.loads(done.stdout)["num_tokens"] == 5
+        until(lambda: '"input"' in log.read_text())
+        assert [line["input"] for line in log_lines(log.read_text()) if "input" in line] == [[quoted["text"]]]
     finally:
         process.terminate()
         process.wait(30)
