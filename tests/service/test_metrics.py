@@ -81,7 +81,8 @@ def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInf
 def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
     """A new folder takes the place of those whose server was killed; those of running servers stay."""
     source = (
-        "import sys; from service.process import metrics_folder as m; print(m.make(sys.argv[1]), flush=True); sys.stdin.read()"
+        "import sys; from service.process.metrics_folder import make; "
+        "print(make(sys.argv[1]), flush=True); sys.stdin.read()"
     )
     run = [sys.executable, "-c", source, str(tmp_path)]
     with contextlib.ExitStack() as stack:
