@@ -7,8 +7,7 @@ random numbers and say so in a log line that nobody reads. Nothing is unpickled 
 from __future__ import annotations
 
 import pickle
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,12 @@ from export.tokenizer import check_vocabulary, load_tokenizer
 from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
-from training.model.base_model import max_positions_of
-from training.model.heads import BUFFERS, UNREADABLE, from_config, load_classifier
+from training.errors import TrainingError
+from training.model.heads import from_config
+from training.model.load import load_classifier, max_positions_of, token_limit, weight_faults, why_unreadable
 
 # Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
-
-_NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
             f"give --problem-type, one of {', '.join(PROBLEM_TYPES)}"
         )
     max_positions = max_positions_of(model)
-    limit = min(max_positions, int(min(tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)))
-    max_length = config.max_length or limit
+    max_length = config.max_length or token_limit(model, tokenizer)
     if max_length > max_positions:
         raise ExportError(f"max_length is {max_length}, the model can read at most {max_positions} tokens")
     model.config.id2label = dict(enumerate(labels))
@@ -110,11 +107,10 @@ def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not (path / "config.json").is_file():
         raise ExportError(f"checkpoint {path}: has no config.json; expected a Hugging Face checkpoint folder")
     try:
-        loaded = load_classifier(path)
-    except UNREADABLE as error:
-        raise ExportError(f"checkpoint {path}: cannot be loaded: {_why_unreadable(error)}") from error
-    _check_weights(path, loaded.missing, loaded.unexpected, loaded.misshapen)
-    return loaded.model, load_tokenizer(path, str(path), local_only=True)
+        model = load_classifier(path)
+    except TrainingError as error:
+        raise ExportError(str(error)) from error
+    return model, load_tokenizer(path, str(path), local_only=True)
 
 
 def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -142,7 +138,8 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
     except RuntimeError as error:  # shapes that do not fit; torch lists them, one a line
         details = [line.strip() for line in str(error).splitlines()[1:]]
         raise ExportError(f"checkpoint {path}: does not fit {config.model_name}: {'; '.join(details)}") from error
-    _check_weights(path, missing, unexpected)
+    if faults := weight_faults(missing, unexpected):
+        raise ExportError(f"checkpoint {path}: {faults}")
     return model, load_tokenizer(path, config.model_name, local_only=local)
 
 
@@ -151,7 +148,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ExportError(f"checkpoint {path}: cannot be read as a state dict: {_why_unreadable(error)}") from error
+        raise ExportError(f"checkpoint {path}: cannot be read as a state dict: {why_unreadable(error)}") from error
     for wrapping in ("state_dict", "model_state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
             state = state[wrapping]
@@ -160,31 +157,6 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     # DataParallel saves every name behind "module."
     prefix = "module." if all(str(name).startswith("module.") for name in state) else ""
     return {str(name).removeprefix(prefix): tensor for name, tensor in state.items()}
-
-
-def _why_unreadable(error: Exception) -> str:
-    """Return why weights cannot be read; for pickled objects not in torch's words, which advise to run them."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, pickle.UnpicklingError):
-        cause = cause.__cause__ or cause.__context__  # transformers wraps it
-    if cause is None:
-        return first_line(error)
-    found = re.search(r"GLOBAL (\S+)", str(cause))
-    what = f" ({found.group(1)})" if found else ""
-    return f"it holds pickled objects{what}, and only tensors are loaded; save model.state_dict() instead"
-
-
-def _check_weights(
-    path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str] = ()
-) -> None:
-    problems = []
-    for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
-        left = sorted(name for name in names if not name.endswith(BUFFERS))
-        if left:
-            shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-            problems.append(f"{what} weights: {shown}")
-    if problems:
-        raise ExportError(f"checkpoint {path}: {'; '.join(problems)}")
 
 
 def _labels(path: Path, own: PretrainedConfig, config: Config) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""`python -m training --config recipes/NAME.toml`, or the same by flags. Checks the data before torch."""
+"""The command `python -m training`: a recipe or flags to a checkpoint. Checks the data before it imports torch."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from inferer.bundle.reader import CONFIG
 from training.errors import TrainingError
-from training.evaluation.model_folder import CONFIG
 from training.recipe.checks import check_recipe
 from training.recipe.flags import parser
 from training.recipe.recipe import Recipe, make_recipe, read_recipe
@@ -16,17 +16,17 @@ from training.run.resume import run_folder_for
 from training.splits.splits import Splits, read_splits
 
 
-def _report(parts: Splits) -> None:
-    """Print what was read, and what was done with it."""
-    for warning in parts.warnings:
+def _report(splits: Splits) -> None:
+    """Print warnings, notes and the rows of each label."""
+    for warning in splits.warnings:
         say(f"warning: {warning}; its figures will mean little")
-    for note in parts.notes:
+    for note in splits.notes:
         say(note)
-    classes = parts.facts["classes"]
-    width = max(len(label) for label in parts.train.labels)
-    say(f"{parts.facts['rows']} texts from {parts.source}")
+    classes = splits.facts["classes"]
+    width = max(len(label) for label in splits.train.labels)
+    say(f"{splits.facts['rows']} texts from {splits.source}")
     say(f"  {'label':<{width}}" + "".join(f"  {name.replace('_', ' '):>11}" for name in classes))
-    for label in parts.train.labels:
+    for label in splits.train.labels:
         say(f"  {label:<{width}}" + "".join(f"  {counts[label]:>11}" for counts in classes.values()))
 
 
@@ -41,28 +41,28 @@ def main(argv: list[str] | None = None) -> int:
         recipe = read_recipe(Path(config)) if config else Recipe()
         recipe = check_recipe(make_recipe(recipe, given, Path(), "command line"))
         check_target(recipe.target, CONFIG, overwrite=overwrite)
-        parts = read_splits(recipe)
-        _report(parts)
+        splits = read_splits(recipe)
+        _report(splits)
         target = recipe.target
-        from training.pipeline import finetune  # torch takes seconds to import; the data is right by now
+        from training.pipeline import finetune  # torch takes seconds to import
 
-        finetune(recipe, parts, restart=restart, overwrite=overwrite)
+        finetune(recipe, splits, restart=restart, overwrite=overwrite)
     except (TrainingError, OutputError) as error:
         say(f"training: {error}")
         return 2
-    except OSError as error:  # no room left, a folder that was taken away
-        say(f"training: {error.filename or target or ''}: {error.strerror or error}; {_what_is_left(target)}")
+    except OSError as error:  # a full disk, a folder that was removed
+        say(f"training: {error.filename or target or ''}: {error.strerror or error}; {_progress_kept(target)}")
         return 2
     except KeyboardInterrupt:
-        say(f"\ntraining: interrupted; {_what_is_left(target)}")
+        say(f"\ntraining: interrupted; {_progress_kept(target)}")
         return 130
     return 0
 
 
-def _what_is_left(target: Path | None) -> str:
+def _progress_kept(target: Path | None) -> str:
     if target is None or not run_folder_for(target).folder.is_dir():
         return "nothing was written"
-    return f"what was done is in {run_folder_for(target).folder}; the same command goes on from there"
+    return f"progress is kept in {run_folder_for(target).folder}; the same command resumes from it"
 
 
 if __name__ == "__main__":

@@ -552,7 +552,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.txt").write_text("four years")
     assert run_export(bert, tmp_path / "thesis", *options) == 2
-    assert "thesis: is a folder with other things in it" in capsys.readouterr().err
+    assert "thesis: is a folder with other files in it" in capsys.readouterr().err
     assert _written(tmp_path) == {"thesis/chapter1.txt": b"four years"}
 
 

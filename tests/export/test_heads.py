@@ -15,9 +15,18 @@ from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import TOKENIZER
 from inferer.encoding import Encoder
 from inferer.session import Session
-from tests.support.architectures import LABELS, LONG_TEXT, POSITIONS, TESTED, TEXTS, checkpoint, copy_of, run_export
+from tests.support.architectures import (
+    LABELS,
+    LONG_TEXT,
+    POSITIONS,
+    TESTED,
+    TEXTS,
+    checkpoint,
+    checkpoint_logits,
+    copy_of,
+    run_export,
+)
 from tests.training.test_heads import HEADS, with_head
-from training.evaluation.checkpoint_logits import checkpoint_logits
 from training.model.heads import FIELD
 
 pytestmark = pytest.mark.slow

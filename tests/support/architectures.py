@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,14 @@ def write_json(path: Path, value: object) -> Path:
 def state_of(folder: Path) -> dict[str, torch.Tensor]:
     """Return the weights of the checkpoint in `folder`, by name."""
     return dict(AutoModelForSequenceClassification.from_pretrained(folder).state_dict())
+
+
+def checkpoint_logits(folder: Path, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+    """Return the logits that evaluation computes for `texts`, in batches."""
+    from training.evaluation.checkpoint_logits import compute_logits, load_model
+
+    loaded = load_model(folder)
+    return compute_logits(loaded, loaded.encoder.encode(texts), batch_size)
 
 
 def torch_logits(folder: Path, texts: Iterable[str], max_length: int = POSITIONS) -> np.ndarray:

@@ -21,6 +21,7 @@ from tests.support.architectures import (
     LONG_TEXT,
     TEXTS,
     checkpoint,
+    checkpoint_logits,
     copy_of,
     run_export,
     torch_logits,
@@ -31,9 +32,8 @@ from training.data.csv_file import write_csv
 from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.evaluate import main
-from training.evaluation.checkpoint_logits import checkpoint_logits, load_model
+from training.evaluation.checkpoint_logits import load_model
 from training.evaluation.predictions import predictions_from_logits
-from training.model.tokenize import encode, lengths_of
 
 NO_TORCH = """
 import sys
@@ -113,7 +113,7 @@ def test_a_checkpoint_and_its_fp32_bundle_agree(
     right = (chosen[:3] == chosen[:3, [1, 2, 0]]).all(axis=1).sum() + len(ALL_TEXTS) - 3
     assert one["accuracy"] == pytest.approx(right / len(ALL_TEXTS))
     assert f"{one['accuracy']:.4f}" in table
-    assert "1 of 16 texts were cut" in table
+    assert "1 of 16 texts were truncated" in table
     mistakes = []
     for name in ("one", "two"):
         with (tmp_path / name / "misclassified.csv").open(encoding="utf-8", newline="") as file:
@@ -140,11 +140,10 @@ def test_lengths_are_of_whole_texts_and_what_is_read_is_cut(
     """Lengths count the whole text; what is read is at most max_length, cut as the checkpoint says it was trained."""
     folder = checkpoint(tmp_path_factory, "bert")
     loaded = load_model(folder)
-    (length,) = lengths_of(loaded.tokenizer, [LONG_TEXT])
-    (read,) = encode(loaded.tokenizer, [LONG_TEXT], loaded.max_length, loaded.truncation)
-    assert length > loaded.max_length == len(read["input_ids"]) == 64
+    encoded = loaded.encoder.encode([LONG_TEXT])
+    assert encoded.lengths[0] > loaded.encoder.max_length == len(encoded.rows[0]["input_ids"]) == 64
     both = load_model(copy_of(folder, tmp_path / "both", inferer_truncation="head_tail"))
-    assert (loaded.truncation, both.truncation) == ("head", "head_tail")
+    assert (loaded.encoder.truncation, both.encoder.truncation) == ("head", "head_tail")
     with pytest.raises(TrainingError, match="inferer_truncation is 'middle' in config.json, expected head, tail or"):
         load_model(copy_of(folder, tmp_path / "odd", inferer_truncation="middle"))
 
@@ -152,7 +151,7 @@ def test_lengths_are_of_whole_texts_and_what_is_read_is_cut(
 def test_a_weight_that_is_missing_is_named(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A checkpoint without all of its weights is refused, not filled up; so is one that cannot be read."""
     folder = copy_of(checkpoint(tmp_path_factory, "bert"), tmp_path / "more", num_hidden_layers=3)
-    with pytest.raises(TrainingError, match="16 weights are missing or misshapen, the first is bert.encoder.layer.2"):
+    with pytest.raises(TrainingError, match="missing weights: bert.encoder.layer.2.* and 11 more"):
         load_model(folder)
     (folder / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(TrainingError, match=f"checkpoint {folder}: cannot be loaded: "):
@@ -176,7 +175,7 @@ def test_a_bundle_abstaining_is_measured_by_its_best_label(tmp_path: Path, capsy
     report = evaluated(tmp_path / "r", bundle, "--data", data)
     assert report["accuracy"] == 0.75  # of three equal scores the first label counts, and it is not neg
     assert (report["abstained"], report["truncated"]) == (1, 0)
-    assert "1 of 4 texts the bundle would not answer" in capsys.readouterr().out
+    assert "1 of 4 texts are below the bundle's abstain threshold" in capsys.readouterr().out
     assert not (tmp_path / "r" / "token_lengths.png").exists()
 
 
@@ -211,7 +210,7 @@ def test_texts_that_a_bundle_refuses_are_named_by_row(tmp_path: Path, capsys: py
 
 
 def test_the_demo_bundle_has_the_figures_of_its_training(demo_bundle: Path, tmp_path: Path) -> None:
-    """The demo's int8 bundle does on its held-out rows about as its training found, whatever folder it is run in."""
+    """The demo's int8 bundle has about the figures of its training on its held-out rows."""
     held_out = ROOT / "checkpoints" / "query_type" / "held_out.csv"
     recorded = json.loads((held_out.parent / "training.json").read_text(encoding="utf-8"))["held_out"]
     command = [sys.executable, "-m", "training.evaluate", demo_bundle, "--data", held_out, "--output", "r"]
@@ -305,7 +304,7 @@ def test_columns_are_those_of_the_flags_then_of_the_recipe(
             "no column 'txt'; the columns are 'text', 'label'; did you mean",
         ),
         ({}, ("x", "brand"), ("--label-separator", "|"), "the model is single-label: give --label-column alone"),
-        ({}, ("x", "brand"), ("--threshold", "0.3"), "--threshold is 0.3, and the model is single-label"),
+        ({}, ("x", "brand"), ("--threshold", "0.3"), "--threshold is 0.3, but the model is single-label"),
         ({}, ("x", "brand"), ("--threshold", "3"), "--threshold is 3.0, expected 0 to 1"),
         ({}, ("x", "brand"), ("--allow-unlabelled",), "--allow-unlabelled is for multi-label data"),
         ({}, ("x", "brand"), ("--overwrite",), "--overwrite needs --output FOLDER"),
@@ -321,8 +320,8 @@ def test_columns_are_those_of_the_flags_then_of_the_recipe(
         ),
         (MULTI, ("x", "1"), ("--label-columns", "label"), "4 faults"),
         ({"problem_type": "regression"}, ("x", "brand"), (), "problem_type is 'regression', expected"),
-        ({"id2label": {"0": "a"}}, ("x", "a"), (), "id2label is {'0': 'a'}, expected a name for each"),
-        ({"id2label": {"0": "a", "1": "a"}}, ("x", "a"), (), "id2label names a label twice: a, a"),
+        ({"id2label": {"0": "a"}}, ("x", "a"), (), "id2label is {'0': 'a'}, expected at least two labels"),
+        ({"id2label": {"0": "a", "1": "a"}}, ("x", "a"), (), "id2label names a label twice"),
     ],
 )
 def test_mistakes_are_told_in_words_before_torch(
@@ -368,7 +367,7 @@ def test_a_folder_that_is_no_model_is_told(tmp_path: Path, capsys: pytest.Captur
         ("none", "does not exist; expected a checkpoint or a bundle"),
         ("file", "is not a folder; expected a checkpoint or a bundle"),
         ("empty", "has no config.json"),
-        ("broken", "config.json: is not JSON: "),
+        ("broken", "config.json cannot be read: "),
         ("bare", "has neither weights (*.safetensors, pytorch_model*.bin) nor inferer.json"),
     ):
         assert main([str(tmp_path / name), "--data", "d.csv"]) == 2

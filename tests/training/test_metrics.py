@@ -231,7 +231,7 @@ def test_the_table_shows_the_figures() -> None:
     low, high = metrics["intervals"]["accuracy"]
     assert lines[6].split() == ["accuracy", "0.5714", f"{low:.4f}", "to", f"{high:.4f}", "7", "0.5714"]
     assert [line.split("  ")[1] for line in lines[6:]] == [
-        "accuracy", "macro-F1", "weighted F1", "macro-F1, classes weighing the same", "log loss (nats)",
+        "accuracy", "macro-F1", "weighted F1", "macro-F1, classes weighted equally", "log loss (nats)",
     ]  # fmt: skip
     assert "(class shares)" in lines[10]
 

@@ -206,13 +206,13 @@ def test_a_folder_that_is_there_needs_overwrite(tmp_path: Path) -> None:
 
 
 def test_a_foreign_folder_is_refused_even_with_overwrite(tmp_path: Path) -> None:
-    """A folder with other things in it is refused with overwrite too, and keeps them."""
+    """A folder with other files in it is refused with overwrite too, and keeps them."""
     target = tmp_path / "thesis"
     target.mkdir()
     (target / "chapter.txt").touch()
     with pytest.raises(OutputError) as caught:
         check_target(target, MARKER, overwrite=True)
-    assert str(caught.value) == f"{target}: is a folder with other things in it ({MARKER} is missing); choose another"
+    assert str(caught.value) == f"{target}: is a folder with other files in it ({MARKER} is missing); choose another"
     assert names(target) == ["chapter.txt"]
 
 
@@ -228,7 +228,7 @@ def test_a_file_or_a_link_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [".", "..", "/", "model/.."])
 def test_a_folder_without_a_name_of_its_own_is_refused(name: str) -> None:
     """A target such as the current folder, which cannot be renamed into place, is refused before the work."""
-    with pytest.raises(OutputError, match="is no folder that can be replaced whole"):
+    with pytest.raises(OutputError, match="cannot be replaced as a whole"):
         check_target(Path(name), MARKER, overwrite=True)
 
 

@@ -89,7 +89,7 @@ def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Pa
             (half / "optimizer.pt").write_bytes((half / "optimizer.pt").read_bytes()[:1000])
     assert 0 < reached[0] < reached[1] < reached[2] < steps
     assert started(given, target, log).wait(120) == 0, log.read_text()
-    assert log.read_text().count("going on from checkpoint-") == 3
+    assert log.read_text().count("resuming from checkpoint-") == 3
     assert not run.folder.exists()
     for name in ("model.safetensors", "held_out.csv", "misclassified.csv", "report.json"):
         assert (target / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -116,11 +116,11 @@ def test_a_run_that_differs_does_not_go_on(given: tuple[Path, Path], tmp_path: P
     assert said.startswith(
         f"training: {run_folder_for(target).folder}: a run that stopped there differs: seed was 0, is 5"
     )
-    assert said.endswith("Give what it had and it goes on; --restart throws it away")
+    assert "--restart discards it" in said
     assert run_folder_for(target).last_complete() == kept
     again = run_to_end(sys.executable, "-m", "training", *other, "--restart", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     assert again.returncode == 0, again.stderr
-    assert "going on" not in again.stderr
+    assert "resuming" not in again.stderr
     assert not run_folder_for(target).folder.exists()
 
 
@@ -187,7 +187,7 @@ def test_a_stopped_run_goes_on_only_as_itself(stopped: RunFolder, tmp_path: Path
     assert not run.folder.exists()
     stop(target, 2)
     with (
-        pytest.raises(TrainingError, match=r"differs: seed was 0, is 1\. Give what it had"),
+        pytest.raises(TrainingError, match="differs: seed was 0, is 1"),
         open_run_folder(target, {**IDENTITY, "seed": 1}, restart=False),
     ):
         pass
@@ -206,7 +206,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     with open_run_folder(tmp_path / "model", IDENTITY, restart=False) as run:
         saved(run, 3)
         with (
-            pytest.raises(TrainingError, match="another run is at work there"),
+            pytest.raises(TrainingError, match="another run works there"),
             open_run_folder(tmp_path / "model", IDENTITY, restart=True),
         ):
             pass
@@ -214,12 +214,12 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_s_is_left_alone(tmp_path: Path) -> None:
-    """A folder of that name with other things in it is refused, and nothing of it removed."""
+    """A folder of that name with other files in it is refused, and nothing of it removed."""
     folder = run_folder_for(tmp_path / "model").folder
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
     with (
-        pytest.raises(TrainingError, match="has other things in it"),
+        pytest.raises(TrainingError, match="has other files in it"),
         open_run_folder(tmp_path / "model", IDENTITY, restart=True),
     ):
         pass
@@ -230,7 +230,7 @@ def test_the_best_weights_are_kept_until_others_are_saved(tmp_path: Path) -> Non
     """Of weights kept as best all but the best go."""
     with open_run_folder(tmp_path / "model", IDENTITY, restart=False) as run:
         for step in (3, 7):
-            run.best(step).write_text("x")
+            run.best_weights(step).write_text("x")
         run.keep_only_best(3)
         assert [path.name for path in run.folder.glob("best-*")] == ["best-3.safetensors"]
 

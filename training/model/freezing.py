@@ -1,4 +1,4 @@
-"""Which weights are the encoder's, which the head's, and which of them are trained."""
+"""The weights of the encoder and of the head, and the choice of those that are trained."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from training.recipe.recipe import ENCODER
 
 
 def encoder_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Return the encoder's weights; its pooler, where it has one, is half of the head."""
+    """Return the encoder's weights, without those of a pooler, which belongs to the head."""
     return [weight for name, weight in model.base_model.named_parameters() if not name.startswith("pooler.")]
 
 
 def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Return all weights that are not the encoder's."""
+    """Return all weights outside the encoder."""
     encoder = {id(weight) for weight in encoder_parameters(model)}
     return [weight for weight in model.parameters() if id(weight) not in encoder]
 
 
 def freeze(model: PreTrainedModel, what: int | str) -> None:
-    """Take the encoder ("encoder"), or its embeddings and first layers (a number from 1), out of training.
+    """Freeze the whole encoder ("encoder"), or its embeddings and as many of its first layers as `what` says.
 
-    Raises TrainingError for more layers than there are, and for ALBERT, whose layers are one.
+    Raises TrainingError for more layers than the model has, and for ALBERT, whose layers share their weights.
     """
     if what == ENCODER:
         set_trained(encoder_parameters(model), trained=False)
@@ -38,13 +38,13 @@ def freeze(model: PreTrainedModel, what: int | str) -> None:
         raise TrainingError(f"freeze is {count}, the model has {len(layers)} layers")
     frozen = [weight for layer in layers[:count] for weight in layer.parameters()]
     inside = {id(weight) for layer in layers for weight in layer.parameters()}
-    # What is neither a layer nor the head lies before the layers: embeddings and what projects them.
+    # The other weights of the encoder lie before the layers: embeddings and their projection.
     before = [weight for weight in encoder_parameters(model) if id(weight) not in inside]
     set_trained([*before, *frozen], trained=False)
 
 
 def set_trained(weights: Iterable[nn.Parameter], *, trained: bool) -> None:
-    """Let `weights` be trained or not. Those that are not have no gradient, and the optimizer passes them over."""
+    """Set whether `weights` are trained. Frozen ones have no gradient, and the optimizer skips them."""
     for weight in weights:
         weight.requires_grad_(trained)
         if not trained:
@@ -58,6 +58,6 @@ def _layers(model: PreTrainedModel) -> list[nn.Module]:
         if isinstance(layers, nn.ModuleList):
             return list(layers)
     raise TrainingError(
-        f"architecture '{model.config.model_type}' does not have layers of their own weights; "
+        f"architecture '{model.config.model_type}' has no layers with weights of their own; "
         f'freeze "{ENCODER}" or none'
     )

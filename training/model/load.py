@@ -1,13 +1,22 @@
-"""Load what training starts from: the tokenizer, and the encoder with a fresh head; every other weight is there."""
+"""Classifiers from folders: a base model with a fresh head to train, and a finished checkpoint.
+
+transformers fills missing weights with random numbers; here they are an error that names them.
+"""
 
 from __future__ import annotations
 
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
+from inferer.errors import first_line
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.model.base_model import base_model_path
@@ -15,15 +24,26 @@ from training.model.freezing import freeze
 from training.model.heads import FIELD, classifier_class, mlp_head, token_head
 from training.recipe.recipe import MLP, TOKEN, Recipe
 
+# Buffers that old versions of transformers saved with the weights; the config determines them.
+_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+_NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
+_SHOWN = 5
+
 
 def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Return the tokenizer and the encoder of `recipe` with a fresh head for the labels of `dataset`.
 
-    Only the head's weights may be new. Raises TrainingError for a base model that cannot be used.
+    Raises TrainingError for a base model that cannot be used, such as one whose encoder lacks weights.
     """
     source, what = base_model_path(recipe.base_model), f"base model {recipe.base_model}"
     names = dict(enumerate(dataset.labels))
-    tokenizer = _tokenizer(source, what)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # tokenizers raises Exception itself for a damaged file
+        raise _cannot_be_loaded(what, error) from error
+    if not tokenizer.is_fast:
+        raise TrainingError(f"{what}: has no fast tokenizer, which serving needs")
     try:
         config = AutoConfig.from_pretrained(
             source,
@@ -32,62 +52,111 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
             label2id={name: i for i, name in names.items()},
             problem_type=dataset.problem_type,
         )
-    except (OSError, ValueError, KeyError) as error:
+        # A base that was fine-tuned here has a head, truncation and threshold that are not this run's.
+        for field in (FIELD, "inferer_truncation", "inferer_threshold"):
+            if hasattr(config, field):
+                delattr(config, field)
+        if recipe.head == MLP:
+            setattr(config, FIELD, mlp_head(recipe.head_sizes, recipe.head_dropout))
+        elif recipe.head == TOKEN:
+            setattr(config, FIELD, token_head(recipe.head_embedding, recipe.head_layers, recipe.head_dropout))
+        model, found = _from_pretrained(source, config)
+    except _UNREADABLE as error:
         raise _cannot_be_loaded(what, error) from error
-    # What a base that was fine-tuned here says of its own head, cut and threshold is not this run's.
-    for field in (FIELD, "inferer_truncation", "inferer_threshold"):
-        if hasattr(config, field):
-            delattr(config, field)
-    head = _head(recipe)
-    if head is not None:
-        setattr(config, FIELD, head)
-    model, loaded = _model(source, config, what)
-    fresh = [*loaded["missing_keys"], *loaded["mismatched_keys"]]
-    encoder = f"{model.base_model_prefix}."  # what is outside it is the head; a pooler is half of one
-    lost = [key for key in fresh if key.startswith(encoder) and ".pooler." not in key]
-    if lost:
-        raise TrainingError(f"{what}: {len(lost)} weights are missing, the first is {min(lost)}")
-    _start_anew(model)
+    # Weights outside the encoder belong to the head, and so does a pooler.
+    encoder = f"{model.base_model_prefix}."
+    fresh = found["missing"] + found["misshapen"]
+    lost = [name for name in fresh if name.startswith(encoder) and ".pooler." not in name]
+    if faults := weight_faults(missing=lost):
+        raise TrainingError(f"{what}: {faults}")
+    for name, module in model.named_children():
+        if name != model.base_model_prefix:  # a base that classifies brings a head for other labels
+            module.apply(model._init_weights)
     freeze(model, recipe.freeze)
     return tokenizer, model
 
 
-def _start_anew(model: PreTrainedModel) -> None:
-    """Give what is not the encoder fresh weights: a base that classifies brings a head for other labels."""
-    for name, module in model.named_children():
-        if name != model.base_model_prefix:
-            module.apply(model._init_weights)
+def load_classifier(folder: Path) -> PreTrainedModel:
+    """Return the classifier in the checkpoint `folder`, float32, with the head that its config.json names.
 
-
-def _head(recipe: Recipe) -> dict[str, Any] | None:
-    if recipe.head == MLP:
-        return mlp_head(recipe.head_sizes, recipe.head_dropout)
-    if recipe.head == TOKEN:
-        return token_head(recipe.head_embedding, recipe.head_layers, recipe.head_dropout)
-    return None
-
-
-def _tokenizer(source: str, what: str) -> PreTrainedTokenizerBase:
+    Nothing is fetched, and nothing unpickled but tensors. Raises TrainingError for a checkpoint that cannot be loaded,
+    and for weights that are missing, unexpected or misshapen.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
-        raise _cannot_be_loaded(what, error) from error
-    if not tokenizer.is_fast:
-        raise TrainingError(f"{what}: has no fast tokenizer, which serving needs")
-    return tokenizer
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, found = _from_pretrained(folder, config, local_files_only=True)
+    except _UNREADABLE as error:
+        raise TrainingError(f"checkpoint {folder}: cannot be loaded: {why_unreadable(error)}") from error
+    if faults := weight_faults(**found):
+        raise TrainingError(f"checkpoint {folder}: {faults}")
+    return model
 
 
-def _model(source: str, config: PretrainedConfig, what: str, **more: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+def weight_faults(
+    missing: Iterable[str] = (), unexpected: Iterable[str] = (), misshapen: Iterable[str] = ()
+) -> str | None:
+    """Return a message that names the weights that do not fit, the first of each kind; None if all fit."""
+    faults = []
+    for what, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen)):
+        left = sorted(name for name in names if not name.endswith(_BUFFERS))
+        if left:
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            faults.append(f"{what} weights: {', '.join(left[:_SHOWN])}{more}")
+    return "; ".join(faults) or None
+
+
+def why_unreadable(error: Exception) -> str:
+    """Return why weights cannot be read; of pickled objects without torch's advice to run them."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, pickle.UnpicklingError):
+        cause = cause.__cause__ or cause.__context__  # transformers wraps it
+    if cause is None:
+        return first_line(error)
+    found = re.search(r"GLOBAL (\S+)", str(cause))
+    what = f" ({found.group(1)})" if found else ""
+    return f"it holds pickled objects{what}, and only tensors are loaded; save model.state_dict() instead"
+
+
+def max_positions_of(model: PreTrainedModel) -> int:
+    """Return the number of tokens that the model has positions for.
+
+    The RoBERTa family counts positions from the pad id on and loses those before it: 512 of 514.
+    """
+    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
+    embeddings = getattr(model.base_model, "embeddings", None)
+    offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return positions if offset is None else positions - int(offset) - 1
+
+
+def token_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the number of tokens that both model and tokenizer allow."""
+    return min(max_positions_of(model), int(min(tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)))
+
+
+def _from_pretrained(
+    source: str | Path, config: PretrainedConfig, **options: Any
+) -> tuple[PreTrainedModel, dict[str, list[str]]]:
+    """Return the model in float32, and the names of its missing, unexpected and misshapen weights."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of weights that do not fit; the caller reports them
     try:
-        return classifier_class(config).from_pretrained(
-            source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **more
+        model, info = classifier_class(config).from_pretrained(
+            source,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are named
+            weights_only=True,
+            dtype=torch.float32,
+            **options,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise _cannot_be_loaded(what, error) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "misshapen": "mismatched_keys"}
+    return model, {kind: list(info[key]) for kind, key in kinds.items()}
 
 
 def _cannot_be_loaded(what: str, error: Exception) -> TrainingError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = why_unreadable(error)
     if isinstance(error, OSError) and "connect" in reason.lower():
         reason += " (without a hub: --base-model embedded, or a folder)"
     return TrainingError(f"{what}: cannot be loaded: {reason}")

@@ -17,18 +17,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_loss(recipe: Recipe, train: Dataset) -> Loss:
-    """Return the loss of (logits [texts, labels], targets): targets are ids [texts] or 0/1 flags [texts, labels].
-
-    Weights must be of the labels (recipe_checks.py).
-    """
+    """Return the loss of (logits [texts, labels], targets): targets are ids [texts] or 0/1 flags [texts, labels]."""
     smoothing = recipe.label_smoothing
     if train.problem_type == SINGLE_LABEL:
         weights = class_weights(recipe.class_weights, train)
 
         def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
             weight = None if weights is None else weights.to(logits.device)
-            # The mean over rows, not over the batch's weights as torch's own: else a row's weight would depend on what
-            # is beside it, and accumulated batches of one would have none.
+            # The mean over rows. torch's own divides by the batch's weights: a row's weight would depend on the rows
+            # beside it, and in accumulated batches of one it would vanish.
             return functional.cross_entropy(
                 logits.float(), targets.long(), weight, label_smoothing=smoothing, reduction="none"
             ).mean()
@@ -47,9 +44,8 @@ def make_loss(recipe: Recipe, train: Dataset) -> Loss:
 def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:
     """Return the weight of each class, float32 [labels]; "balanced": rows / (classes * rows of the class).
 
-    That is scikit-learn's formula, after King and Zeng, Logistic Regression in Rare Events Data (2001). Weights that
-    are given are scaled so that the training rows weigh 1 on average, as balanced ones do: the learning rate stays
-    what it is.
+    That is scikit-learn's formula, after King and Zeng, Logistic Regression in Rare Events Data (2001). Given weights
+    are scaled to a mean of 1 over the training rows, as balanced ones have: the learning rate keeps its meaning.
     """
     counts = list(train.counts().values())
     if wanted != BALANCED:
@@ -59,10 +55,10 @@ def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:
 
 
 def pos_weight(wanted: Weights, train: Dataset) -> Tensor | None:
-    """Return what a label that is there weighs more than one that is not, float32 [labels].
+    """Return the weight of a present label relative to an absent one, float32 [labels].
 
     "balanced": rows without the label / rows with it, as torch's BCEWithLogitsLoss describes it; 1 for a label that no
-    row has.
+    row or every row has.
     """
     if wanted != BALANCED:
         return _given(wanted, train.labels)

@@ -1,4 +1,4 @@
-"""Which floating point numbers the products of training are computed in."""
+"""The floating point format of matrix products in training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from training.errors import TrainingError
 from training.recipe.recipe import BF16, FP32
 
-# Where the CPU multiplies bfloat16 itself; elsewhere torch converts to and fro, and is slower than in fp32.
+# CPUs that multiply bfloat16 themselves; on others torch converts, and is slower than in fp32.
 _FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def uses_bf16(wanted: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether to train in bfloat16 (autocast): as wanted, or with "auto" where the GPU or CPU has it."""
+    """Return whether to train in bfloat16 (autocast): as wanted, or with "auto" if the GPU or CPU supports it."""
     if wanted == FP32:
         return False
     if torch.cuda.is_available():
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
+        has = bool(torch.cuda.is_bf16_supported(including_emulation=False))
         if wanted == BF16 and not has:
-            raise TrainingError('precision is "bf16", which this GPU does not compute; expected "fp32" or "auto"')
+            raise TrainingError('precision is "bf16", which this GPU does not support; expected "fp32" or "auto"')
         return has
     if wanted == BF16:  # a CPU without it converts, slowly
         return True

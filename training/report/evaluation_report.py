@@ -1,7 +1,4 @@
-"""What an evaluation leaves in a folder: report.json, confusion_matrix.png, misclassified.csv. No torch.
-
-Knows the answers and the truth, not the model that gave them.
-"""
+"""The files of an evaluation: report.json, confusion_matrix.png, misclassified.csv. No torch."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ REPORT = "report.json"
 CONFUSION = "confusion_matrix.png"
 LENGTHS = "token_lengths.png"
 MISTAKES = "misclassified.csv"
-_JOINT = "|"  # between labels, where the data's own separator is not known
+_JOINT = "|"  # joins labels if the data has no separator of its own
 
 _SINGLE = ("row", "text", "true", "given", "score_given", "score_true")
 _MULTI = ("row", "text", "true", "given", "missed", "wrong", "lowest_score_missed", "highest_score_wrong")
@@ -32,9 +29,9 @@ _MULTI = ("row", "text", "true", "given", "missed", "wrong", "lowest_score_misse
 def write_report(
     folder: Path, dataset: Dataset, predictions: Predictions, facts: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write the report of `predictions` to the rows of `dataset` into `folder`, which exists; return its figures.
+    """Write the report of `predictions` for `dataset` into `folder`, which exists; return its figures.
 
-    report.json holds `facts`, in JSON types (which model, which file, how it was asked), then what `measure` gives.
+    report.json holds `facts`, in JSON types (the model, the file, the options), then the figures of `measure`.
     """
     metrics = measure(dataset, predictions)
     report = {**(facts or {}), "problem_type": dataset.problem_type, **metrics}
@@ -45,22 +42,20 @@ def write_report(
 
 
 def write_mistakes(path: Path, dataset: Dataset, predictions: Predictions) -> None:
-    """Write the rows that `predictions` get wrong to the CSV `path`, the most confident mistakes first.
+    """Write the rows with wrong predictions to the CSV `path`, the most confident mistakes first.
 
-    row: of the evaluated rows, from 1. Single-label: score_given, and score_true, that of the true label; the highest
-    score_given comes first. Multi-label: the labels missed and those given wrongly, with the lowest score of the one
-    and the highest of the other; the row comes first whose worst label is farthest off, a score from 0 where it is
-    wrong, from 1 where it is missed.
-    Texts and labels stand as they are in the data, always quoted, line breaks included, so that a program reads them
-    back unchanged. A spreadsheet takes one that begins with = + - or @ for a formula, quoted or not: import such a file
-    with its columns as text. To alter texts instead would be to evaluate others than were asked for.
+    row: its number among the evaluated rows, from 1. Single-label: the score of the predicted label (score_given),
+    highest first, and that of the true one (score_true). Multi-label: the missed and the wrong labels, with the lowest
+    score of the one and the highest of the other, ordered by the label that is farthest off: a wrong one from 0, a
+    missed one from 1.
+    Texts and labels are always quoted and otherwise unchanged, line breaks included, so that a program reads them back.
+    A spreadsheet takes a cell that begins with = + - or @ for a formula: import the columns as text.
     """
     single = dataset.problem_type == SINGLE_LABEL
-    rows = list((_single_rows if single else _multi_rows)(dataset, predictions))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(_SINGLE if single else _MULTI)
-        writer.writerows(rows)
+        writer.writerows((_single_rows if single else _multi_rows)(dataset, predictions))
 
 
 def _single_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence[Any]]:

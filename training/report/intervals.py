@@ -1,20 +1,22 @@
-"""A measured figure with its n and its 95 % interval: Wilson for shares, the bootstrap for all else. Pure numpy."""
+"""A figure with its n and its 95 % interval: Wilson for shares, the bootstrap for the rest. Pure numpy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 1000
 SEED = 0
-_Z = 1.959963984540054  # the normal distribution's 97.5th percentile
+_Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A value measured on `n` texts, and the ends of its 95 % interval; None where it has none, as a maximum."""
+    """A value measured on `n` texts and the ends of its 95 % interval; None if it has none, as a maximum."""
 
     value: float
     n: int
@@ -23,7 +25,7 @@ class Figure:
 
 
 def wilson(hits: int, n: int) -> Figure:
-    """Return the share `hits` / `n` with Wilson's score interval, which stays within 0 to 1 and is sound at its ends.
+    """Return the share `hits` / `n` with Wilson's score interval, which stays within 0 to 1 and is sound at the ends.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
     """
@@ -34,32 +36,30 @@ def wilson(hits: int, n: int) -> Figure:
     return Figure(share, n, max(0.0, low), min(1.0, high))
 
 
-def resampled_sums(features: np.ndarray) -> np.ndarray:
+def resampled_sums(features: NDArray[Any]) -> NDArray[np.float64]:
     """Return the sums of `features` [texts, k] over texts drawn with replacement: [RESAMPLES, k].
 
-    The draws are seeded and of whole texts, so figures made from the columns of one call are paired. Source:
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13.
+    The draws are seeded and of whole texts, so figures from the columns of one call are paired. Source: Efron and
+    Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13.
     """
     rng = np.random.default_rng(SEED)
     n = len(features)
-    return np.stack(
-        [np.bincount(rng.integers(0, n, n), minlength=n) @ features for _ in range(RESAMPLES)],
-    )
+    return np.stack([np.bincount(rng.integers(0, n, n), minlength=n) @ features for _ in range(RESAMPLES)])
 
 
 def bootstrapped(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    features: np.ndarray,
-    resampled: np.ndarray,
+    statistic: Callable[[NDArray[Any]], NDArray[np.float64]],
+    features: NDArray[Any],
+    resampled: NDArray[np.float64],
     *,
     unbiased: bool = False,
 ) -> Figure:
-    """Return `statistic` of the sums of `features` [texts, k], with the interval that `resampled` sums give.
+    """Return `statistic` of the sums of `features` [texts, k], with the interval from `resampled` sums.
 
-    statistic: sums [..., k] to values [...]. resampled: from `resampled_sums`. Where no text differs the
-    interval is a single point: the bootstrap sees only what is in the sample. unbiased: shift the interval by
-    the bootstrap's own estimate of the bias, the mean of the resamples less the value, as a statistic made of
-    absolute values needs, which is larger in every resample (Efron and Tibshirani, chapter 10).
+    statistic: maps sums [..., k] to values [...]. resampled: from `resampled_sums`. If all texts are equal the
+    interval is one point. unbiased: shift the interval by the bootstrap's estimate of the bias, the mean of the
+    resamples less the value; a statistic of absolute values, which is larger in every resample, needs it (Efron and
+    Tibshirani, chapter 10).
     """
     values = statistic(resampled)
     value = float(statistic(features.sum(axis=0)))

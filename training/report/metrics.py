@@ -1,6 +1,6 @@
-"""Figures for a set of predictions: each with its n, its 95 % interval, and what needs no model beside it. No torch.
+"""Figures of predictions, each with its n, its 95 % interval and its baselines. No torch.
 
-The baselines are of the rows measured, so that they are what a model that knew no text would reach on them.
+Baselines are computed on the measured rows: a model that ignores the text would reach them there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from inferer.bundle.manifest import SINGLE_LABEL
@@ -18,23 +19,23 @@ from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import bootstrapped, resampled_sums, wilson
 from training.report.tables import figure_rows, label_rows
 
-_Statistic = Callable[[np.ndarray], np.ndarray]
+_Flags = NDArray[np.bool_]
+_Floats = NDArray[np.float64]
+_Statistic = Callable[[_Floats], _Floats]
 
 
 def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = True) -> dict[str, Any]:
     """Return the figures of `predictions` against `dataset`, in JSON types; None for one that cannot be measured.
 
-    Of either kind: n rows; accuracy (multi-label: all labels of a row right, also as subset_accuracy); macro_f1, over
-    all labels of the model, where one that no row carries counts as 0; labels: precision, recall and f1 of each with n
-    (rows that carry it) and given (rows that were given it), 0 where there is nothing to divide by, and f1_interval.
+    Both kinds: n rows; accuracy (multi-label: all labels of a row right, also as subset_accuracy); macro_f1 over all
+    labels of the model, where a label without rows counts as 0; labels: precision, recall and f1 of each with n (rows
+    that carry it), given (rows for which it was predicted) and f1_interval, 0 where the divisor is 0.
     Single-label: weighted_f1; balanced_macro_f1, with rows weighted so that the classes weigh the same;
-    majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label:
-    micro_f1; hamming_loss; roc_auc, the mean over the roc_auc_labels labels that some rows carry and some do not, with
-    each label's own in labels.
-    intervals: [low, high] of 95 %: Wilson for accuracy, the percentile bootstrap over rows for the rest. Without
-    `intervals` neither these nor f1_interval are computed, which takes most of the time.
-    baselines: the same figures by always naming the largest class of these rows and by their class shares as scores
-    (single-label); by no label and by the commonest alone (multi-label); by chance.
+    majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label: micro_f1; hamming_loss;
+    roc_auc, the mean over the roc_auc_labels labels that some rows carry and some do not, with each label's own.
+    intervals: [low, high] of 95 %: Wilson for accuracy, the percentile bootstrap over rows for the rest; they take most
+    of the time. baselines: the same figures for always predicting the largest class and for the class shares as scores
+    (single-label); for no label and for the commonest alone (multi-label); for chance.
     """
     truth = dataset.multi_hot()
     single = dataset.problem_type == SINGLE_LABEL
@@ -68,11 +69,10 @@ def as_table(metrics: dict[str, Any]) -> str:
     return "\n".join([*label_rows(metrics), "", *figure_rows(metrics)])
 
 
-def _features(truth: np.ndarray, chosen: np.ndarray, *, single: bool) -> np.ndarray:
-    """Return columns whose sums all figures are made of, float64 [rows, 3 * labels + 1]: true, given, both, all right.
+def _features(truth: _Flags, chosen: _Flags, *, single: bool) -> _Floats:
+    """Return the columns whose sums give all figures, [rows, 3 * labels + 1]: true, chosen, both, all right.
 
-    Single-label has the first three again, [rows, 6 * labels + 1], each row weighing one over its class's rows.
-    truth, chosen: bool [rows, labels].
+    Single-label has the first three again, [rows, 6 * labels + 1], with each row weighing one over its class's rows.
     """
     right = (truth == chosen).all(axis=1)
     columns = np.column_stack([truth, chosen, truth & chosen, right]).astype(np.float64)
@@ -82,34 +82,34 @@ def _features(truth: np.ndarray, chosen: np.ndarray, *, single: bool) -> np.ndar
     return np.column_stack([columns, columns[:, :-1] * weights[:, None]])
 
 
-def _counts(sums: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sums [..., labels] of rows that carry each label, that were given it, and both."""
+def _counts(sums: _Floats, labels: int) -> tuple[_Floats, _Floats, _Floats]:
+    """Return the sums [..., labels] of rows that carry each label, of those predicted to, and of both."""
     return sums[..., :labels], sums[..., labels : 2 * labels], sums[..., 2 * labels : 3 * labels]
 
 
-def _statistics(features: np.ndarray, labels: int, *, single: bool) -> dict[str, _Statistic]:
+def _statistics(features: _Floats, labels: int, *, single: bool) -> dict[str, _Statistic]:
     """Return the figures as functions of sums [..., columns of `_features`]."""
     rows = len(features)
-    # A resample may lose a rare label, which is not its F1's fault; one that no row carries at all counts as 0.
+    # A resample may lose a rare label, which does not count there; a label without any row counts as 0.
     carried = float((features[:, :labels].sum(axis=0) > 0).mean())
 
-    def macro(sums: np.ndarray) -> np.ndarray:
+    def macro(sums: _Floats) -> _Floats:
         return np.nan_to_num(macro_f1(*_counts(sums, labels))) * carried
 
-    def balanced(sums: np.ndarray) -> np.ndarray:
+    def balanced(sums: _Floats) -> _Floats:
         true, given, hits = _counts(sums[..., 3 * labels + 1 :], labels)
         f1 = 2 * hits / np.maximum(true + given, 1e-12)
         present = true > 0
         return (f1 * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1) * carried
 
-    def micro(sums: np.ndarray) -> np.ndarray:
+    def micro(sums: _Floats) -> _Floats:
         return np.nan_to_num(micro_f1(*_counts(sums, labels)))
 
-    def weighted(sums: np.ndarray) -> np.ndarray:
+    def weighted(sums: _Floats) -> _Floats:
         true, given, hits = _counts(sums, labels)
         return (true * 2 * hits / np.maximum(true + given, 1)).sum(axis=-1) / np.maximum(true.sum(axis=-1), 1)
 
-    def hamming(sums: np.ndarray) -> np.ndarray:
+    def hamming(sums: _Floats) -> _Floats:
         true, given, hits = _counts(sums, labels)
         return (true + given - 2 * hits).sum(axis=-1) / (rows * labels)
 
@@ -119,39 +119,41 @@ def _statistics(features: np.ndarray, labels: int, *, single: bool) -> dict[str,
     return statistics | {"micro_f1": micro, "hamming_loss": hamming}
 
 
-def _log_losses(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return each row's -log of the score of what is true, in nats, [rows]; a score of 0 counts as 2e-16."""
-    return -np.log(np.maximum(scores[truth].astype(np.float64), np.finfo(np.float64).eps))
+def _log_losses(truth: _Flags, scores: _Floats) -> _Floats:
+    """Return each row's -log of the true label's score, in nats, [rows]; a score of 0 counts as 2e-16.
+
+    export/scores/figures.py computes it from logits, which a bundle's predictions do not have.
+    """
+    return -np.log(np.maximum(scores[truth], np.finfo(np.float64).eps))
 
 
-def _label_figures(labels: tuple[str, ...], sums: np.ndarray) -> dict[str, dict[str, Any]]:
+def _label_figures(labels: tuple[str, ...], sums: _Floats) -> dict[str, dict[str, Any]]:
     true, given, hits = _counts(sums, len(labels))
-    found = {}
-    for i, label in enumerate(labels):
-        found[label] = {
+    return {
+        label: {
             "precision": float(hits[i] / max(given[i], 1)),
             "recall": float(hits[i] / max(true[i], 1)),
             "f1": float(2 * hits[i] / max(true[i] + given[i], 1)),
             "n": int(true[i]),
             "given": int(given[i]),
         }
-    return found
+        for i, label in enumerate(labels)
+    }
 
 
 def _intervals(
-    statistics: dict[str, _Statistic], features: np.ndarray, resampled: np.ndarray
+    statistics: dict[str, _Statistic], features: _Floats, resampled: _Floats
 ) -> dict[str, list[float | None]]:
     found = {name: bootstrapped(statistic, features, resampled) for name, statistic in statistics.items()}
-    hits = round(found["accuracy"].value * len(features))
-    found["accuracy"] = wilson(hits, len(features))
+    found["accuracy"] = wilson(round(found["accuracy"].value * len(features)), len(features))
     return {name: [figure.low, figure.high] for name, figure in found.items()}
 
 
-def _add_f1_intervals(labels: dict[str, dict[str, Any]], features: np.ndarray, resampled: np.ndarray) -> None:
+def _add_f1_intervals(labels: dict[str, dict[str, Any]], features: _Floats, resampled: _Floats) -> None:
     count = len(labels)
 
     def f1_of(label: int) -> _Statistic:
-        # As the label's own f1: 0 where a resample neither carries nor gives it.
+        # 0 in a resample that neither carries nor predicts the label, as its f1 is.
         return lambda sums: (
             2 * sums[..., 2 * count + label] / np.maximum(sums[..., label] + sums[..., count + label], 1)
         )
@@ -161,38 +163,34 @@ def _add_f1_intervals(labels: dict[str, dict[str, Any]], features: np.ndarray, r
         row["f1_interval"] = [figure.low, figure.high] if row["n"] else None
 
 
-def _roc_auc(truth: np.ndarray, scores: np.ndarray) -> float | None:
+def _roc_auc(truth: _Flags, scores: _Floats) -> float | None:
     return float(roc_auc_score(truth, scores)) if truth.any() and not truth.all() else None
 
 
-def _roc_aucs(labels: dict[str, dict[str, Any]], truth: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    """Put each label's ROC AUC into `labels`; return their mean and of how many labels it is."""
+def _roc_aucs(labels: dict[str, dict[str, Any]], truth: _Flags, scores: _Floats) -> dict[str, Any]:
+    """Add each label's ROC AUC to `labels`; return their mean and the number of labels in it."""
     for i, row in enumerate(labels.values()):
         row["roc_auc"] = _roc_auc(truth[:, i], scores[:, i])
     known = [row["roc_auc"] for row in labels.values() if row["roc_auc"] is not None]
     return {"roc_auc": float(np.mean(known)) if known else None, "roc_auc_labels": len(known)}
 
 
-def _baselines(dataset: Dataset, truth: np.ndarray, *, single: bool) -> dict[str, dict[str, Any]]:
+def _baselines(dataset: Dataset, truth: _Flags, *, single: bool) -> dict[str, dict[str, Any]]:
     common = int(truth.sum(axis=0).argmax())
     always = np.zeros_like(truth)
     always[:, common] = True
 
-    def figures_of(chosen: np.ndarray) -> dict[str, float]:
+    def figures_of(chosen: _Flags) -> dict[str, float]:
         features = _features(truth, chosen, single=single)
-        sums = features.sum(axis=0)
         statistics = _statistics(features, len(dataset.labels), single=single)
+        sums = features.sum(axis=0)
         return {name: float(statistic(sums)) for name, statistic in statistics.items()}
 
-    label = {"label": dataset.labels[common]}
+    commonest = {"label": dataset.labels[common], **figures_of(always)}
     chance = {"chance": {"roc_auc": 0.5}} if not single or len(dataset.labels) == 2 else {}
     if not single:
-        return {
-            "no_label": figures_of(np.zeros_like(truth)),
-            "commonest_label": label | figures_of(always),
-            **chance,
-        }
+        return {"no_label": figures_of(np.zeros_like(truth)), "commonest_label": commonest, **chance}
     shares = truth.mean(axis=0)
     shares = shares[shares > 0]
     entropy = float(-(shares * np.log(shares)).sum())
-    return {"largest_class": label | figures_of(always), "class_shares": {"log_loss": entropy}, **chance}
+    return {"largest_class": commonest, "class_shares": {"log_loss": entropy}, **chance}

@@ -1,7 +1,6 @@
-"""A checkpoint's README.md: a Hugging Face model card of what was trained, on what, and how well it does. No torch.
+"""A checkpoint's README.md: a Hugging Face model card with its data, figures and recipe. No torch.
 
-Reads the record of a run in plain types, as training.json has it; writes no path that means something on one machine
-alone.
+It is made from the run's record, training.json, and names no path of the machine that trained.
 """
 
 from __future__ import annotations
@@ -14,63 +13,57 @@ from typing import Any
 
 from inferer.bundle.manifest import MULTI_LABEL
 from training.data.location import file_name
-from training.errors import TrainingError
 from training.model.base_model import EMBEDDED
 from training.recipe.recipe import OPTIONS
 from training.report.tables import figures_table, labels_table, markdown
 
-_EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the embedded base model is, by SHA-256
+_EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # the embedded base model has its weights, by SHA-256
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_PATHS = ("path", "file", "source", "files")  # kinds of options of which a card has the last name
-_PARTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
+_PATHS = ("path", "file", "source", "files")  # kinds of options of which the card shows the last name
+_COUNTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
+_FEW = 30
+_ACTIVATIONS = {
+    True: "A text may have any number of the labels, or none; scores are sigmoids of the logits.",
+    False: "A text has exactly one of the labels; scores are the softmax of the logits.",
+}
 
 
 def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     """Return the card as Markdown with YAML front matter.
 
-    name: the model's. record: of the run, with "recipe", "train_rows", "held_out" (what `measure` gives) and
-    "versions"; and where there are any "validation_rows", "calibration_rows", "seeds" (a list), and "data": an object
-    with any of "file", "rows", "counts" (by label), "dropped", "duplicates". pictures: of each file in the checkpoint's
-    folder what it shows, in the order of the card. Raises TrainingError for a record that lacks what it must have.
+    name: the model's. record: as training.json has it. pictures: captions by file, in the order of the card.
     """
-    lacking = [key for key in ("recipe", "train_rows", "held_out", "versions") if key not in record]
-    if lacking:
-        raise TrainingError(f"the record of the run has no {', '.join(lacking)}")
-    recipe, metrics = _flat(record["recipe"]), record["held_out"]
-    kind = "multi-label" if problem_type == MULTI_LABEL else "single-label"
-    plain = {key.rpartition(".")[2]: value for key, value in recipe.items()}  # whatever table an option stands in
-    base = base_name(str(plain.get("base_model", EMBEDDED)))
+    recipe, metrics, multi = record["recipe"], record["held_out"], problem_type == MULTI_LABEL
+    kind = "multi-label" if multi else "single-label"
+    base = _base_name(recipe["base_model"])
     parts = [
         _front_matter(base, kind),
         f"# {_plain(name)}",
-        f"A {kind} text classifier with {len(metrics['labels'])} labels, fine-tuned from {base}"
-        f"{_reads(plain)}.{_kind_said(problem_type)}",
+        f"A {kind} text classifier with {len(metrics['labels'])} labels, fine-tuned from {base}; it reads at most "
+        f"{recipe['max_length']} tokens of a text. {_ACTIVATIONS[multi]}",
         *_section("Labels", markdown([("id", "label"), *((str(i), one) for i, one in enumerate(metrics["labels"]))])),
         *_section("Data", _data(record)),
         *_section("Figures", _figures(metrics)),
-        *[f"![{_plain(what)}]({file})" for file, what in pictures.items()],
-        *_section("Recipe", markdown([("option", "value"), *_options(recipe), *_seeds(record)])),
-        *_section("Going on", _going_on(name, plain)),
+        *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
+        *_section("Recipe", markdown([("option", "value"), *_options(recipe), ("seeds", _joined(record["seeds"]))])),
+        *_section("Next steps", _next_steps(name, recipe)),
         *_section("Limits", _limits(metrics)),
         "Made with " + ", ".join(f"{library} {version}" for library, version in record["versions"].items()) + ".",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def base_name(base_model: str) -> str:
-    """Return what a base model is called away from this machine: its hub name, of a folder the last name alone."""
+def _base_name(base_model: str) -> str:
+    """Return the base model's name on any machine: its hub name, or the last name of a folder."""
     if base_model == EMBEDDED:
         return _EMBEDDED_SOURCE
-    return base_model if _on_hub(base_model) else Path(base_model).name
-
-
-def _on_hub(base_model: str) -> bool:
-    return _HUB_NAME.fullmatch(base_model) is not None and base_model[0] != "." and not Path(base_model).is_dir()
+    on_hub = _HUB_NAME.fullmatch(base_model) is not None and base_model[0] != "." and not Path(base_model).is_dir()
+    return base_model if on_hub else Path(base_model).name
 
 
 def _front_matter(base: str, kind: str) -> str:
     lines = ["---", "library_name: transformers", "pipeline_tag: text-classification"]
-    if "/" in base:  # a folder's name is no model of the hub
+    if "/" in base:  # the hub does not know a folder's name
         lines.append(f"base_model: {json.dumps(base)}")
     return "\n".join([*lines, "tags:", "- text-classification", f"- {kind}", "---"])
 
@@ -79,39 +72,24 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
     return [f"## {title}", "\n".join(lines)]
 
 
-def _reads(recipe: Mapping[str, Any]) -> str:
-    return f"; it reads {recipe['max_length']} tokens of a text at most" if recipe.get("max_length") else ""
-
-
-def _kind_said(problem_type: str) -> str:
-    if problem_type == MULTI_LABEL:
-        return " A text may have any number of the labels, or none; scores are sigmoids of the logits."
-    return " A text has exactly one of the labels; scores are the softmax of the logits."
-
-
 def _data(record: Mapping[str, Any]) -> list[str]:
-    data = record.get("data") or {}
-    facts = []
-    if data.get("file"):
-        facts.append(("file", Path(str(data["file"])).name))
-    if "rows" in data:
-        facts.append(("rows", f"{data['rows']:,}"))
-    for key, what in (("dropped", "rows dropped"), ("duplicates", "duplicate texts")):
-        if data.get(key) is not None:
-            facts.append((what, f"{data[key]:,}"))
-    facts += [(what, f"{record[key]:,}") for key, what in _PARTS.items() if record.get(key)]
-    facts.append(("held out, for the figures", f"{record['held_out']['n']:,}"))
-    lines = markdown([("", "rows"), *facts])
-    if data.get("counts"):
-        counts = [(str(label), f"{n:,}") for label, n in data["counts"].items()]
-        lines += ["", *markdown([("label", "rows"), *counts])]
-    return lines
+    data = record["data"]
+    facts = [
+        ("file", Path(data["file"]).name),
+        ("rows", f"{data['rows']:,}"),
+        ("rows dropped", f"{data['dropped']:,}"),
+        ("duplicate texts", f"{data['duplicates']:,}"),
+        *((title, f"{record[key]:,}") for key, title in _COUNTS.items() if record[key]),
+        ("held out, for the figures", f"{record['held_out']['n']:,}"),
+    ]
+    counts = [(label, f"{n:,}") for label, n in data["counts"].items()]
+    return [*markdown([("", "rows"), *facts]), "", *markdown([("label", "rows"), *counts])]
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
     return [
-        "On the rows held out, which the model was not trained on. 95 % intervals: Wilson's for accuracy, for the rest "
-        "the bootstrap over rows.",
+        "On the held-out rows, which were not trained on. 95 % intervals: Wilson's for accuracy, the bootstrap over "
+        "rows for the rest.",
         "",
         *markdown(figures_table(metrics)),
         "",
@@ -120,57 +98,46 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _options(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(key, _value(key, value)) for key, value in recipe.items() if value not in (None, [], {}, ())]
+    options = []
+    for name, value in recipe.items():
+        parts = {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+        options += [(key, _shown(name, one)) for key, one in parts.items() if one not in (None, [])]
+    return options
 
 
-def _seeds(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [("seeds", ", ".join(map(str, record["seeds"])))] if record.get("seeds") else []
-
-
-def _value(key: str, value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(key, one) for one in value)
+def _shown(option: str, value: Any) -> str:
+    if isinstance(value, list):
+        return _joined(value)
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, str):
-        option = next((OPTIONS[name] for name in key.split(".") if name in OPTIONS), None)
-        if option is not None and option.kind == "base":
-            return base_name(value)
-        if option is None:  # what no option of ours is may be a path all the same
-            return Path(value).name if Path(value).is_absolute() or value.startswith(("~", ".")) else value
-        if option.kind in _PATHS:
-            return file_name(value)
-    return str(value)
+    if isinstance(value, str) and OPTIONS[option].kind == "base":
+        return _base_name(value)
+    return file_name(value) if isinstance(value, str) and OPTIONS[option].kind in _PATHS else str(value)
 
 
-def _flat(recipe: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return `recipe` with what lies in tables of its own under "table.key"."""
-    found: dict[str, Any] = {}
-    for key, value in recipe.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
-    return found
+def _joined(values: Sequence[Any]) -> str:
+    return ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
 
 
-def _going_on(name: str, recipe: Mapping[str, Any]) -> list[str]:
-    # Where the labels stand is asked of the recipe by `evaluate`, which the checkpoint has beside this file.
-    columns = [
-        f"--{key.replace('_', '-')} {_quoted(', '.join(value) if isinstance(value, list | tuple) else str(value))}"
-        for key in ("text_column", "label_column", "label_columns", "label_separator")
-        if (value := recipe.get(key))
-    ]
-    if not columns:
-        columns = ["--label-column label"]
+def _next_steps(name: str, recipe: Mapping[str, Any]) -> list[str]:
+    # `training.evaluate` finds the columns in the recipe, which the checkpoint has beside this file.
+    columns = []
+    for key in ("text_column", "label_column", "label_columns", "label_separator"):
+        if value := recipe.get(key):
+            given = ", ".join(value) if isinstance(value, list) else value
+            columns.append(f"--{key.replace('_', '-')} {_quoted(given)}")
     if recipe.get("allow_unlabelled"):
         columns.append("--allow-unlabelled")
-    measured = " \\\n  ".join(["", "--eval <this folder>/held_out.csv " + " ".join(columns)])
+    flags = " ".join(columns or ["--label-column label"])
     return [
         "```",
-        f"python -m export <this folder> models/{_quoted(name)}{measured}",
+        f"python -m export <this folder> models/{_quoted(name)} \\",
+        f"  --eval <this folder>/held_out.csv {flags}",
         "python -m training.evaluate <this folder> --data FILE.csv --output reports/FILE",
         "```",
         "",
-        "The first makes a bundle for serving on CPUs and measures on the held-out rows what int8 changes; the second "
-        "measures this checkpoint on other labelled texts. With transformers alone: "
+        "The first command makes a bundle for serving on CPUs and measures int8 against fp32 on the held-out rows; the "
+        "second measures this checkpoint on other labelled texts. With transformers alone: "
         '`pipeline("text-classification", model="<this folder>")`.',
     ]
 
@@ -180,15 +147,16 @@ def _quoted(value: str) -> str:
 
 
 def _limits(metrics: Mapping[str, Any]) -> list[str]:
-    few = [label for label, row in metrics["labels"].items() if row["n"] < 30]
+    few = [_plain(label) for label, row in metrics["labels"].items() if row["n"] < _FEW]
     lines = [
-        "- The figures hold for texts like those held out; on texts from elsewhere measure again.",
-        "- It knows no other labels: a text that fits none gets scores all the same.",
+        "- The figures hold for texts like the held-out ones; measure again on texts from elsewhere.",
+        "- A text that fits none of the labels still gets scores.",
         "- Scores are not calibrated; the export's `--calibrate` fits and measures that.",
     ]
     if few:
-        shown = ", ".join(_plain(label) for label in few[:10]) + (f" and {len(few) - 10} more" if len(few) > 10 else "")
-        lines.append(f"- Fewer than 30 held-out rows, so that their own figures say little: {shown}.")
+        more = f" and {len(few) - 10} more" if len(few) > 10 else ""
+        names = ", ".join(few[:10])
+        lines.append(f"- Labels with fewer than {_FEW} held-out rows, too few for figures: {names}{more}.")
     return lines
 
 

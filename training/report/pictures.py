@@ -1,6 +1,6 @@
-"""The pictures of a run, as PNG: what is confused with what, the run's course, and how long the texts are. No torch.
+"""The pictures of a run, as PNG: confusion of labels, learning curves, and lengths of texts. No torch.
 
-Knows figures and labels, nothing of models. Colours are told apart with any kind of colour vision, and in grey.
+The colours can be told apart with any colour vision, and in grey.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 
-# Okabe and Ito's colours (jfly.uni-koeln.de/color); marks, dashes and hatches differ too.
+# Colours of Okabe and Ito (jfly.uni-koeln.de/color); marks, dashes and hatches differ too.
 _BLUE, _ORANGE, _GREEN, _PINK, _SKY, _LINE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#555555"
 _MARKS = ((_BLUE, "o", "-"), (_ORANGE, "s", "--"), (_GREEN, "^", "-."), (_PINK, "D", ":"), (_SKY, "v", "-"))
-_NAME = 22  # characters of a label that are shown
-_NUMBERS = 30  # classes up to which each cell has its count
-_NAMES = 80  # labels up to which all are named; of more only the commonest have a bar
+_NAME = 22  # characters shown of a label
+_NUMBERS = 30  # up to this many classes each cell shows its count
+_NAMES = 80  # up to this many labels all are named; of more only the commonest get a bar
 _DPI = 110
 _BINS = 50
-_SETTING = ("epoch", "step", "learning_rate")  # of an entry: where and how, not how well
+_SETTING = ("epoch", "step", "learning_rate")  # of an epoch, beside its losses and metrics
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
 
 
 def draw_confusion(path: Path, dataset: Dataset, predictions: Predictions) -> None:
-    """Write to `path` which labels the answers take for which.
+    """Write to `path` a picture of the labels predicted for each true label.
 
-    Single-label: the matrix, a row a true label, with counts, shaded by the share of its row. Multi-label: for each
-    label, the most carried first, how often it was found, missed, and given to texts without it.
+    Single-label: the confusion matrix, one row per true label, with counts, shaded by the share of the row.
+    Multi-label: per label, the commonest first, the texts with it that were found and missed, and wrong predictions.
     """
     truth = dataset.multi_hot()
     if dataset.problem_type == SINGLE_LABEL:
@@ -48,8 +48,8 @@ def draw_confusion(path: Path, dataset: Dataset, predictions: Predictions) -> No
 def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
     """Write to `path` the losses and the metrics over the epochs.
 
-    epochs: entries with "epoch" and any of train_loss, eval_loss, and metrics; what an entry lacks, or has as None or
-    not finite, is left out of its curve. Other than numbers are not drawn.
+    epochs: entries with "epoch" and any of train_loss, eval_loss and metrics. A curve leaves out values that are
+    missing, None or not finite.
     """
     names = dict.fromkeys(name for entry in epochs for name in entry if name not in _SETTING)
     curves = {name: _curve(epochs, name) for name in names}
@@ -59,7 +59,7 @@ def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
     figure, (left, right) = _figure(11, 4.4, columns=2)
     _draw_lines(left, losses, "loss")
     _draw_lines(right, metrics, "metric on the evaluated rows")
-    # One picture's two halves have one scale, from the start of the run on.
+    # Both halves have one scale, which begins at the start of the run.
     last = max((curve[-1, 0] for curve in curves.values()), default=1.0)
     for axes in (left, right):
         axes.set_xlim(0, 1.04 * last)
@@ -68,11 +68,11 @@ def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def draw_lengths(path: Path, lengths: Sequence[int], max_length: int) -> None:
-    """Write to `path` a histogram of `lengths`, in tokens with the special ones, and where `max_length` cuts."""
+    """Write to `path` a histogram of `lengths`, in tokens with the special ones, with a line at `max_length`."""
     counts = np.asarray(lengths)
     over = int((counts > max_length).sum())
     longest = int(counts.max())
-    width = max(1, -(-longest // _BINS))  # whole tokens: no bin has more lengths in it than another
+    width = max(1, -(-longest // _BINS))  # whole tokens: every bin covers as many lengths
     figure, (axes,) = _figure(8, 4.4)
     axes.hist(
         counts,
@@ -81,11 +81,11 @@ def draw_lengths(path: Path, lengths: Sequence[int], max_length: int) -> None:
         edgecolor="white",
         linewidth=0.4,
     )
-    # Where nothing is cut far off, the line would squeeze all bars to the left.
+    # A line far to the right would squeeze all bars to the left.
     if max_length <= 1.5 * longest:
         axes.axvline(max_length + 0.5, color=_ORANGE, linewidth=1.8, linestyle="--", label=f"max_length {max_length}")
         axes.legend(loc="upper right")
-    axes.set(xlabel="tokens of a text, special ones included", ylabel="texts")
+    axes.set(xlabel="tokens per text, special ones included", ylabel="texts")
     axes.set_title(
         f"{over / len(counts):.1%} of {len(counts):,} texts ({over:,}) are longer than max_length {max_length} and are "
         f"cut\nmedian {np.median(counts):.0f}, 95 % up to {np.percentile(counts, 95):.0f}, longest {longest:,} tokens",
@@ -107,7 +107,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Sequ
 
 def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
-        # A label in letters that matplotlib's own font lacks is drawn as boxes; the tables have its name.
+        # matplotlib draws letters that its font lacks as boxes; the tables have the label's name.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         figure.savefig(path, dpi=_DPI, bbox_inches="tight", format="png")
 
@@ -140,10 +140,10 @@ def _draw_matrix(path: Path, labels: Sequence[str], counts: np.ndarray) -> None:
         axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
         axes.grid(which="minor", color="#DDDDDD", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
-    axes.set(xlabel="label given", ylabel="true label (rows)")
+    axes.set(xlabel="predicted label", ylabel="true label (rows)")
     right, all_rows = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right:,} of {all_rows:,} rows right", fontsize=11)
-    beside = axes.inset_axes((1 + 0.15 / side, 0, 0.2 / side, 1))  # as high as the matrix, whatever its size
+    axes.set_title(f"{right:,} of {all_rows:,} rows correct", fontsize=11)
+    beside = axes.inset_axes((1 + 0.15 / side, 0, 0.2 / side, 1))  # as high as the matrix
     bar = figure.colorbar(image, cax=beside, format=FuncFormatter(lambda share, _: f"{share:.0%}"))
     bar.set_label("share of the true label's rows")
     _save(figure, path)
@@ -154,7 +154,7 @@ def _draw_bars(path: Path, labels: Sequence[str], truth: np.ndarray, chosen: np.
     parts = (
         ("found", (truth & chosen).sum(axis=0)[order], _BLUE, ""),
         ("missed", (truth & ~chosen).sum(axis=0)[order], "#BBBBBB", ""),
-        ("given to rows without it", (~truth & chosen).sum(axis=0)[order], _ORANGE, "////"),
+        ("predicted for rows without it", (~truth & chosen).sum(axis=0)[order], _ORANGE, "////"),
     )
     names = [f"{_short(labels[i])} ({truth[:, i].sum():,})" for i in order]
     figure, (axes,) = _figure(9.5, 1.7 + 0.27 * len(order))
@@ -169,13 +169,13 @@ def _draw_bars(path: Path, labels: Sequence[str], truth: np.ndarray, chosen: np.
         before += values
     rows = zip(places, before, *(values for _, values, *_ in parts), strict=True)
     for place, end, found, missed, wrong in rows:
-        said = f"{found:,} + {missed:,}, {wrong:,}"
-        axes.text(end + total * 0.008, place, said, va="center", fontsize=7.5, color="black")
+        counts = f"{found:,} + {missed:,}, {wrong:,}"
+        axes.text(end + total * 0.008, place, counts, va="center", fontsize=7.5, color="black")
     axes.set_yticks(places, names, fontsize=9, parse_math=False)
     axes.set(xlim=(0, total * 1.2), ylim=(len(order) - 0.4, -0.6), xlabel="rows")
-    axes.set_ylabel("label (rows that carry it)")
+    axes.set_ylabel("label (rows with it)")
     which = "Each label" if len(order) == len(labels) else f"The {len(order)} commonest of {len(labels)} labels"
-    axes.set_title(f"{which}: found + missed, given to rows without it", fontsize=11)
+    axes.set_title(f"{which}: found + missed, predicted for rows without it", fontsize=11)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25, axis="x")
@@ -194,7 +194,7 @@ def _curve(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.array(sorted(points)).reshape(-1, 2)
 
 
-def _draw_lines(axes: Axes, curves: Mapping[str, np.ndarray], what: str) -> None:
+def _draw_lines(axes: Axes, curves: Mapping[str, np.ndarray], ylabel: str) -> None:
     for i, (name, points) in enumerate(curves.items()):
         colour, mark, dash = _MARKS[i % len(_MARKS)]
         few = len(points) <= 30
@@ -202,17 +202,17 @@ def _draw_lines(axes: Axes, curves: Mapping[str, np.ndarray], what: str) -> None
             points[:, 0], points[:, 1], color=colour, linestyle=dash, marker=mark if few else None, markersize=5,
             linewidth=1.6, label=f"{name}: last {points[-1, 1]:.4f}",
         )  # fmt: skip
-    axes.set(xlabel="epoch", ylabel=what)
+    axes.set(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
     axes.margins(y=0.12)
     axes.grid(alpha=0.25)
-    if curves:  # above, for in a corner it would hide a curve, which one nobody knows
+    if curves:  # the legend stands above the axes: in a corner it could hide a curve
         axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     else:
         axes.text(0.5, 0.5, "none recorded", transform=axes.transAxes, ha="center", va="center", color=_LINE)
 
 
 def _short(label: str) -> str:
-    """Return the label as it fits beside a picture: on one line, long ones cut."""
-    said = " ".join(label.split())
-    return said if len(said) <= _NAME else said[: _NAME - 1] + "…"
+    """Return the label on one line, cut to fit beside a picture."""
+    line = " ".join(label.split())
+    return line if len(line) <= _NAME else line[: _NAME - 1] + "…"

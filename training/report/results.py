@@ -1,4 +1,4 @@
-"""What a run leaves: the checkpoint, and beside it everything that says how good it is and how it was made."""
+"""The folder of a finished run: the checkpoint, its figures and pictures, its rows, its recipe and its card."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ CALIBRATION = "calibration.csv"
 VALIDATION = "validation.csv"
 CURVES = "learning_curves.png"
 _PICTURES = {
-    CONFUSION: "Which labels were taken for which, on the rows held out",
-    CURVES: "Loss and figures, epoch by epoch",
-    LENGTHS: "How long the texts are, in tokens",
+    CONFUSION: "Labels predicted for each true label, on the held-out rows",
+    CURVES: "Loss and figures by epoch",
+    LENGTHS: "Lengths of the texts, in tokens",
 }
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run that has come to its end. lengths: tokens of each text, uncut. epochs: an entry for each."""
+    """A finished run. lengths: tokens of each text before truncation. epochs: one entry per epoch."""
 
     recipe: Recipe
-    parts: Splits
+    splits: Splits
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     lengths: Sequence[int]
@@ -49,47 +49,41 @@ class Result:
 
 
 def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
-    """Write the folder of the run, whole or not at all; return the figures of `predictions` to the held-out rows."""
-    recipe, parts = result.recipe, result.parts
+    """Write the run's folder, whole or not at all; return the figures of `predictions` for the held-out rows."""
+    recipe, splits = result.recipe, result.splits
+    files = {HELD_OUT: splits.held_out, VALIDATION: splits.validation, CALIBRATION: splits.calibration}
     with fresh_folder(recipe.target) as folder:
-        _write_checkpoint(folder, result)
-        write_csv(folder / HELD_OUT, parts.held_out)
-        for name, part in ((VALIDATION, parts.validation), (CALIBRATION, parts.calibration)):
-            if part is not None:
-                write_csv(folder / name, part)
-        metrics = write_report(folder, parts.held_out, predictions)
+        # The base's tokenizer file may have a fixed padding and truncation of its own (the embedded one: 128).
+        result.tokenizer.backend_tokenizer.no_padding()
+        result.tokenizer.backend_tokenizer.no_truncation()
+        result.model.save_pretrained(folder, safe_serialization=True)
+        result.tokenizer.save_pretrained(folder)
+        for name, rows in files.items():
+            if rows is not None:
+                write_csv(folder / name, rows)
+        metrics = write_report(folder, splits.held_out, predictions)
         draw_curves(folder / CURVES, result.epochs)
         max_length = int(result.tokenizer.model_max_length)
-        cut = sum(length > max_length for length in result.lengths) / len(result.lengths)
         draw_lengths(folder / LENGTHS, result.lengths, max_length)
         (folder / RECIPE).write_text(as_toml(recipe), encoding="utf-8")
         _write_json(folder / EPOCHS, list(result.epochs))
         record = {
             "recipe": recipe.as_dict(),
-            "data": parts.facts,
-            "train_rows": len(parts.train),
-            "validation_rows": 0 if parts.validation is None else len(parts.validation),
-            "calibration_rows": 0 if parts.calibration is None else len(parts.calibration),
+            "data": splits.facts,
+            "train_rows": len(splits.train),
+            "validation_rows": 0 if splits.validation is None else len(splits.validation),
+            "calibration_rows": 0 if splits.calibration is None else len(splits.calibration),
             "max_length": max_length,
-            "truncated_share": cut,
-            "threshold": result.threshold if parts.held_out.problem_type == MULTI_LABEL else None,
+            "truncated_share": sum(length > max_length for length in result.lengths) / len(result.lengths),
+            "threshold": result.threshold if splits.held_out.problem_type == MULTI_LABEL else None,
             "held_out": metrics,
             "seeds": [recipe.seed],
             "versions": result.versions,
         }
         _write_json(folder / RECORD, record)
-        (folder / "README.md").write_text(
-            model_card(recipe.target.name, parts.held_out.problem_type, record, _PICTURES), encoding="utf-8"
-        )
+        card = model_card(recipe.target.name, splits.held_out.problem_type, record, _PICTURES)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return metrics
-
-
-def _write_checkpoint(folder: Path, result: Result) -> None:
-    # The base's file may carry a fixed padding and truncation (the embedded one: 128); they are not ours.
-    result.tokenizer.backend_tokenizer.no_padding()
-    result.tokenizer.backend_tokenizer.no_truncation()
-    result.model.save_pretrained(folder, safe_serialization=True)
-    result.tokenizer.save_pretrained(folder)
 
 
 def _write_json(path: Path, value: object) -> None:

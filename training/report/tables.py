@@ -1,16 +1,16 @@
-"""The figures of metrics.py as rows for a reader: on the screen and in the model card. Reads plain types. No torch."""
+"""Tables of the figures of metrics.py, for a terminal and the model card. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_WORDS = {
+_TITLES = {
     "accuracy": "accuracy",
     "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "weighted_f1": "weighted F1",
-    "balanced_macro_f1": "macro-F1, classes weighing the same",
+    "balanced_macro_f1": "macro-F1, classes weighted equally",
     "hamming_loss": "Hamming loss",
     "log_loss": "log loss (nats)",
     "roc_auc": "ROC AUC",
@@ -21,9 +21,9 @@ Row = tuple[str, ...]
 
 
 def figures_table(metrics: Mapping[str, Any]) -> list[Row]:
-    """Return a row a figure under a heading: what, value, 95 % interval, n, then the baselines.
+    """Return a heading and a row per figure: its name, value, 95 % interval, n and baselines.
 
-    Single-label has one column of baselines, multi-label two; what another baseline gives names it.
+    Single-label has one column of baselines, multi-label two; a value from another baseline names it.
     """
     multi = "micro_f1" in metrics
     main = ("no_label", "commonest_label") if multi else ("largest_class",)
@@ -31,27 +31,27 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Row]:
     label = _short(baselines[main[-1]]["label"])
     heading = ("no label", f"always '{label}'") if multi else (f"always '{label}'",)
     rows: list[Row] = [("", "", "95 % interval", "n", *heading)]
-    for name, what in _WORDS.items():
+    for name, title in _TITLES.items():
         value = metrics.get(name)
         if value is None:
             continue
         low, high = metrics.get("intervals", {}).get(name, (None, None))
         if name == "accuracy" and multi:
-            what = "subset accuracy"
+            title = "subset accuracy"
         if name == "roc_auc" and multi:
-            what = f"{what}, mean of {metrics['roc_auc_labels']} labels"
+            title = f"{title}, mean of {metrics['roc_auc_labels']} labels"
         beside = [f"{baselines[one][name]:.4f}" if name in baselines[one] else "" for one in main]
         if name == "log_loss":
             beside[0] = f"{baselines['class_shares'][name]:.4f} (class shares)"
         if name == "roc_auc":
             beside[0] = f"{baselines['chance'][name]:.4f} (chance)"
         interval = "" if low is None else f"{low:.4f} to {high:.4f}"
-        rows.append((what, f"{value:.4f}", interval, f"{metrics['n']}", *beside))
+        rows.append((title, f"{value:.4f}", interval, f"{metrics['n']}", *beside))
     return rows
 
 
 def labels_table(metrics: Mapping[str, Any]) -> list[Row]:
-    """Return a row a label under a heading: label, precision, recall, F1, its 95 % interval, n."""
+    """Return a heading and a row per label: its name, precision, recall, F1, its 95 % interval, n."""
     auc = any("roc_auc" in row for row in metrics["labels"].values())
     rows: list[Row] = [("label", "precision", "recall", "F1", "95 % interval", *(["ROC AUC"] if auc else []), "n")]
     for label, row in metrics["labels"].items():
@@ -74,7 +74,7 @@ def label_rows(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
-    """Return rows, the first the heading, as lines of a Markdown table, figures to the right."""
+    """Return rows, the heading first, as lines of a Markdown table, figures to the right."""
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in cells]
     side = " ---: |" if len(rows[0]) > 2 else " --- |"
@@ -82,7 +82,7 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    """Return rows as lines, the first column left, the others right, as wide as their widest cell."""
+    """Return rows as lines: the first column to the left, the others to the right, each as wide as its widest cell."""
     first, *others = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DEFAULT_THRESHOLD = 0.5
+from inferer.bundle.reader import DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A folder written beside its place and renamed at the end, so that it is there whole or not at all."""
+"""An output folder that appears whole or not at all: written beside its place and renamed at the end."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ _OLD = "old"
 
 
 class OutputError(Exception):
-    """A folder cannot be written where it was asked for; the message names it and says why."""
+    """A folder cannot be written at the requested place; the message names it and the reason."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGTERM, or Ctrl-C, as an exception that a half-written folder is removed by.
+    """SIGTERM or Ctrl-C as an exception, so that half-written folders are removed.
 
-    Not KeyboardInterrupt itself: when that strikes inside `exec` of a string (as importing dataclasses
-    does by the hundred), CPython remembers it, and `python -m` dies of SIGINT after the program
-    has caught it and returned its own exit code.
+    Not KeyboardInterrupt itself: if that is raised inside `exec` of a string, as importing dataclasses does often,
+    CPython remembers it, and `python -m` dies of SIGINT after the program has caught it and returned its exit code.
     """
 
 
 def interrupt_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C raise Interrupted in the main thread; an ignored Ctrl-C stays ignored."""
+    """Make SIGTERM and Ctrl-C raise Interrupted in the main thread; an ignored Ctrl-C stays ignored."""
 
     def interrupt(_signum: int, _frame: object) -> NoReturn:
         raise Interrupted
@@ -43,11 +42,11 @@ def interrupt_on_signals() -> None:
 def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
     """Raise OutputError if `target` may not be written.
 
-    marker: the file that a folder of this kind has. A folder that is there already is only replaced
-    with `overwrite`, and only when it has the marker, so that a mistyped path loses nothing.
+    marker: a file in every folder of this kind. An existing folder is replaced only with `overwrite`, and only if it
+    has the marker, so that a mistyped path loses nothing.
     """
     if target.name in ("", ".."):
-        raise OutputError(f"{target}: is no folder that can be replaced whole; choose another")
+        raise OutputError(f"{target}: cannot be replaced as a whole; choose another folder")
     parent = target.parent
     while not parent.exists():
         parent = parent.parent
@@ -61,14 +60,14 @@ def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
     if not target.is_dir() or not any(target.iterdir()):
         return
     if not (target / marker).is_file():
-        raise OutputError(f"{target}: is a folder with other things in it ({marker} is missing); choose another")
+        raise OutputError(f"{target}: is a folder with other files in it ({marker} is missing); choose another")
     if not overwrite:
         raise OutputError(f"{target}: is there already; choose another, or say --overwrite to replace it")
 
 
 @contextmanager
 def fresh_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place when the block ends without an error.
+    """Yield an empty folder that takes the place of `target` if the block ends without an error.
 
     Call `check_target` before the work begins.
     """
@@ -76,7 +75,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=_SUFFIX, dir=target.parent))
     try:
         yield folder
-        folder.chmod(0o755)  # mkdtemp makes it private; a bundle is read by another user in production
+        folder.chmod(0o755)  # mkdtemp makes it private; in production another user reads a bundle
         for file in folder.iterdir():
             file.chmod(0o644)  # safetensors writes 0600
         _swap(folder, target)
@@ -85,7 +84,7 @@ def fresh_folder(target: Path) -> Iterator[Path]:
 
 
 def _clear_leftovers(target: Path) -> None:
-    """Remove what killed runs left beside `target`; put back a folder that one had moved out of the way."""
+    """Remove the leftovers of killed runs beside `target`; put back an old folder that one had moved aside."""
     if not target.parent.is_dir():
         return
     ours = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.[^.]+{re.escape(_SUFFIX)}")
@@ -99,7 +98,7 @@ def _clear_leftovers(target: Path) -> None:
 
 
 def _in_use(pid: int) -> bool:
-    """Return whether the process that made a leftover still runs."""
+    """Return whether the process `pid`, which made a leftover, still runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -110,7 +109,7 @@ def _in_use(pid: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Return whether process `pid` has ended and only waits to be collected, as orphans in a container may for ever."""
+    """Return whether process `pid` has ended but was never collected, as orphans in a container may be."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
@@ -119,7 +118,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _swap(folder: Path, target: Path) -> None:
-    """Put `folder` in the place of `target`; what was there goes only once it is out of the way."""
+    """Put `folder` in the place of `target`, and remove an old one only after that."""
     if not target.exists() or not any(target.iterdir()):
         folder.replace(target)
         return

@@ -1,6 +1,6 @@
-"""Several processes of one run, as accelerate's launcher starts them: which of them speaks and writes.
+"""The processes of one run, as accelerate's launcher starts them, of which the main one prints and writes.
 
-Free of torch until there are several.
+Imports accelerate, and with it torch, only for several processes.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 
 def is_main() -> bool:
-    """Return whether this process is the one that speaks and writes; alone, it is."""
+    """Return whether this process prints and writes; a single process does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def count() -> int:
-    """Return how many processes make this run."""
+    """Return the number of processes of this run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def say(text: str) -> None:
-    """Print `text` for a person, once."""
+    """Print `text` on stderr, from the main process alone."""
     if is_main():
         print(text, file=sys.stderr)
 
@@ -35,7 +35,7 @@ def wait_for_all() -> None:
 
 
 def from_main(value: Any) -> Any:
-    """Return the main process's `value` in every process of the run; all of them must ask."""
+    """Return the main process's `value` in every process of the run; all of them must call this."""
     if count() == 1:
         return value
     from accelerate.utils import broadcast_object_list

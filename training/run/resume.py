@@ -1,7 +1,7 @@
-"""A run that is under way: the folder beside the checkpoint that a killed one goes on from. No torch.
+"""The folder of an unfinished run, beside its checkpoint, from which a killed run resumes. No torch.
 
-`NAME.unfinished/` holds `run.json` (what the run is), `checkpoint-STEP/` folders as the Trainer writes them, each with
-`complete.json` once it is whole, and `best-STEP.safetensors`. It is gone when the run has ended well.
+`NAME.unfinished/` holds `run.json` (the run's identity), `checkpoint-STEP/` folders as the Trainer writes them, each
+with `complete.json` once it is whole, and `best-STEP.safetensors`. A run that ends well removes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from training.errors import DivergedError, TrainingError
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs in one folder are not kept apart there
+except ImportError:  # Windows, where nothing keeps two runs in one folder apart
     fcntl = None  # type: ignore[assignment]
 
 _RUN, _LOCK, _COMPLETE = "run.json", "lock", "complete.json"
@@ -29,12 +29,12 @@ _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run under way."""
+    """The folder of an unfinished run."""
 
     folder: Path
 
     def last_complete(self) -> Path | None:
-        """Return the newest whole checkpoint; None when there is none. Half-written ones are removed."""
+        """Return the newest whole checkpoint, or None; remove half-written ones."""
         whole = {}
         for step, folder in self._checkpoints():
             if _is_whole(folder):
@@ -44,24 +44,21 @@ class RunFolder:
         return whole[max(whole)] if whole else None
 
     def mark_complete(self, step: int) -> None:
-        """Say that the checkpoint of `step` is whole, then remove those before it."""
+        """Mark the checkpoint of `step` as whole, then remove those before it."""
         folder = self.folder / f"checkpoint-{step}"
-        sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()}
-        partial = folder / f"{_COMPLETE}.partial"
-        partial.write_text(json.dumps(sizes), encoding="utf-8")
-        partial.rename(folder / _COMPLETE)
+        _write_json(folder / _COMPLETE, {file.name: file.stat().st_size for file in folder.iterdir() if file.is_file()})
         for other, old in self._checkpoints():
             if other != step:
                 shutil.rmtree(old)
 
-    def best(self, step: int) -> Path:
-        """Return where the weights of the best epoch so far, which ended at `step`, are kept."""
+    def best_weights(self, step: int) -> Path:
+        """Return the file for the weights of the best epoch so far, which ended at `step`."""
         return self.folder / f"best-{step}.safetensors"
 
     def keep_only_best(self, step: int) -> None:
         """Remove the weights of other epochs."""
         for file in self.folder.glob("best-*.safetensors"):
-            if file != self.best(step):
+            if file != self.best_weights(step):
                 file.unlink()
 
     def _checkpoints(self) -> list[tuple[int, Path]]:
@@ -70,23 +67,23 @@ class RunFolder:
 
 
 def run_folder_for(target: Path) -> RunFolder:
-    """Return the folder that a run of `target` works in."""
+    """Return the folder in which a run of `target` works."""
     return RunFolder(target.with_name(f"{target.name}.unfinished"))
 
 
 @contextmanager
 def open_run_folder(target: Path, identity: Mapping[str, Any], *, restart: bool) -> Iterator[RunFolder]:
-    """Yield the folder that a run of `target` works in; it is removed when the block ends without an error.
+    """Yield the folder in which a run of `target` works; remove it if the block ends without an error.
 
-    identity: what must be the same for a run to go on where another stopped, in JSON types. An error leaves the folder
-    when there is a whole checkpoint in it. Raises TrainingError when another run is at work in it, or one that differs
-    stopped there and `restart` does not say to throw it away.
+    identity: the facts, in JSON types, that must be equal for a run to resume. After an error the folder stays if it
+    has a whole checkpoint. Raises TrainingError if another run works in it, or if a different run stopped in it and
+    `restart` is not set, which discards that one.
     """
     run = run_folder_for(target)
     folder = run.folder
     with _locked(folder) as lock:
         _check_same(folder, identity, restart=restart)
-        _write_run(folder, identity)
+        _write_json(folder / _RUN, identity)
         try:
             yield run
         except BaseException as error:
@@ -98,16 +95,16 @@ def open_run_folder(target: Path, identity: Mapping[str, Any], *, restart: bool)
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[IO[str]]:
-    """Hold the lock of `folder`, which is made. Raises TrainingError where that cannot be, or another run holds it."""
+    """Make `folder` and hold its lock. Raises TrainingError if that fails, or another run holds it."""
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / _LOCK).open("a", encoding="utf-8")
         except OSError as error:
-            raise TrainingError(f"{folder}: cannot be used to keep what a run has done: {error.strerror}") from error
+            raise TrainingError(f"{folder}: cannot be used for the run's own checkpoints: {error.strerror}") from error
         with lock:
             _take(lock, folder)
-            if not _is_there(lock, folder):  # the run that held it ended, and took the folder away
+            if not _is_there(lock, folder):  # the run that held it has ended and removed the folder
                 continue
             yield lock
             return
@@ -119,9 +116,7 @@ def _take(lock: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TrainingError(
-            f"{folder}: another run is at work there; wait for it, or choose another --output"
-        ) from None
+        raise TrainingError(f"{folder}: another run works there; wait for it, or choose another --output") from None
 
 
 def _is_there(lock: IO[str], folder: Path) -> bool:
@@ -132,50 +127,54 @@ def _is_there(lock: IO[str], folder: Path) -> bool:
 
 
 def _remove(folder: Path, lock: IO[str]) -> None:
-    """Remove `folder`, the lock last: who waits for it must not find a folder that is half gone."""
-    for path in folder.iterdir():
-        if path.name != _LOCK:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    """Remove `folder`, the lock last: a run that waits for it must not find half a folder."""
+    _clear(folder, ignore_errors=True)
     (folder / _LOCK).unlink(missing_ok=True)
     lock.close()
-    with suppress(OSError):  # another run has begun in it, or a file system keeps what was open
+    with suppress(OSError):  # another run has begun in it, or the file system keeps open files
         folder.rmdir()
 
 
+def _clear(folder: Path, *, ignore_errors: bool = False) -> None:
+    for path in folder.iterdir():
+        if path.name != _LOCK:
+            shutil.rmtree(path, ignore_errors=ignore_errors) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
-    others = [path for path in folder.iterdir() if path.name != _LOCK]
-    if not others:
+    """Empty the folder if a new run starts in it. Raises TrainingError for the folder of a different run."""
+    if all(path.name == _LOCK for path in folder.iterdir()):
         return
     if not (folder / _RUN).is_file():
         raise TrainingError(
-            f"{folder}: has other things in it ({_RUN} is missing); remove it, or choose another --output"
+            f"{folder}: has other files in it ({_RUN} is missing); remove it, or choose another --output"
         )
     try:
         before = json.loads((folder / _RUN).read_text(encoding="utf-8"))
-    except ValueError:  # it is renamed into place, so this is not ours to mend
+    except ValueError:  # it is written whole, so somebody has changed it
         before = None
     if restart or not isinstance(before, dict) or RunFolder(folder).last_complete() is None:
-        for path in others:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _clear(folder)
         return
     now = json.loads(json.dumps(identity))
     differing = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     if differing:
         shown = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing[:5])
         raise TrainingError(
-            f"{folder}: a run that stopped there differs: {shown}. Give what it had and it goes on; "
-            "--restart throws it away"
+            f"{folder}: a run that stopped there differs: {shown}. With its old values it resumes; "
+            "--restart discards it"
         )
 
 
-def _write_run(folder: Path, identity: Mapping[str, Any]) -> None:
-    partial = folder / f"{_RUN}.partial"
-    partial.write_text(json.dumps(identity, indent=2, ensure_ascii=False), encoding="utf-8")
-    partial.rename(folder / _RUN)
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")
+    partial.rename(path)
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether every file of a checkpoint is there in the size that it had when it was whole."""
+    """Return whether every file of a checkpoint has the size that it had when the checkpoint was complete."""
     try:
         sizes = json.loads((folder / _COMPLETE).read_text(encoding="utf-8"))
         return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())

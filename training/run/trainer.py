@@ -1,11 +1,11 @@
-"""transformers' Trainer with this project's loss, order of texts, learning rates, and what happens between epochs."""
+"""transformers' Trainer with this project's loss, order of texts, learning rates, and work between epochs."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,25 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
-from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback
+from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from training.model.freezing import encoder_parameters, head_parameters, set_trained
 from training.model.losses import Loss
+from training.model.precision import uses_bf16
 from training.recipe.recipe import Recipe
 from training.run import processes
+from training.run.epochs import BestEpoch, best_epoch
 from training.run.resume import RunFolder
+
+_SHOWN = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
 
 
 class EpochOrder(torch.utils.data.Sampler[int]):
-    """The order of texts in an epoch: shuffled, texts of like length together. Depends on seed and epoch alone.
+    """The order of texts in an epoch: shuffled, with texts of like length together, by seed and epoch alone.
 
-    So a run that goes on in the middle of an epoch sees the texts that were left. It has no set_epoch on purpose:
-    accelerate's skip_first_batches would set it back to 0; `EpochCallback` sets `epoch`.
+    A run that resumes within an epoch therefore gets the texts that were left. The class has no set_epoch on purpose:
+    accelerate's skip_first_batches would reset it to 0; `EpochCallback` sets `epoch`.
     """
 
     def __init__(self, lengths: list[int], batch: int, seed: int, *, grouped: bool) -> None:
@@ -37,7 +41,7 @@ class EpochOrder(torch.utils.data.Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        # Of the pair, so that epoch 1 of seed 0 is not epoch 0 of seed 1.
+        # A sequence of both numbers, so that epoch 1 of seed 0 differs from epoch 0 of seed 1.
         state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
         numbers = torch.Generator().manual_seed(int(state[0]) % 2**63)
         if not self.grouped:
@@ -46,7 +50,7 @@ class EpochOrder(torch.utils.data.Sampler[int]):
 
 
 class ClassifierTrainer(Trainer):
-    """The Trainer, with the loss and the order given, and a learning rate of its own for the head."""
+    """The Trainer with a given loss and order, and a separate learning rate for the head."""
 
     def __init__(
         self, *args: Any, loss: Loss, order: EpochOrder, head_learning_rate: float | None, **more: Any
@@ -55,8 +59,14 @@ class ClassifierTrainer(Trainer):
         self.loss, self.order, self.head_learning_rate = loss, order, head_learning_rate
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulated batches
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """Return the loss of a batch, by the recipe and not by the model's own."""
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> Any:
+        """Return the recipe's loss of a batch, in place of the model's own."""
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         loss = self.loss(outputs.logits, labels)
@@ -65,19 +75,20 @@ class ClassifierTrainer(Trainer):
     def _get_train_sampler(self, *_: Any) -> EpochOrder:
         return self.order
 
-    def create_optimizer(self) -> torch.optim.Optimizer:
-        """Make AdamW as the Trainer does, encoder and head in groups of their own when their rates differ."""
+    def create_optimizer(self) -> Any:
+        """Make AdamW as the Trainer does, with encoder and head in separate groups if their rates differ."""
         if self.head_learning_rate is None or self.optimizer is not None:
             return super().create_optimizer()
-        decayed = set(self.get_decay_parameter_names(self.model))
-        head = {id(weight) for weight in head_parameters(self.model)}
+        model: Any = self.model
+        decayed = set(self.get_decay_parameter_names(model))
+        head = {id(weight) for weight in head_parameters(model)}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, weight in self.model.named_parameters():
+        for name, weight in model.named_parameters():
             if weight.requires_grad:
                 groups.setdefault((id(weight) in head, name in decayed), []).append(weight)
-        chosen, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
         rates = {True: self.head_learning_rate, False: self.args.learning_rate}
-        self.optimizer = chosen(
+        self.optimizer = optimizer_class(
             [
                 {"params": weights, "lr": rates[is_head], "weight_decay": self.args.weight_decay if decays else 0.0}
                 for (is_head, decays), weights in groups.items()
@@ -88,7 +99,7 @@ class ClassifierTrainer(Trainer):
 
 
 class LossProgressBar(ProgressCallback):
-    """The Trainer's bar without the dictionaries that it prints between."""
+    """The Trainer's progress bar without the dictionaries that it prints."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         """Show the loss behind the bar."""
@@ -96,71 +107,57 @@ class LossProgressBar(ProgressCallback):
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
     def close(self) -> None:
-        """Close the bars where training ended early, so that they are not drawn again behind the message."""
+        """Close the bars; after an error they would be drawn again behind the message."""
         for bar in (self.prediction_bar, self.training_bar):
             if bar is not None:
                 bar.close()
 
 
-@dataclass(frozen=True)
-class BestEpoch:
-    """The best epoch on the validation rows so far: its figure, the step it ended at, and how many came after it."""
-
-    figure: float
-    step: int
-    since: int
-
-
-def best_epoch(history: list[dict[str, Any]], metric: str) -> BestEpoch | None:
-    """Return the best epoch in the Trainer's log by `metric`; the first of equals. None where none was evaluated."""
-    found = [(entry[f"eval_{metric}"], entry["step"]) for entry in history if f"eval_{metric}" in entry]
-    if not found:
-        return None
-    figure, step = max(found, key=lambda one: (one[0], -one[1]))
-    return BestEpoch(figure, step, sum(other > step for _, other in found))
-
-
 class EpochCallback(TrainerCallback):
-    """What happens between steps: the head first, the order of the epoch, evaluating, saving, stopping early."""
+    """Work between steps: head-first epochs, the order of the epoch, evaluation, saving, early stopping.
+
+    transformers' own callbacks do not resume to the same bytes: EarlyStoppingCallback forgets its count of epochs
+    (4.57 restores it only together with all callbacks and the Trainer's control), and load_best_model_at_end would keep
+    the best epoch's optimizer state as well. The log, which every checkpoint holds, tells the best epoch.
+    """
 
     def __init__(self, recipe: Recipe, model: PreTrainedModel, order: EpochOrder, run: RunFolder, metric: str) -> None:
         self.recipe, self.model, self.order, self.run, self.metric = recipe, model, order, run, metric
-        self.later = [weight for weight in encoder_parameters(model) if weight.requires_grad]
+        self.encoder = [weight for weight in encoder_parameters(model) if weight.requires_grad]
         self.saved = time.monotonic()
 
+    def _best(self, state: Any) -> BestEpoch | None:
+        return best_epoch(state.log_history, self.metric)
+
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Choose the order of the epoch, and whether the encoder is trained in it."""
+        """Set the order of the epoch, and whether the encoder is trained in it."""
         self.order.epoch = int((state.epoch or 0.0) + 1e-6)
         if self.recipe.head_first_epochs:
-            set_trained(self.later, trained=self.order.epoch >= self.recipe.head_first_epochs)
+            set_trained(self.encoder, trained=self.order.epoch >= self.recipe.head_first_epochs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save now and then within an epoch; with several processes only between epochs, when they are in step."""
+        """Save every save_minutes within an epoch; several processes save only between epochs, when in step."""
         passed = time.monotonic() - self.saved
-        # An epoch's last step is saved once it is evaluated: what goes on from there must not miss that.
-        amid = abs(state.epoch - round(state.epoch)) > 1e-9
-        if args.world_size == 1 and amid and passed >= self.recipe.save_minutes * 60:
+        # The last step of an epoch is saved after its evaluation, which a resumed run would otherwise miss.
+        within = abs(state.epoch - round(state.epoch)) > 1e-9
+        if args.world_size == 1 and within and passed >= self.recipe.save_minutes * 60:
             control.should_save = state.global_step < state.max_steps
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Log, evaluate and save, the last epoch too: the figures and pictures that follow may fail."""
+        """Log, evaluate and save, after the last epoch too: writing the report may fail."""
         control.should_log = control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """Show the epoch's figures, keep the best epoch's weights, and stop when none was better for long enough."""
+        """Show the epoch's figures, keep the weights of the best epoch, and stop early."""
         if state.is_world_process_zero and metrics:
-            shown = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
-            figures = [
-                f"{word} {metrics[f'eval_{name}']:.4f}" for name, word in shown.items() if f"eval_{name}" in metrics
-            ]
-            tqdm.write(f"epoch {state.epoch:g}: {', '.join(figures)}", file=sys.stderr)
-        if not (self.recipe.keep_best or self.recipe.early_stopping):
-            return
-        best = best_epoch(state.log_history, self.metric)
+            shown = {word: metrics[f"eval_{name}"] for name, word in _SHOWN.items() if f"eval_{name}" in metrics}
+            figures = ", ".join(f"{word} {value:.4f}" for word, value in shown.items())
+            tqdm.write(f"epoch {state.epoch:g}: {figures}", file=sys.stderr)
+        best = self._best(state)
         if best is None:
             return
         if self.recipe.keep_best and best.step == state.global_step and state.is_world_process_zero:
-            kept = self.run.best(best.step)
+            kept = self.run.best_weights(best.step)
             partial = kept.with_suffix(".partial")
             save_file({name: weight.contiguous() for name, weight in self.model.state_dict().items()}, partial)
             partial.rename(kept)
@@ -169,11 +166,41 @@ class EpochCallback(TrainerCallback):
             control.should_save = False
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Mark what was saved as whole, and let go of what it replaces."""
+        """Mark the saved checkpoint as whole, and remove those that it replaces."""
         self.saved = time.monotonic()
         processes.wait_for_all()  # each process writes a part
         if state.is_world_process_zero:
             self.run.mark_complete(state.global_step)
-            best = best_epoch(state.log_history, self.metric)
+            best = self._best(state)
             if best is not None:
                 self.run.keep_only_best(best.step)
+
+
+def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
+    """Return the Trainer's arguments for `recipe`, with `folder` for its checkpoints."""
+    batch, bf16 = recipe.batch_size // processes.count(), uses_bf16(recipe.precision)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=batch,
+        per_device_eval_batch_size=max(32, batch),
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_ratio=recipe.warmup_ratio,
+        max_grad_norm=recipe.max_grad_norm,
+        seed=recipe.seed,
+        bf16=bf16,
+        use_cpu=bf16 and not torch.cuda.is_available(),  # else the Trainer asks for a GPU
+        label_names=["labels"],
+        logging_steps=10,
+        save_strategy="no",  # EpochCallback decides when to log, evaluate and save
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=False,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=bool(recipe.head_first_epochs),
+    )
+    if arguments.n_gpu > 1:  # the launcher starts a process per GPU; here several would multiply the batch
+        arguments._n_gpu = 1
+    return arguments
