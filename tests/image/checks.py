@@ -56,7 +56,7 @@ def _command(facts: Facts) -> Iterator[str]:
         if words[:1] in (["/bin/sh"], ["sh"], ["/bin/bash"], ["bash"]):
             yield f"{name.upper()} runs in a shell, which does not hand SIGTERM on: {words}"
     if not (facts.config.get("Cmd") or facts.config.get("Entrypoint")):
-        yield "there is no CMD"
+        yield "CMD is missing"
     if facts.config.get("StopSignal", "SIGTERM") not in ("SIGTERM", "15", ""):
         yield f"STOPSIGNAL is {facts.config['StopSignal']}, on which requests in hand are not answered"
 
@@ -64,7 +64,7 @@ def _command(facts: Facts) -> Iterator[str]:
 def _health(facts: Facts) -> Iterator[str]:
     test = (facts.config.get("Healthcheck") or {}).get("Test") or ["NONE"]
     if test[0] == "NONE":
-        yield "there is no HEALTHCHECK"
+        yield "HEALTHCHECK is missing"
     elif "/health/ready" not in " ".join(test):
         yield f"HEALTHCHECK does not ask /health/ready: {test}"
 

@@ -23,7 +23,7 @@ from tests.support.server import ROOT
 
 NEEDED = ("podman", "runc", "mmdebstrap", "nsenter")
 
-# crun refuses machines that have both kinds of cgroups; without systemd there is no journal to write to.
+# crun refuses machines that have both kinds of cgroups; without systemd the journal is missing.
 _CONTAINERS_CONF = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]

@@ -41,7 +41,7 @@ def also(*lines: str) -> Callable[[str], str]:
 BREAKAGES: dict[str, tuple[Callable[[str], str], str]] = {
     "runs as root": (without("USER 10001:10001"), "USER is root"),
     "a user by name": (instead("USER 10001:10001", "USER nobody"), "USER is nobody"),
-    "no HEALTHCHECK": (without(_HEALTH), "there is no HEALTHCHECK"),
+    "no HEALTHCHECK": (without(_HEALTH), "HEALTHCHECK is missing"),
     "a HEALTHCHECK that is always content": (
         instead(_HEALTH, 'HEALTHCHECK CMD ["true"]'),
         "HEALTHCHECK does not ask /health/ready",

@@ -88,8 +88,8 @@ def test_synonyms_are_other_words_of_the_first_sense(words: Path, name: str, fou
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("chips", "the first sense is no kind of goods, though the second is"),
-        ("hair", "the only sense is no kind of goods"),
+        ("chips", "the first sense names no goods, the second does"),
+        ("hair", "the only sense names no goods"),
         ("ballpoint", "its other words are a maker's name and one with a digit"),
         ("frozen pizza", "it is not there"),
         ("Milk & Yogurt", "it is not there as a whole"),
