@@ -67,7 +67,7 @@ def test_the_page_names_the_words_that_an_option_takes() -> None:
 
 def test_the_files_of_a_run_are_those_that_it_writes() -> None:
     """The table of a run's files has every file that the run's code names."""
-    named = set(re.findall(r"`([\w.]+\.(?:json|csv|png|toml|md|safetensors))`", section(PAGE, "## What a run leaves")))
+    named = set(re.findall(r"`([\w.]+\.(?:json|csv|png|toml|md|safetensors))`", section(PAGE, "## The files of a run")))
     written = {
         *(results.RECORD, results.RECIPE, results.EPOCHS, results.HELD_OUT, results.CALIBRATION, results.VALIDATION),
         *(results.CURVES, results.LENGTHS, report.REPORT, report.CONFUSION, report.MISTAKES),
