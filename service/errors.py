@@ -11,7 +11,7 @@ import msgspec
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadHost, HTTPException
 
-from inferer.errors import ConfigError, RunError, shown
+from inferer.errors import RunError, shown
 from service.logs import fields
 from service.request import current_record
 
@@ -79,13 +79,8 @@ def error_response(error_type: str, message: str, headers: Mapping[str, str] | N
 def register_handlers(app: Flask) -> None:
     """Register the handlers of all errors for every route."""
     app.register_error_handler(ServiceError, _refused)
-    app.register_error_handler(ConfigError, lambda e: error_response("Validation", _option(e)))
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unforeseen)
-
-
-def _option(error: ConfigError) -> str:
-    return f"field '{error.name}': {shown(error.value)} is not allowed; expected {error.expected}"
 
 
 def _http(error: HTTPException) -> Response:

@@ -12,11 +12,11 @@ from typing import Any
 from flask import Request, Response, request
 
 from inferer.batching import Cancellation
-from inferer.errors import CallerGoneError, ConfigError, DeadlineError, InfererError, RunError, TextError, shown
+from inferer.errors import CallerGoneError, ConfigError, InfererError, RunError, TextError, WaitError, shown
 from inferer.explain import Explanation
 from inferer.options import ExplainOptions, Timings
 from inferer.scoring import Prediction
-from service.contracts.base import Contract, PredictCall
+from service.contracts.base import Contract, ErrorTypes, PredictCall
 from service.contracts.registry import choose
 from service.errors import INTERNAL, ServiceError
 from service.json_body import check_length, decode, json_response, read_body, validate
@@ -39,10 +39,7 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] = _NO_ALIAS
         body = validate(contract.body, decoded)
         call = contract.read(body)
         _check_limits(call, state.settings)
-        try:
-            predictions = predict(state, current, call)
-        except (TextError, ConfigError, RunError) as error:
-            raise _service_error(error, contract, call) from error
+        predictions = predict(state, current, call, contract.errors)
         return json_response(contract.render(body, predictions, state))
 
 
@@ -54,25 +51,14 @@ def _check_limits(call: PredictCall, limits: Settings) -> None:
         check_length(text, field, limits.max_text_chars)
 
 
-def _service_error(error: InfererError, contract: Contract, call: PredictCall) -> ServiceError:
-    """Return the reply's error for an error of the inferer, with the contract's type and the request's field."""
-    special = next((name for kind, name in contract.errors.items() if isinstance(error, kind)), None)
-    if isinstance(error, TextError):
-        return ServiceError(special or "Validation", f"field '{call.fields[error.index or 0]}': {error.problem}")
-    if isinstance(error, ConfigError):
-        wrong = f"field '{call.options_prefix}{error.name}': {shown(error.value)}"
-        return ServiceError(special or "Validation", f"{wrong} is not allowed; expected {error.expected}")
-    return ServiceError(special or "Internal", INTERNAL)
-
-
-def predict(state: State, current: Request, call: PredictCall) -> list[Prediction]:
+def predict(state: State, current: Request, call: PredictCall, types: ErrorTypes) -> list[Prediction]:
     """Return the predictions for the texts of `call`, in order.
 
-    Raises ServiceError (Validation for a wrong timeout header, DeadlineExceeded) and the inferer's errors.
+    types: see `Contract.errors`. Raises ServiceError, also for a wrong timeout header.
     """
     record = record_of(current.environ)
     record.texts = call.texts
-    with _running(state, record):
+    with _running(state, record, call, types):
         cancellation = _cancellation(state, current, record)
         predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation)
     _note(state, record, predictions, timings)
@@ -84,7 +70,7 @@ def explain(state: State, current: Request, text: str, options: ExplainOptions) 
     """Return the contribution of each word of `text` to a label. Errors as `predict`."""
     record = record_of(current.environ)
     record.texts = [text]
-    with _running(state, record):
+    with _running(state, record, PredictCall([text], ["text"]), {}):
         cancellation = _cancellation(state, current, record)
         explanation, timings = state.inferer.explain_timed(text, options, cancellation)
     _note(state, record, [explanation.prediction], timings)
@@ -92,23 +78,31 @@ def explain(state: State, current: Request, text: str, options: ExplainOptions) 
 
 
 @contextmanager
-def _running(state: State, record: RequestRecord) -> Iterator[None]:
-    """Note whether the model runs in the block fail; raise ServiceError if they do not begin in time."""
+def _running(state: State, record: RequestRecord, call: PredictCall, types: ErrorTypes) -> Iterator[None]:
+    """Note the outcome of the model runs in the block; turn the inferer's errors into ServiceError."""
     try:
         yield
-    except (DeadlineError, CallerGoneError) as error:
-        gone = isinstance(error, CallerGoneError)
-        record.rejected = "caller_gone" if gone else "deadline"
-        raise ServiceError(
-            "DeadlineExceeded",
-            f"{'the client closed its side' if gone else 'the deadline passed'} before the text was run; "
-            f"it had waited {error.waited_s * 1000:.0f} ms",
-            {"Retry-After": str(RETRY_AFTER_S)},
-        ) from error
-    except RunError:
-        state.last_run_failed = True
-        raise
+    except (TextError, ConfigError, WaitError, RunError) as error:
+        if isinstance(error, RunError):
+            state.last_run_failed = True
+        elif isinstance(error, WaitError):
+            record.rejected = "caller_gone" if isinstance(error, CallerGoneError) else "deadline"
+        raise _service_error(error, call, types) from error
     state.last_run_failed = False
+
+
+def _service_error(error: InfererError, call: PredictCall, types: ErrorTypes) -> ServiceError:
+    error_type = next((name for kind, name in types.items() if isinstance(error, kind)), None)
+    if isinstance(error, TextError):
+        return ServiceError(error_type or "Validation", f"field '{call.fields[error.index or 0]}': {error.problem}")
+    if isinstance(error, ConfigError):
+        wrong = f"field '{call.options_prefix}{error.name}': {shown(error.value)}"
+        return ServiceError(error_type or "Validation", f"{wrong} is not allowed; expected {error.expected}")
+    if isinstance(error, WaitError):
+        why = "the client closed its side" if isinstance(error, CallerGoneError) else "the deadline passed"
+        message = f"{why} before the text was run; it had waited {error.waited_s * 1000:.0f} ms"
+        return ServiceError("DeadlineExceeded", message, {"Retry-After": str(RETRY_AFTER_S)})
+    return ServiceError(error_type or "Internal", INTERNAL)
 
 
 def _note(state: State, record: RequestRecord, predictions: Sequence[Prediction], timings: Timings) -> None:

@@ -1,7 +1,6 @@
-"""What the log looks like: one JSON object a line, or text on a terminal; the same for gunicorn's lines and ours.
+"""Log lines, as JSON objects or as text on a terminal, for gunicorn's messages and the service's own.
 
-Fields beside the message are given by `extra=fields(...)`. Imported by gunicorn.conf.py before the fork: standard
-library and gunicorn only.
+A logging call adds fields with `extra=fields(...)`. gunicorn.conf.py imports this module before the fork.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def fields(**values: Any) -> dict[str, Any]:
-    """Return `extra` for a logging call: values that stand beside the message, under their own names."""
+    """Return `extra` for a logging call: fields beside the message."""
     return {_FIELDS: values}
 
 
 def log_format(environ: Mapping[str, str]) -> str:
-    """Return the format that is set, or by default text on a terminal and else JSON; wrong settings count as none."""
+    """Return the format of INFERER_LOG_FORMAT if it is valid, else text on a terminal and JSON otherwise."""
     given = environ.get(LOG_FORMAT, "").strip()
     return given if given in FORMATS else TEXT if sys.stderr is not None and sys.stderr.isatty() else JSON
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object: time, level, logger, pid, message, the fields given, and the trace if any."""
+    """One JSON object per record: time, level, logger, pid, message, fields, and the exception if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the record as a line."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -51,27 +50,27 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         try:
             return _encode(line).decode()
-        except UnicodeEncodeError:  # a lone surrogate, as in a path that is no UTF-8
+        except UnicodeEncodeError:  # a lone surrogate, from a path that is not UTF-8
             return _encode({name: _cleaned(value) for name, value in line.items()}).decode()
 
 
 class TextFormatter(logging.Formatter):
-    """A record for a person: time, process, level, message."""
+    """Lines for people: time, process, level, message."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s", "%H:%M:%S")
 
 
 def formatter(name: str) -> logging.Formatter:
-    """Return the formatter of a format."""
+    """Return the formatter for a format."""
     return JsonFormatter() if name == JSON else TextFormatter()
 
 
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's logger, writing as we do; named in gunicorn.conf.py. Also sets up ours, for master and workers."""
+    """gunicorn's logger with the service's format; it also sets up the logger `inferer`, in master and workers."""
 
     def setup(self, cfg: Any) -> None:
-        """Give every handler the format that is set."""
+        """Set the format of every handler."""
         super().setup(cfg)
         ours = formatter(log_format(os.environ))
         for handler in self.error_log.handlers:

@@ -1,7 +1,7 @@
-"""The way in and out of every request, around Flask: its record, headers, log line and count; 429 when full.
+"""WSGI middleware around Flask: each request's record, headers, log line and metrics, and 429 at capacity.
 
-A request that finds all places taken is refused here, before Flask: under overload most requests are refused, and
-what that costs is taken from those that are answered.
+Requests that arrive at capacity are refused before Flask: under overload they are the majority, and their cost is
+taken from the requests in flight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("inferer.request")
 
 _LONGEST_PATH = 200
 
-# For an API that browsers may meet: nothing to sniff, to frame, to run or to keep.
+# Browsers must not sniff, frame, run or cache a reply of an API.
 SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -46,10 +46,10 @@ class Middleware:
         self._app = app
         self._state = state
         self._cors = Cors(state.settings.cors_origins)
-        self._machines = frozenset(state.settings.machine_paths)
+        self._monitoring_paths = frozenset(state.settings.machine_paths)
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
-        """Answer one request."""
+        """Reply to one request."""
         record = RequestRecord(request_id_of(environ), arrival_time.take(), time.monotonic())
         attach_record(environ, record)
 
@@ -69,9 +69,9 @@ class Middleware:
         return ClosingIterator(body, lambda: self._finish(environ, record))
 
     def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
-        """Return headers and body for what could not be read as HTTP, of which nothing is known."""
+        """Return headers and body of the reply to malformed HTTP."""
         record = RequestRecord(request_id_of({}), 0.0, 0.0)
-        body = error_body("BadRequest", f"the request cannot be read as HTTP: {fault}", record.request_id)
+        body = error_body("BadRequest", f"malformed HTTP: {fault}", record.request_id)
         return self._complete(_json(body), {}, record), body
 
     def _overloaded(self, environ: dict[str, Any], record: RequestRecord) -> tuple[str, _Headers, bytes]:
@@ -81,14 +81,15 @@ class Middleware:
         return status_line(error.error_type), [*_json(body), *error.headers.items()], body
 
     def _complete(self, headers: _Headers, environ: dict[str, Any], record: RequestRecord) -> _Headers:
-        """Add to `headers` what every reply carries."""
+        """Return `headers` with those of every reply added."""
         given = {name.lower() for name, _ in headers}
         headers += [(name, value) for name, value in SECURITY_HEADERS if name.lower() not in given]
         headers += self._cors.headers(environ)
         headers.append(("X-Request-Id", record.request_id))
-        if record.timings is not None:
-            headers.append(("Server-Timing", _server_timing(record)))
-        # For the contracts that have no field for it; not to be said would be a silence about the answer.
+        if stages := record.stages():
+            timing = ", ".join(f"{stage};dur={milliseconds:.3f}" for stage, milliseconds in stages.items())
+            headers.append(("Server-Timing", timing))
+        # Some contracts have no field for these.
         if record.truncated:
             headers.append(("X-Truncated-Texts", str(record.truncated)))
         if record.abstained:
@@ -96,17 +97,15 @@ class Middleware:
         return headers
 
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
-        """Count and log the request. Its answer has been sent: nobody waits for this."""
+        """Count and log the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
-        if record.status == STATUS["Overloaded"]:  # refused here, or by the view that found the last place taken
+        if record.status == STATUS["Overloaded"]:  # refused here, or by `State.admitted`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record.route, record.status, seconds)
         if record.rejected is not None:
             self._state.metrics.count_rejected(record.rejected)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        if record.status < 400 and method == "GET" and path in self._machines:
-            return
-        if not log.isEnabledFor(logging.INFO):
+        if record.status < 400 and method == "GET" and path in self._monitoring_paths:
             return
         values: dict[str, Any] = {
             "request_id": record.request_id,
@@ -117,15 +116,11 @@ class Middleware:
         }
         if record.rejected is not None:
             values["rejected"] = record.rejected
-        if record.timings is not None:
+        if stages := record.stages():
+            values |= {f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in stages.items()}
             values |= {
-                "queue_ms": round(record.queue_s * 1000, 3),
-                "tokenize_ms": round(record.timings.tokenize_s * 1000, 3),
-                "infer_ms": round(record.timings.infer_s * 1000, 3),
-                "texts": len(record.num_tokens),
-                "tokens": sum(record.num_tokens),
-                "truncated": record.truncated,
-            }
+                "texts": len(record.num_tokens), "tokens": sum(record.num_tokens), "truncated": record.truncated,
+            }  # fmt: skip
         if self._state.settings.log_texts:
             values["input"] = list(record.texts)
         log.info(
@@ -141,9 +136,3 @@ class Middleware:
 
 def _json(body: bytes) -> _Headers:
     return [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-
-
-def _server_timing(record: RequestRecord) -> str:
-    assert record.timings is not None  # noqa: S101 - asked only then
-    stages = {"queue": record.queue_s, "tokenize": record.timings.tokenize_s, "infer": record.timings.infer_s}
-    return ", ".join(f"{name};dur={seconds * 1000:.3f}" for name, seconds in stages.items())

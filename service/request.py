@@ -42,6 +42,13 @@ class RequestRecord:
         """Return the seconds of waiting for a thread and for model runs."""
         return self.started - self.arrived + (self.timings.queue_s if self.timings else 0.0)
 
+    def stages(self) -> dict[str, float]:
+        """Return the milliseconds of each stage, or nothing if the model did not run."""
+        if self.timings is None:
+            return {}
+        seconds = {"queue": self.queue_s, "tokenize": self.timings.tokenize_s, "infer": self.timings.infer_s}
+        return {stage: value * 1000 for stage, value in seconds.items()}
+
 
 def request_id_of(environ: dict[str, Any]) -> str:
     """Return the caller's id if it is safe to echo and log, else a new one."""

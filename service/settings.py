@@ -1,6 +1,6 @@
-"""The choices of a deployment: INFERER_*, PORT and Vertex AI's AIP_*, parsed once, refused by name when wrong.
+"""The settings of a deployment: the variables INFERER_*, PORT and Vertex AI's AIP_*, parsed once.
 
-Imported by gunicorn.conf.py before the fork, so it must stay free of onnxruntime and of Flask's app.
+gunicorn.conf.py imports this module before the fork, so it must stay free of onnxruntime and of Flask's app.
 """
 
 from __future__ import annotations
@@ -22,34 +22,30 @@ from service.logs import FORMATS, LOG_FORMAT
 _PREFIX = "INFERER_"
 _DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "query_type"
 
-# Kubernetes sets these in every pod for a Service called `inferer`; they are not ours.
+# Kubernetes sets these in every pod for a Service called `inferer`.
 _FROM_KUBERNETES = re.compile(r"INFERER_(SERVICE_HOST|SERVICE_PORT.*|PORT(_.*)?)")
 
-_BY_MACHINES = (
+_MONITORING_PATHS = (
     "/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/metrics",
 )  # fmt: skip
 
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
-
-# What a client that finds no place is told to wait.
+# Retry-After of a request that is refused for load.
 RETRY_AFTER_S = 1
 
-# Threads beyond the in-flight cap: requests over the cap, health checks and slow senders still find one.
+# Threads beyond the in-flight cap, for requests over the cap, health checks and slow senders.
 _SPARE_THREADS = 16
 
 
 class SettingsError(Exception):
-    """One or more variables are wrong; the message names each with its value and what is expected."""
+    """Wrong variables; the message names each with its value and the expected values."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One deployment's choices; field `x` is the variable INFERER_X, but for `port`, which is PORT, and the
-    two that are AIP_X.
+    """The settings of one deployment. Field `x` is the variable INFERER_X; `port` is PORT and `aip_*` are AIP_*.
 
-    workers 0 means auto: as many as the CPUs hold with intra_op_threads each. threads and
-    intra_op_threads 0 mean: computed from the others (see `worker_threads`, `ort_threads`). log_format "" means:
-    text on a terminal, else JSON.
+    workers 0: "auto", as many as the CPUs hold with intra_op_threads each. threads, intra_op_threads 0: derived from
+    the others (see `worker_threads`, `ort_threads`). log_format "": text on a terminal, else JSON.
     """
 
     bundle: Path = _DEFAULT_BUNDLE
@@ -82,9 +78,9 @@ class Settings:
 
     @property
     def machine_paths(self) -> tuple[str, ...]:
-        """Return what machines ask with GET every few seconds: answered before all others, and logged when it fails."""
+        """Return the paths that monitors GET every few seconds; these have their own threads and log failures only."""
         of_model = (f"/v2/models/{self.name}/ready", f"/v1/models/{self.name}")
-        return tuple(dict.fromkeys((*_BY_MACHINES, *of_model, *filter(None, [self.aip_health_route]))))
+        return tuple(dict.fromkeys((*_MONITORING_PATHS, *of_model, *filter(None, [self.aip_health_route]))))
 
     @property
     def worker_count(self) -> int:
@@ -93,16 +89,20 @@ class Settings:
 
     @property
     def ort_threads(self) -> int:
-        """Return onnxruntime's threads per worker: the CPUs of the quota shared out between the workers."""
+        """Return onnxruntime's threads per worker; by default the workers share the CPUs."""
         return self.intra_op_threads or max(1, available_cpus() // self.worker_count)
 
     @property
     def worker_threads(self) -> int:
-        """Return gunicorn's threads per worker, above the in-flight cap so that 429 needs no queue."""
+        """Return gunicorn's threads per worker, more than the in-flight cap so that a 429 never queues."""
         return self.threads or self.max_in_flight + _SPARE_THREADS
 
 
-def _integer(low: int, high: float = inf) -> tuple[Callable[[str], int], str]:
+# A parser raises ValueError or KeyError; with it, the expected values in words.
+_Parser = tuple[Callable[[str], Any], str]
+
+
+def _integer(low: int, high: float = inf) -> _Parser:
     def parse(value: str) -> int:
         number = int(value)
         if not low <= number <= high:
@@ -112,79 +112,63 @@ def _integer(low: int, high: float = inf) -> tuple[Callable[[str], int], str]:
     return parse, f"a whole number from {low}" + (f" to {high}" if high < inf else "")
 
 
-def _one_of(allowed: tuple[str, ...]) -> tuple[Callable[[str], str], str]:
+def _one_of(allowed: tuple[str, ...]) -> _Parser:
+    return {value: value for value in allowed}.__getitem__, f"one of {', '.join(allowed)}"
+
+
+def _switch(on: str, off: str) -> _Parser:
+    return {on: True, off: False}.__getitem__, f"{on} or {off}"
+
+
+def _matching(pattern: str, expected: str) -> _Parser:
     def parse(value: str) -> str:
-        if value not in allowed:
+        if not re.fullmatch(pattern, value):
             raise ValueError
         return value
 
-    return parse, f"one of {', '.join(allowed)}"
+    return parse, expected
 
 
-def _auto_or_integer(value: str) -> int:
-    return 0 if value == "auto" else _integer(1)[0](value)
+def _list_of(pattern: str, expected: str) -> _Parser:
+    parse, _ = _matching(pattern, expected)
+    return lambda value: tuple(parse(item.strip()) for item in value.split(",")), expected
 
 
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", value):
-        raise ValueError
-    return value
-
-
-def _text(value: str) -> str:
-    if not value.strip():
-        raise ValueError
-    return value.strip()
-
-
-def _keys(value: str) -> tuple[str, ...]:
-    keys = tuple(key.strip() for key in value.split(","))
-    if not all(key and key.isascii() and key.isprintable() and " " not in key for key in keys):
-        raise ValueError
-    return keys
+def _workers(value: str) -> int:
+    return 0 if value == "auto" else int(_integer(1)[0](value))
 
 
 def _origins(value: str) -> tuple[str, ...]:
-    origins = tuple(origin.strip().rstrip("/") for origin in value.split(","))
-    if origins != ("*",) and not all(_ORIGIN.fullmatch(origin) for origin in origins):
-        raise ValueError
-    return origins
-
-
-def _route(value: str) -> str:
-    # No slash twice or at the end: Werkzeug would redirect.
-    if not re.fullmatch(r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+", value):
-        raise ValueError
-    return value
-
-
-def _switch(on: str, off: str) -> tuple[Callable[[str], bool], str]:
-    def parse(value: str) -> bool:
-        if value not in (on, off):
-            raise ValueError
-        return value == on
-
-    return parse, f"{on} or {off}"
+    parse, _ = _list_of(r"https?://[A-Za-z0-9.\-\[\]:]+/*", "")
+    return ("*",) if value == "*" else tuple(origin.rstrip("/") for origin in parse(value))
 
 
 def _host(value: str) -> str:
     return _text(value.removeprefix("[").removesuffix("]"))
 
 
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError
+    return value
+
+
 def _path(value: str) -> Path:
     try:
         return Path(_text(value)).expanduser()
-    except RuntimeError as error:  # ~nobody
+    except RuntimeError as error:  # an unknown user's home
         raise ValueError from error
 
 
-# variable -> (parser, what is expected)
-_VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
+# Werkzeug would redirect from a path with an empty segment or a trailing slash.
+_ROUTE = r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+"
+
+_VARIABLES: dict[str, _Parser] = {
     "INFERER_BUNDLE": (_path, "the path of a bundle's folder"),
-    "INFERER_MODEL_NAME": (_name, "letters, digits, '.', '_' and '-'"),
+    "INFERER_MODEL_NAME": _matching(r"[A-Za-z0-9._-]{1,100}", "letters, digits, '.', '_' and '-'"),
     "INFERER_HOST": (_host, "an address to listen on"),
     "PORT": _integer(1, 65535),
-    "INFERER_WORKERS": (_auto_or_integer, "'auto' or a whole number from 1"),
+    "INFERER_WORKERS": (_workers, "'auto' or a whole number from 1"),
     "INFERER_THREADS": _integer(1),
     "INFERER_INTRA_OP_THREADS": _integer(1, MOST_THREADS),
     "INFERER_BATCHING": _switch("on", "off"),
@@ -194,7 +178,7 @@ _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
     "INFERER_MAX_BODY_BYTES": _integer(1),
     "INFERER_MAX_TEXTS": _integer(1),
     "INFERER_MAX_TEXT_CHARS": _integer(1),
-    "INFERER_API_KEYS": (_keys, "keys separated by commas, without spaces"),
+    "INFERER_API_KEYS": _list_of(r"[!-~]+", "keys separated by commas, without spaces"),
     "INFERER_CACHE_DIR": (_path, "the path of a folder"),
     "INFERER_GOLDEN_CHECK": _one_of(MODES),
     LOG_FORMAT: _one_of(FORMATS),
@@ -203,21 +187,23 @@ _VARIABLES: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 VARIABLES = tuple(_VARIABLES)
 
-# What Vertex AI says to a container, which cannot choose otherwise: its port goes before PORT.
-_FROM_VERTEX: dict[str, tuple[str, tuple[Callable[[str], Any], str]]] = {
-    "AIP_PREDICT_ROUTE": ("aip_predict_route", (_route, "a path such as /predict, without a slash at its end")),
-    "AIP_HEALTH_ROUTE": ("aip_health_route", (_route, "a path such as /health, without a slash at its end")),
+# Vertex AI sets these in a container: variable -> field, parser. AIP_HTTP_PORT takes precedence over PORT.
+_FROM_VERTEX: dict[str, tuple[str, _Parser]] = {
+    "AIP_PREDICT_ROUTE": (
+        "aip_predict_route",
+        _matching(_ROUTE, "a path such as /predict, without a slash at its end"),
+    ),
+    "AIP_HEALTH_ROUTE": ("aip_health_route", _matching(_ROUTE, "a path such as /health, without a slash at its end")),
     "AIP_HTTP_PORT": ("port", _integer(1, 65535)),
 }
 
 
 def from_env(environ: Mapping[str, str]) -> Settings:
-    """Return the settings in `environ`; raises SettingsError naming every variable that is wrong."""
+    """Return the settings in `environ`; raises SettingsError naming every wrong variable."""
     problems = [
-        problem
+        _unknown(name)
         for name in sorted(environ)
         if name.startswith(_PREFIX) and name not in _VARIABLES and not _FROM_KUBERNETES.fullmatch(name)
-        for problem in [_unknown(name)]
     ]
     values: dict[str, Any] = {}
     fields = {name: (name.removeprefix(_PREFIX).lower(), parser) for name, parser in _VARIABLES.items()}
@@ -226,8 +212,8 @@ def from_env(environ: Mapping[str, str]) -> Settings:
             continue
         try:
             values[field] = parse(environ[name].strip())
-        except ValueError:
-            # A key is a secret even when it is malformed.
+        except (ValueError, KeyError):
+            # Even a malformed key is a secret.
             value = "the value" if name == "INFERER_API_KEYS" else shown(environ[name])
             problems.append(f"{name}: {value} is not allowed; expected {expected}")
     if problems:
@@ -236,7 +222,7 @@ def from_env(environ: Mapping[str, str]) -> Settings:
     if settings.threads and settings.threads <= settings.max_in_flight:
         raise SettingsError(
             f"INFERER_THREADS: {settings.threads} is not allowed; expected more than INFERER_MAX_IN_FLIGHT "
-            f"({settings.max_in_flight}), or requests wait unseen instead of being answered 429"
+            f"({settings.max_in_flight}), or requests queue unseen instead of getting a 429"
         )
     return settings
 

@@ -12,6 +12,9 @@ from inferer.scoring import Prediction
 from service.json_body import JSON
 from service.state import State
 
+# An error of the inferer -> the error type in the reply.
+ErrorTypes = Mapping[type[InfererError], str]
+
 
 @dataclass(frozen=True, slots=True)
 class PredictCall:
@@ -46,7 +49,7 @@ class Contract:
     keys: tuple[str, ...] = ()
     examples: Mapping[str, object] = field(default_factory=dict)
     wrong_examples: Mapping[str, object] = field(default_factory=dict)
-    errors: Mapping[type[InfererError], str] = field(default_factory=dict)
+    errors: ErrorTypes = field(default_factory=dict)
 
 
 def ranked(prediction: Prediction) -> list[tuple[str, float]]:

@@ -8,7 +8,6 @@ import msgspec
 from flask import Blueprint, Request, Response, request
 from msgspec import UNSET, Meta, UnsetType
 
-from inferer.errors import TextError
 from inferer.explain import MOST_WORDS, Part
 from inferer.options import ExplainOptions
 from service.contracts import own
@@ -79,11 +78,8 @@ def explanation() -> Response:
     with state.admitted():  # after the body has arrived: a slow sender must not hold a place
         body: ExplainRequest = validate(ExplainRequest, decode(data))
         check_length(body.text, "text", state.settings.max_text_chars)
-        try:
-            found = explain(state, current, body.text, _options(body, state.settings.max_texts))
-        except TextError as error:
-            raise ServiceError("Validation", f"field 'text': {error.problem}") from error
-        return json_response(found.as_dict())
+        explained = explain(state, current, body.text, _options(body, state.settings.max_texts))
+        return json_response(explained.as_dict())
 
 
 def _options(body: ExplainRequest, most: int) -> ExplainOptions:

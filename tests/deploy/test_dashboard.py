@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
 from service import create_app
-from service.metrics import NAMES
+from tests.support.metrics import NAMES
 from tests.support.server import ROOT
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/inferer.json").read_text(encoding="utf-8"))

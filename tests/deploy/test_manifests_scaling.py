@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.metrics import NAMES
 from tests.support import manifests
 from tests.support.manifests import FOLDERS, Manifest
+from tests.support.metrics import NAMES
 
 ADAPTER: Manifest = manifests.read_yaml("deploy/kubernetes/prometheus-adapter.yaml")
 PROMETHEUS: Manifest = manifests.read_yaml("deploy/prometheus/kubernetes.yml")

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
 from service import create_app
-from service.metrics import NAMES
 from tests.support.apps import comes_to, metric, until
+from tests.support.metrics import NAMES
 from tests.support.server import ROOT, Server, serving, workers
 
 TEXTS = ["good", "bad", "bad bad", "good " * 9]  # the last has 11 tokens, of which 8 are read
@@ -113,7 +113,7 @@ def _folder(server: Server) -> Path:
 
 
 def test_every_name_is_there_from_the_start_and_no_other_of_ours(server: Server) -> None:
-    """The metrics are those that service.metrics.NAMES lists, each with help and a type."""
+    """The metrics are those that tests.support.metrics.NAMES lists, each with help and a type."""
     text = server.request("GET", "/metrics").body.decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     totals = {family.name + "_total" if family.type == "counter" else family.name for family in families.values()}
