@@ -1,7 +1,4 @@
-"""Labelled texts: what a data set is, and how its labels are read from cells. No torch here.
-
-The readers are read_data.py (files and folders of any format), hub_data.py and name_lists.py; all give a Dataset.
-"""
+"""Labelled texts: the data set, its columns, and the sizes that a split needs."""
 
 from __future__ import annotations
 
@@ -22,15 +19,14 @@ _WHOLE = re.compile("-?[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class Columns:
-    """Where text and labels stand in a table.
+    """The columns of texts and labels in a table.
 
-    Exactly one of: label_column alone (single-label); label_column with separator (multi-label, names
-    joined in one cell); label_columns (multi-label, a 0/1 column a label). With none of them only the
-    texts are read. labels fixes the names and their order; without it they are taken from the data,
-    sorted. allow_unlabelled lets an empty cell mean "none of the labels" in a multi-label table with a
-    separator, or with lists of labels. drop_empty leaves out rows whose text is empty. positive_from is for a
-    label_column of numbers, such as ratings: a row is "positive" from that number up, else "negative"; two other
-    names in labels, the low one first, replace these.
+    Exactly one of: label_column alone (single-label); label_column with separator (multi-label, names joined in a
+    cell); label_columns (multi-label, a 0/1 column per label). With none of them only texts are read.
+
+    labels: the names allowed, in order; None takes those in the data, sorted. allow_unlabelled: an empty cell or list
+    means no label. drop_empty: leaves out rows without text. positive_from: label_column holds numbers, such as
+    ratings; from this one up a row is "positive", else "negative", or the second and the first of two `labels`.
     """
 
     text_column: str
@@ -49,20 +45,20 @@ class Columns:
 
     @property
     def labelled(self) -> bool:
-        """Return whether labels are read at all."""
+        """Return whether labels are read."""
         return bool(self.label_column or self.label_columns)
 
     @property
     def problem_type(self) -> str:
-        """Return the Hugging Face name of what is being classified."""
+        """Return Hugging Face's name for the kind of classification."""
         return MULTI_LABEL if self.label_columns or self.separator else SINGLE_LABEL
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with their labels: `targets[i]` holds the ids of text i's labels (exactly one if single-label).
+    """Texts with labels: `targets[i]` holds the ids of text i's labels, exactly one if single-label.
 
-    dropped: rows that the reader left out, for an empty text; a subset keeps the number of the whole.
+    dropped: rows without text that the reader left out; subsets keep the count of the whole.
     """
 
     texts: tuple[str, ...]
@@ -76,15 +72,14 @@ class Dataset:
         return len(self.texts)
 
     def counts(self) -> dict[str, int]:
-        """Return how many texts carry each label, in label order."""
+        """Return the number of texts per label, in label order."""
         counter = Counter(target for row in self.targets for target in row)
         return {label: counter[i] for i, label in enumerate(self.labels)}
 
     def subset(self, indices: Sequence[int]) -> Dataset:
         """Return the rows at `indices`, in that order."""
-        return replace(
-            self, texts=tuple(self.texts[i] for i in indices), targets=tuple(self.targets[i] for i in indices)
-        )
+        texts, targets = tuple(self.texts[i] for i in indices), tuple(self.targets[i] for i in indices)
+        return replace(self, texts=texts, targets=targets)
 
     def multi_hot(self) -> np.ndarray:
         """Return the labels as a bool array [rows, labels]."""
@@ -102,23 +97,23 @@ def label_order(seen: set[str]) -> tuple[str, ...]:
 
 
 def rows_needed(test_share: float) -> int:
-    """Return how many rows a class needs so that both parts of a stratified split get one."""
+    """Return the rows of a class that a stratified split needs to give both parts one."""
     smaller = min(test_share, 1 - test_share)
     return max(2, math.ceil(round(1 / smaller, 6)))  # 1 - 0.8 is a little less than 0.2
 
 
 def check_class_sizes(dataset: Dataset, shares: Mapping[str, float], path: Path | str) -> list[str]:
-    """Return warnings about small classes; raises DataError where no split can be made.
+    """Return warnings about small classes. Raises DataError where no split is possible.
 
-    shares: of the rows that are not trained on, by what they are called; of one kind at least. Multi-label classes that
-    are too small only warn: their texts still serve the other labels.
+    shares: of the rows that are not trained on, by purpose; at least one. Small multi-label classes only cause
+    warnings, because their texts serve other labels.
     """
     needed = rows_needed(min(*shares.values(), 1 - sum(shares.values())) if len(shares) > 1 else min(shares.values()))
     split = " and ".join(f"{name} share {share:g}" for name, share in shares.items())
-    small = {label: n for label, n in dataset.counts().items() if n < needed}
     lines = [
         f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with {split} needs {needed}"
-        for label, n in small.items()
+        for label, n in dataset.counts().items()
+        if n < needed
     ]
     if dataset.problem_type == SINGLE_LABEL and lines:
         raise DataError(path, lines)

@@ -1,4 +1,8 @@
-"""JSON Lines as a table: one object a line, UTF-8, blank lines aside. No torch here."""
+"""JSON Lines as a table: one object per line, UTF-8, blank lines ignored.
+
+Read with the standard library: pyarrow turns "2020-01-01" into a timestamp, refuses numbers beside strings, and stops
+at the first fault.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,20 @@ _KINDS = {list: "a list", str: "a string", bool: "true or false", type(None): "n
 
 
 def json_lines_table(source: Path | str, content: bytes) -> Table:
-    """Return the table in `content`: its columns are the keys of all objects, its cells what JSON gives.
+    """Return the table in `content`: its columns are the keys of all objects.
 
-    A line that is no JSON, no object, or not UTF-8 is a fault of the table. Raises DataError for what has no line, and
-    for one JSON array.
+    A line that is not a JSON object in UTF-8 is a fault of the table. Raises DataError for an empty file and for a JSON
+    array.
     """
     check_no_nul(source, content)
     content = content.removeprefix(BYTE_ORDER_MARK)
     if content.lstrip().startswith(b"["):
-        raise DataError(
-            source, ["begins with a JSON array; expected JSON Lines: one object a line, no [ ] around them"]
-        )
+        raise DataError(source, ["begins with a JSON array; expected JSON Lines: one object per line, without [ ]"])
     rows: list[Row] = []
     faults: list[Fault] = []
-    names: dict[str, None] = {}  # a set that keeps its order
+    names: dict[str, None] = {}  # an ordered set
     number = 0
-    # Of the bytes: str.splitlines would cut at U+2028 too, which JSON allows inside a string.
+    # Bytes are split, because str.splitlines would also split at U+2028, which JSON allows inside a string.
     for line, raw in enumerate(content.splitlines(), start=1):
         if not raw.strip():
             continue
@@ -42,23 +44,21 @@ def json_lines_table(source: Path | str, content: bytes) -> Table:
         names.update(dict.fromkeys(cells))
         rows.append(Row(number, cells, line))
     if not number:
-        raise DataError(source, ["is empty; expected one JSON object a line"])
+        raise DataError(source, ["is empty; expected one JSON object per line"])
     return Table(source, tuple(names), rows, faults)
 
 
 def _object(raw: bytes) -> dict[str, object]:
-    """Return the object in one line; raises ValueError with what is wrong."""
+    """Return the object in one line. Raises ValueError with the fault."""
     try:
         found = json.loads(raw.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
-        byte = raw[error.start]
-        raise ValueError(
-            f"character {error.start + 1} is byte 0x{byte:02x}, not UTF-8; save the file as UTF-8"
-        ) from None
+        what = f"character {error.start + 1} is byte 0x{raw[error.start]:02x}, not UTF-8; save the file as UTF-8"
+        raise ValueError(what) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error.msg} (character {error.pos + 1})") from None
     except RecursionError:
-        raise ValueError("is nested too deep") from None
+        raise ValueError("is nested too deeply") from None
     if not isinstance(found, dict):
         kind = _KINDS.get(type(found), "a number")
         raise ValueError(f'is {kind}, expected an object such as {{"text": "…"}}')  # noqa: TRY004  as the others
@@ -75,4 +75,4 @@ def _unique(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"is not JSON: {name} is no JSON value; write null")
+    raise ValueError(f"is not JSON: {name} is not a JSON value; write null")

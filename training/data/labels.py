@@ -1,4 +1,4 @@
-"""Texts and labels from a table of any format: every fault by row and column. No torch here, and no file is opened."""
+"""A data set from a table of any format, with every fault by row and column."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from training.data.dataset import Columns, Dataset, label_order
 from training.data.table import Fault, Row, Table, cell_text, clip
 from training.errors import DataError, TrainingError
 
 _SIDES = ("negative", "positive")  # of positive_from, the low one first
-_JOINER = "|"  # of labels that came as lists, where no separator was given
+_JOINER = "|"  # of labels that come as lists
 _SHOWN_NAMES = 30
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+Targets = list[tuple[int, ...]]
 
 
 def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     """Return the data set in `table`.
 
-    Its columns are those that read it back from the CSV of write_csv: with a separator where labels were lists, and
-    without positive_from. Raises DataError with a line for every fault found: a column that is not there, an empty
-    text or label, a value that is not allowed; and the table's own.
+    Its columns read it back from the CSV of write_csv: with a separator where labels were lists, without positive_from.
+    Raises DataError with every fault: the table's own, a missing column, an empty text or label, a value that is not
+    allowed.
     """
-    faults = list(table.faults)
-    if faults and not table.names:  # nothing could be read: that, and not the columns, is what is wrong
-        raise DataError(table.source, [fault.message for fault in faults])
+    if table.faults and not table.names:  # nothing could be read: the columns are not at fault
+        raise DataError(table.source, [fault.message for fault in table.faults])
     check_names(table, columns)
-    if not table.rows and not faults:
+    cells = _Cells(columns, list(table.faults))
+    if not table.rows and not cells.faults:
         raise DataError(table.source, [table.without_rows])
-    rows, texts = _texts(table.rows, columns, faults)
-    if not rows and not faults:
+    rows, texts = cells.texts(table.rows)
+    if not rows and not cells.faults:
         raise DataError(table.source, [f"the text is empty in all of its {len(table.rows)} rows"])
+    targets, labels, columns = cells.targets(rows)
+    if cells.faults:
+        raise DataError(table.source, [fault.message for fault in sorted(cells.faults, key=lambda fault: fault.row)])
     dropped = len(table.rows) - len(rows)
-    targets, labels, columns = _targets(rows, columns, faults)
-    if faults:
-        raise DataError(table.source, [fault.message for fault in sorted(faults, key=lambda fault: fault.row)])
     return Dataset(tuple(texts), tuple(targets), labels, columns.problem_type, columns, dropped)
 
 
@@ -47,7 +48,7 @@ def check_names(table: Table, columns: Columns) -> None:
     there = ", ".join(f"'{name}'" for name in names[:_SHOWN_NAMES])
     if len(names) > _SHOWN_NAMES:
         there += f" and {len(names) - _SHOWN_NAMES} more"
-    # Columns that are not read may have any name, as often as they like: spreadsheets leave empty ones.
+    # Columns that are not read may share a name: spreadsheets leave empty ones.
     faults = [f"two columns are called '{name}'" for name in wanted if names.count(name) > 1]
     faults += [fault.message for fault in table.faults if fault.row == 0]
     for name in wanted:
@@ -62,136 +63,135 @@ def check_names(table: Table, columns: Columns) -> None:
         raise DataError(table.source, faults)
 
 
-def _texts(rows: Sequence[Row], columns: Columns, faults: list[Fault]) -> tuple[list[Row], list[str]]:
-    """Return the rows that are kept and their texts; what is wrong is added to `faults`."""
-    kept, texts = [], []
-    for row in rows:
-        text = _text(row, columns.text_column, faults)
-        if text is not None and not text.strip():
-            if columns.drop_empty:
-                continue
-            faults.append(row.fault(columns.text_column, "empty text"))
-        kept.append(row)
-        texts.append(text or "")
-    return kept, texts
+@dataclass
+class _Cells:
+    """The cells of a table as texts and labels; faults accumulate."""
 
+    columns: Columns
+    faults: list[Fault] = field(default_factory=list)
 
-def _text(row: Row, column: str, faults: list[Fault]) -> str | None:
-    """Return a cell as text, None where it is not there or holds something else: that is added to `faults`."""
-    if column not in row.cells:
-        faults.append(row.fault(column, "missing from this row"))
-        return None
-    try:
-        return cell_text(row.cells[column])
-    except ValueError as error:
-        faults.append(row.fault(column, str(error)))
-        return None
+    def texts(self, rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+        """Return the rows that are kept, and their texts."""
+        kept, texts = [], []
+        for row in rows:
+            text = self._text(row, self.columns.text_column)
+            if text is not None and not text.strip():
+                if self.columns.drop_empty:
+                    continue
+                self._add(row, self.columns.text_column, "empty text")
+            kept.append(row)
+            texts.append(text or "")
+        return kept, texts
 
+    def targets(self, rows: Sequence[Row]) -> tuple[Targets, tuple[str, ...], Columns]:
+        """Return the label ids per row, the label names, and the columns to write them in."""
+        columns, column = self.columns, self.columns.label_column
+        if columns.label_columns:
+            return [self._flags(row) for row in rows], columns.label_columns, columns
+        if column is None:
+            return [()] * len(rows), columns.labels or (), columns
+        if columns.positive_from is not None:
+            return self._sides(rows, column, columns.positive_from)
+        as_lists = columns.separator is None and any(isinstance(row.cells.get(column), list) for row in rows)
+        if as_lists:
+            columns = self.columns = replace(columns, separator=_JOINER)
+        named = [self._names(row, column, as_lists) for row in rows]
+        labels = columns.labels or label_order({name for names in named for name in names})
+        ids = {name: i for i, name in enumerate(labels)}
+        for row, names in zip(rows, named, strict=True):
+            for name in names:
+                if name not in ids:
+                    self._add(row, column, f"label '{clip(name)}' is not one of {', '.join(labels)}")
+        return [tuple(sorted({ids[name] for name in names if name in ids})) for names in named], labels, columns
 
-def _targets(
-    rows: Sequence[Row], columns: Columns, faults: list[Fault]
-) -> tuple[list[tuple[int, ...]], tuple[str, ...], Columns]:
-    """Return each row's label ids, the label names, and the columns to write them in."""
-    if columns.label_columns:
-        return [_flags(row, columns.label_columns, faults) for row in rows], columns.label_columns, columns
-    column = columns.label_column
-    if column is None:
-        return [()] * len(rows), columns.labels or (), columns
-    if columns.positive_from is not None:
-        return _sides(rows, column, columns.positive_from, columns, faults)
-    as_lists = columns.separator is None and any(isinstance(row.cells.get(column), list) for row in rows)
-    if as_lists:
-        columns = replace(columns, separator=_JOINER)
-    named = [_names(row, column, columns, as_lists, faults) for row in rows]
-    labels = columns.labels or label_order({name for names in named for name in names})
-    ids = {name: i for i, name in enumerate(labels)}
-    faults += [
-        row.fault(column, f"label '{clip(name)}' is not one of {', '.join(labels)}")
-        for row, names in zip(rows, named, strict=True)
-        for name in names
-        if name not in ids
-    ]
-    return [tuple(sorted({ids[name] for name in names if name in ids})) for names in named], labels, columns
+    def _add(self, row: Row, column: str, message: str) -> None:
+        self.faults.append(row.fault(column, message))
 
-
-def _names(row: Row, column: str, columns: Columns, as_lists: bool, faults: list[Fault]) -> list[str]:
-    """Return the label names in one cell. as_lists: whether cells of this column are lists, none of them joined."""
-    cell, separator = row.cells.get(column), columns.separator
-    if isinstance(cell, list):
-        return _listed(row, column, columns, faults)
-    text = _text(row, column, faults)
-    if text is None:
-        return []
-    if not text.strip():
-        _check_unlabelled(row, column, columns, "empty label", faults)
-        return []
-    if as_lists:
-        faults.append(row.fault(column, f"'{clip(text)}' is no list, as other rows have"))
-        return []
-    if separator is None:
-        return [text.strip()]
-    parts = [part.strip() for part in text.split(separator)]
-    if not all(parts):
-        faults.append(row.fault(column, f"empty label between separators in '{clip(text)}'"))
-    return [part for part in parts if part]
-
-
-def _listed(row: Row, column: str, columns: Columns, faults: list[Fault]) -> list[str]:
-    cell = row.cells[column]
-    parts = []
-    for i, item in enumerate(cell if isinstance(cell, list) else [], start=1):
+    def _text(self, row: Row, column: str) -> str | None:
+        """Return a cell as text; None, and a fault, for a missing cell or another type."""
+        if column not in row.cells:
+            self._add(row, column, "missing from this row")
+            return None
         try:
-            part = cell_text(item).strip()
+            return cell_text(row.cells[column])
         except ValueError as error:
-            faults.append(row.fault(column, f"label {i} of its list {error}"))
-            continue
-        if not part:
-            faults.append(row.fault(column, f"label {i} of its list is empty"))
-        elif columns.separator and columns.separator in part:
-            what = f"label '{clip(part)}' has {columns.separator!r} in it, which joins labels in a CSV"
-            faults.append(row.fault(column, f"{what}; rename it, or give another separator"))
-        else:
-            parts.append(part)
-    if not cell:
-        _check_unlabelled(row, column, columns, "empty list of labels", faults)
-    return parts
+            self._add(row, column, str(error))
+            return None
 
-
-def _check_unlabelled(row: Row, column: str, columns: Columns, what: str, faults: list[Fault]) -> None:
-    if columns.separator is None:
-        faults.append(row.fault(column, what))
-    elif not columns.allow_unlabelled:
-        faults.append(row.fault(column, f"{what} (--allow-unlabelled, if it means none of them)"))
-
-
-def _sides(
-    rows: Sequence[Row], column: str, positive_from: float, columns: Columns, faults: list[Fault]
-) -> tuple[list[tuple[int, ...]], tuple[str, ...], Columns]:
-    """Return each row's side of `positive_from`: 0 below it, 1 from it up."""
-    labels: tuple[str, ...] = columns.labels or _SIDES
-    if len(labels) != 2:
-        raise TrainingError(f"positive_from makes two labels, the low one first; given are {', '.join(labels)}")
-    targets: list[tuple[int, ...]] = []
-    for row in rows:
-        text = _text(row, column, faults)
-        value = float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else math.nan
-        if text is not None and not math.isfinite(value):
-            what = f"'{clip(text)}'" if text.strip() else "an empty label"
-            faults.append(row.fault(column, f"{what}, expected a number"))
-        targets.append((int(value >= positive_from),))
-    # Written as a CSV the column holds the names, and is read as such.
-    return targets, labels, replace(columns, labels=labels, positive_from=None)
-
-
-def _flags(row: Row, label_columns: tuple[str, ...], faults: list[Fault]) -> tuple[int, ...]:
-    ids = []
-    for i, column in enumerate(label_columns):
-        text = _text(row, column, faults)
+    def _names(self, row: Row, column: str, as_lists: bool) -> list[str]:
+        """Return the label names in one cell. as_lists: the cells of this column must be lists."""
+        separator = self.columns.separator
+        if isinstance(row.cells.get(column), list):
+            return self._listed(row, column)
+        text = self._text(row, column)
         if text is None:
-            continue
-        if text.strip() not in ("0", "1"):
-            what = f"'{clip(text.strip())}'" if text.strip() else "an empty label"
-            faults.append(row.fault(column, f"{what}, expected 0 or 1"))
-        elif text.strip() == "1":
-            ids.append(i)
-    return tuple(ids)
+            return []
+        if not text.strip():
+            self._check_unlabelled(row, column, "empty label")
+            return []
+        if as_lists:
+            self._add(row, column, f"'{clip(text)}' is not a list, as in other rows")
+            return []
+        if separator is None:
+            return [text.strip()]
+        parts = [part.strip() for part in text.split(separator)]
+        if not all(parts):
+            self._add(row, column, f"empty label between separators in '{clip(text)}'")
+        return [part for part in parts if part]
+
+    def _listed(self, row: Row, column: str) -> list[str]:
+        cell, separator = row.cells[column], self.columns.separator
+        parts = []
+        for i, item in enumerate(cell if isinstance(cell, list) else [], start=1):
+            try:
+                part = cell_text(item).strip()
+            except ValueError as error:
+                self._add(row, column, f"label {i} of its list {error}")
+                continue
+            if not part:
+                self._add(row, column, f"label {i} of its list is empty")
+            elif separator and separator in part:
+                what = f"label '{clip(part)}' contains {separator!r}, the separator of labels in a CSV"
+                self._add(row, column, f"{what}; rename it, or give another separator")
+            else:
+                parts.append(part)
+        if not cell:
+            self._check_unlabelled(row, column, "empty list of labels")
+        return parts
+
+    def _check_unlabelled(self, row: Row, column: str, what: str) -> None:
+        if self.columns.separator is None:
+            self._add(row, column, what)
+        elif not self.columns.allow_unlabelled:
+            self._add(row, column, f"{what} (--allow-unlabelled, if it means none of them)")
+
+    def _sides(self, rows: Sequence[Row], column: str, low: float) -> tuple[Targets, tuple[str, ...], Columns]:
+        """Return the side of `low` per row: 0 below it, 1 from it up."""
+        labels = self.columns.labels or _SIDES
+        if len(labels) != 2:
+            raise TrainingError(f"positive_from makes two labels, the low one first; given are {', '.join(labels)}")
+        targets: Targets = []
+        for row in rows:
+            text = self._text(row, column)
+            value = float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else math.nan
+            if text is not None and not math.isfinite(value):
+                self._add(row, column, f"{_quoted(text)}, expected a number")
+            targets.append((int(value >= low),))
+        # A CSV of the data set holds the names.
+        return targets, labels, replace(self.columns, labels=labels, positive_from=None)
+
+    def _flags(self, row: Row) -> tuple[int, ...]:
+        ids = []
+        for i, column in enumerate(self.columns.label_columns):
+            text = self._text(row, column)
+            if text is None:
+                continue
+            if text.strip() == "1":
+                ids.append(i)
+            elif text.strip() != "0":
+                self._add(row, column, f"{_quoted(text)}, expected 0 or 1")
+        return tuple(ids)
+
+
+def _quoted(text: str) -> str:
+    return f"'{clip(text.strip())}'" if text.strip() else "an empty label"

@@ -1,18 +1,17 @@
-"""The bytes at a path, or at an address with "://" that fsspec opens. No torch here."""
+"""The bytes at a data location: a file, or an address that fsspec opens."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from inferer.errors import first_line
 from training.data.location import is_address, is_web, redacted
 from training.errors import DataError
 
-__all__ = ["is_address", "read_bytes"]
-
 
 def read_bytes(source: Path | str) -> bytes:
-    """Return what is at `source`; raises DataError when it cannot be read, and names a package that is missing."""
+    """Return the bytes at `source`. Raises DataError if it cannot be read, with the package that is missing."""
     if isinstance(source, str) and is_address(source):
         return _read_address(source)
     try:
@@ -23,10 +22,10 @@ def read_bytes(source: Path | str) -> bytes:
 
 def _read_address(address: str) -> bytes:
     try:
-        import fsspec.core  # not at the top: who reads files alone need not have it
+        import fsspec.core  # not at the top: reading files does not need it
     except ImportError as error:
         raise DataError(address, ["cannot be read: an address needs fsspec: pip install fsspec"]) from error
-    # A company's proxy is told by the environment, which aiohttp reads only when it is told to.
+    # aiohttp reads the proxy's environment variables only with trust_env.
     options = {"client_kwargs": {"trust_env": True}} if is_web(address) else {}
     try:
         files, path = fsspec.core.url_to_fs(address, **options)
@@ -35,12 +34,12 @@ def _read_address(address: str) -> bytes:
         raise DataError(address, [f"cannot be read: {error}{_package(address)}"]) from error
     except FileNotFoundError as error:
         raise DataError(address, ["cannot be read: there is no such file"]) from error
-    except Exception as error:  # no permission, no network, no such host: each protocol's package has errors of its own
+    except Exception as error:  # each protocol's package has its own errors for permissions, networks and hosts
         raise DataError(address, [f"cannot be read: {_reason(address, error)}"]) from error
 
 
 def _package(address: str) -> str:
-    """Return what to install for the protocol of `address`, as far as fsspec knows it."""
+    """Return a hint to install the package for the protocol of `address`, where fsspec knows it."""
     from fsspec.registry import known_implementations
 
     protocol = address.split("://", 1)[0]
@@ -49,11 +48,11 @@ def _package(address: str) -> str:
 
 
 def _reason(address: str, error: Exception) -> str:
-    """Return the first line of `error`, without what is not to be shown of the address."""
+    """Return the first line of `error`, without the secrets of the address."""
     status, message = getattr(error, "status", None), getattr(error, "message", None)
-    if status is not None and message:  # aiohttp's own words repeat the address, spelt anew
+    if status is not None and message:  # aiohttp's text repeats the address, spelt differently
         return f"{status}, {message}"
-    # A file system's own error has the path in its text, which stands in front already.
-    said = error.strerror if isinstance(error, OSError) and error.filename else str(error).strip()
-    line = (said or type(error).__name__).splitlines()[0].replace(address, redacted(address))
+    # The text of a file system's error repeats the path.
+    line = error.strerror if isinstance(error, OSError) and error.filename and error.strerror else first_line(error)
+    line = line.replace(address, redacted(address))
     return re.sub(r"\?[^\s'\"]*", "", line) if "?" in address else line

@@ -1,8 +1,4 @@
-"""A table as any format gives it: rows that can name themselves in a fault, and cells as text. No torch here.
-
-csv_file.py, json_lines.py, parquet_file.py, text_folder.py and hub_data.py make tables; labelled.py reads texts and
-labels from one. What the columns mean is not known here.
-"""
+"""Rows that know their file and line, and cells as text: the form that every format is read into."""
 
 from __future__ import annotations
 
@@ -17,12 +13,12 @@ from training.errors import DataError
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CLIP = 60
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BAD_BYTE = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
+_BAD_BYTE = re.compile("[\udc80-\udcff]")  # surrogateescape's mark of a byte that is not UTF-8
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong in one row; `row` is its number, 0 for what stands above the rows."""
+    """A fault of one row; row 0 stands for the header."""
 
     row: int
     message: str
@@ -30,10 +26,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a cell for each column that it has.
+    """One row: column -> cell.
 
-    number: of the data rows, from 1; a header does not count. line: of the file, from 1, where the row begins; None
-    where the format has no lines. file: the row's own file, where each has one; it names the row then.
+    number: counts the data rows from 1. line: of the file, from 1, where the row begins, in formats with lines. file:
+    the row's own file, where each row has one; faults name it instead of the row.
     """
 
     number: int
@@ -42,17 +38,17 @@ class Row:
     file: str | None = None
 
     def fault(self, column: str, message: str) -> Fault:
-        """Return the fault `message`, with the place in front."""
+        """Return a fault of this row, with its place before `message`."""
         where = self.file or f"{row_place(self.number, self.line)}, column '{column}'"
         return Fault(self.number, f"{where}: {message}")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Column names and the rows that could be read.
+    """Column names and readable rows.
 
-    source: a file, a folder or an address, as faults name it. faults: rows that could not be read, and names. hint:
-    what is told beside a missing column in place of the nearest name. without_rows: what is told where there are none.
+    faults: of unreadable rows and of the names. hint: replaces the suggestion of a similar name beside a missing
+    column. without_rows: the message for a table without rows.
     """
 
     source: Path | str
@@ -64,15 +60,14 @@ class Table:
 
 
 def row_place(number: int, line: int | None) -> str:
-    """Return how a fault names a row."""
+    """Return a row's name in faults."""
     return f"row {number}" if line is None else f"row {number} (line {line})"
 
 
 def cell_text(cell: object) -> str:
     """Return a cell as text: null is empty, true and false are 1 and 0, a whole number has no decimal point.
 
-    Raises ValueError, which says what the cell holds, for anything that is no text and no number, and for text that
-    a CSV in UTF-8 could not hold: the held-out rows are written as one.
+    Raises ValueError for other types, and for text that a CSV in UTF-8 cannot hold: held-out rows are written as one.
     """
     if cell is None:
         return ""
@@ -80,7 +75,7 @@ def cell_text(cell: object) -> str:
         if "\x00" in cell:
             raise ValueError("holds a NUL character")
         if not cell.isascii() and (lone := _SURROGATE.search(cell)):
-            raise ValueError(f"holds half of a surrogate pair, \\u{ord(lone[0]):04x}, which is no character")
+            raise ValueError(f"holds half of a surrogate pair, \\u{ord(lone[0]):04x}, which is not a character")
         return cell
     if isinstance(cell, int):  # True and False too
         return str(int(cell))
@@ -93,7 +88,7 @@ def cell_text(cell: object) -> str:
 
 
 def not_utf8(text: str) -> str | None:
-    """Return what is wrong with a `text` decoded with surrogateescape, None where its bytes were UTF-8."""
+    """Return the fault of a `text` decoded with surrogateescape, None where its bytes were UTF-8."""
     bad = _BAD_BYTE.search(text)
     if bad is None:
         return None
@@ -101,7 +96,7 @@ def not_utf8(text: str) -> str | None:
 
 
 def check_no_nul(source: Path | str, content: bytes) -> None:
-    """Raise DataError where `content` has a NUL byte: it is UTF-16 then, or no text at all."""
+    """Raise DataError for a NUL byte, a sign of UTF-16 or of a binary file."""
     if b"\x00" in content:
         line = content.count(b"\n", 0, content.index(b"\x00")) + 1
         raise DataError(source, [f"line {line} has a NUL byte; is this a text file in UTF-8?"])

@@ -1,4 +1,4 @@
-"""A folder with a file a text, as a table. No torch here. A row is named by its file.
+"""A folder with one text per file, as a data set; faults name the file.
 
 Two layouts: a sub-folder for each label (aclImdb, Maas et al., 2011; scikit-learn's load_files), or texts side by side
 and a table of their labels (the hate-speech data set, de Gibert et al., 2018).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from training.data.csv_file import parse_csv
+from training.data.csv_file import csv_table
 from training.data.dataset import Columns, Dataset
 from training.data.labels import dataset_from_table
 from training.data.remote import read_bytes
@@ -22,18 +22,21 @@ _UNLABELLED = "unsup"  # aclImdb's reviews without a label
 
 
 def read_text_folder(folder: Path, columns: Columns) -> Dataset:
-    """Return the data set in `folder`, in the order of labels and file names; its columns are text and label.
+    """Return the data set in `folder`, ordered by label and file name; its columns are text and label.
 
-    With ANNOTATIONS in the folder or beside it, the texts are the folder's *.txt, each labelled by the row whose
-    file_id is its name; rows of other files are passed over. Without, the texts are all files of its sub-folders,
-    labelled by the sub-folder's name; aclImdb's unsup, which has no labels, is left out unless `columns.labels`
-    names it. Hidden files are no texts. A text's last line end is not part of it.
+    With ANNOTATIONS in the folder or beside it, the texts are the folder's *.txt; the label is in the row whose file_id
+    is the file's name, and rows for other files are ignored. Without it, every file of a sub-folder is a text with the
+    sub-folder's name as its label; aclImdb's unsup is left out unless `columns.labels` names it. Hidden files are
+    ignored. A text's last line end is not part of it.
 
-    Of `columns` labels, drop_empty and positive_from are used; raises TrainingError for others, which a folder cannot
-    have. Raises DataError with a line for every fault: a text that is empty, not UTF-8, or without a label, a label
-    that is not allowed.
+    Only labels, drop_empty and positive_from of `columns` apply. Raises TrainingError for other ones, DataError with
+    every fault: a text that is empty, not UTF-8 or without a label, a label that is not allowed.
     """
-    _check(folder, columns)
+    for column, own in ((columns.text_column or None, _TEXT), (columns.label_column, _LABEL)):
+        if column not in (None, own):
+            raise TrainingError(f"{folder} is a folder of texts and has no column '{column}'; name no columns")
+    if columns.label_columns or columns.separator:
+        raise TrainingError(f"{folder} is a folder of texts, which have one label each: no label columns, no separator")
     columns = replace(columns, text_column=_TEXT, label_column=_LABEL)
     try:
         labels = _annotated(folder) or _foldered(folder, columns)
@@ -42,32 +45,24 @@ def read_text_folder(folder: Path, columns: Columns) -> Dataset:
     faults: list[Fault] = []
     rows = []
     for number, (path, label) in enumerate(labels, start=1):
-        name = path.relative_to(folder).as_posix()
         text, fault = _text(path)
         if fault is None and label is None:
             fault = f"has no row in {ANNOTATIONS}"
+        row = Row(number, {_TEXT: text, _LABEL: label}, file=path.relative_to(folder).as_posix())
         if fault is None:
-            rows.append(Row(number, {_TEXT: text, _LABEL: label}, file=name))
+            rows.append(row)
         else:
-            faults.append(Row(number, {}, file=name).fault(_TEXT, fault))
+            faults.append(row.fault(_TEXT, fault))
     return dataset_from_table(Table(folder, (_TEXT, _LABEL), rows, faults), columns)
 
 
-def _check(folder: Path, columns: Columns) -> None:
-    if columns.text_column not in ("", _TEXT) or columns.label_column not in (None, _LABEL):
-        named = columns.text_column if columns.text_column not in ("", _TEXT) else columns.label_column
-        raise TrainingError(f"{folder} is a folder of texts and has no column '{named}'; name no columns")
-    if columns.label_columns or columns.separator:
-        raise TrainingError(f"{folder} is a folder of texts, which have one label each: no label columns, no separator")
-
-
 def _annotated(folder: Path) -> list[tuple[Path, str | None]]:
-    """Return the folder's texts with their labels, None for one without; empty where this is not the layout."""
+    """Return the folder's texts with their labels, None for a text without one; empty for the other layout."""
     texts = sorted(path for path in folder.glob("[!.]*.txt") if path.is_file())
     tables = [path for path in (folder / ANNOTATIONS, folder.absolute().parent / ANNOTATIONS) if path.is_file()]
     if not texts or not tables:
         return []
-    found = parse_csv(tables[0], read_bytes(tables[0]), Columns("file_id", "label"))
+    found = dataset_from_table(csv_table(tables[0], read_bytes(tables[0])), Columns("file_id", "label"))
     label_of: dict[str, str] = {}
     faults = []
     for i, (file_id, target) in enumerate(zip(found.texts, found.targets, strict=True), start=1):
@@ -81,20 +76,21 @@ def _annotated(folder: Path) -> list[tuple[Path, str | None]]:
 
 def _foldered(folder: Path, columns: Columns) -> list[tuple[Path, str | None]]:
     """Return the files of the sub-folders, each with its sub-folder's name."""
-    allowed = columns.labels if columns.positive_from is None else None  # sub-folders are ratings then
+    allowed = columns.labels if columns.positive_from is None else None  # with positive_from sub-folders are ratings
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if _UNLABELLED not in (allowed or ()):
         folders = [path for path in folders if path.name != _UNLABELLED]
     if not folders:
         raise DataError(folder, [f"is a folder without labels: expected a sub-folder for each, or {ANNOTATIONS}"])
-    faults, found = [], []
+    faults: list[str] = []
+    found: list[tuple[Path, str | None]] = []
     for label in folders:
         inside = sorted(path for path in label.iterdir() if not path.name.startswith("."))
+        nested = [path.name for path in inside if path.is_dir()]
         if allowed is not None and label.name not in allowed:
             faults.append(f"the sub-folder {label.name} is not one of the labels {', '.join(allowed)}")
-        elif any(path.is_dir() for path in inside):
-            inner = next(path.name for path in inside if path.is_dir())
-            faults.append(f"the sub-folder {label.name} holds a folder, {inner}; expected texts alone")
+        elif nested:
+            faults.append(f"the sub-folder {label.name} holds a folder, {nested[0]}; expected texts alone")
         elif not inside:
             faults.append(f"the sub-folder {label.name} has no texts")
         found += [(path, label.name) for path in inside]
@@ -104,7 +100,7 @@ def _foldered(folder: Path, columns: Columns) -> list[tuple[Path, str | None]]:
 
 
 def _text(path: Path) -> tuple[str, str | None]:
-    """Return the text in `path`, and what is wrong with it."""
+    """Return the text in `path`, and its fault if it has one."""
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.server import ROOT
-from training.data.csv_file import read_csv, write_csv
+from training.data.csv_file import write_csv
 from training.data.dataset import Columns, Dataset
 from training.data.reader import FORMATS, parse_dataset, read_dataset
 from training.errors import DataError, TrainingError
@@ -145,7 +145,7 @@ def test_lists_of_labels_make_the_problem_multi_label(tmp_path: Path, ending: st
     assert (data.targets, data.labels, data.problem_type) == (((0, 1), (1,), (0,)), ("x", "y"), MULTI_LABEL)
     assert data.columns == Columns("text", "label", separator="|")
     write_csv(tmp_path / "written.csv", data)
-    assert read_csv(tmp_path / "written.csv", data.columns) == data
+    assert read_dataset(tmp_path / "written.csv", data.columns) == data
 
 
 def test_an_empty_list_needs_allow_unlabelled() -> None:
@@ -164,11 +164,11 @@ def test_what_is_wrong_in_a_list_is_named() -> None:
     cells: list[Any] = [["x|y"], ["x", " "], [["x"]], "x", ["x", 3]]
     content = as_json_lines([{"text": "a", "label": cell} for cell in cells])
     assert faults("data.jsonl", content) == [
-        "row 1 (line 1), column 'label': label 'x|y' has '|' in it, which joins labels in a CSV; rename it, or give "
-        "another separator",
+        "row 1 (line 1), column 'label': label 'x|y' contains '|', the separator of labels in a CSV; rename it, "
+        "or give another separator",
         "row 2 (line 2), column 'label': label 2 of its list is empty",
         "row 3 (line 3), column 'label': label 1 of its list holds a list, expected text or a number",
-        "row 4 (line 4), column 'label': 'x' is no list, as other rows have",
+        "row 4 (line 4), column 'label': 'x' is not a list, as in other rows",
     ]
 
 
@@ -221,7 +221,7 @@ def test_ratings_become_two_labels(tmp_path: Path, ending: str) -> None:
         SINGLE_LABEL,
     )
     write_csv(tmp_path / "written.csv", data)
-    assert read_csv(tmp_path / "written.csv", data.columns) == data
+    assert read_dataset(tmp_path / "written.csv", data.columns) == data
 
 
 def test_ratings_take_the_two_names_given() -> None:
@@ -332,11 +332,11 @@ def test_faults_of_json_lines_are_named_by_line() -> None:
         "row 5 (line 6), column 'label': missing from this row",
         "row 6 (line 7): has the key 'text' twice",
         "row 7 (line 8), column 'text': holds an object, expected text or a number",
-        "row 8 (line 9): is not JSON: NaN is no JSON value; write null",
-        "row 9 (line 10), column 'text': holds half of a surrogate pair, \\ud800, which is no character",
+        "row 8 (line 9): is not JSON: NaN is not a JSON value; write null",
+        "row 9 (line 10), column 'text': holds half of a surrogate pair, \\ud800, which is not a character",
         "row 10 (line 11), column 'text': holds a NUL character",
         "row 10 (line 11), column 'label': holds inf, expected a finite number",
-        "row 11 (line 12): is nested too deep",
+        "row 11 (line 12): is nested too deeply",
         'row 12 (line 13): is a number, expected an object such as {"text": "…"}',
     ]
 
@@ -357,9 +357,9 @@ def test_every_line_end_of_json_lines_is_read(end: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "is empty; expected one JSON object a line"),
-        (b"\n \n", "is empty; expected one JSON object a line"),
-        (b'[{"text": "a"}]', "begins with a JSON array; expected JSON Lines: one object a line, no [ ] around them"),
+        (b"", "is empty; expected one JSON object per line"),
+        (b"\n \n", "is empty; expected one JSON object per line"),
+        (b'[{"text": "a"}]', "begins with a JSON array; expected JSON Lines: one object per line, without [ ]"),
         ("{}".encode("utf-16"), "line 1 has a NUL byte; is this a text file in UTF-8?"),
         (b"text,label\n", "row 1 (line 1): is not JSON: Expecting value (character 1)"),
     ],
@@ -374,7 +374,7 @@ def test_damaged_parquet_is_refused() -> None:
     content = as_parquet([{"text": "a", "label": "x"}])
     for damaged in (b"", b"text,label\n", content[:-10], content[4:], content[:40] + content[60:]):
         (fault,) = faults("a.parquet", damaged)
-        assert fault.startswith("is no Parquet file, or a damaged one: ")
+        assert fault.startswith("not a Parquet file, or a damaged one: ")
         assert "\n" not in fault
 
 

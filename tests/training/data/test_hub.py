@@ -14,9 +14,10 @@ from datasets import ClassLabel, Features, List, Value
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.server import ROOT
-from training.data.csv_file import read_csv, write_csv
+from training.data.csv_file import write_csv
 from training.data.dataset import Columns
-from training.data.hub import hub_splits, load_hub_dataset
+from training.data.hub import load_hub_dataset
+from training.data.reader import read_dataset
 from training.errors import DataError, TrainingError
 
 COLUMNS = Columns("text", "label")
@@ -58,7 +59,7 @@ def test_class_numbers_become_their_names(folder: Callable[..., str], tmp_path: 
     assert data.labels == ("pos", "neg", "mixed")
     assert (data.texts[0], data.targets, data.problem_type) == ("text 0", ((1,), (0,), (2,)), SINGLE_LABEL)
     write_csv(tmp_path / "written.csv", data)
-    assert read_csv(tmp_path / "written.csv", data.columns) == data
+    assert read_dataset(tmp_path / "written.csv", data.columns) == data
     assert load_hub_dataset(name, COLUMNS, "test").labels == ("pos", "neg", "mixed")
 
 
@@ -110,10 +111,9 @@ def test_faults_of_rows_are_named(folder: Callable[..., str]) -> None:
 
 
 def test_splits_are_those_of_the_data_set(folder: Callable[..., str]) -> None:
-    """The splits are named, and one that is not there is refused with those that are."""
+    """An unknown split is refused with the known ones."""
     features = Features(text=Value("string"), label=CLASSES)
     name = folder(features, train=labelled(0), test=labelled(1))
-    assert sorted(hub_splits(name)) == ["test", "train"]
     with pytest.raises(TrainingError, match=f"data set {name} has no split 'dev'; it has train, test$"):
         load_hub_dataset(name, COLUMNS, "dev")
 
@@ -128,13 +128,13 @@ def test_a_name_that_cannot_be_loaded_is_told_in_one_line(name: str) -> None:
 
 
 def test_a_configuration_stands_behind_a_colon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What follows a colon is handed on as the configuration, unless the whole is a folder."""
+    """The part after a colon is the configuration, unless the whole name is a folder."""
     asked = []
     monkeypatch.setattr("datasets.get_dataset_split_names", lambda *given: asked.append(given) or ["train"])
-    hub_splits("glue:sst2")
-    hub_splits("owner/name")
     (tmp_path / "a:b").mkdir()
-    hub_splits(str(tmp_path / "a:b"))
+    for name in ("glue:sst2", "owner/name", str(tmp_path / "a:b")):
+        with pytest.raises(TrainingError, match="has no split 'none'"):
+            load_hub_dataset(name, COLUMNS, "none")
     assert asked == [("glue", "sst2"), ("owner/name", None), (str(tmp_path / "a:b"), None)]
 
 

@@ -13,9 +13,9 @@ import fsspec
 import pytest
 
 from training.data.dataset import Columns
-from training.data.location import file_name, parse_location, redacted
+from training.data.location import file_name, is_address, parse_location, redacted
 from training.data.reader import read_dataset, split_files
-from training.data.remote import is_address, read_bytes
+from training.data.remote import read_bytes
 from training.errors import DataError
 
 SINGLE = Columns("text", "label")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sklearn.datasets import load_files
 
-from training.data.csv_file import read_csv, write_csv
+from training.data.csv_file import write_csv
 from training.data.dataset import Columns
 from training.data.reader import read_dataset, split_files
 from training.data.text_folder import ANNOTATIONS
@@ -51,7 +51,7 @@ def test_sub_folders_are_labels(tmp_path: Path) -> None:
     assert data.texts == ("bad", "good, é", "fine\nfilm")
     assert (data.targets, data.labels, data.columns) == (((0,), (1,), (1,)), ("neg", "pos"), COLUMNS)
     write_csv(tmp_path / "written.csv", data)
-    assert read_csv(tmp_path / "written.csv", data.columns) == data
+    assert read_dataset(tmp_path / "written.csv", data.columns) == data
 
 
 def test_a_folder_is_read_as_scikit_learn_reads_it(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_two_parts_are_found(tmp_path: Path, files: tuple[str, ...], parts: tupl
     write(tmp_path, dict.fromkeys(files, "x"))
     names = parts or ("sampled_train", "sampled_test")
     assert split_files(tmp_path) == (tmp_path / names[0], tmp_path / names[1])
-    assert faults(tmp_path) == [f"has two parts, {' and '.join(names)}: give one of them, to be read as one data set"]
+    assert faults(tmp_path) == [f"has two parts, {' and '.join(names)}: choose one of them"]
 
 
 @pytest.mark.parametrize("files", [("pos/1.txt", "neg/1.txt"), ("train.csv",), ("train.csv", "test.txt"), ("test/a",)])
@@ -196,11 +196,14 @@ def test_one_part_is_no_two(tmp_path: Path, files: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (("train.csv", "train.jsonl", "test.csv"), "has train.csv and train.jsonl: which of them is meant?"),
-        (("train.csv", "test.csv", "test/a/1.txt"), "has test and test.csv: which of them is meant?"),
+        (
+            ("train.csv", "train.jsonl", "test.csv"),
+            "has train.csv and train.jsonl and test.csv: expected one training part",
+        ),
+        (("train.csv", "test.csv", "test/a/1.txt"), "has train.csv and test and test.csv: expected one training part"),
         (
             ("train/1.txt", "test/1.txt", "sampled_train/1.txt", "sampled_test/1.txt"),
-            "has train, test and sampled_train, sampled_test: which of them is meant?",
+            "has train and test and sampled_train and sampled_test: expected one training part",
         ),
     ],
 )
@@ -214,7 +217,7 @@ def test_parts_that_are_not_plain_are_refused(tmp_path: Path, files: tuple[str, 
 def test_real_sentences_are_the_same_in_the_original_s_layout(test_data: Path, tmp_path: Path) -> None:
     """Real sentences written a file each, with the original's table, are those of their CSVs, in two parts."""
     table = [("file_id", "user_id", "subforum_id", "num_contexts", "label")]
-    given = {part: read_csv(test_data / "hate_speech" / f"{part}.csv", COLUMNS) for part in ("train", "test")}
+    given = {part: read_dataset(test_data / "hate_speech" / f"{part}.csv", COLUMNS) for part in ("train", "test")}
     for part, data in given.items():
         for i, (text, target) in enumerate(zip(data.texts, data.targets, strict=True)):
             write(tmp_path, {f"sampled_{part}/{part}_{i:05}.txt": text})
