@@ -1,7 +1,7 @@
-"""What a user can get wrong before or during training, each told in a line or a short list.
+"""Errors of a user's data, options or base model, and of a run that diverged.
 
 TrainingError          an option, a recipe, a base model: one line
-├── DivergedError        a run came to nothing
+├── DivergedError        the weights are no longer finite
 └── DataError            faults in the data: a list, each with row and column
 """
 
@@ -16,15 +16,15 @@ _SHOWN_FAULTS = 20
 
 
 class TrainingError(Exception):
-    """Training cannot go on for a reason that the user can mend."""
+    """Training cannot go on, for a reason that the user can mend."""
 
 
 class DivergedError(TrainingError):
-    """A run came to weights that are no numbers; nothing of it is worth going on from."""
+    """The run's weights are no longer finite; nothing of it can be resumed."""
 
 
 class DataError(TrainingError):
-    """The data has faults; `faults` holds a line for each. `path` is its file or folder, or its address."""
+    """Faults of the data, one line each in `faults`. `path` is a file, a folder or an address."""
 
     def __init__(self, path: Path | str, faults: Sequence[str]) -> None:
         lines = list(faults[:_SHOWN_FAULTS])

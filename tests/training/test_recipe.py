@@ -345,21 +345,21 @@ def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"freeze": "encoder", "head_first_epochs": 1}, "head_first_epochs leads on to training all weights, freeze"),
+        ({"freeze": "encoder", "head_first_epochs": 1}, "head_first_epochs precedes training all weights, freeze"),
         ({"head_first_epochs": 3}, "head_first_epochs is 3, expected fewer than epochs (3)"),
         ({"head_sizes": [10]}, 'head_sizes is for head "mlp"; head is "stock"'),
         ({"head_layers": 2, "head": "mlp"}, 'head_layers is for head "token"; head is "mlp"'),
-        ({"early_stopping": 1}, "early_stopping chooses an epoch by rows that are not held out: give validation_share"),
-        ({"keep_best": True}, "keep_best chooses an epoch by rows that are not held out: give validation_share"),
-        ({"validation_share": 0.1}, "validation_share is 0.1, but nothing is chosen by those rows"),
+        ({"early_stopping": 1}, "early_stopping chooses an epoch on rows that are not held out: give validation_share"),
+        ({"keep_best": True}, "keep_best chooses an epoch on rows that are not held out: give validation_share"),
+        ({"validation_share": 0.1}, "validation_share is 0.1, but nothing uses it"),
         ({"validation_share": 0.8, "keep_best": True}, "validation_share is 0.8, expected 0, or 0.01 to 0.75 beside"),
         (
             {"validation_share": 0.4, "keep_best": True, "calibration_share": 0.4},
             "test_share, validation_share and calibration_share are 1 together, expected at most 0.95",
         ),
-        ({"threshold": 0.3}, "threshold is for multi-label; one label a text is the best one"),
-        ({"pos_weight": "balanced"}, "pos_weight is for multi-label; one label a text has class_weights"),
-        ({"label_separator": "|", "class_weights": "balanced"}, "class_weights is for one label a text"),
+        ({"threshold": 0.3}, "threshold is for multi-label data"),
+        ({"pos_weight": "balanced"}, "pos_weight is for multi-label data"),
+        ({"label_separator": "|", "class_weights": "balanced"}, "class_weights is for single-label data"),
         ({"label_separator": "|", "threshold": "best"}, 'threshold "best" is chosen on rows that are not held out'),
         ({"positive_from": 4, "label_separator": "|"}, "--positive-from makes two labels of one number"),
         ({"positive_from": 4, "labels": ["a", "b", "c"]}, "--positive-from makes two labels; labels name 3"),
@@ -407,7 +407,7 @@ def test_weights_in_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert caught.value.code == 2
     assert "argument --class-weights: invalid weights value: 'a=much'" in capsys.readouterr().err
     assert main([*given, "--class-weights", "a=1,b=2", "--threshold", "0.3"]) == 2
-    assert "threshold is for multi-label" in capsys.readouterr().err
+    assert "threshold is for multi-label data" in capsys.readouterr().err
 
 
 def test_addresses_are_kept_without_their_keys() -> None:

@@ -1,4 +1,4 @@
-"""Whether a recipe is complete, its numbers make sense, and its options go together. No data is read here."""
+"""Checks of a recipe before the data is read: missing options, ranges, and options that contradict each other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.run import processes
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """Return `recipe` if it can be run; raises TrainingError that names what is missing or does not fit."""
+    """Return `recipe` if it can run. Raises TrainingError with the option at fault."""
     _check_source(recipe)
     if not recipe.output and not recipe.name:
         raise TrainingError("--output is missing: the folder to write the checkpoint to")
@@ -27,14 +27,13 @@ def check_recipe(recipe: Recipe) -> Recipe:
     if kind is not None:
         check_kind(recipe, kind)
     if recipe.batch_size % processes.count():
-        raise TrainingError(
-            f"batch_size is {recipe.batch_size}, expected a multiple of the {processes.count()} processes"
-        )
+        expected = f"expected a multiple of the {processes.count()} processes"
+        raise TrainingError(f"batch_size is {recipe.batch_size}, {expected}")
     return recipe
 
 
 def _kind(recipe: Recipe) -> str | None:
-    """Return whether a text has one label or several, where that can be told before the data is read."""
+    """Return the problem type, None where only the data tells it."""
     if recipe.label_columns or recipe.label_separator:
         return MULTI_LABEL
     may_be_lists = recipe.from_hub or str(recipe.file).lower().endswith((".jsonl", ".ndjson", ".json", ".parquet"))
@@ -57,18 +56,14 @@ def _check_source(recipe: Recipe) -> None:
     if recipe.file is None and recipe.dataset is None:
         raise TrainingError("--data is missing: the file or folder to train on")
     if recipe.test_file is not None and recipe.file is None:
-        raise TrainingError("--test-data goes with --data; a data set of the hub brings its own test rows")
+        raise TrainingError("--test-data goes with --data; a data set of the hub has its own test rows")
     check_columns(recipe.columns(), may_be_lists=_kind(recipe) != SINGLE_LABEL)
-    if recipe.file is not None and _is_folder(recipe.file):
+    if isinstance(recipe.file, Path) and recipe.file.is_dir():
         return  # a folder of texts needs no columns; a folder of tables is checked when it is read
     if not recipe.text_column:
         raise TrainingError("--text-column is missing: the column with the texts")
-    if not recipe.label_column and not recipe.label_columns:
+    if not recipe.columns().labelled:
         raise TrainingError(EITHER)
-
-
-def _is_folder(source: Path | str) -> bool:
-    return isinstance(source, Path) and source.is_dir()
 
 
 def _check_shares(recipe: Recipe) -> None:
@@ -78,21 +73,18 @@ def _check_shares(recipe: Recipe) -> None:
         share, most = getattr(recipe, name), round(0.95 - held_out, 6)
         if share and not 0.01 <= share <= most:
             raise TrainingError(f"{name} is {share:g}, expected 0, or 0.01 to {most:g}{beside}")
-    both = round(held_out + recipe.calibration_share + recipe.validation_share, 6)
-    if both > 0.95:
-        raise TrainingError(
-            f"test_share, validation_share and calibration_share are {both:g} together, expected at most 0.95"
-        )
+    total = round(held_out + recipe.calibration_share + recipe.validation_share, 6)
+    if total > 0.95:
+        names = "test_share, validation_share and calibration_share"
+        raise TrainingError(f"{names} are {total:g} together, expected at most 0.95")
     for name in ("early_stopping", "keep_best"):
         if getattr(recipe, name) and not recipe.validation_share:
-            raise TrainingError(f"{name} chooses an epoch by rows that are not held out: give validation_share too")
+            raise TrainingError(f"{name} chooses an epoch on rows that are not held out: give validation_share too")
     if recipe.threshold == BEST and not recipe.validation_share:
         raise TrainingError(f'threshold "{BEST}" is chosen on rows that are not held out: give validation_share too')
     if recipe.validation_share and not recipe.chooses:
-        raise TrainingError(
-            f"validation_share is {recipe.validation_share:g}, but nothing is chosen by those rows: "
-            f'give early_stopping, keep_best or threshold = "{BEST}"'
-        )
+        needs = f'early_stopping, keep_best or threshold = "{BEST}"'
+        raise TrainingError(f"validation_share is {recipe.validation_share:g}, but nothing uses it: give {needs}")
 
 
 def _check_model(recipe: Recipe) -> None:
@@ -100,25 +92,24 @@ def _check_model(recipe: Recipe) -> None:
         if getattr(recipe, option) != getattr(Recipe(), option) and recipe.head != head:
             raise TrainingError(f'{option} is for head "{head}"; head is "{recipe.head}"')
     if recipe.freeze == ENCODER and recipe.head_first_epochs:
-        raise TrainingError(f'head_first_epochs leads on to training all weights, freeze "{ENCODER}" forbids it')
+        raise TrainingError(f'head_first_epochs precedes training all weights, freeze "{ENCODER}" forbids it')
     if recipe.head_first_epochs and recipe.head_first_epochs >= recipe.epochs:
-        raise TrainingError(
-            f"head_first_epochs is {recipe.head_first_epochs}, expected fewer than epochs ({recipe.epochs:g})"
-        )
+        expected = f"expected fewer than epochs ({recipe.epochs:g})"
+        raise TrainingError(f"head_first_epochs is {recipe.head_first_epochs}, {expected}")
 
 
 def check_kind(recipe: Recipe, kind: str) -> None:
-    """Raise TrainingError for an option that is not for the problem type `kind`."""
+    """Raise TrainingError for an option of another problem type than `kind`."""
     if recipe.class_weights is not None and kind == MULTI_LABEL:
-        raise TrainingError("class_weights is for one label a text; multi-label has pos_weight")
+        raise TrainingError("class_weights is for single-label data; multi-label data has pos_weight")
     if recipe.pos_weight is not None and kind == SINGLE_LABEL:
-        raise TrainingError("pos_weight is for multi-label; one label a text has class_weights")
+        raise TrainingError("pos_weight is for multi-label data; single-label data has class_weights")
     if recipe.threshold != Recipe().threshold and kind == SINGLE_LABEL:
-        raise TrainingError("threshold is for multi-label; one label a text is the best one (of two: from 0.5 up)")
+        raise TrainingError("threshold is for multi-label data; single-label data gets the label with the best score")
 
 
 def check_weights(recipe: Recipe, labels: Sequence[str]) -> None:
-    """Raise TrainingError for weights that name a label there is none of, or leave one out."""
+    """Raise TrainingError for weights of an unknown label, or without one of `labels`."""
     for option in ("class_weights", "pos_weight"):
         given = getattr(recipe, option)
         if not isinstance(given, Mapping):

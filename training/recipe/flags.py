@@ -1,4 +1,4 @@
-"""The command's flags, made from the recipe's options, so that each stands in one place."""
+"""The command's flags, derived from the recipe's options."""
 
 from __future__ import annotations
 
@@ -9,30 +9,25 @@ from typing import Any
 from training.recipe.options import BALANCED, Option
 from training.recipe.recipe import OPTIONS, Recipe
 
-_SECTIONS = {
-    "data": "data",
-    "model": "model",
-    "training": "training",
-    "": "output",
-}
+_SECTIONS = {"data": "data", "model": "model", "training": "training", "": "output"}
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's parser: only what is given ends up in its namespace, under the options' names."""
+    """Return the command's parser; its namespace holds only the flags that are given, under the options' names."""
     made = argparse.ArgumentParser(
         prog="python -m training",
         description="Fine-tune a text classifier and write a Hugging Face checkpoint.",
         argument_default=argparse.SUPPRESS,
     )
-    made.add_argument("--config", metavar="RECIPE.toml", help="a recipe; flags override what it says")
+    made.add_argument("--config", metavar="RECIPE.toml", help="a recipe; flags override it")
     for section, title in _SECTIONS.items():
         group = made.add_argument_group(title)
         for name, one in OPTIONS.items():
             if one.section == section and one.metavar is not None:
                 _add(group, name, one)
-    out = made.add_argument_group("a run that was there before")
-    out.add_argument("--overwrite", action="store_true", help="replace a checkpoint that is there")
-    out.add_argument("--restart", action="store_true", help="throw away what a run that was stopped had done")
+    out = made.add_argument_group("an earlier run")
+    out.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
+    out.add_argument("--restart", action="store_true", help="discard the progress of an interrupted run")
     return made
 
 
@@ -45,10 +40,10 @@ def _add(group: Any, name: str, one: Option) -> None:
     kinds: dict[str, Callable[[str], Any]] = {
         "whole": int, "number": float, "names": _names, "numbers": _numbers, "weights": _weights,
     }  # fmt: skip
-    read = kinds.get(one.kind, str)
-    if one.choices and read in (int, float):
-        read = _or_word(read, one.choices)
-    group.add_argument(flag, dest=name, type=read, metavar=one.metavar or None, help=help_text)
+    kind = kinds.get(one.kind, str)
+    if one.choices and kind in (int, float):
+        kind = _or_word(kind, one.choices)
+    group.add_argument(flag, dest=name, type=kind, metavar=one.metavar or None, help=help_text)
 
 
 def _with_default(text: str, default: Any) -> str:
@@ -58,11 +53,11 @@ def _with_default(text: str, default: Any) -> str:
     return f"{text} ({','.join(map(str, shown)) if isinstance(shown, tuple) else shown})".strip()
 
 
-def _or_word(read: Callable[[str], Any], words: tuple[str, ...]) -> Callable[[str], Any]:
+def _or_word(kind: Callable[[str], Any], words: tuple[str, ...]) -> Callable[[str], Any]:
     def either(given: str) -> Any:
-        return given if given in words else read(given)
+        return given if given in words else kind(given)
 
-    either.__name__ = f"{read.__name__} or {' or '.join(words)}"  # argparse puts it into its message
+    either.__name__ = f"{kind.__name__} or {' or '.join(words)}"  # for argparse's message
     return either
 
 

@@ -1,7 +1,4 @@
-"""What an option of a recipe is: its section, its type, its range, and how a value from TOML or a flag becomes it.
-
-Knows nothing of which options there are (recipe.py) or which go together (recipe_checks.py).
-"""
+"""An option of a recipe: its section, type and range, and the conversion of values from TOML and flags."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ BALANCED = "balanced"
 
 @dataclass(frozen=True)
 class Option:
-    """One option. low and high: the range of a number, both inside. choices: the words allowed beside the kind's own.
+    """One option. low and high: an inclusive range. choices: words allowed besides the kind's own values.
 
-    kind: "text", "whole" and "number" (also one of `choices`), "flag", "names" (a list), "numbers" (whole ones), "path"
-    (relative to where the command runs), "source" (a path relative to the recipe, or
-    an address), "base" (a folder beside the recipe, or a name), "weights" ("balanced", or
-    label -> number). metavar None: the option has no flag. flag: where it is not the option's name.
+    kind: "text"; "whole" and "number" (or one of `choices`); "flag"; "names" (a list); "numbers" (whole ones); "path"
+    (relative to the working folder); "source" (an address, or a path relative to the recipe); "base" (a folder beside
+    the recipe, or a name); "weights" ("balanced", or label -> number). metavar None: without a flag. flag: where it
+    differs from the option's name.
     """
 
     section: str
@@ -37,7 +34,7 @@ class Option:
 
 
 def option(default: Any, section: str, kind: str, help: str = "", **more: Any) -> Any:  # noqa: A002
-    """Return a dataclass field with an Option behind it."""
+    """Return a dataclass field with an Option as its metadata."""
     return field(default=default, metadata={"option": Option(section, kind, help, **more)})
 
 
@@ -68,7 +65,7 @@ def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> 
             raise wrong("a path")
         if kind == "path":
             return Path(value).expanduser()
-        return value if kind == "source" and is_address(value) else folder / Path(value).expanduser()
+        return value if is_address(value) else folder / Path(value).expanduser()
     if kind == "base" and isinstance(value, str) and (folder / value).is_dir():
         return str(folder / value)
     if one.choices and isinstance(value, str):

@@ -1,10 +1,10 @@
-"""A recipe: everything that decides a training run, from a TOML file, from flags, or both (flags win)."""
+"""A recipe: every choice of a training run, from a TOML file, from flags, or both (flags win)."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,74 +27,53 @@ Weights = str | Mapping[str, float] | None
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices of one run. Paths are absolute, or relative to the folder the command runs in; addresses are str.
+    """The choices of one run. Paths are absolute, or relative to the working folder; addresses are str.
 
-    The data is `file` (with its columns) or `dataset` (a Hugging Face data set).
-    Shares are parts of all rows. `docs/train.md` says what each option does, and when.
+    The data is `file` (with its columns) or `dataset` (a Hugging Face data set). Shares are parts of all rows.
+    `docs/train.md` describes each option.
     """
 
     name: str | None = option(None, "", "text", metavar=None)
-    output: Path | None = option(
-        None, "", "path", "the checkpoint (default checkpoints/<recipe's name>)", metavar="FOLDER"
-    )
+    output: Path | None = option(None, "", "path", "the checkpoint (checkpoints/NAME of the recipe)", metavar="FOLDER")
 
     file: Path | str | None = option(
-        None,
-        "data",
-        "source",
-        "labelled texts: .csv, .tsv, .jsonl, .parquet, a folder of texts, or an address such as s3://…",
-        metavar="FILE",
-        flag="--data",
-    )
+        None, "data", "source", "labelled texts: .csv, .tsv, .jsonl, .parquet, a folder, or an address such as s3://…",
+        metavar="FILE", flag="--data",
+    )  # fmt: skip
     test_file: Path | str | None = option(
-        None, "data", "source", "the rows to hold out (default: a share of --data)", metavar="FILE", flag="--test-data"
+        None, "data", "source", "rows to hold out (default: a share of --data)", metavar="FILE", flag="--test-data"
     )
     dataset: str | None = option(
         None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder", metavar="NAME"
     )
-    text_column: str | None = option(None, "data", "text", metavar="NAME")
+    text_column: str | None = option(None, "data", "text", "column with the texts", metavar="NAME")
     label_column: str | None = option(
-        None, "data", "text", "one label a row; with a separator, several", metavar="NAME"
+        None, "data", "text", "column with a label per row; with a separator, several", metavar="NAME"
     )
     label_separator: str | None = option(
-        None, "data", "text", 'multi-label: what joins labels, such as "|"', metavar="CHAR"
+        None, "data", "text", 'multi-label: joins the labels in a cell, such as "|"', metavar="CHAR"
     )
     label_columns: tuple[str, ...] = option((), "data", "names", "multi-label: 0/1 columns", metavar="A,B,…")
-    labels: tuple[str, ...] | None = option(
-        None, "data", "names", "label names in order (default: sorted)", metavar="A,B,…"
-    )
+    labels: tuple[str, ...] | None = option(None, "data", "names", "label names in order (sorted)", metavar="A,B,…")
     allow_unlabelled: bool = option(False, "data", "flag", "an empty cell means none of the labels")
     positive_from: float | None = option(
-        None,
-        "data",
-        "number",
-        'the label column holds numbers, such as ratings: "positive" from this one up, else "negative"',
-        low=-1e9,
-        high=1e9,
+        None, "data", "number", 'labels are numbers: "positive" from this one up, else "negative"', low=-1e9, high=1e9
     )
     drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
     test_share: float = option(0.2, "data", "number", "share of rows held out", low=0.01, high=0.9)
     validation_share: float = option(
-        0.0, "data", "number", "share of rows to choose by: early stopping, the best epoch, the best threshold"
+        0.0, "data", "number", "share of rows for early stopping, the best epoch, the best threshold"
     )
-    calibration_share: float = option(
-        0.0, "data", "number", "share of rows held out besides, for the export's --calibrate"
-    )
-    train_rows: int = option(0, "data", "whole", "train on so many rows only; 0: all", low=0, high=10**9)
-    test_rows: int = option(0, "data", "whole", "hold out so many rows only; 0: all", low=0, high=10**9)
+    calibration_share: float = option(0.0, "data", "number", "further share held out, for the export's --calibrate")
+    train_rows: int = option(0, "data", "whole", "limit of training rows; 0: all", low=0, high=10**9)
+    test_rows: int = option(0, "data", "whole", "limit of held-out rows; 0: all", low=0, high=10**9)
 
     base_model: str = option(
-        EMBEDDED,
-        "model",
-        "base",
-        'hub name or folder (default "embedded": MiniLM-L6, works offline)',
-        metavar="NAME",
+        EMBEDDED, "model", "base", 'hub name or folder (default "embedded": MiniLM-L6, works offline)', metavar="NAME"
     )
-    max_length: int = option(128, "model", "whole", "tokens read of a text", low=3, high=100_000)
-    truncation: str = option(
-        HEAD, "model", "text", "which tokens of longer texts are read", choices=(HEAD, TAIL, HEAD_TAIL)
-    )
-    head: str = option(STOCK, "model", "text", "what stands on the encoder", choices=(STOCK, MLP, TOKEN))
+    max_length: int = option(128, "model", "whole", "tokens read per text", low=3, high=100_000)
+    truncation: str = option(HEAD, "model", "text", "tokens read of longer texts", choices=(HEAD, TAIL, HEAD_TAIL))
+    head: str = option(STOCK, "model", "text", "layers on the encoder", choices=(STOCK, MLP, TOKEN))
     head_sizes: tuple[int, ...] = option(
         (256,), "model", "numbers", "MLP head: widths of its hidden layers", low=1, high=65_536, metavar="N,…"
     )
@@ -102,72 +81,66 @@ class Recipe:
     head_layers: int = option(1, "model", "whole", "token head: layers on the pooled embedding", low=0, high=16)
     head_dropout: float = option(0.1, "model", "number", "MLP and token head", low=0, high=0.9)
     freeze: str | int = option(
-        0, "model", "whole", f'encoder layers, from the first on, that are not trained; "{ENCODER}": all',
+        0, "model", "whole", f'frozen encoder layers, from the first; "{ENCODER}": all',
         choices=(ENCODER,), low=0, high=1000, metavar="N",
     )  # fmt: skip
     threshold: float | str = option(
-        0.5, "model", "number", f'multi-label: the score from which a label is given; "{BEST}": chosen for micro-F1',
+        0.5, "model", "number", f'multi-label: least score of a label that is given; "{BEST}": the best micro-F1',
         choices=(BEST,), low=0.001, high=0.999, metavar="T",
     )  # fmt: skip
 
     epochs: float = option(3.0, "training", "number", low=0.001, high=10_000)
-    batch_size: int = option(16, "training", "whole", "texts a step, of all processes together", low=1, high=100_000)
-    gradient_accumulation: int = option(
-        1, "training", "whole", "batches whose gradients make one step", low=1, high=100_000
-    )
+    batch_size: int = option(16, "training", "whole", "texts per step, of all processes together", low=1, high=100_000)
+    gradient_accumulation: int = option(1, "training", "whole", "batches per step", low=1, high=100_000)
     learning_rate: float = option(5e-5, "training", "number", low=1e-9, high=10)
     head_learning_rate: float | None = option(
         None, "training", "number", "of the head (default: as the encoder's)", low=1e-9, high=10
     )
     head_first_epochs: int = option(
-        0, "training", "whole", "epochs in which the head alone is trained, before all weights", low=0, high=10_000
+        0, "training", "whole", "first epochs, which train the head alone", low=0, high=10_000
     )
     weight_decay: float = option(0.01, "training", "number", low=0, high=10)
-    warmup_ratio: float = option(0.1, "training", "number", "share of steps that the rate rises in", low=0, high=1)
-    max_grad_norm: float = option(
-        1.0, "training", "number", "gradients are scaled down to this norm; 0: never", low=0, high=1e6
-    )
+    warmup_ratio: float = option(0.1, "training", "number", "share of steps with a rising rate", low=0, high=1)
+    max_grad_norm: float = option(1.0, "training", "number", "limit of the gradients' norm; 0: none", low=0, high=1e6)
     class_weights: Weights = option(
         None, "training", "weights", 'single-label loss: "balanced", or label=weight,…', metavar="WEIGHTS"
     )
     pos_weight: Weights = option(
-        None, "training", "weights", 'multi-label loss: weight of a label that is there; "balanced", or label=weight,…',
+        None, "training", "weights", 'multi-label loss: weights of positives, "balanced" or label=weight,…',
         metavar="WEIGHTS",
     )  # fmt: skip
     label_smoothing: float = option(
-        0.0, "training", "number", "share of the target given to all labels alike", low=0, high=0.9
+        0.0, "training", "number", "share of the target spread over all labels", low=0, high=0.9
     )
     early_stopping: int = option(
         0, "training", "whole", "stop after so many epochs without a better one; 0: never", low=0, high=10_000
     )
     keep_best: bool = option(False, "training", "flag", "keep the epoch that was best on the validation rows")
-    precision: str = option(
-        AUTO, "training", "text", "bf16 needs a CPU or GPU that computes it", choices=(AUTO, FP32, BF16)
-    )
+    precision: str = option(AUTO, "training", "text", "bf16 needs hardware support", choices=(AUTO, FP32, BF16))
     group_by_length: bool = option(True, "training", "flag", metavar=None)
     pad_to_max_length: bool = option(False, "training", "flag", metavar=None)
     save_minutes: float = option(
-        5.0, "training", "number", "a killed run goes on from what was saved: each epoch, and so often", low=0, high=1e6
+        5.0, "training", "number", "interval of saves, besides those after each epoch, for resuming", low=0, high=1e6
     )
     seed: int = option(0, "training", "whole", low=0, high=2**32 - 1)
 
     @property
     def target(self) -> Path:
-        """Return the folder that the checkpoint goes to."""
+        """Return the folder of the checkpoint."""
         return self.output or Path("checkpoints") / (self.name or "")
 
     @property
     def from_hub(self) -> bool:
-        """Return whether the rows are those of `dataset`, which comes in train and test; a file goes before it."""
+        """Return whether the rows are those of `dataset`; `file` overrides it."""
         return self.dataset is not None and self.file is None
 
     @property
     def chooses(self) -> bool:
-        """Return whether something is chosen by the validation rows."""
+        """Return whether something is chosen on the validation rows."""
         return bool(self.early_stopping or self.keep_best or self.threshold == BEST)
 
     def columns(self) -> Columns:
-        """Return where the texts and labels stand in a table."""
+        """Return the columns of texts and labels."""
         return Columns(
             text_column=self.text_column or "",
             label_column=self.label_column,
@@ -180,7 +153,7 @@ class Recipe:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as resolved, in JSON types."""
+        """Return the resolved recipe in JSON types."""
         return {name: _json(getattr(self, name)) for name in OPTIONS}
 
 
@@ -214,42 +187,33 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def make_recipe(base: Recipe, values: Mapping[str, Any], folder: Path, source: str) -> Recipe:
-    """Return `base` with `values` put in, their types checked; relative paths start from `folder`.
-
-    `output` alone is relative to where the command runs: a recipe does not write beside itself.
-    """
+    """Return `base` with `values` of the right types; relative paths start from `folder`, except `output`."""
     made = {name: converted(name, OPTIONS[name], value, folder, source) for name, value in values.items()}
     return replace(base, **made)
 
 
 def as_toml(recipe: Recipe) -> str:
-    """Return `recipe` as a TOML file that `read_recipe` reads back, from any folder: its paths are absolute.
+    """Return `recipe` as TOML that `read_recipe` reads back from any folder: its paths are absolute.
 
-    Options that are at their default are left out only where TOML has no word for it (None).
+    Options without a value (None) are left out, because TOML has no word for it.
     """
     content: dict[str, Any] = {}
     for name, one in OPTIONS.items():
         value = getattr(recipe, name)
-        if value is None or value == () or value == {}:
+        if value is None or value == ():
             continue
+        if isinstance(value, Path) or (one.kind == "base" and Path(value).is_dir()):
+            value = Path(value).absolute()
         section = content.setdefault(one.section, {}) if one.section else content
-        section[name] = _json(_absolute(Path(value) if one.kind == "base" and Path(value).is_dir() else value))
-    return tomli_w.dumps({key: value for key, value in content.items() if value != {}})
-
-
-def _absolute(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value.absolute()
-    return {key: _absolute(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
+        section[name] = _json(value)
+    return tomli_w.dumps(content)
 
 
 def _json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _json(inner) for key, inner in value.items()}
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, str) and is_address(value):
-        return redacted(value)  # what may be kept of it: not who asks, nor with which key
+        return redacted(value)
     return str(value) if isinstance(value, Path) else value
 
 
@@ -257,8 +221,9 @@ def _names_in(section: str) -> list[str]:
     return [name for name, one in OPTIONS.items() if one.section == section]
 
 
-def _check_known(path: Path, name: str, known: Any, what: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, [k for k in known if k], 1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(k for k in known if k)}"
+def _check_known(path: Path, name: str, known: Iterable[str], what: str) -> None:
+    names = [one for one in known if one]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
         raise TrainingError(f"recipe {path}: unknown {what} '{name}'{hint}")

@@ -1,4 +1,4 @@
-"""Texts that stand twice, and the first rows of a shuffled data set. No torch here."""
+"""Texts shared by two parts, and the first rows of a shuffled data set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from training.errors import TrainingError
 
 
 def plain(text: str) -> str:
-    """Return `text` without its case and its blanks: two texts are the same where these are."""
+    """Return `text` without case and surplus spaces: two texts count as the same where these are equal."""
     return " ".join(text.casefold().split())
 
 
 def without_shared_texts(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
-    """Return the rows of `train` whose text, case and blanks aside, is not in `held_out`, and how many are.
+    """Return `train` without the texts of `held_out`, and the number of rows left out.
 
-    Figures on texts that were trained on would flatter. Raises TrainingError where no row is left.
+    Figures on texts that the model was trained on would flatter it. Raises TrainingError where no row is left.
     """
     seen = {plain(text) for text in held_out.texts}
     kept = [i for i, text in enumerate(train.texts) if plain(text) not in seen]
@@ -25,14 +25,14 @@ def without_shared_texts(train: Dataset, held_out: Dataset) -> tuple[Dataset, in
     return train.subset(kept), len(train) - len(kept)
 
 
-def first_shuffled(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """Return the first `n` rows in the order that `seed` gives; with `n` 0 all rows, in their own order.
+def first_shuffled(dataset: Dataset, n: int, seed: int, option: str) -> Dataset:
+    """Return the first `n` rows in the order of `seed`, or all rows in their own order with `n` 0.
 
-    They are those of Hugging Face's `datasets.Dataset.shuffle(seed=seed).select(range(n))`, whose order is
-    numpy's `default_rng(seed).permutation`. Raises TrainingError for more rows than there are.
+    They are those of Hugging Face's `datasets.Dataset.shuffle(seed=seed).select(range(n))`, whose order is numpy's
+    `default_rng(seed).permutation`. Raises TrainingError, naming `option`, for more rows than there are.
     """
     if not 0 <= n <= len(dataset):
-        raise TrainingError(f"{n} rows are asked for, expected 0 (all) to {len(dataset)}, which the data has")
+        raise TrainingError(f"{option} is {n}, expected 0 (all) to {len(dataset)}, the rows of the data")
     if n == 0:
         return dataset
     return dataset.subset(np.random.default_rng(seed).permutation(len(dataset))[:n].tolist())

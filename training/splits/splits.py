@@ -1,7 +1,4 @@
-"""The parts of a run: rows to train on, to choose by, held out, and for calibration. No torch here.
-
-Each text is in one part. The split comes first.
-"""
+"""The rows of a run, split into training, validation, calibration and held-out rows."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ _FURTHER = ("validation", "calibration")
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a run. notes: what was done to them, each a sentence for a person. facts: the same as data."""
+    """The rows of a run; no text is in two parts. notes: sentences about rows left out. facts: counts in JSON types."""
 
     train: Dataset
     held_out: Dataset
@@ -40,78 +37,75 @@ class Splits:
 
     @property
     def watched(self) -> Dataset:
-        """Return the rows that each epoch is measured on: those to choose by, else those held out."""
+        """Return the rows that each epoch is measured on: validation rows, or else the held-out rows."""
         return self.held_out if self.validation is None else self.validation
 
 
 def read_splits(recipe: Recipe) -> Splits:
-    """Return the parts that `recipe` describes. Raises DataError and TrainingError for what is wrong with the data."""
+    """Return the rows that `recipe` describes. Raises DataError and TrainingError for faults of the data."""
     whole, test, source = _read(recipe)
-    notes: list[str] = []
     check_kind(recipe, whole.problem_type)
     check_weights(recipe, whole.labels)
     warnings = _check_sizes(recipe, whole, test, source)
-    rows = len(whole) + (0 if test is None else len(test))
-    dropped = whole.dropped + (0 if test is None else test.dropped)
-    if dropped:
-        notes.append(f"{dropped} rows without text were left out")
+    given = [whole] if test is None else [whole, test]
+    dropped = sum(part.dropped for part in given)
+    notes = [f"{dropped} rows without text were left out"] if dropped else []
     train, held_out = (whole, test) if test is not None else stratified_split(whole, recipe.test_share, recipe.seed)
-    held_out = _limited(held_out, recipe.test_rows, recipe.seed, "test_rows")
+    held_out = first_shuffled(held_out, recipe.test_rows, recipe.seed, "test_rows")
     seen = held_out
-    further: dict[str, Dataset | None] = {}
+    further: dict[str, Dataset] = {}
     left = 1.0 if test is not None else 1 - recipe.test_share
     for name in _FURTHER:
-        share = getattr(recipe, f"{name}_share")
-        further[name] = None
-        if share:
-            # Of what is left, rounded: or 0.2 of 160 rows would be 33.
+        if share := getattr(recipe, f"{name}_share"):
+            # Rounded, because 0.2 of 160 rows would become 33.
             asked = round(share / left * len(train))
             train, part = further_split(train, seen, round(share / left, 6), recipe.seed, name)
             if len(part) < asked:
-                notes.append(f"{len(part)} rows for {name}, not {asked}: the others' texts are among other rows too")
-            further[name], left, seen = part, left - share, _together(seen, part)
-    train = _limited(train, recipe.train_rows, recipe.seed, "train_rows")
+                notes.append(
+                    f"{len(part)} rows for {name}, not {asked}: the texts of the rest are among other rows too"
+                )
+            seen = replace(seen, texts=seen.texts + part.texts, targets=seen.targets + part.targets)
+            further[name], left = part, left - share
+    train = first_shuffled(train, recipe.train_rows, recipe.seed, "train_rows")
     train, shared = without_shared_texts(train, held_out)
     if shared:
         notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
     warnings += _check_trained(train, source)
-    counts = {"train": train, "held_out": held_out, **further}
-    totals = Counter(whole.counts())
-    totals.update({} if test is None else test.counts())
+    counts = Counter[str]()
+    for part in given:
+        counts.update(part.counts())
     facts = {
         "file": source,
-        "rows": rows,
-        "counts": dict(totals),
+        "rows": sum(map(len, given)),
+        "counts": dict(counts),
         "dropped": dropped,
         "duplicates": shared,
-        "classes": {name: part.counts() for name, part in counts.items() if part is not None},
+        "classes": {name: part.counts() for name, part in {"train": train, "held_out": held_out, **further}.items()},
     }
-    return Splits(
-        train, held_out, further["validation"], further["calibration"], source, tuple(notes), tuple(warnings), facts
-    )
+    validation, calibration = (further.get(name) for name in _FURTHER)
+    return Splits(train, held_out, validation, calibration, source, tuple(notes), tuple(warnings), facts)
 
 
 def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
-    """Return the rows, the rows to hold out where they come apart, and the source."""
+    """Return the rows, the rows to hold out where they are separate, and the source."""
     columns = recipe.columns()
     if recipe.from_hub and recipe.dataset:
         train = load_hub_dataset(recipe.dataset, columns, "train")
-        return train, load_hub_dataset(recipe.dataset, _as(train, columns), "test"), recipe.dataset
+        return train, load_hub_dataset(recipe.dataset, _with_labels_of(train, columns), "test"), recipe.dataset
     if recipe.file is None:
         raise TrainingError("--data is missing: the file or folder to train on")
     first, second = recipe.file, recipe.test_file
-    splits = split_files(recipe.file)
-    if splits is not None:
+    if (files := split_files(recipe.file)) is not None:
         if second is not None:
             raise TrainingError(f"--data {recipe.file} has a test part of its own; --test-data cannot be given too")
-        first, second = splits
+        first, second = files
     train = read_dataset(first, _checked(columns, first))
-    test = None if second is None else read_dataset(second, _as(train, _checked(columns, second)))
+    test = None if second is None else read_dataset(second, _with_labels_of(train, _checked(columns, second)))
     return train, test, redacted(recipe.file)
 
 
 def _checked(columns: Columns, source: Path | str) -> Columns:
-    """Return `columns`; raises TrainingError where a table needs some that are not named."""
+    """Return `columns`. Raises TrainingError for a table without the names of its columns."""
     if isinstance(source, Path) and source.is_dir():
         return columns
     if not columns.text_column:
@@ -121,20 +115,12 @@ def _checked(columns: Columns, source: Path | str) -> Columns:
     return columns
 
 
-def _as(train: Dataset, columns: Columns) -> Columns:
-    """Return how the held-out rows are read: their labels are those of the training rows."""
+def _with_labels_of(train: Dataset, columns: Columns) -> Columns:
     return columns if columns.label_columns else replace(columns, labels=train.labels)
 
 
-def _limited(part: Dataset, rows: int, seed: int, option: str) -> Dataset:
-    try:
-        return first_shuffled(part, rows, seed)
-    except TrainingError as error:
-        raise TrainingError(f"{option}: {error}") from error
-
-
 def _check_sizes(recipe: Recipe, whole: Dataset, test: Dataset | None, source: str) -> list[str]:
-    """Return warnings about labels with few rows; raises DataError where no split can be made."""
+    """Return warnings about labels with few rows. Raises DataError where no split is possible."""
     shares = {"test": recipe.test_share} if test is None else {}
     shares |= {name: share for name in _FURTHER if (share := getattr(recipe, f"{name}_share"))}
     if shares:
@@ -145,12 +131,8 @@ def _check_sizes(recipe: Recipe, whole: Dataset, test: Dataset | None, source: s
 
 
 def _check_trained(train: Dataset, source: str) -> list[str]:
-    """Return warnings about labels without a row to train on; raises DataError where each text has one label."""
+    """Return warnings about labels without a training row. Raises DataError for them in single-label data."""
     lines = [f"label '{label}' has no row to train on" for label, n in train.counts().items() if n == 0]
     if lines and train.problem_type == SINGLE_LABEL:
         raise DataError(source, lines)
     return lines
-
-
-def _together(one: Dataset, other: Dataset) -> Dataset:
-    return replace(one, texts=one.texts + other.texts, targets=one.targets + other.targets)

@@ -1,4 +1,4 @@
-"""The split into training and held-out rows: made before anything else, stratified, seeded."""
+"""Stratified, seeded splits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from training.splits.duplicates import plain
 def stratified_split(
     dataset: Dataset, test_share: float, seed: int, share_name: str = "test share"
 ) -> tuple[Dataset, Dataset]:
-    """Return (training rows, held-out rows), each with every label's share of the whole.
+    """Return (training rows, held-out rows), each with every label's share of the whole, in the data's order.
 
-    Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011).
-    The same data, share and seed give the same split. Raises TrainingError where a part would have no
-    row: iterative stratification keeps each label's share, not the number of rows.
+    Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011). Raises
+    TrainingError for an empty part: iterative stratification keeps the shares of labels, not the number of rows.
     """
     if dataset.problem_type == SINGLE_LABEL:
         splitter = StratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
@@ -39,14 +38,13 @@ def stratified_split(
 
 
 def further_split(train: Dataset, held_out: Dataset, share: float, seed: int, name: str) -> tuple[Dataset, Dataset]:
-    """Return (training rows, further rows), of which the latter are `share` of the training rows and stratified.
+    """Return (training rows, further rows): the latter are `share` of `train`, stratified, for the purpose `name`.
 
-    A row whose text, whatever its case and blanks, is among the other training rows or the held-out ones too stays a
-    training row: what is chosen or fitted on it would be by what the model has seen, or by what its figures are made
-    of. name: what the further rows are for. Raises TrainingError where no other is left.
+    A row with the text of another training row or of a held-out one stays a training row: the model has seen that text,
+    or its figures are made of it. Raises TrainingError where no further row is left.
     """
     numbered = replace(train, texts=tuple(map(str, range(len(train)))))
-    rest, chosen = stratified_split(numbered, share, seed, f"{name} share, of what is not held out,")
+    rest, chosen = stratified_split(numbered, share, seed, f"{name} share, of the rows not held out,")
     seen = {plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
     alone = [int(i) for i in chosen.texts if plain(train.texts[int(i)]) not in seen]
     if not alone:

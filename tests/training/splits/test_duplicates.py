@@ -48,7 +48,7 @@ def test_a_shuffle_is_hugging_face_s(size: int, n: int, seed: int) -> None:
     """The first n shuffled rows are those of datasets.Dataset.shuffle(seed).select(range(n))."""
     data = rows(*map(str, range(size)))
     theirs = datasets.Dataset.from_dict({"text": data.texts}).shuffle(seed=seed).select(range(n))
-    found = first_shuffled(data, n, seed)
+    found = first_shuffled(data, n, seed, "rows")
     assert list(found.texts) == list(theirs["text"])
     assert found.targets == tuple((int(text) % 2,) for text in found.texts)
 
@@ -56,7 +56,7 @@ def test_a_shuffle_is_hugging_face_s(size: int, n: int, seed: int) -> None:
 def test_no_number_means_all_rows_in_order() -> None:
     """With n of 0 all rows keep their own order, and more rows than there are, or fewer than none, are refused."""
     data = rows("a", "b", "c")
-    assert first_shuffled(data, 0, seed=1) == data
+    assert first_shuffled(data, 0, 1, "rows") == data
     for n in (4, -1):
-        with pytest.raises(TrainingError, match=rf"^{n} rows are asked for, expected 0 \(all\) to 3, which the data"):
-            first_shuffled(data, n, seed=1)
+        with pytest.raises(TrainingError, match=rf"^rows is {n}, expected 0 \(all\) to 3, the rows"):
+            first_shuffled(data, n, 1, "rows")

@@ -129,7 +129,7 @@ def test_rows_can_be_limited(tmp_path: Path) -> None:
     whole = parts_of(path, seed=123)
     order = np.random.default_rng(123).permutation(len(whole.held_out))[:10]
     assert parts.held_out.texts == tuple(whole.held_out.texts[i] for i in order)
-    with pytest.raises(TrainingError, match=r"^test_rows: 21 rows are asked for, expected 0 \(all\) to 20"):
+    with pytest.raises(TrainingError, match=r"^test_rows is 21, expected 0 \(all\) to 20"):
         parts_of(path, test_rows=21)
 
 
@@ -146,7 +146,7 @@ def test_lists_of_labels_are_multi_label(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
     parts = parts_of(path, pos_weight="balanced", allow_unlabelled=True)
     assert parts.train.columns.separator == "|"
-    with pytest.raises(TrainingError, match="class_weights is for one label a text"):
+    with pytest.raises(TrainingError, match="class_weights is for single-label data"):
         parts_of(path, class_weights="balanced", allow_unlabelled=True)
 
 

@@ -140,7 +140,7 @@ def test_calibration_rows_that_cannot_be_had_are_refused() -> None:
     with pytest.raises(TrainingError, match="no row is left for calibration: each text is among the other rows too"):
         further_split(*stratified_split(few, 0.2, seed=1), 0.25, 1, "calibration")
     train, held_out = stratified_split(single([10, 10]), 0.45, seed=0)
-    with pytest.raises(TrainingError, match="calibration share, of what is not held out, 0.9 leave one part without"):
+    with pytest.raises(TrainingError, match="calibration share, of the rows not held out, 0.9 leave one part without"):
         further_split(train, held_out, 0.9, 0, "calibration")
 
 
