@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from inferer.bundle.reader import Bundle, read_bundle
 from inferer.errors import (
     BundleError,
     CallerGoneError,
@@ -25,7 +26,6 @@ from inferer.errors import (
 )
 
 if TYPE_CHECKING:
-    from inferer.bundle.reader import Bundle, read_bundle
     from inferer.explain import Explanation
     from inferer.model import ModelInferer
     from inferer.scoring import Prediction
@@ -53,8 +53,6 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Bundle": "inferer.bundle.reader",
-    "read_bundle": "inferer.bundle.reader",
     "Explanation": "inferer.explain",
     "ModelInferer": "inferer.model",
     "Prediction": "inferer.scoring",

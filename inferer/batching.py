@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from inferer.errors import CallerGoneError, DeadlineError
@@ -54,19 +54,6 @@ class BatchResult:
     rows: list[Rows]
     queue_s: float
     infer_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class BatcherStats:
-    """Totals since the start: tokens without padding, padding, texts of the largest run, all callers' queue time."""
-
-    runs: int = 0
-    texts: int = 0
-    tokens: int = 0
-    padding: int = 0
-    largest: int = 0
-    queue_s: float = 0.0
-    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +97,10 @@ class _Job:
     started: float = 0.0
     infer_s: float = 0.0
 
+    def drop(self, error: Exception) -> None:
+        self.waiting = False
+        self.error = error
+
 
 class Batcher:
     """Share runs of a model between any number of threads.
@@ -135,18 +126,12 @@ class Batcher:
         self._idle = at_once
         self._queue: deque[_Job] = deque()
         self._lock = threading.Lock()
-        self._stats = BatcherStats()
 
     @property
     def waiting(self) -> int:
         """Return the number of texts in the queue."""
         with self._lock:
             return sum(len(job.encodings) for job in self._queue)
-
-    @property
-    def stats(self) -> BatcherStats:
-        """Return the totals so far."""
-        return self._stats
 
     def run(self, encodings: Sequence[Encoding], cancellation: Cancellation | None = None) -> BatchResult:
         """Return the logits of `encodings`, in as many runs as they need.
@@ -192,7 +177,7 @@ class Batcher:
         job = _Job(encodings, cancellation, _size(encodings), queued=now, started=now)
         job.turn.acquire()
         with self._lock:
-            if self._is_over(job, now, ask=not is_first):
+            if _is_over(job, now, ask=not is_first):
                 return job
             if self._idle and not self._queue:
                 self._idle -= 1
@@ -215,7 +200,7 @@ class Batcher:
             with self._lock:
                 if job.waiting:
                     self._queue.remove(job)
-                    self._drop(job, DeadlineError(time.monotonic() - job.queued))
+                    job.drop(DeadlineError(time.monotonic() - job.queued))
                     return
             job.turn.acquire()  # its run has begun
         except BaseException:  # Ctrl-C: leave the queue, or pass the lead on
@@ -240,8 +225,6 @@ class Batcher:
                 size = self._take_companions(job, companions)
             _wake(job.to_wake)
             self._compute([job, *companions])
-            with self._lock:
-                self._count(size, sum(one.started - one.queued for one in (job, *companions)))
         except BaseException:  # Ctrl-C in this thread: the companions keep their places
             with self._lock:
                 for other in companions:
@@ -268,7 +251,7 @@ class Batcher:
         for other in sorted(self._queue, key=lambda other: abs(other.size.longest - job.size.longest)):
             if (size.texts + 1) * size.longest > self.max_tokens:
                 break  # the run is full
-            if not self._may_share(size, other.size) or self._is_over(other, now):
+            if not self._may_share(size, other.size) or _is_over(other, now):
                 continue
             other.waiting = False
             companions.append(other)
@@ -300,43 +283,28 @@ class Batcher:
         now = time.monotonic()
         while self._queue:
             job = self._queue.popleft()
-            if not self._is_over(job, now):
+            if not _is_over(job, now):
                 job.waiting, job.leads, job.to_wake = False, True, to_wake
                 job.turn.release()
                 return
         self._idle += 1
         _wake(to_wake)
 
-    def _is_over(self, job: _Job, now: float, *, ask: bool = True) -> bool:
-        """Drop `job` and return True when its deadline passed or, with `ask`, its caller left. The lock is held."""
-        if job.gone:
-            job.waiting = False
-            return True
-        if job.cancellation.deadline <= now:
-            self._drop(job, DeadlineError(now - job.queued))
-        elif ask and job.cancellation.is_cancelled is not None and job.cancellation.is_cancelled():
-            self._drop(job, CallerGoneError(now - job.queued))
-        else:
-            return False
-        job.turn.release()
-        return True
 
-    def _drop(self, job: _Job, error: Exception) -> None:
+def _is_over(job: _Job, now: float, *, ask: bool = True) -> bool:
+    """Drop `job` and return True when its deadline passed or, with `ask`, its caller left. The lock is held."""
+    cancellation = job.cancellation
+    if job.gone:
         job.waiting = False
-        job.error = error
-        self._stats = replace(self._stats, dropped=self._stats.dropped + 1)
-
-    def _count(self, size: _Size, queue_s: float) -> None:
-        done = self._stats
-        self._stats = BatcherStats(
-            runs=done.runs + 1,
-            texts=done.texts + size.texts,
-            tokens=done.tokens + size.tokens,
-            padding=done.padding + size.padding,
-            largest=max(done.largest, size.texts),
-            queue_s=done.queue_s + queue_s,
-            dropped=done.dropped,
-        )
+        return True
+    if cancellation.deadline <= now:
+        job.drop(DeadlineError(now - job.queued))
+    elif ask and cancellation.is_cancelled is not None and cancellation.is_cancelled():
+        job.drop(CallerGoneError(now - job.queued))
+    else:
+        return False
+    job.turn.release()
+    return True
 
 
 def _wake(jobs: list[_Job]) -> None:

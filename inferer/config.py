@@ -62,12 +62,17 @@ def read_config(config: Mapping[str, Any] | str | os.PathLike[str] | None) -> Co
     for key in ("model_type", "model_name"):
         if key in values and not (isinstance(values[key], str) and values[key]):
             raise ConfigError(f"config.{key}", values[key], "a name")
+    problem_type, max_length = values.get("problem_type"), values.get("max_length")
+    if problem_type is not None and problem_type not in PROBLEM_TYPES:
+        raise ConfigError("config.problem_type", problem_type, f"one of {', '.join(PROBLEM_TYPES)}")
+    if max_length is not None and not is_int(max_length, 3):
+        raise ConfigError("config.max_length", max_length, "a number of tokens from 3")
     return Config(
         model_type=values.get("model_type"),
         model_name=values.get("model_name"),
         labels=_labels(values),
-        problem_type=_problem_type(values.get("problem_type")),
-        max_length=_max_length(values.get("max_length")),
+        problem_type=problem_type,
+        max_length=max_length,
         thresholds=check_thresholds("config.thresholds", values.get("thresholds")),
         given=values,
     )
@@ -135,15 +140,3 @@ def _labels(values: Mapping[str, Any]) -> tuple[str, ...] | None:
     if len(set(labels)) != len(labels):
         raise ConfigError("config.labels", labels, "each name once")
     return tuple(labels)
-
-
-def _problem_type(value: Any) -> str | None:
-    if value is not None and value not in PROBLEM_TYPES:
-        raise ConfigError("config.problem_type", value, f"one of {', '.join(PROBLEM_TYPES)}")
-    return None if value is None else str(value)
-
-
-def _max_length(value: Any) -> int | None:
-    if value is not None and not is_int(value, 3):
-        raise ConfigError("config.max_length", value, "a number of tokens from 3")
-    return None if value is None else int(value)

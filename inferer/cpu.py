@@ -44,15 +44,6 @@ def _quota_v1(folder: Path) -> float | None:
     return int(quota) / int(period)
 
 
-def _own_groups(proc: Path) -> list[tuple[str, str]]:
-    """Return (controllers, path) for each line of /proc/self/cgroup; v2's controllers are ''."""
-    groups = []
-    for line in (_read(proc / "self" / "cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        groups.append((controllers, path))
-    return groups
-
-
 def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | None:
     """Return the smallest cgroup CPU quota over this process, in CPUs; None without a quota.
 
@@ -60,7 +51,8 @@ def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | 
     container the process's own group is the visible root.
     """
     found = [_quota_v2(root), _quota_v1(root / "cpu"), _quota_v1(root / "cpu,cpuacct")]
-    for controllers, path in _own_groups(proc):
+    for line in (_read(proc / "self" / "cgroup") or "").splitlines():
+        _, controllers, path = line.split(":", 2)  # of cgroup v2 without a name
         parts = [part for part in path.split("/") if part and part != ".."]
         for depth in range(len(parts), 0, -1):
             below = Path(*parts[:depth])

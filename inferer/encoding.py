@@ -6,7 +6,7 @@ Needs the tokenizer's file and the number of tokens allowed, and nothing of the 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +45,14 @@ class Encoding:
     def without(self, places: NDArray[np.bool_]) -> Encoding:
         """Return the input without the text's tokens at `places`, bool [tokens]; spans and gap are lost."""
         kept = ~places
-        return Encoding(
-            self.input_ids[kept],
-            self.attention_mask[kept],
-            self.token_type_ids[kept],
-            self.num_tokens,
-            self.truncated,
-            self.own_tokens - int(places.sum()),
-            self.first_own,
+        return replace(
+            self,
+            input_ids=self.input_ids[kept],
+            attention_mask=self.attention_mask[kept],
+            token_type_ids=self.token_type_ids[kept],
+            own_tokens=self.own_tokens - int(places.sum()),
+            gap=None,
+            spans=None,
         )
 
 
@@ -108,7 +108,8 @@ class Encoder:
             starts = range(0, own - self.overlap, room - self.overlap)
             return tuple(whole.part((start, min(start + room, own))) for start in starts)
         if truncation == ERROR:
-            raise TextTooLongError.of(own + self._special, self.max_length)
+            problem = f"the text has {own + self._special} tokens, at most {self.max_length} are allowed"
+            raise TextTooLongError(f"{problem} with truncation 'error'")
         first = kept_from_start(room, truncation)
         ranges = [(start, end) for start, end in ((0, first), (own - room + first, own)) if start < end]
         return (whole.part(*ranges, truncated=True),)
@@ -138,11 +139,9 @@ class _Whole:
     """
 
     def __init__(self, tokens: Tokens, special: int, *, spans: bool) -> None:
-        values = [tokens.ids, tokens.attention_mask, tokens.type_ids]
-        self._values = [np.array(one, dtype=np.int64) for one in values]
-        self._spans = np.array(tokens.offsets, dtype=np.int64) if spans else None
+        columns = [tokens.ids, tokens.attention_mask, tokens.type_ids, *([tokens.offsets] if spans else [])]
+        self._columns = [np.array(column, dtype=np.int64) for column in columns]
         self._size = len(tokens.ids)
-        self._special = special
         self._before = 0
         while self._before < special and tokens.special_tokens_mask[self._before]:
             self._before += 1
@@ -150,24 +149,20 @@ class _Whole:
 
     def part(self, *ranges: tuple[int, int], truncated: bool = False) -> Encoding:
         """Return the text's own tokens in `ranges`, with the special tokens around them."""
-        end = self._before + self.own
-        slices = [slice(self._before + first, self._before + last) for first, last in ranges]
-        slices = [slice(self._before), *slices, slice(end, self._size)]
-
-        def cut(values: NDArray[np.int64]) -> NDArray[np.int64]:
-            return np.concatenate([values[one] for one in slices])
-
-        ids, mask, types = map(cut, self._values)
+        first = self._before
+        own = [slice(first + start, first + end) for start, end in ranges]
+        slices = [slice(first), *own, slice(first + self.own, self._size)]
+        ids, mask, types, *spans = (np.concatenate([column[one] for one in slices]) for column in self._columns)
         return Encoding(
             input_ids=ids,
             attention_mask=mask,
             token_type_ids=types,
             num_tokens=self._size,
             truncated=truncated,
-            own_tokens=len(ids) - self._special,
-            first_own=self._before,
-            gap=self._before + ranges[0][1] if len(ranges) > 1 else None,
-            spans=None if self._spans is None else cut(self._spans),
+            own_tokens=len(ids) - (self._size - self.own),
+            first_own=first,
+            gap=first + ranges[0][1] if len(ranges) > 1 else None,
+            spans=spans[0] if spans else None,
         )
 
 

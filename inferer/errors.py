@@ -1,18 +1,4 @@
-"""The errors of inferer, from a bundle or a text to its prediction.
-
-InfererError
-├── ConfigError            an argument or a config value that is not allowed
-├── BundleError            a missing, damaged or inconsistent bundle
-│   └── GoldenCheckError     its stored texts get other scores on this CPU
-├── CheckpointError        a PyTorch checkpoint that could not be turned into a bundle
-├── TextError              a text that cannot be classified
-│   ├── EmptyTextError       nothing but white space
-│   └── TextTooLongError     more tokens than allowed, with truncation "error"
-├── WaitError              a valid text that was cancelled in the queue
-│   ├── DeadlineError        its deadline passed
-│   └── CallerGoneError      its caller left
-└── RunError               a failure of the runtime on a valid text
-"""
+"""The errors that inferer raises, from a bundle or a text to its prediction. They know nothing of HTTP."""
 
 from __future__ import annotations
 
@@ -99,32 +85,27 @@ class EmptyTextError(TextError):
 class TextTooLongError(TextError):
     """The text has more tokens than the model allows, and the caller chose truncation "error"."""
 
-    @classmethod
-    def of(cls, num_tokens: int, max_length: int) -> TextTooLongError:
-        """Return the error for a text of `num_tokens` tokens when `max_length` are allowed."""
-        return cls(f"the text has {num_tokens} tokens, at most {max_length} are allowed with truncation 'error'")
-
 
 class WaitError(InfererError):
     """A valid text was dropped before its run, after `waited_s` seconds in the queue."""
 
-    def __init__(self, why: str, waited_s: float) -> None:
-        super().__init__(f"{why} after {waited_s:.3f} s of waiting, before the model was run")
+    reason = "the call was cancelled"
+
+    def __init__(self, waited_s: float) -> None:
+        super().__init__(f"{self.reason} after {waited_s:.3f} s of waiting, before the model was run")
         self.waited_s = waited_s
 
 
 class DeadlineError(WaitError):
     """The deadline of the call passed while a text was in the queue."""
 
-    def __init__(self, waited_s: float) -> None:
-        super().__init__("the deadline passed", waited_s)
+    reason = "the deadline passed"
 
 
 class CallerGoneError(WaitError):
     """The caller left while a text was in the queue."""
 
-    def __init__(self, waited_s: float) -> None:
-        super().__init__("the caller gave up", waited_s)
+    reason = "the caller gave up"
 
 
 class RunError(InfererError):

@@ -88,28 +88,16 @@ class Runs:
     def __init__(self, run: Callable[[Sequence[Encoding]], Sequence[NDArray[np.float32]]]) -> None:
         self._run = run
         self._known: dict[int, tuple[Encoding, NDArray[np.float32]]] = {}  # by id, valid while the encoding is kept
-        self.tokens = 0
-
-    @property
-    def count(self) -> int:
-        """Return how many encodings were run."""
-        return len(self._known)
+        self.count = self.tokens = 0
 
     def rows(self, texts: Sequence[Encodings]) -> list[list[NDArray[np.float32]]]:
         """Return the logits of each text's encodings."""
         new = list({id(one): one for one in chain.from_iterable(texts) if id(one) not in self._known}.values())
         if new:
             self._known |= {id(one): (one, row) for one, row in zip(new, self._run(new), strict=True)}
+        self.count += len(new)
         self.tokens += sum(len(one.input_ids) for one in new)
         return [[self._known[id(one)][1] for one in encodings] for encodings in texts]
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """A half-open range of pieces."""
-
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +105,14 @@ class _Pieces:
     """The smallest parts of a text that can be left out: a word, or the words that share a token.
 
     starts, ends, words: the characters of each piece and its number of words, [pieces]. owners: per window, the piece
-    of each token, [tokens], -1 for special tokens. lowest, highest: each window's first and last piece, [windows].
-    windows: the first window that contains each piece, [pieces]. gap: the first piece after a cut in the middle of the
-    text; None without such a cut.
+    of each token, [tokens], -1 for special tokens. gap: the first piece after a cut in the middle of the text; None
+    without such a cut.
     """
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     words: NDArray[np.int64]
     owners: tuple[NDArray[np.int64], ...]
-    lowest: NDArray[np.int64]
-    highest: NDArray[np.int64]
-    windows: NDArray[np.int64]
     gap: int | None
 
 
@@ -150,7 +134,7 @@ def occlude(
         max_parts = MOST_WORDS if count <= MOST_WORDS else PARTS
     units = _units(count, -(-count // max(_MOST_UNITS, max_parts)), pieces.gap)
     if len(units) > max_parts:
-        alone = run([_alone(encodings, pieces, unit) for unit in (_Unit(0, 0), *units)])
+        alone = run([_alone(encodings, pieces, unit) for unit in (range(0), *units)])
         odds = np.array([_log_odds(scores[place]) for scores in alone])
         units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts, pieces.gap)
     whole, *others = run([encodings, *(_without(encodings, pieces, unit) for unit in units)])
@@ -185,17 +169,12 @@ def _pieces(text: str, encodings: Encodings) -> _Pieces:
     kept = np.unique(np.concatenate(groups))
     kept = kept[kept >= 0]
     owners = tuple(np.where(one < 0, -1, np.searchsorted(kept, one)) for one in groups)
-    windows = np.zeros(len(kept), dtype=np.int64)
-    for number in reversed(range(len(owners))):
-        windows[owners[number][owners[number] >= 0]] = number
     begin, end = np.searchsorted(group, kept), np.searchsorted(group, kept, side="right")
     gap = None
     if encodings[0].gap is not None:
         after = owners[0][encodings[0].gap :]
         gap = next((int(owner) for owner in after if owner >= 0), None)
-    lowest = np.array([np.min(owner, initial=len(kept), where=owner >= 0) for owner in owners])
-    highest = np.array([owner.max() for owner in owners])
-    return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, lowest, highest, windows, gap)
+    return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, gap)
 
 
 def _words_of_tokens(
@@ -219,16 +198,16 @@ def _words_of_tokens(
     return first, last
 
 
-def _units(count: int, size: int, gap: int | None) -> list[_Unit]:
+def _units(count: int, size: int, gap: int | None) -> list[range]:
     """Return `count` pieces in units of `size` neighbours; no unit spans the gap."""
     ends = (0, count) if gap in (None, 0) else (0, gap, count)
-    return [_Unit(first, min(first + size, end)) for start, end in pairwise(ends) for first in range(start, end, size)]
+    return [range(first, min(first + size, end)) for start, end in pairwise(ends) for first in range(start, end, size)]
 
 
-def _parts(units: Sequence[_Unit], effects: NDArray[np.float64], most: int, gap: int | None) -> list[_Unit]:
+def _parts(units: Sequence[range], effects: NDArray[np.float64], most: int, gap: int | None) -> list[range]:
     """Return at most `most` parts: as many units as possible alone, those of the largest effects, the others joined."""
     alone = np.zeros(len(units), dtype=bool)
-    begins = [number == 0 or unit.first == gap for number, unit in enumerate(units)] + [True]
+    begins = [number == 0 or unit.start == gap for number, unit in enumerate(units)] + [True]
     count = sum(begins[:-1])
     for place in np.argsort(-effects, kind="stable").tolist():
         before = not begins[place] and not alone[place - 1]
@@ -236,29 +215,30 @@ def _parts(units: Sequence[_Unit], effects: NDArray[np.float64], most: int, gap:
         if count + before + after <= most:  # taking a unit out splits the part around it
             alone[place] = True
             count += before + after
-    parts: list[_Unit] = []
+    parts: list[range] = []
     for number, unit in enumerate(units):
         if begins[number] or alone[number] or alone[number - 1]:
             parts.append(unit)
         else:
-            parts[-1] = _Unit(parts[-1].first, unit.last)
+            parts[-1] = range(parts[-1].start, unit.stop)
     return parts
 
 
-def _without(encodings: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
+def _without(encodings: Encodings, pieces: _Pieces, unit: range) -> Encodings:
     """Return `encodings` without the tokens of `unit`; a window with none of them stays the same object."""
     left = list(encodings)
-    for window in np.flatnonzero((pieces.lowest < unit.last) & (pieces.highest >= unit.first)).tolist():
-        owner = pieces.owners[window]
-        left[window] = encodings[window].without((owner >= unit.first) & (owner < unit.last))
+    for window, owner in enumerate(pieces.owners):
+        places = (owner >= unit.start) & (owner < unit.stop)
+        if places.any():
+            left[window] = encodings[window].without(places)
     return [one for one in left if one.own_tokens] or left[:1]
 
 
-def _alone(encodings: Encodings, pieces: _Pieces, unit: _Unit) -> Encodings:
-    """Return the tokens of `unit` in its first window, alone between the special tokens."""
-    window = int(pieces.windows[unit.first]) if unit.last > unit.first else 0
+def _alone(encodings: Encodings, pieces: _Pieces, unit: range) -> Encodings:
+    """Return the tokens of `unit`, in its first window, alone between the special tokens."""
+    window = next((number for number, owner in enumerate(pieces.owners) if unit.start in owner), 0)
     owner = pieces.owners[window]
-    return [encodings[window].without((owner >= 0) & ~((owner >= unit.first) & (owner < unit.last)))]
+    return [encodings[window].without((owner >= 0) & ~((owner >= unit.start) & (owner < unit.stop)))]
 
 
 def _log_odds(score: float) -> float:
@@ -266,6 +246,6 @@ def _log_odds(score: float) -> float:
     return float(np.log(clipped / (1 - clipped)))
 
 
-def _part(text: str, pieces: _Pieces, unit: _Unit, contribution: float) -> Part:
-    start, end = int(pieces.starts[unit.first]), int(pieces.ends[unit.last - 1])
-    return Part(text[start:end], start, end, int(pieces.words[unit.first : unit.last].sum()), contribution)
+def _part(text: str, pieces: _Pieces, unit: range, contribution: float) -> Part:
+    start, end = int(pieces.starts[unit.start]), int(pieces.ends[unit.stop - 1])
+    return Part(text[start:end], start, end, int(pieces.words[unit.start : unit.stop].sum()), contribution)

@@ -62,17 +62,12 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def field(
-    folder: Path,
-    manifest: Mapping[str, Any],
-    name: str,
-    kind: type[_T] | tuple[type[_T], ...],
-    allowed: tuple[str, ...] | None = None,
+    folder: Path, manifest: Mapping[str, Any], name: str, kind: type[_T], allowed: tuple[str, ...] | None = None
 ) -> _T:
     """Return the field `name`, which must be of `kind` and, where given, one of `allowed`."""
     value = manifest.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
-        names = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-        raise _unexpected(folder, name, value, names)
+        raise _unexpected(folder, name, value, kind.__name__)
     if allowed is not None and value not in allowed:
         raise _unexpected(folder, name, value, f"one of {', '.join(allowed)}")
     return value
@@ -80,8 +75,8 @@ def field(
 
 def temperature_of(folder: Path, manifest: Mapping[str, Any]) -> float:
     """Return the divisor of the logits."""
-    temperature = field(folder, manifest, "temperature", (int, float))
-    if not 0 < temperature <= LARGEST:
+    temperature = manifest.get("temperature")
+    if not is_number(temperature, 0, LARGEST) or temperature == 0:
         raise _unexpected(folder, "temperature", temperature, f"a number above 0, at most {LARGEST}")
     return float(temperature)
 

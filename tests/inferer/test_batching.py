@@ -1,4 +1,4 @@
-"""Batching: who shares a run with whom, in which order, and that nobody's answer depends on it."""
+"""Batching: the texts and the order of runs, deadlines, failures, and results that depend on neither."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def of_length(length: int, first: int = 1) -> Encoding:
 
 
 def logits(one: Encoding) -> list[float]:
-    """Return the answer that a text gets alone."""
+    """Return the logits that a text gets alone."""
     return [float(one.input_ids.sum()), float(len(one.input_ids))]
 
 
 class Model:
-    """A model that can be held: it notes its runs, fails on BAD, and starts a run only when it may."""
+    """A model that records its runs, fails on BAD, and ends a run only with permission while it is held."""
 
     def __init__(self) -> None:
         self.runs: list[list[Encoding]] = []
@@ -70,7 +70,7 @@ class Held:
         assert self.model.started.acquire(timeout=30)
 
     def queue(self, *encodings: Encoding, cancellation: Cancellation | None = None) -> Future[Any]:
-        """Have a caller of its own ask for `encodings`; return once it waits in the queue."""
+        """Run `encodings` for a new caller; return once it waits in the queue."""
         before = self.batcher.waiting
         future = self.pool.submit(self.batcher.run, encodings, cancellation)
         end = time.monotonic() + 30
@@ -80,7 +80,7 @@ class Held:
         return future
 
     def release(self) -> list[list[int]]:
-        """Let all runs end; return, run by run, the lengths that were in it."""
+        """Let all runs end; return the lengths of the texts of each run."""
         self.model.held = False
         self.model.may_end.release(64)
         self.first.result(30)
@@ -89,22 +89,22 @@ class Held:
 
 
 def rows(future: Future[Any]) -> list[list[float]]:
-    """Return a caller's answer as plain numbers."""
+    """Return a caller's logits as plain numbers."""
     return [row.tolist() for row in future.result(30).rows]
 
 
-def test_what_queued_while_a_run_was_busy_goes_next_together() -> None:
-    """Callers who came during a run share the next one, and each gets the answer to his own text."""
+def test_texts_queued_during_a_run_share_the_next() -> None:
+    """Callers that arrive during a run share the next one, and each gets the logits of its own text."""
     held = Held()
     texts = [of_length(8, first) for first in range(5)]
-    answers = [held.queue(text) for text in texts]
+    results = [held.queue(text) for text in texts]
     assert held.batcher.waiting == 5
     assert held.release() == [[8] * 5]
-    assert [rows(answer) for answer in answers] == [[logits(text)] for text in texts]
+    assert [rows(result) for result in results] == [[logits(text)] for text in texts]
 
 
-def test_a_lone_caller_runs_at_once_in_his_own_thread() -> None:
-    """A caller who finds the model idle waits for nobody: the run happens in his thread."""
+def test_a_lone_caller_runs_at_once_in_its_own_thread() -> None:
+    """A caller that finds the model idle runs at once, in its own thread."""
     threads = []
 
     def run(encodings: Sequence[Encoding]) -> np.ndarray:
@@ -124,7 +124,7 @@ def test_a_run_is_bounded_in_tokens_with_padding() -> None:
 
 
 def test_a_text_longer_than_the_bound_runs_alone() -> None:
-    """A text with more tokens than a run may have is run by itself."""
+    """A text with more tokens than a run may have runs alone."""
     held = Held(max_tokens=32)
     held.queue(of_length(40))
     held.queue(of_length(8))
@@ -132,7 +132,7 @@ def test_a_text_longer_than_the_bound_runs_alone() -> None:
 
 
 def test_texts_are_grouped_by_length() -> None:
-    """A run takes texts of like length first, and none whose padding would cost more than a run of its own."""
+    """A run takes texts of similar length first, and no text whose padding costs more than another run."""
     far = 10 + RUN_COST_TOKENS + 1
     held = Held(max_tokens=1000)
     for length in (10, far, 12, far, 10):
@@ -140,8 +140,8 @@ def test_texts_are_grouped_by_length() -> None:
     assert held.release() == [[10, 10, 12], [far, far]]
 
 
-def test_whoever_waited_longest_is_in_the_next_run() -> None:
-    """The first of the queue is in each run, however many better matched texts came after it."""
+def test_the_head_of_the_queue_is_in_the_next_run() -> None:
+    """The head of the queue is in the next run, however many better matched texts came later."""
     held = Held(max_tokens=64)
     old = held.queue(of_length(60))
     for _ in range(20):
@@ -151,7 +151,7 @@ def test_whoever_waited_longest_is_in_the_next_run() -> None:
 
 
 def test_a_caller_with_many_texts_takes_turns() -> None:
-    """A caller with one text waits for one part of a large call at most, not for all of it."""
+    """A caller with one text waits for at most one part of a large call."""
     held = Held(max_tokens=16)
     held.queue(*[of_length(8)] * 20)
     held.queue(of_length(8, 7))
@@ -162,17 +162,17 @@ def test_a_caller_with_many_texts_takes_turns() -> None:
 
 
 def test_the_parts_of_a_large_call_come_back_in_order() -> None:
-    """Texts of one call, of any lengths, are answered in the order given."""
+    """The results of one call, with texts of any lengths, are in the order given."""
     rng = random.Random(0)
     texts = [of_length(rng.randint(1, 60), first=1000 + i) for i in range(100)]
     model = Model()
-    answer = Batcher(model, max_tokens=128).run(texts)
-    assert [row.tolist() for row in answer.rows] == [logits(text) for text in texts]
+    result = Batcher(model, max_tokens=128).run(texts)
+    assert [row.tolist() for row in result.rows] == [logits(text) for text in texts]
     assert len(model.runs) < 60
     assert all(len(run) * max(len(one.input_ids) for one in run) <= 128 for run in model.runs)
 
 
-def test_without_sharing_every_text_runs_by_itself() -> None:
+def test_without_sharing_every_text_runs_alone() -> None:
     """With shared=False no run has two texts, of one caller or of several."""
     held = Held(shared=False)
     held.queue(of_length(8), of_length(8))
@@ -181,7 +181,7 @@ def test_without_sharing_every_text_runs_by_itself() -> None:
 
 
 def test_a_failing_text_fails_only_its_own_caller() -> None:
-    """When a run fails, each caller is run by himself, and only the one whose text fails gets the error."""
+    """When a run fails, each caller is run alone, and only the caller of the failing text gets the error."""
     held = Held()
     good = [held.queue(of_length(4, first)) for first in (1, 2)]
     bad = held.queue(of_length(4, BAD))
@@ -189,11 +189,11 @@ def test_a_failing_text_fails_only_its_own_caller() -> None:
     held.release()
     with pytest.raises(RunError, match="on purpose"):
         bad.result(30)
-    assert [rows(answer)[0][0] for answer in (*good, also)] == [4.0, 5.0, 6.0]
+    assert [rows(result)[0][0] for result in (*good, also)] == [4.0, 5.0, 6.0]
 
 
 def test_a_text_whose_deadline_passed_is_not_run() -> None:
-    """A caller whose deadline passes while he waits gets a DeadlineError at that time, and his text costs no run."""
+    """A caller whose deadline passes in the queue gets a DeadlineError at that time, and its text costs no run."""
     held = Held()
     late = held.queue(of_length(8), cancellation=Cancellation(time.monotonic() + 0.05))
     with pytest.raises(DeadlineError, match="deadline passed after 0.0"):
@@ -201,11 +201,10 @@ def test_a_text_whose_deadline_passed_is_not_run() -> None:
     assert not held.first.done()
     assert held.batcher.waiting == 0
     assert held.release() == []
-    assert held.batcher.stats.dropped == 1
 
 
 def test_a_deadline_that_passed_before_the_call_is_not_run() -> None:
-    """A call that comes too late is refused, and the model stays idle and ready."""
+    """A call after its deadline is refused, and the model stays idle and ready."""
     model = Model()
     batcher = Batcher(model)
     with pytest.raises(DeadlineError):
@@ -214,20 +213,20 @@ def test_a_deadline_that_passed_before_the_call_is_not_run() -> None:
     assert len(batcher.run([of_length(8)]).rows) == 1
 
 
-def test_a_deadline_during_the_run_still_gives_the_answer() -> None:
-    """A caller whose run has begun gets its answer, though his deadline passes meanwhile."""
+def test_a_deadline_during_the_run_still_gives_the_result() -> None:
+    """A caller whose run has begun gets its result, though its deadline passes meanwhile."""
     held = Held()
-    answer = held.queue(of_length(8), cancellation=Cancellation(time.monotonic() + 0.3))
+    result = held.queue(of_length(8), cancellation=Cancellation(time.monotonic() + 0.3))
     held.model.may_end.release()  # the first run ends, the second begins and is held
     assert held.model.started.acquire(timeout=30)
     time.sleep(0.4)
-    assert not answer.done()
+    assert not result.done()
     held.release()
-    assert rows(answer) == [logits(of_length(8))]
+    assert rows(result) == [logits(of_length(8))]
 
 
-def test_a_caller_who_gave_up_costs_no_run() -> None:
-    """A caller who is gone when his turn comes gets CallerGoneError, and the next one his turn."""
+def test_a_caller_that_left_costs_no_run() -> None:
+    """A caller that has left when its turn comes gets CallerGoneError, and the next caller the turn."""
     held = Held()
     gone = held.queue(of_length(8), cancellation=Cancellation(is_cancelled=lambda: True))
     stays = held.queue(of_length(8, 5), cancellation=Cancellation(is_cancelled=lambda: False))
@@ -237,8 +236,8 @@ def test_a_caller_who_gave_up_costs_no_run() -> None:
         gone.result(30)
 
 
-def test_several_runs_at_once_where_allowed() -> None:
-    """With at_once=2 two runs are under way together, and a third waits."""
+def test_several_runs_at_once_when_allowed() -> None:
+    """With at_once=2 two runs are in progress together, and a third waits."""
     held = Held(at_once=2)
     second = held.pool.submit(held.batcher.run, [of_length(5)])
     assert held.model.started.acquire(timeout=30)
@@ -248,36 +247,33 @@ def test_several_runs_at_once_where_allowed() -> None:
     assert rows(second) == [logits(of_length(5))]
 
 
-def test_figures_count_what_was_done() -> None:
-    """The stats tell runs, texts, tokens, padding and the largest run; on_run is told of each run."""
-    told: list[tuple[int, int]] = []
-    held = Held(on_run=lambda texts, tokens: told.append((texts, tokens)))
+def test_each_run_is_reported() -> None:
+    """on_run gets the texts and the tokens, padding included, of each run."""
+    runs: list[tuple[int, int]] = []
+    held = Held(on_run=lambda texts, tokens: runs.append((texts, tokens)))
     for length in (8, 10, 10):
         held.queue(of_length(length))
     held.release()
-    stats = held.batcher.stats
-    assert (stats.runs, stats.texts, stats.tokens, stats.padding, stats.largest) == (2, 4, 29, 2, 3)
-    assert stats.queue_s > 0
-    assert told == [(1, 1), (3, 30)]
+    assert runs == [(1, 1), (3, 30)]
 
 
-def test_answers_come_once_the_next_run_has_begun() -> None:
-    """Who shared a run has his answer while the next one is still under way."""
+def test_results_arrive_once_the_next_run_has_begun() -> None:
+    """Callers that shared a run have their results while the next run is in progress."""
     held = Held(max_tokens=16)
-    answers = [held.queue(of_length(8, first)) for first in range(2)]
+    results = [held.queue(of_length(8, first)) for first in range(2)]
     held.queue(of_length(9))
     for _ in range(2):
         held.model.may_end.release()
         assert held.model.started.acquire(timeout=30)
     try:
-        assert [len(answer.result(10).rows) for answer in answers] == [1, 1]
+        assert [len(result.result(10).rows) for result in results] == [1, 1]
     finally:
         held.release()
     assert [len(run) for run in held.model.runs] == [1, 2, 1]
 
 
-def test_who_is_interrupted_as_he_takes_the_turn_still_wakes_the_others() -> None:
-    """A caller interrupted between the last run and his own leaves those of the last run their answers."""
+def test_a_leader_interrupted_before_its_run_still_wakes_the_others() -> None:
+    """A caller interrupted between the last run and its own still wakes the callers of the last run."""
     interrupts = iter([KeyboardInterrupt])
 
     def is_cancelled() -> bool:
@@ -286,17 +282,17 @@ def test_who_is_interrupted_as_he_takes_the_turn_still_wakes_the_others() -> Non
         return False
 
     held = Held(max_tokens=16)
-    answers = [held.queue(of_length(8, first)) for first in range(2)]
+    results = [held.queue(of_length(8, first)) for first in range(2)]
     next_one = held.queue(of_length(8))
-    answers.append(held.queue(of_length(8, 2), cancellation=Cancellation(is_cancelled=is_cancelled)))
+    results.append(held.queue(of_length(8, 2), cancellation=Cancellation(is_cancelled=is_cancelled)))
     held.release()
     assert isinstance(next_one.exception(30), KeyboardInterrupt)
-    assert [rows(answer) for answer in answers] == [[logits(of_length(8, first))] for first in range(3)]
+    assert [rows(result) for result in results] == [[logits(of_length(8, first))] for first in range(3)]
 
 
 @pytest.mark.parametrize("while_running", [True, False])
-def test_ctrl_c_in_the_main_thread_loses_nobody_elses_answer(while_running: bool) -> None:
-    """Interrupted while it runs a batch or waits, a caller takes his KeyboardInterrupt, and all others get answers."""
+def test_ctrl_c_in_the_main_thread_loses_no_other_result(while_running: bool) -> None:
+    """A caller interrupted in a run or in the queue gets KeyboardInterrupt, and all others get results."""
     model = Model()
     batcher = Batcher(model)
     pool = ThreadPoolExecutor(8)
@@ -347,10 +343,10 @@ caller = st.fixed_dictionaries(
 
 @settings(max_examples=150)
 @given(st.lists(caller, min_size=1, max_size=24), st.booleans(), st.integers(1, 3), st.integers(0, 2))
-def test_any_interleaving_gives_each_caller_the_answer_that_he_would_get_alone(
+def test_any_interleaving_gives_each_caller_the_result_that_it_would_get_alone(
     callers: list[dict[str, Any]], shared: bool, at_once: int, run_ms: int
 ) -> None:
-    """Whoever else calls, fails, is late or gives up, a caller gets the answer to his texts alone, or his own error."""
+    """Whatever other callers do, a caller gets the logits of its texts alone, or its own error."""
     runs: list[int] = []
 
     def model(encodings: Sequence[Encoding]) -> np.ndarray:
@@ -368,24 +364,24 @@ def test_any_interleaving_gives_each_caller_the_answer_that_he_would_get_alone(
         "hurried": lambda: Cancellation(time.monotonic() + 0.002),
     }
 
-    def call(who: dict[str, Any]) -> None:
-        time.sleep(who["pause_ms"] / 1000)
-        texts = [of_length(length, first) for length, first in who["texts"]]
+    def call(one: dict[str, Any]) -> None:
+        time.sleep(one["pause_ms"] / 1000)
+        texts = [of_length(length, first) for length, first in one["texts"]]
         try:
-            answer = batcher.run(texts, cancellation[who["cancellation"]]())
+            result = batcher.run(texts, cancellation[one["cancellation"]]())
         except RunError:
-            assert any(first == BAD for _, first in who["texts"])
+            assert any(first == BAD for _, first in one["texts"])
         except DeadlineError:
-            assert who["cancellation"] in ("late", "hurried")
+            assert one["cancellation"] in ("late", "hurried")
         except CallerGoneError:
-            assert who["cancellation"] == "gone"
+            assert one["cancellation"] == "gone"
         else:
-            assert not any(first == BAD for _, first in who["texts"])
-            assert who["cancellation"] != "late"
-            assert [row.tolist() for row in answer.rows] == [logits(text) for text in texts]
+            assert not any(first == BAD for _, first in one["texts"])
+            assert one["cancellation"] != "late"
+            assert [row.tolist() for row in result.rows] == [logits(text) for text in texts]
 
     with ThreadPoolExecutor(len(callers)) as pool:
-        done = [pool.submit(call, who) for who in callers]
+        done = [pool.submit(call, one) for one in callers]
         for future in done:
             future.result(60)
     assert batcher.waiting == 0
@@ -395,8 +391,8 @@ def test_any_interleaving_gives_each_caller_the_answer_that_he_would_get_alone(
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.lists(st.integers(1, 40), max_size=12))
-def test_nobody_is_passed_by_more_runs_than_callers_before_him(before: list[int], after: list[int]) -> None:
-    """A caller with k callers before him is in one of the first k + 1 runs, whoever comes after."""
+def test_no_caller_waits_for_more_runs_than_callers_before_it(before: list[int], after: list[int]) -> None:
+    """A caller behind k others is in one of the first k + 1 runs, however many callers come later."""
     held = Held(max_tokens=64)
     for length in before:
         held.queue(of_length(length))

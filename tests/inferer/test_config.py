@@ -12,18 +12,13 @@ from inferer.config import read_config
 from inferer.errors import ConfigError
 
 
-def test_a_mapping_and_a_file_say_the_same(tmp_path: Path) -> None:
-    """A JSON file is read as the mapping in it would be."""
+def test_a_file_is_read_like_a_mapping(tmp_path: Path) -> None:
+    """A JSON file is read like the mapping in it."""
     values = {"labels": ["no", "yes"], "problem_type": "single_label_classification", "max_seq_length": 12}
     (tmp_path / "config.json").write_text(json.dumps(values))
     config = read_config(values)
     assert config == read_config(tmp_path / "config.json") == read_config(str(tmp_path / "config.json"))
     assert (config.labels, config.max_length) == (("no", "yes"), 12)
-
-
-def test_nothing_says_nothing() -> None:
-    """Without a config, no labels are overridden."""
-    assert read_config(None).labels is None
 
 
 def test_id2label_gives_labels_by_number() -> None:
@@ -33,8 +28,8 @@ def test_id2label_gives_labels_by_number() -> None:
     assert read_config({"id2label": {str(i): n for i, n in names.items()}}).labels == tuple(names.values())
 
 
-def test_a_model_name_is_looked_for_beside_its_file(tmp_path: Path) -> None:
-    """A relative model_name is looked for beside its config file, from whatever folder."""
+def test_a_model_name_is_looked_up_beside_its_file(tmp_path: Path) -> None:
+    """A relative model_name is looked up beside its config file, from any folder."""
     (tmp_path / "base").mkdir()
     (tmp_path / "config.json").write_text('{"model_name": "base"}')
     assert read_config(tmp_path / "config.json").model_name == str((tmp_path / "base").resolve())
@@ -61,21 +56,21 @@ def test_a_model_name_is_looked_for_beside_its_file(tmp_path: Path) -> None:
         ({"model_name": ""}, "config.model_name: '' is not allowed"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_expected(values: dict[str, Any], problem: str) -> None:
-    """A wrong key or value is refused, and named with what is expected."""
+def test_a_wrong_value_is_named_with_the_expected_one(values: dict[str, Any], problem: str) -> None:
+    """A wrong key or value is refused, with the expected one."""
     with pytest.raises(ConfigError, match=problem):
         read_config(values)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "\xff"])
-def test_a_file_that_is_no_json_object_is_named(tmp_path: Path, content: str) -> None:
-    """A config file that holds no JSON object ends in a ConfigError that names it."""
+def test_a_file_without_a_json_object_is_named(tmp_path: Path, content: str) -> None:
+    """A config file without a JSON object ends in a ConfigError that names it."""
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=r"config\.json"):
         read_config(tmp_path / "config.json")
 
 
 def test_a_config_of_another_type_is_refused() -> None:
-    """A list given as a config is refused, and the error says what is expected."""
+    """A list given as a config is refused, with the expected types."""
     with pytest.raises(ConfigError, match="a mapping or the path of a JSON file"):
         read_config(["a"])  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""CPU quota from cgroups, on folders laid out as the kernel's."""
+"""CPU quota, affinity and instruction flags, read from files laid out like the kernel's."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def lay(root: Path, files: dict[str, str]) -> Path:
         ({"a/cpu.max": "100000 100000"}, "4:memory:/a\n0::/a", 1.0),
     ],
 )  # fmt: skip
-def test_the_tightest_quota_over_the_process_is_found(
+def test_the_smallest_quota_over_the_process_is_found(
     tmp_path: Path, files: dict[str, str], own: str, quota: float | None
 ) -> None:
-    """The tightest cgroup quota, v1 or v2, on the process's group or one above it is found, and none invented."""
+    """The smallest cgroup quota, v1 or v2, of the process's group or a group above it is found."""
     root = lay(tmp_path / "cgroup", files)
     proc = lay(tmp_path / "proc", {"self/cgroup": own})
     assert cpu.cpu_quota(root, proc) == quota
@@ -51,7 +51,7 @@ def test_threads_follow_quota_and_affinity(monkeypatch: pytest.MonkeyPatch, quot
 
 
 def test_instruction_flags_are_read_in_a_fixed_order(tmp_path: Path) -> None:
-    """The flags that decide int8 kernels, and no others, are read, in a fixed order."""
+    """Only the flags that decide int8 kernels are read, in a fixed order."""
     lay(
         tmp_path,
         {"x86": "processor : 0\nflags\t\t: fpu avx512_vnni sse avx2\n", "arm": "Features : fp asimd asimddp\n"},

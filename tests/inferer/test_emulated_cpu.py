@@ -1,4 +1,4 @@
-"""int8 on an x86 CPU without VNNI, played by an emulator: products saturate there, and exact mode mends it."""
+"""int8 on an emulated x86 CPU without VNNI: products saturate, and exact mode prevents it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QEMU = shutil.which("qemu-x86_64")
 
 
 def on_haswell(factory: pytest.TempPathFactory, architecture: str) -> dict[str, Any]:
-    """Return what an emulated Haswell (AVX2, no VNNI) finds in a small int8 bundle of random weights."""
+    """Return the results of an emulated Haswell (AVX2, no VNNI) for a small int8 bundle of random weights."""
     if QEMU is None:
         pytest.skip("qemu-x86_64 is not installed (apt-get install qemu-user)")
     if platform.machine() != "x86_64":
@@ -37,25 +37,25 @@ def on_haswell(factory: pytest.TempPathFactory, architecture: str) -> dict[str, 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What it finds in a BERT."""
+    """The results for a BERT."""
     return on_haswell(tmp_path_factory, "bert")
 
 
 def test_saturating_int8_is_refused(bert: dict[str, Any]) -> None:
-    """Where exact mode is taken away, int8 on a CPU without VNNI fails the golden check on most texts."""
+    """Without exact mode, int8 on a CPU without VNNI fails the golden check on most texts."""
     failed = re.search(r"golden check failed on (\d+) of", bert["inexact"]["error"])
     assert failed is not None
     assert int(failed[1]) > 15
 
 
 def test_exact_mode_passes_when_the_cpu_is_shown(bert: dict[str, Any]) -> None:
-    """Where the CPU shows that it has no VNNI, the model is exact from the start and passes."""
+    """When the CPU shows that it has no VNNI, the model is exact from the start and passes."""
     assert bert["shown"]["exact_because"] == "this CPU shows no VNNI instructions"
     assert bert["shown"]["outcome"] == "passed"
 
 
 def test_exact_mode_is_found_when_the_cpu_is_hidden(bert: dict[str, Any]) -> None:
-    """Where /proc/cpuinfo shows another CPU, the failed check leads to exact mode, which passes."""
+    """When /proc/cpuinfo shows another CPU, the failed check leads to exact mode, which passes."""
     assert bert["hidden"]["exact_because"] == "the golden check failed without"
     assert bert["hidden"]["outcome"] == "passed"
 
@@ -63,7 +63,7 @@ def test_exact_mode_is_found_when_the_cpu_is_hidden(bert: dict[str, Any]) -> Non
 def test_exact_mode_gives_the_logits_of_a_cpu_with_vnni(
     bert: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """In exact mode the logits are, but for rounding, those that were stored at export."""
+    """In exact mode the logits are, up to rounding, those stored at export."""
     stored = [golden.int8 for golden in read_bundle(architectures.bundle(tmp_path_factory, "bert")).golden]
     np.testing.assert_allclose(np.array(bert["shown"]["logits"]), np.array(stored), atol=1e-2)
 

@@ -1,4 +1,4 @@
-"""The golden check: stored texts must get the answers that they had at export, on the CPU that serves."""
+"""The golden check: on the serving CPU, stored texts must get the scores that they had at export."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from inferer import BundleError, ConfigError, GoldenCheckError, ModelInferer, read_bundle
-from inferer import verified_session as loading
+from inferer import BundleError, ConfigError, GoldenCheckError, ModelInferer, read_bundle, verified_session
 from inferer.bundle.golden import GoldenCheck, compare
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import FP32
@@ -44,14 +43,14 @@ ALTERED = [{**tiny.GOLDEN[0], "int8": [0.0, 2.0, 0.0]}, *tiny.GOLDEN[1:]]
 def test_a_text_passes_with_the_same_label_and_scores_within_two_hundredths(
     stored: list[float], found: list[float], expected: GoldenCheck
 ) -> None:
-    """A text passes exactly when its best label is the stored one and no score is off by more than 0.02."""
+    """A text passes exactly when its best label is the stored one and no score differs by more than 0.02."""
     outcome = compare([(stored, found)])
     assert outcome.largest_difference == pytest.approx(expected.largest_difference)
     assert outcome.as_dict() == {**expected.as_dict(), "largest_difference": outcome.largest_difference}
 
 
-def test_the_findings_are_summed_over_the_texts() -> None:
-    """Of several texts the failed ones and those with another label are counted, and the largest difference is kept."""
+def test_results_are_summed_over_the_texts() -> None:
+    """Failed texts and other best labels are counted over all texts, and the largest difference is kept."""
     same, off, other = ([0.7, 0.3],) * 2, ([0.7, 0.3], [0.6, 0.4]), ([0.7, 0.3], [0.2, 0.8])
     outcome = compare([same, off, other, same])
     assert (outcome.texts, outcome.differing, outcome.other_label) == (4, 2, 1)
@@ -63,14 +62,14 @@ def test_the_findings_are_summed_over_the_texts() -> None:
 # A bundle on this CPU
 
 
-def test_a_good_bundle_passes_and_says_on_how_many_texts(model: ModelInferer) -> None:
+def test_a_good_bundle_passes_on_all_its_texts(model: ModelInferer) -> None:
     """A good bundle passes on all of its texts, with no difference."""
     assert model.golden_check == GoldenCheck("passed", 4, 0, 0, 0.0)
     assert str(model.golden_check) == "golden check passed on 4 texts, scores differ by at most 0.0000"
 
 
-def test_a_bundle_that_answers_otherwise_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    """A stored text with another answer is refused, with how many and how far, both CPUs, and the ways out."""
+def test_a_bundle_with_other_scores_is_refused_with_the_remedies(tmp_path: Path) -> None:
+    """A bundle with other scores is refused, with the counts, the differences, both CPUs and the remedies."""
     machine = {"architecture": "x86_64", "cpu_flags": ["avx2", "amx_int8"]}
     folder = tiny.write_bundle(tmp_path / "b", golden=ALTERED, machine=machine)
     with pytest.raises(GoldenCheckError) as caught:
@@ -84,17 +83,17 @@ def test_a_bundle_that_answers_otherwise_is_refused_with_what_to_do(tmp_path: Pa
 
 
 @pytest.mark.parametrize("machine", [None, [], {}, {"cpu_flags": None}, {"cpu_flags": [1, None]}])
-def test_a_manifest_without_cpu_flags_spoils_no_message(tmp_path: Path, machine: Any) -> None:
-    """Whatever the manifest says of the exporting machine, a failed check is told."""
+def test_a_failed_check_is_reported_without_cpu_flags(tmp_path: Path, machine: Any) -> None:
+    """Whatever the manifest holds about the exporting machine, a failed check is reported."""
     folder = tiny.write_bundle(tmp_path / "b", golden=ALTERED, machine=machine)
     with pytest.raises(GoldenCheckError, match="golden check failed on 1 of 4"):
         ModelInferer(folder)
 
 
-def test_warn_logs_one_line_and_answers(
+def test_warn_logs_one_line_and_predicts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """With golden_check="warn" a failed check is one warning in the log, nothing is printed, and the model answers."""
+    """With golden_check="warn" a failed check is one warning in the log and no other output, and the model predicts."""
     folder = tiny.write_bundle(tmp_path / "b", golden=ALTERED)
     model = ModelInferer(folder, golden_check="warn")
     (record,) = caplog.records
@@ -106,7 +105,7 @@ def test_warn_logs_one_line_and_answers(
 
 
 def test_off_runs_none_of_the_texts(tmp_path: Path) -> None:
-    """With golden_check="off" no stored text is run, and the model answers."""
+    """With golden_check="off" no stored text is run, and the model predicts."""
     unreadable = [{**tiny.GOLDEN[0], "text": "\ud800"}]
     model = ModelInferer(tiny.write_bundle(tmp_path / "b", golden=unreadable), golden_check="off")
     assert model.golden_check == GoldenCheck("off")
@@ -116,13 +115,13 @@ def test_off_runs_none_of_the_texts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["on", "", None, True])
 def test_another_mode_is_refused(tiny_bundle: Path, value: Any) -> None:
-    """A golden_check that is none of the three is refused, with the three."""
+    """Any other golden_check is refused, with the three modes."""
     with pytest.raises(ConfigError, match="golden_check: .* is not allowed; expected one of enforce, warn, off"):
         ModelInferer(tiny_bundle, golden_check=value)
 
 
-def test_what_the_config_overrides_does_not_disturb_the_check(tmp_path: Path) -> None:
-    """Other labels, another problem type and fewer tokens by config, or a temperature, change nothing in the check."""
+def test_a_config_does_not_disturb_the_check(tmp_path: Path) -> None:
+    """Overrides by config, and a temperature, change nothing in the check."""
     config = {"labels": ["x", "y", "z"], "max_length": 4}
     passed = GoldenCheck("passed", 4, 0, 0, 0.0)
     folder = tiny.write_bundle(tmp_path / "a")
@@ -131,7 +130,7 @@ def test_what_the_config_overrides_does_not_disturb_the_check(tmp_path: Path) ->
 
 
 def test_a_temperature_hides_no_difference(tmp_path: Path) -> None:
-    """Scores are compared at temperature 1: a difference that the bundle's temperature would level out is found."""
+    """Scores are compared at temperature 1, so a temperature cannot hide a difference."""
     golden = [{**tiny.GOLDEN[0], "int8": [2.2, 0.0, 0.0]}]
     folder = tiny.write_bundle(tmp_path / "b", temperature=3.0, golden=golden)
     with pytest.raises(GoldenCheckError, match="scores differ by up to 0.0316"):
@@ -139,7 +138,7 @@ def test_a_temperature_hides_no_difference(tmp_path: Path) -> None:
 
 
 def test_a_multi_label_bundle_is_compared_by_sigmoid(tmp_path: Path) -> None:
-    """A logit of another label that moves its sigmoid alone is found in a multi-label bundle."""
+    """In a multi-label bundle, a difference in one label's sigmoid is found."""
     golden = [{**tiny.GOLDEN[0], "int8": [2.0, 0.0, 0.2]}]
     folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, golden=golden)
     with pytest.raises(GoldenCheckError, match="0 with another best label, scores differ by up to 0.0498"):
@@ -147,7 +146,7 @@ def test_a_multi_label_bundle_is_compared_by_sigmoid(tmp_path: Path) -> None:
 
 
 def test_fp32_is_compared_with_its_own_logits(tmp_path: Path) -> None:
-    """quantize=False checks the fp32 logits, and quantize=True the int8 ones."""
+    """quantize=False checks the fp32 logits, and quantize=True the int8 logits."""
     folder = tiny.write_bundle(tmp_path / "b", golden=ALTERED)
     (folder / "model.onnx").write_bytes(tiny.model().SerializeToString())
     tiny.seal(folder, json.loads((folder / "inferer.json").read_text()))
@@ -156,8 +155,8 @@ def test_fp32_is_compared_with_its_own_logits(tmp_path: Path) -> None:
         ModelInferer(folder, quantize=True)
 
 
-def test_a_model_that_gives_no_numbers_fails(tmp_path: Path) -> None:
-    """NaN where a number was is a failed check, not a passed one."""
+def test_a_model_that_gives_nan_fails(tmp_path: Path) -> None:
+    """NaN in the place of a number fails the check."""
     table = tiny.TABLE.copy()
     table[4, 0] = np.nan
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table))
@@ -166,7 +165,7 @@ def test_a_model_that_gives_no_numbers_fails(tmp_path: Path) -> None:
 
 
 def test_a_text_that_cannot_be_run_is_named(tmp_path: Path) -> None:
-    """A golden text that is no text is refused as the bundle's fault, and shown."""
+    """An invalid golden text is refused as the bundle's fault, and shown."""
     folder = tiny.write_bundle(tmp_path / "b", golden=[{**tiny.GOLDEN[0], "text": "\ud800"}])
     with pytest.raises(BundleError, match=r"the golden text '\\ud800' cannot be run: the text has a lone surrogate"):
         ModelInferer(folder)
@@ -176,7 +175,7 @@ def test_a_text_that_cannot_be_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_with_an_id_beyond_the_embeddings_is_refused(tmp_path: Path) -> None:
-    """A tokenizer swapped for one with more words, hashes made right, is refused, and the word named."""
+    """A tokenizer with more words than the model, though its hash is right, is refused, and the word is named."""
     folder = tiny.write_bundle(tmp_path / "b")
     more = tiny.tokenizer()
     more.add_tokens(["surplus"])
@@ -187,7 +186,7 @@ def test_a_tokenizer_with_an_id_beyond_the_embeddings_is_refused(tmp_path: Path)
 
 
 def test_a_tokenizer_with_the_words_in_another_order_fails_the_check(tmp_path: Path) -> None:
-    """A tokenizer of the same size that gives words other ids, hashes made right, fails the golden check."""
+    """A tokenizer of the same size with other ids, though its hash is right, fails the golden check."""
     folder = tiny.write_bundle(tmp_path / "b")
     words = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = words["model"]["vocab"]
@@ -202,30 +201,30 @@ def test_a_tokenizer_with_the_words_in_another_order_fails_the_check(tmp_path: P
 
 
 class Fake:
-    """A session that is right when it is exact, or never, or cannot be exact at all."""
+    """A session whose logits are right in exact mode, or never; `allowed` False denies exact mode."""
 
     def __init__(self, exact: bool, *, helps: bool = True, allowed: bool = True) -> None:
         self.exact = exact and allowed
         self.right = self.exact and helps
 
     def run(self, encoding: Encoding) -> np.ndarray:
-        """Return the table's logits, or others."""
+        """Return the logits of the table, reversed unless the session is right."""
         logits: np.ndarray = tiny.TABLE[encoding.input_ids].sum(axis=0)
         return logits if self.right else logits[::-1]
 
     def run_batch(self, encodings: Sequence[Encoding]) -> np.ndarray:
-        """Return the same for several."""
+        """Return the logits of several texts."""
         return np.array([self.run(encoding) for encoding in encodings])
 
 
-def made(bundle: Path, mode: str = "enforce", scheme: str = "int8-tensor", **how: bool) -> loading.Loaded:
+def made(bundle: Path, mode: str = "enforce", scheme: str = "int8-tensor", **how: bool) -> verified_session.Loaded:
     """Load `bundle` with fake sessions."""
     return load(read_bundle(bundle), scheme, mode, lambda exact: Fake(exact, **how))  # type: ignore[arg-type, return-value]
 
 
 def test_a_failed_check_is_tried_again_exactly(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Int8 that fails on x86-64 is loaded again in exact mode, and served so where that passes."""
-    monkeypatch.setattr(loading, "is_x86_64", lambda: True)
+    """int8 that fails on x86-64 is loaded again in exact mode, which serves when it passes."""
+    monkeypatch.setattr(verified_session, "is_x86_64", lambda: True)
     session, exact_because, found, _ = made(tiny_bundle)
     assert session.exact
     assert exact_because == "the golden check failed without"
@@ -241,11 +240,11 @@ def test_a_failed_check_is_tried_again_exactly(tiny_bundle: Path, monkeypatch: p
         (True, FP32, {}, r"\(0.02 allowed\); CPU flags"),
     ],
 )
-def test_where_exact_mode_cannot_help_the_first_answer_stands(
+def test_a_bundle_that_exact_mode_cannot_help_is_refused(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, x86: bool, scheme: str, how: dict[str, bool], words: str
 ) -> None:
-    """Exact mode is tried on x86-64 and for int8 alone; where it does not pass, the bundle is refused."""
-    monkeypatch.setattr(loading, "is_x86_64", lambda: x86)
+    """Exact mode is tried for int8 on x86-64 alone; when it does not pass, the bundle is refused."""
+    monkeypatch.setattr(verified_session, "is_x86_64", lambda: x86)
     with pytest.raises(GoldenCheckError, match=words):
         made(tiny_bundle, scheme=scheme, **how)
     session, exact_because, found, _ = made(tiny_bundle, "warn", scheme, **how)
@@ -255,7 +254,7 @@ def test_where_exact_mode_cannot_help_the_first_answer_stands(
 def test_a_cpu_without_vnni_computes_exactly_from_the_start(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a CPU that shows no VNNI an int8 model is exact, and says why; an fp32 model is not, nor one with VNNI."""
+    """On a CPU without VNNI an int8 model is exact and says why; fp32 is not exact, nor int8 on a CPU with VNNI."""
     given: list[str] = []
     real = onnxruntime.InferenceSession
 
@@ -281,7 +280,7 @@ def test_a_cpu_without_vnni_computes_exactly_from_the_start(
 
 
 def test_a_model_that_cannot_be_exact_is_run_as_it_is(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that onnxruntime refuses in exact mode alone is loaded without it, and says so."""
+    """A model that onnxruntime rejects in exact mode alone is loaded without it, and says so."""
     real = onnxruntime.InferenceSession
 
     def refuse(path: str, options: Any, **arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""ModelInferer: what it answers, by hand-computed numbers, alone, in batches and under threads."""
+"""ModelInferer: predictions checked by hand, alone, in batches and under threads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inferer import BundleError, ConfigError, EmptyTextError, ModelInferer, RunError, TextError, TextTooLongError
+from inferer import ConfigError, EmptyTextError, ModelInferer, RunError, TextError, TextTooLongError
 from inferer.bundle.manifest import MULTI_LABEL
 from tests.support import tiny
 
 E2 = math.exp(2)
 
 
-def test_the_ancestors_call_works_as_they_wrote_it(tiny_bundle: Path) -> None:
-    """ModelInferer(config=…, checkpoint_path=…, quantize=True).predict(text) answers."""
+def test_the_call_of_earlier_projects_works(tiny_bundle: Path) -> None:
+    """ModelInferer(config=…, checkpoint_path=…, quantize=True).predict(text) predicts, as in earlier projects."""
     config = {"problem_type": "single_label_classification", "max_seq_length": 8}
     model_infer = ModelInferer(config=config, checkpoint_path=str(tiny_bundle), quantize=True)
     assert model_infer.predict("I hate you from more than you can imagine").num_tokens == 11
@@ -43,27 +43,27 @@ def test_multi_label_scores_and_labels(multi: ModelInferer) -> None:
 
 
 def test_threshold_overrides_all_or_one_label(multi: ModelInferer) -> None:
-    """A threshold given with the call is used for all labels, or only for those that it names."""
+    """A threshold of the call applies to all labels, or to the labels that it names."""
     assert multi.predict("good bad", threshold=0.88).labels == ("pos", "neg")
     assert multi.predict("good bad", threshold={"other": 0.51}).labels == ("pos",)
     assert multi.predict("good bad", threshold=0).labels == ("pos", "neg", "other")
 
 
 def test_a_cut_is_reported(model: ModelInferer) -> None:
-    """A text longer than the model reads is cut, and its answer says so and counts all of its tokens."""
+    """A text longer than the model allows is cut; its prediction reports the cut and counts all tokens."""
     prediction = model.predict("plain plain plain plain plain plain good good")
     assert (prediction.num_tokens, prediction.truncated) == (10, True)
     assert prediction.score == pytest.approx(1 / 3)
 
 
 def test_truncation_error_refuses_a_long_text(model: ModelInferer) -> None:
-    """With truncation="error", a text longer than the model reads is refused."""
+    """With truncation="error", a text longer than the model allows is refused."""
     with pytest.raises(TextTooLongError, match="10 tokens, at most 8"):
         model.predict("good " * 8, truncation="error")
 
 
-def test_a_batch_answers_in_order_and_as_alone(model: ModelInferer) -> None:
-    """A batch answers in order, and each text's answer is, bit for bit, its answer alone."""
+def test_a_batch_is_predicted_in_order_and_as_alone(model: ModelInferer) -> None:
+    """Predictions of a batch are in order, and bit for bit those of each text alone."""
     texts = ["good", "bad bad", "plain", "odd good", "good " * 20]
     assert model.predict_batch(texts) == [model.predict(text) for text in texts]
     assert model.predict_batch(iter(texts), top_k=1) == [model.predict(text, top_k=1) for text in texts]
@@ -71,13 +71,13 @@ def test_a_batch_answers_in_order_and_as_alone(model: ModelInferer) -> None:
 
 
 def test_a_bad_text_in_a_batch_is_named_by_place(model: ModelInferer) -> None:
-    """A bad text in a batch is refused, and the error says which one it is."""
+    """A bad text in a batch is refused with its place."""
     with pytest.raises(EmptyTextError, match="text 1: the text is empty") as caught:
         model.predict_batch(["good", " ", ""])
     assert caught.value.index == 1
 
 
-def test_one_str_is_no_batch(model: ModelInferer) -> None:
+def test_one_str_is_not_a_batch(model: ModelInferer) -> None:
     """A str given to predict_batch is refused, and the error points to predict."""
     with pytest.raises(TextError, match=r"use predict\(text\)"):
         model.predict_batch("good")
@@ -105,14 +105,14 @@ def test_a_bar_is_shown_on_request(model: ModelInferer, capsys: pytest.CaptureFi
     ],
 )
 def test_wrong_options_are_named(model: ModelInferer, options: dict[str, Any], problem: str) -> None:
-    """An option that is not allowed is refused, and named with its value."""
+    """A wrong option is refused, with its name and value."""
     with pytest.raises(ConfigError, match=problem):
         model.predict("good", **options)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True, {"nobody": 0.5}, {"pos": 2}])
 def test_wrong_thresholds_are_refused(multi: ModelInferer, threshold: Any) -> None:
-    """A threshold that is no number from 0 to 1, or is for a label that is not there, is refused."""
+    """A threshold other than a number from 0 to 1, or for an unknown label, is refused."""
     with pytest.raises(ConfigError, match="threshold"):
         multi.predict("good", threshold=threshold)
 
@@ -150,21 +150,13 @@ def test_a_config_that_does_not_fit_the_model_is_refused(
 
 @pytest.mark.parametrize("threads", [0, -1, True, 1.5, 2**31])
 def test_a_wrong_number_of_threads_is_refused(tiny_bundle: Path, threads: Any) -> None:
-    """A number of threads that is no integer of at least 1 is refused."""
+    """A number of threads other than an integer of at least 1 is refused."""
     with pytest.raises(ConfigError, match="intra_op_threads"):
         ModelInferer(tiny_bundle, intra_op_threads=threads)
 
 
-def test_a_path_to_nothing_is_named(tmp_path: Path) -> None:
-    """A path to nothing, or to neither bundle nor checkpoint, ends in a BundleError that says so."""
-    with pytest.raises(BundleError, match="nowhere: does not exist"):
-        ModelInferer(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match=r"neither a bundle \(a folder with inferer.json\) nor a PyTorch checkpoint"):
-        ModelInferer(tmp_path)
-
-
-def test_logits_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
-    """A text for which the model gives NaN ends in a RunError."""
+def test_nan_logits_are_an_error(tmp_path: Path) -> None:
+    """A text with NaN logits ends in a RunError."""
     table = tiny.TABLE.copy()
     table[4, 0] = np.nan
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table))
@@ -175,7 +167,7 @@ def test_logits_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
 
 
 def test_only_declared_inputs_are_fed(tmp_path: Path) -> None:
-    """A model that declares only some of the three inputs, or all of them, is run."""
+    """A model that declares some or all of the three inputs runs."""
     for inputs in (("input_ids",), ("input_ids", "attention_mask", "token_type_ids")):
         graph = tiny.model(inputs[:2])
         if len(inputs) == 3:
@@ -186,8 +178,8 @@ def test_only_declared_inputs_are_fed(tmp_path: Path) -> None:
         assert ModelInferer(folder).predict("good").label == "pos"
 
 
-def test_many_threads_get_the_answers_they_would_get_alone(demo_bundle: Path) -> None:
-    """Under 16 threads, every text of a real model gets the answer that it gets alone."""
+def test_many_threads_get_the_predictions_of_a_text_alone(demo_bundle: Path) -> None:
+    """Under 16 threads, every text of a real model gets the prediction that it gets alone."""
     model = ModelInferer(demo_bundle)
     texts = [f"{a} {b}" for a in ("Target", "huggies", "hand bags", "cell phones") for b in range(25)]
     alone = {text: model.predict(text) for text in texts}
@@ -208,7 +200,7 @@ def test_many_threads_get_the_answers_they_would_get_alone(demo_bundle: Path) ->
 
 
 def test_a_temperature_changes_scores_and_no_label(tmp_path: Path, model: ModelInferer) -> None:
-    """A bundle with a temperature answers with the scores of the divided logits, and with the labels of before."""
+    """A temperature gives the scores of the divided logits, and the same labels."""
     calibrated = ModelInferer(tiny.write_bundle(tmp_path / "b", temperature=2.0))
     cool = calibrated.predict("good good bad")
     exp = np.exp([2.0, 1.0, 0.0])
@@ -218,16 +210,16 @@ def test_a_temperature_changes_scores_and_no_label(tmp_path: Path, model: ModelI
 
 
 def test_platt_scaling_comes_before_the_thresholds(tmp_path: Path) -> None:
-    """Each label's threshold is held against its calibrated score."""
+    """Each label's threshold applies to its calibrated score."""
     platt = {"pos": {"scale": 1, "bias": -2}, "neg": {"scale": 1, "bias": 1}, "other": {"scale": 1, "bias": 0}}
     folder = tiny.write_bundle(tmp_path / "b", problem_type=MULTI_LABEL, platt=platt)
-    answer = ModelInferer(folder).predict("good")  # logits 2, 0, 0
-    assert answer.scores == pytest.approx({"pos": 0.5, "neg": 1 / (1 + np.exp(-1)), "other": 0.5})
-    assert (answer.label, answer.labels) == ("neg", ("neg", "pos", "other"))
+    prediction = ModelInferer(folder).predict("good")  # logits 2, 0, 0
+    assert prediction.scores == pytest.approx({"pos": 0.5, "neg": 1 / (1 + np.exp(-1)), "other": 0.5})
+    assert (prediction.label, prediction.labels) == ("neg", ("neg", "pos", "other"))
 
 
 def test_a_model_that_abstains_says_so(tmp_path: Path) -> None:
-    """Below its abstain threshold a model names no label, above it the best; both say which, and have all scores."""
+    """Below its abstain threshold a model names no label, above it the best; both list all scores."""
     model = ModelInferer(tiny.write_bundle(tmp_path / "b", abstain_threshold=0.6))
     unsure, sure = model.predict_batch(["good bad", "good"])
     assert (unsure.labels, unsure.abstained, unsure.label, len(unsure.scores)) == ((), True, "pos", 3)
@@ -235,7 +227,7 @@ def test_a_model_that_abstains_says_so(tmp_path: Path) -> None:
 
 
 def test_a_calibrated_bundle_keeps_its_problem_type(tmp_path: Path) -> None:
-    """A config cannot make another problem type of a bundle whose scores were fitted, or which abstains, for one."""
+    """A config cannot change the problem type of a bundle that is calibrated or abstains."""
     for number, fitted in enumerate(({"temperature": 2.0}, {"abstain_threshold": 0.6})):
         folder = tiny.write_bundle(tmp_path / str(number), **fitted)
         with pytest.raises(ConfigError, match="config.problem_type: .*, which this bundle is calibrated for"):

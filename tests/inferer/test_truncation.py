@@ -1,4 +1,4 @@
-"""How a long text is read, by every strategy and with every kind of tokenizer: cuts, windows, special tokens."""
+"""Truncation of long texts, by every strategy and with every kind of tokenizer: cuts, windows, pooling."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return write_checkpoint(folder, request.param) / "tokenizer.json"
 
 
-def read(encoder: Encoder, text: str, truncation: str) -> tuple[Encoding, ...]:
-    """Return what is read of `text`; a text that is none is no example."""
+def encoded(encoder: Encoder, text: str, truncation: str) -> tuple[Encoding, ...]:
+    """Return the encodings of `text`; discard an example that is not a valid text."""
     try:
         return encoder.encode(text, truncation, spans=True)
     except TextTooLongError:
@@ -49,7 +49,7 @@ def read(encoder: Encoder, text: str, truncation: str) -> tuple[Encoding, ...]:
 
 
 def plain(file: Path) -> Tokenizer:
-    """Return the library's tokenizer of `file`, without what a saved file may carry."""
+    """Return the library's tokenizer of `file`, without the padding and truncation of the file."""
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -61,17 +61,17 @@ def plain(file: Path) -> Tokenizer:
 def test_any_text_fits_by_any_strategy(
     tokenizer: Path, text: str, max_length: int, overlap: int, truncation: str
 ) -> None:
-    """Any text is read within the limit, special tokens in their places, and says truly what was cut; or is refused."""
+    """Any text fits the limit, keeps its special tokens and reports its truncation, or is refused."""
     whole = plain(tokenizer).encode(text)
     encoder = Encoder(tokenizer, max_length, overlap)
     try:
-        reading = read(encoder, text, truncation)
+        encodings = encoded(encoder, text, truncation)
     except TextTooLongError:
         assert truncation == "error"
         assert len(whole.ids) > max_length
         return
     long = len(whole.ids) > max_length
-    for one in reading:
+    for one in encodings:
         ids = one.input_ids.tolist()
         assert 1 <= one.own_tokens == len(ids) - 2 <= max_length - 2
         assert (ids[0], ids[-1]) == (whole.ids[0], whole.ids[-1])
@@ -80,19 +80,19 @@ def test_any_text_fits_by_any_strategy(
         assert len(one.spans) == len(one.token_type_ids) == len(ids)
         assert one.num_tokens == len(whole.ids)
         assert one.truncated == (long and truncation != "windows")
-    assert len(reading) == 1 or (long and truncation == "windows")
+    assert len(encodings) == 1 or (long and truncation == "windows")
     if not long:
-        assert reading[0].input_ids.tolist() == whole.ids
-        assert reading[0].spans is not None
-        assert [tuple(span) for span in reading[0].spans.tolist()] == whole.offsets
+        assert encodings[0].input_ids.tolist() == whole.ids
+        assert encodings[0].spans is not None
+        assert [tuple(span) for span in encodings[0].spans.tolist()] == whole.offsets
 
 
 @given(text=_texts, max_length=st.integers(3, 24), side=st.sampled_from(("right", "left")))
 @example(text=LONG_TEXT, max_length=24, side="right")
 @example(text=LONG_TEXT, max_length=24, side="left")
-def test_head_and_tail_are_what_the_library_cuts(tokenizer: Path, text: str, max_length: int, side: str) -> None:
+def test_head_and_tail_equal_the_librarys_truncation(tokenizer: Path, text: str, max_length: int, side: str) -> None:
     """Truncations "head" and "tail" give the ids, mask and types of the tokenizer's own truncation, right and left."""
-    (one,) = read(Encoder(tokenizer, max_length), text, "head" if side == "right" else "tail")
+    (one,) = encoded(Encoder(tokenizer, max_length), text, "head" if side == "right" else "tail")
     library = plain(tokenizer)
     library.enable_truncation(max_length, direction=side)
     expected = library.encode(text)
@@ -104,8 +104,8 @@ def test_head_and_tail_are_what_the_library_cuts(tokenizer: Path, text: str, max
 @given(text=_texts, max_length=st.integers(3, 24))
 @example(text=LONG_TEXT, max_length=24)
 def test_head_tail_is_the_first_quarter_and_the_last_three(tokenizer: Path, text: str, max_length: int) -> None:
-    """Truncation "head_tail" of a long text is its first tokens and its last, in order; of a short one the text."""
-    (one,) = read(Encoder(tokenizer, max_length), text, "head_tail")
+    """Truncation "head_tail" keeps a long text's first tokens and its last, in order; a short text stays whole."""
+    (one,) = encoded(Encoder(tokenizer, max_length), text, "head_tail")
     own = plain(tokenizer).encode(text).ids[1:-1]
     room = max_length - 2
     first = round(room * 128 / 510)
@@ -114,7 +114,7 @@ def test_head_tail_is_the_first_quarter_and_the_last_three(tokenizer: Path, text
 
 
 def test_head_tail_at_512_tokens_is_the_one_of_the_paper(tokenizer: Path) -> None:
-    """Of 512 tokens read, 128 are the text's first and 382 its last, as in Sun et al., 5.3.1."""
+    """Of 510 tokens kept, 128 are the text's first and 382 its last, as in Sun et al., 5.3.1."""
     text = LONG_TEXT * 20
     own = plain(tokenizer).encode(text).ids[1:-1]
     assert len(own) > 1000
@@ -125,12 +125,12 @@ def test_head_tail_at_512_tokens_is_the_one_of_the_paper(tokenizer: Path) -> Non
 @given(text=_texts, max_length=st.integers(3, 24), overlap=st.integers(0, 24))
 @example(text=LONG_TEXT, max_length=24, overlap=6)
 def test_windows_cover_the_text_and_overlap(tokenizer: Path, text: str, max_length: int, overlap: int) -> None:
-    """Windows hold every token of the text, in order; neighbours share `overlap` of them, at most half of a window."""
-    reading = read(Encoder(tokenizer, max_length, overlap), text, "windows")
+    """Windows hold every token of the text, in order; neighbours share `overlap` tokens, at most half of a window."""
+    encodings = encoded(Encoder(tokenizer, max_length, overlap), text, "windows")
     own = plain(tokenizer).encode(text).ids[1:-1]
     shared = min(overlap, (max_length - 2) // 2)
-    found = reading[0].input_ids.tolist()[1:-1]
-    for one, following in pairwise(reading):
+    found = encodings[0].input_ids.tolist()[1:-1]
+    for one, following in pairwise(encodings):
         assert one.own_tokens == max_length - 2, "only the last window is short"
         ids = following.input_ids.tolist()[1:-1]
         assert len(ids) > shared, "a window that adds nothing"
@@ -139,19 +139,19 @@ def test_windows_cover_the_text_and_overlap(tokenizer: Path, text: str, max_leng
     assert found == own
 
 
-def test_a_special_token_that_the_text_itself_has_is_the_texts(tiny_bundle: Path, demo_bundle: Path) -> None:
-    """A text that says [SEP] is cut by its own tokens, and keeps the real ones at its ends."""
+def test_a_special_token_inside_the_text_is_the_texts_own(tiny_bundle: Path, demo_bundle: Path) -> None:
+    """A literal [SEP] in the text is cut like any word, and the real special tokens stay at the ends."""
     demo = Encoder(demo_bundle / "tokenizer.json", 6)
     ids = plain(demo_bundle / "tokenizer.json").encode("[CLS] a [SEP] b [SEP] c").ids
     assert demo.encode_one("[CLS] a [SEP] b [SEP] c").input_ids.tolist() == [*ids[:5], ids[-1]]
     assert demo.encode("[CLS] a [SEP] b [SEP] c", "head_tail")[0].input_ids.tolist() == [ids[0], ids[1], *ids[-4:]]
 
 
-def test_a_long_text_in_windows_is_read_in_little_time(tiny_bundle: Path) -> None:
-    """A text of 200,000 tokens gives its 50,000 windows: each is cut from arrays that are made once."""
-    reading = Encoder(tiny_bundle / "tokenizer.json", tiny.MAX_LENGTH, 2).encode("good " * 200_000, "windows")
-    assert len(reading) == 50_000
-    assert sum(one.own_tokens for one in reading) == 200_000 + 2 * 49_999
+def test_a_long_text_in_windows_takes_little_time(tiny_bundle: Path) -> None:
+    """A text of 200,000 tokens gives its 50,000 windows within the time limit of a test."""
+    encodings = Encoder(tiny_bundle / "tokenizer.json", tiny.MAX_LENGTH, 2).encode("good " * 200_000, "windows")
+    assert len(encodings) == 50_000
+    assert sum(one.own_tokens for one in encodings) == 200_000 + 2 * 49_999
 
 
 # --- pooling -------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_the_mean_weighs_windows_by_their_length() -> None:
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_one_window_keeps_its_bits(pooling: str) -> None:
-    """The logits of a text in one window are those of its run, every bit."""
+    """The logits of a text in one window are those of its run, bit for bit."""
     row = np.array([0.1, 1 / 3], np.float32)
     assert pool([row], [5], pooling).tobytes() == row.tobytes()
 
@@ -180,21 +180,21 @@ def test_windows_by_hand(tiny_bundle: Path, tmp_path: Path) -> None:
     )
     highest = ModelInferer(tiny.write_bundle(tmp_path / "max", windows={"overlap": 2, "pooling": "max"}))
     assert highest.logits(text, truncation="windows").tolist() == [10, 4, 0]
-    answer = model.predict(text, truncation="windows")
-    assert (answer.windows, answer.truncated, answer.num_tokens) == (2, False, 9)
-    assert answer.as_dict()["windows"] == 2
+    prediction = model.predict(text, truncation="windows")
+    assert (prediction.windows, prediction.truncated, prediction.num_tokens) == (2, False, 9)
+    assert prediction.as_dict()["windows"] == 2
 
 
-def test_a_short_text_is_one_window_with_the_answer_of_head(model: ModelInferer) -> None:
-    """By every strategy a text that fits gets the same answer, and only windows are counted."""
-    answers = [model.predict("good odd", truncation=truncation) for truncation in TRUNCATIONS]
-    assert len({tuple(answer.scores.items()) for answer in answers}) == 1
-    assert [answer.windows for answer in answers] == [None, None, None, 1, None]
-    assert [answer.truncated for answer in answers] == [False] * 5
+def test_a_short_text_gets_the_same_scores_by_every_strategy(model: ModelInferer) -> None:
+    """A text that fits gets the same scores by every strategy, and only "windows" counts windows."""
+    predictions = [model.predict("good odd", truncation=truncation) for truncation in TRUNCATIONS]
+    assert len({tuple(prediction.scores.items()) for prediction in predictions}) == 1
+    assert [prediction.windows for prediction in predictions] == [None, None, None, 1, None]
+    assert [prediction.truncated for prediction in predictions] == [False] * 5
 
 
-def test_what_is_read_decides(model: ModelInferer) -> None:
-    """A word at the end is read by tail, head_tail and in windows, not by head; one in the middle in windows alone."""
+def test_the_tokens_that_are_kept_decide(model: ModelInferer) -> None:
+    """A word at the end counts for tail, head_tail and windows, not for head; one in the middle for windows alone."""
     end, middle = "plain " * 9 + "bad", "plain " * 6 + "bad " + "plain " * 6
     labels = {how: [model.predict(text, truncation=how).label for text in (end, middle)] for how in _cut_from}
     assert labels == {
@@ -203,21 +203,20 @@ def test_what_is_read_decides(model: ModelInferer) -> None:
 
 
 def test_windows_of_one_text_run_together(demo_bundle: Path) -> None:
-    """A lone text in windows goes through the model in fewer runs than it has windows."""
+    """The windows of one text share runs."""
     model = ModelInferer(demo_bundle)
-    before = model.batcher.stats
+    runs: list[int] = []
+    model.batcher.on_run = lambda texts, _: runs.append(texts)
     windows = model.predict("milk and bread " * 100, truncation="windows").windows
-    after = model.batcher.stats
-    assert windows is not None
-    assert after.texts - before.texts == windows > 5
-    assert after.runs - before.runs <= 2
+    assert windows == sum(runs) > 5
+    assert len(runs) <= 2
 
 
-def test_answers_in_windows_are_the_same_bits_in_any_batch(demo_bundle: Path) -> None:
-    """A long text in windows gets the same bits alone, among others and without batching."""
+def test_predictions_in_windows_are_the_same_bits_in_any_batch(demo_bundle: Path) -> None:
+    """A long text in windows gets the same bits alone, in a batch and without batching."""
     texts = [" ".join(["milk", "target", "hand bags", "huggies"][n % 4] for n in range(k)) for k in (3, 90, 200, 64)]
     model, alone = ModelInferer(demo_bundle), ModelInferer(demo_bundle, batching=False)
     together = model.predict_batch(texts, truncation="windows")
-    assert [answer.windows for answer in together] != [1] * 4
+    assert [prediction.windows for prediction in together] != [1] * 4
     assert together == [alone.predict(text, truncation="windows") for text in texts]
     assert together == [model.predict(text, truncation="windows") for text in texts]
