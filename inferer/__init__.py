@@ -24,13 +24,12 @@ from inferer.errors import (
     TextTooLongError,
     WaitError,
 )
+from inferer.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from inferer.explain import Explanation
     from inferer.model import ModelInferer
     from inferer.scoring import Prediction
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Bundle",

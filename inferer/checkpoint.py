@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from inferer import __version__
 from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError, ConfigError
+from inferer.version import __version__
 
 CACHE_VARIABLE = "INFERER_CACHE_DIR"
 

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 from gunicorn import __version__ as installed_gunicorn
 
 from inferer.cpu import cpu_quota, instruction_flags
-from inferer.memory import memory_limit, resident_memory
 from service.logs import fields, formatter, log_format
+from service.process.memory import memory_limit, resident_memory
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"
