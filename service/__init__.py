@@ -1,7 +1,6 @@
-"""The HTTP layer: Flask around one ModelInferer. `create_app` is the way in.
+"""The HTTP layer: a Flask application around one ModelInferer, made by `create_app`.
 
-Importing this package must not bring in onnxruntime: gunicorn.conf.py reads service.settings before
-the fork.
+gunicorn.conf.py imports service.settings before the fork, so this package must not import onnxruntime.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ __all__ = ["create_app"]
 def create_app(settings: Settings | None = None, inferer: ModelInferer | None = None) -> Flask:
     """Return the WSGI application.
 
-    settings: by default those of the environment. inferer: by default the model of
-    `settings.bundle`, loaded, checked and warmed up here. Raises SettingsError or InfererError.
+    settings: by default from the environment. inferer: by default the model of `settings.bundle`, which is loaded,
+    checked and warmed up here. Raises SettingsError or InfererError.
     """
     from service.app import build
 

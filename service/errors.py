@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -57,66 +56,52 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
 
 
-def error_body(error_type: str, message: str, request_id: str) -> bytes:
-    """Return the error body, which is flat so that the clients of every contract can read it."""
-    return msgspec.json.encode({"error": message, "error_type": error_type, "request_id": request_id})
-
-
-def status_line(error_type: str) -> str:
-    """Return the WSGI status of `error_type`."""
-    status = HTTPStatus(STATUS[error_type])
-    return f"{status.value} {status.phrase}"
-
-
-def error_response(error_type: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the reply for `error_type`."""
-    body = error_body(error_type, message, current_record().request_id)
-    response = Response(body, status=STATUS[error_type], mimetype="application/json")
-    response.headers.update(headers or {})
+def error_response(error: ServiceError, request_id: str) -> Response:
+    """Return the reply for `error`; its body is flat so that the clients of every contract can read it."""
+    body = {"error": error.message, "error_type": error.error_type, "request_id": request_id}
+    response = Response(msgspec.json.encode(body), status=STATUS[error.error_type], mimetype="application/json")
+    response.headers.update(error.headers)
     return response
 
 
 def register_handlers(app: Flask) -> None:
     """Register the handlers of all errors for every route."""
-    app.register_error_handler(ServiceError, _refused)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unforeseen)
+    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
 
 
-def _http(error: HTTPException) -> Response:
+def _service_error(error: ServiceError) -> Response:
+    request_id = current_record().request_id
+    if error.error_type == "Internal" or isinstance(error.__cause__, RunError):
+        log.exception("request %s failed", request_id, exc_info=error.__cause__, extra=fields(request_id=request_id))
+    return error_response(error, request_id)
+
+
+def _http_error(error: HTTPException) -> Response:
     """Reply to an error that Flask or Werkzeug raises: no route, wrong method, a body that is too large."""
     status = error.code or 500
+    error_type = _BY_STATUS.get(status, "InvalidJson")  # the other client errors are unreadable bodies
     headers: dict[str, str] = {}
     message = f"{request.method} {request.path}: {error.description or error.name}"
-    if status == STATUS["NotFound"]:
+    if error_type == "NotFound":
         routes = sorted({str(rule) for rule in current_app.url_map.iter_rules() if rule.endpoint != "static"})
         message = f"no route {shown(request.path)}; the routes are {', '.join(routes)}"
-    elif status == STATUS["MethodNotAllowed"]:
+    elif error_type == "MethodNotAllowed":
         allowed: Any = getattr(error, "valid_methods", None) or ()
         headers["Allow"] = ", ".join(sorted(allowed))
         message = f"{request.path} does not take {request.method}; it takes {headers['Allow']}"
-    elif status == STATUS["PayloadTooLarge"]:
+    elif error_type == "PayloadTooLarge":
         limit = current_app.config["MAX_CONTENT_LENGTH"]
         message = f"the body has {request.content_length or 'too many'} bytes, at most {limit} are allowed"
     elif isinstance(error, BadHost):
-        return error_response("BadRequest", f"invalid Host header {shown(request.environ.get('HTTP_HOST'))}")
-    elif status not in _BY_STATUS:
-        # The remaining client errors are unreadable bodies, such as an incomplete one.
-        return error_response("InvalidJson", message) if status < 500 else _unforeseen(error)
-    return error_response(_BY_STATUS[status], message, headers)
+        error_type, message = "BadRequest", f"invalid Host header {shown(request.environ.get('HTTP_HOST'))}"
+    elif status >= 500:
+        return _unexpected(error)
+    return _service_error(ServiceError(error_type, message, headers))
 
 
-def _refused(error: ServiceError) -> Response:
-    if isinstance(error.__cause__, RunError):
-        _log(error)
-    return error_response(error.error_type, error.message, error.headers)
-
-
-def _unforeseen(error: Exception) -> Response:
-    _log(error)
-    return error_response("Internal", INTERNAL)
-
-
-def _log(error: Exception) -> None:
-    request_id = current_record().request_id
-    log.exception("request %s failed", request_id, exc_info=error, extra=fields(request_id=request_id))
+def _unexpected(error: Exception) -> Response:
+    internal = ServiceError("Internal", INTERNAL)
+    internal.__cause__ = error
+    return _service_error(internal)

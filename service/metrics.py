@@ -1,7 +1,7 @@
-"""What Prometheus is told, by the names of docs/run.md; one object an application.
+"""Prometheus metrics, by the names of docs/run.md.
 
-With several workers prometheus_client keeps the values in files that all workers share (gunicorn.conf.py names the
-folder before they start), and whoever is asked adds them up.
+With several workers prometheus_client keeps the values in files that all workers share, in a folder that
+gunicorn.conf.py names; the worker that gets GET /metrics adds them up.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Metrics:
         counter = partial(Counter, registry=self._registry)
         histogram = partial(Histogram, registry=self._registry)
         gauge = partial(Gauge, registry=self._registry)
-        self._requests = counter("inferer_requests", "Requests answered", ("route", "status"))
+        self._requests = counter("inferer_requests", "Requests by route and status", ("route", "status"))
         self._durations = histogram(
             "inferer_request_duration_seconds", "Time from arrival to reply", ("route",), buckets=_SECONDS
         )

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from werkzeug.wsgi import ClosingIterator
 
 from service.cors import Cors
-from service.errors import STATUS, error_body, status_line
+from service.errors import STATUS, ServiceError, error_response
 from service.logs import fields
 from service.process import arrival_time
 from service.request import RequestRecord, attach_record, request_id_of
@@ -61,9 +61,8 @@ class Middleware:
             start("204 No Content", self._cors.preflight())
             body: Iterable[bytes] = ()
         elif environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
-            status, headers, text = self._overloaded(environ, record)
-            start(status, headers)
-            body = (text,)
+            record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
+            body = error_response(self._state.overloaded(), record.request_id)(environ, start)
         else:
             body = self._app(environ, start)
         return ClosingIterator(body, lambda: self._finish(environ, record))
@@ -71,14 +70,8 @@ class Middleware:
     def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
         """Return headers and body of the reply to malformed HTTP."""
         record = RequestRecord(request_id_of({}), 0.0, 0.0)
-        body = error_body("BadRequest", f"malformed HTTP: {fault}", record.request_id)
-        return self._complete(_json(body), {}, record), body
-
-    def _overloaded(self, environ: dict[str, Any], record: RequestRecord) -> tuple[str, _Headers, bytes]:
-        record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
-        error = self._state.overloaded()
-        body = error_body(error.error_type, error.message, record.request_id)
-        return status_line(error.error_type), [*_json(body), *error.headers.items()], body
+        response = error_response(ServiceError("BadRequest", f"malformed HTTP: {fault}"), record.request_id)
+        return self._complete(response.headers.to_wsgi_list(), {}, record), response.get_data()
 
     def _complete(self, headers: _Headers, environ: dict[str, Any], record: RequestRecord) -> _Headers:
         """Return `headers` with those of every reply added."""
@@ -132,7 +125,3 @@ class Middleware:
             record.request_id,
             extra=fields(**values),
         )
-
-
-def _json(body: bytes) -> _Headers:
-    return [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]

@@ -187,14 +187,11 @@ _VARIABLES: dict[str, _Parser] = {
 }
 VARIABLES = tuple(_VARIABLES)
 
-# Vertex AI sets these in a container: variable -> field, parser. AIP_HTTP_PORT takes precedence over PORT.
-_FROM_VERTEX: dict[str, tuple[str, _Parser]] = {
-    "AIP_PREDICT_ROUTE": (
-        "aip_predict_route",
-        _matching(_ROUTE, "a path such as /predict, without a slash at its end"),
-    ),
-    "AIP_HEALTH_ROUTE": ("aip_health_route", _matching(_ROUTE, "a path such as /health, without a slash at its end")),
-    "AIP_HTTP_PORT": ("port", _integer(1, 65535)),
+# Vertex AI sets these in a container. AIP_HTTP_PORT takes precedence over PORT.
+_FROM_VERTEX: dict[str, _Parser] = {
+    "AIP_PREDICT_ROUTE": _matching(_ROUTE, "a path such as /predict, without a slash at its end"),
+    "AIP_HEALTH_ROUTE": _matching(_ROUTE, "a path such as /health, without a slash at its end"),
+    "AIP_HTTP_PORT": _integer(1, 65535),
 }
 
 
@@ -206,10 +203,10 @@ def from_env(environ: Mapping[str, str]) -> Settings:
         if name.startswith(_PREFIX) and name not in _VARIABLES and not _FROM_KUBERNETES.fullmatch(name)
     ]
     values: dict[str, Any] = {}
-    fields = {name: (name.removeprefix(_PREFIX).lower(), parser) for name, parser in _VARIABLES.items()}
-    for name, (field, (parse, expected)) in {**fields, **_FROM_VERTEX}.items():
+    for name, (parse, expected) in {**_VARIABLES, **_FROM_VERTEX}.items():
         if name not in environ or (name in _FROM_VERTEX and not environ[name]):
             continue
+        field = "port" if name == "AIP_HTTP_PORT" else name.removeprefix(_PREFIX).lower()
         try:
             values[field] = parse(environ[name].strip())
         except (ValueError, KeyError):

@@ -82,6 +82,8 @@ def info() -> Response:
 def _info(state: State) -> Info:
     model, settings = state.inferer, state.settings
     manifest = model.bundle.manifest
+    id2label = {str(index): label for index, label in enumerate(model.labels)}
+    label2id = {label: index for index, label in enumerate(model.labels)}
     return Info(
         model=settings.name,
         labels=list(model.labels),
@@ -97,21 +99,11 @@ def _info(state: State) -> Info:
             "report": manifest.get("calibration"),
         },
         abstention=manifest.get("abstention"),
-        quantization={
-            **manifest["quantization"],
-            "running": model.scheme,
-            "exact_because": model.exact_because,
-        },
+        quantization={**manifest["quantization"], "running": model.scheme, "exact_because": model.exact_because},
         golden_check=model.golden_check.as_dict(),
         parity=manifest.get("parity"),
         guard=_without(manifest.get("guard"), "rungs", "sensitivity"),
-        limits=Limits(
-            max_texts=settings.max_texts,
-            max_text_chars=settings.max_text_chars,
-            max_body_bytes=settings.max_body_bytes,
-            max_in_flight=settings.max_in_flight,
-            deadline_ms=settings.deadline_ms,
-        ),
+        limits=msgspec.convert(settings, Limits, from_attributes=True),
         batching={
             "shared": model.batcher.shared,
             "alone_because": model.alone_because,
@@ -121,12 +113,7 @@ def _info(state: State) -> Info:
         versions={"inferer": __version__, "onnxruntime": ORT_VERSION, "export": manifest.get("versions")},
         created=manifest.get("created"),
         model_id=settings.name,
-        model_type=ModelType(
-            {
-                "id2label": {str(index): label for index, label in enumerate(model.labels)},
-                "label2id": {label: index for index, label in enumerate(model.labels)},
-            }
-        ),
+        model_type=ModelType({"id2label": id2label, "label2id": label2id}),
         max_input_length=model.max_length,
         max_client_batch_size=settings.max_texts,
         max_concurrent_requests=settings.max_in_flight,
