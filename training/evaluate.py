@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from inferer.bundle.reader import CONFIG, DEFAULT_THRESHOLD, MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.reader import CONFIG, DEFAULT_THRESHOLD
 from training.data.column_flags import add_column_arguments, check_problem_type, columns_from, in_model_order
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name, parse_location

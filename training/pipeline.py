@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding, PreTrainedModel, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from inferer.bundle.reader import CONFIG, HEAD, SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.reader import CONFIG, HEAD
 from inferer.scoring import activate
 from training.data.dataset import Dataset
 from training.errors import DivergedError, TrainingError
@@ -106,17 +107,12 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
     set_seed(recipe.seed)
     job = _prepare(recipe, splits)
     _report(job)
-    if not processes.is_main():  # the main process owns the folder
-        last = processes.from_main(None)
-        if isinstance(last, TrainingError):
-            raise last
-        _train(job, run_folder_for(recipe.target), last)
-        return {}
-    with _opened(job, restart=restart) as run:
-        last = processes.from_main(run.last_complete())
+    with _run_folder(job, restart=restart) as (run, last):
         if last is not None:
             say(f"resuming from {last.name} of a run that was stopped (--restart begins anew)")
         history = _train(job, run, last)
+        if not processes.is_main():
+            return {}
         predictions, threshold = _predict_held_out(job)
         check_target(recipe.target, CONFIG, overwrite=overwrite)  # another run may have ended meanwhile
         epochs = epoch_records(history, job.metric if recipe.keep_best else None)
@@ -139,15 +135,21 @@ def _prepare(recipe: Recipe, splits: Splits) -> _Job:
 
 
 @contextmanager
-def _opened(job: _Job, *, restart: bool) -> Iterator[RunFolder]:
-    """Yield the run's folder; on failure tell the other processes, which wait for it, before raising."""
+def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path | None]]:
+    """Yield the run's folder and its last whole checkpoint. The main process opens it, and tells the others."""
+    if not processes.is_main():
+        last = processes.from_main(None)
+        if isinstance(last, TrainingError):
+            raise last
+        yield run_folder_for(job.recipe.target), last
+        return
     with ExitStack() as stack:
         try:
             run = stack.enter_context(open_run_folder(job.recipe.target, _identity(job), restart=restart))
         except TrainingError as error:
             processes.from_main(error)
             raise
-        yield run
+        yield run, processes.from_main(run.last_complete())
 
 
 def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]:

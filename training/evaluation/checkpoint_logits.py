@@ -44,7 +44,7 @@ def load_model(folder: Path) -> LoadedModel:
             f"checkpoint {folder}: inferer_truncation is {truncation!r} in {CONFIG}, "
             f"expected {HEAD}, {TAIL} or {HEAD_TAIL}"
         )
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu").eval()
     return LoadedModel(model, TextEncoder(tokenizer, token_limit(model, tokenizer), truncation))
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle.reader import DEFAULT_THRESHOLD, SINGLE_LABEL
+from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.reader import DEFAULT_THRESHOLD
 from inferer.scoring import activate
 
 

@@ -141,8 +141,9 @@ class _TokenHead(_Head):
         for name in ("classifier", "pre_classifier", "dropout"):
             if hasattr(self, name):
                 delattr(self, name)
-        if getattr(self.base_model, "pooler", None) is not None:
-            self.base_model.pooler = None
+        encoder: Any = self.base_model
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None
         self.dropout = nn.Dropout(head["dropout"])
         self.token_embedding = _Linear(config.hidden_size, width)
         self.head_layers = nn.ModuleList(_Linear(width, width) for _ in range(head["layers"]))

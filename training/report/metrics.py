@@ -27,15 +27,13 @@ _Statistic = Callable[[_Floats], _Floats]
 def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = True) -> dict[str, Any]:
     """Return the figures of `predictions` against `dataset`, in JSON types; None for one that cannot be measured.
 
-    Both kinds: n rows; accuracy (multi-label: all labels of a row right, also as subset_accuracy); macro_f1 over all
-    labels of the model, where a label without rows counts as 0; labels: precision, recall and f1 of each with n (rows
-    that carry it), given (rows for which it was predicted) and f1_interval, 0 where the divisor is 0.
-    Single-label: weighted_f1; balanced_macro_f1, with rows weighted so that the classes weigh the same;
-    majority_accuracy; log_loss in nats; roc_auc of the second of two labels. Multi-label: micro_f1; hamming_loss;
-    roc_auc, the mean over the roc_auc_labels labels that some rows carry and some do not, with each label's own.
-    intervals: [low, high] of 95 %: Wilson for accuracy, the percentile bootstrap over rows for the rest; they take most
-    of the time. baselines: the same figures for always predicting the largest class and for the class shares as scores
-    (single-label); for no label and for the commonest alone (multi-label); for chance.
+    Accuracy of multi-label rows needs all labels right. macro_f1 is over all labels of the model: one without rows
+    counts as 0. balanced_macro_f1 weights rows so that the classes weigh the same. log_loss is in nats. roc_auc is of
+    the second of two labels, or the mean over the roc_auc_labels labels that some rows carry and some do not. labels
+    holds each label's n (rows that carry it) and given (rows for which it was predicted).
+    intervals: [low, high] of 95 %, Wilson for accuracy, the percentile bootstrap over rows for the rest; they take most
+    of the time. baselines: the figures of always predicting the largest class and of the class shares as scores
+    (single-label), of no label and of the commonest alone (multi-label), and of chance.
     """
     truth = dataset.multi_hot()
     single = dataset.problem_type == SINGLE_LABEL
@@ -93,30 +91,36 @@ def _statistics(features: _Floats, labels: int, *, single: bool) -> dict[str, _S
     # A resample may lose a rare label, which does not count there; a label without any row counts as 0.
     carried = float((features[:, :labels].sum(axis=0) > 0).mean())
 
-    def macro(sums: _Floats) -> _Floats:
-        return np.nan_to_num(macro_f1(*_counts(sums, labels))) * carried
-
     def balanced(sums: _Floats) -> _Floats:
         true, given, hits = _counts(sums[..., 3 * labels + 1 :], labels)
-        f1 = 2 * hits / np.maximum(true + given, 1e-12)
         present = true > 0
-        return (f1 * present).sum(axis=-1) / np.maximum(present.sum(axis=-1), 1) * carried
-
-    def micro(sums: _Floats) -> _Floats:
-        return np.nan_to_num(micro_f1(*_counts(sums, labels)))
+        f1 = _ratio(2 * hits, true + given, least=1e-12)
+        return _ratio((f1 * present).sum(axis=-1), present.sum(axis=-1)) * carried
 
     def weighted(sums: _Floats) -> _Floats:
         true, given, hits = _counts(sums, labels)
-        return (true * 2 * hits / np.maximum(true + given, 1)).sum(axis=-1) / np.maximum(true.sum(axis=-1), 1)
+        return _ratio(_ratio(true * 2 * hits, true + given).sum(axis=-1), true.sum(axis=-1))
 
     def hamming(sums: _Floats) -> _Floats:
         true, given, hits = _counts(sums, labels)
-        return (true + given - 2 * hits).sum(axis=-1) / (rows * labels)
+        return _ratio((true + given - 2 * hits).sum(axis=-1), rows * labels)
 
-    statistics: dict[str, _Statistic] = {"accuracy": lambda sums: sums[..., 3 * labels] / rows, "macro_f1": macro}
+    statistics: dict[str, _Statistic] = {
+        "accuracy": lambda sums: sums[..., 3 * labels] / rows,
+        "macro_f1": lambda sums: np.nan_to_num(macro_f1(*_counts(sums, labels))) * carried,
+    }
     if single:
         return statistics | {"weighted_f1": weighted, "balanced_macro_f1": balanced}
-    return statistics | {"micro_f1": micro, "hamming_loss": hamming}
+    return statistics | {
+        "micro_f1": lambda sums: np.nan_to_num(micro_f1(*_counts(sums, labels))),
+        "hamming_loss": hamming,
+    }
+
+
+def _ratio(part: _Floats, whole: _Floats | int, least: float = 1) -> _Floats:
+    """Return `part` / `whole`, with divisors below `least` raised to it."""
+    ratio: _Floats = part / np.maximum(whole, least)
+    return ratio
 
 
 def _log_losses(truth: _Flags, scores: _Floats) -> _Floats:
@@ -129,11 +133,12 @@ def _log_losses(truth: _Flags, scores: _Floats) -> _Floats:
 
 def _label_figures(labels: tuple[str, ...], sums: _Floats) -> dict[str, dict[str, Any]]:
     true, given, hits = _counts(sums, len(labels))
+    precision, recall, f1 = _ratio(hits, given), _ratio(hits, true), _ratio(2 * hits, true + given)
     return {
         label: {
-            "precision": float(hits[i] / max(given[i], 1)),
-            "recall": float(hits[i] / max(true[i], 1)),
-            "f1": float(2 * hits[i] / max(true[i] + given[i], 1)),
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
             "n": int(true[i]),
             "given": int(given[i]),
         }
@@ -151,15 +156,12 @@ def _intervals(
 
 def _add_f1_intervals(labels: dict[str, dict[str, Any]], features: _Floats, resampled: _Floats) -> None:
     count = len(labels)
-
-    def f1_of(label: int) -> _Statistic:
-        # 0 in a resample that neither carries nor predicts the label, as its f1 is.
-        return lambda sums: (
-            2 * sums[..., 2 * count + label] / np.maximum(sums[..., label] + sums[..., count + label], 1)
-        )
-
     for i, row in enumerate(labels.values()):
-        figure = bootstrapped(f1_of(i), features, resampled)
+
+        def f1(sums: _Floats, i: int = i) -> _Floats:
+            return _ratio(2 * sums[..., 2 * count + i], sums[..., i] + sums[..., count + i])
+
+        figure = bootstrapped(f1, features, resampled)
         row["f1_interval"] = [figure.low, figure.high] if row["n"] else None
 
 
