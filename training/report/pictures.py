@@ -14,19 +14,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from numpy.typing import NDArray
 
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 
 # Colours of Okabe and Ito (jfly.uni-koeln.de/color); marks, dashes and hatches differ too.
-_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _LINE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#555555"
+_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#555555"
 _MARKS = ((_BLUE, "o", "-"), (_ORANGE, "s", "--"), (_GREEN, "^", "-."), (_PINK, "D", ":"), (_SKY, "v", "-"))
 _NAME = 22  # characters shown of a label
 _NUMBERS = 30  # up to this many classes each cell shows its count
 _NAMES = 80  # up to this many labels all are named; of more only the commonest get a bar
-_DPI = 110
 _BINS = 50
 _SETTING = ("epoch", "step", "learning_rate")  # of an epoch, beside its losses and metrics
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
@@ -52,13 +52,11 @@ def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
     missing, None or not finite.
     """
     names = dict.fromkeys(name for entry in epochs for name in entry if name not in _SETTING)
-    curves = {name: _curve(epochs, name) for name in names}
-    curves = {name: curve for name, curve in curves.items() if len(curve)}
+    curves = {name: curve for name in names if len(curve := _curve(epochs, name))}
     losses = {_LOSSES[name]: curve for name, curve in curves.items() if name in _LOSSES}
-    metrics = {name: curve for name, curve in curves.items() if name not in _LOSSES}
     figure, (left, right) = _figure(11, 4.4, columns=2)
     _draw_lines(left, losses, "loss")
-    _draw_lines(right, metrics, "metric on the evaluated rows")
+    _draw_lines(right, {name: one for name, one in curves.items() if name not in _LOSSES}, "metric")
     # Both halves have one scale, which begins at the start of the run.
     last = max((curve[-1, 0] for curve in curves.values()), default=1.0)
     for axes in (left, right):
@@ -70,32 +68,22 @@ def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
 def draw_lengths(path: Path, lengths: Sequence[int], max_length: int) -> None:
     """Write to `path` a histogram of `lengths`, in tokens with the special ones, with a line at `max_length`."""
     counts = np.asarray(lengths)
-    over = int((counts > max_length).sum())
-    longest = int(counts.max())
+    over, longest = int((counts > max_length).sum()), int(counts.max())
     width = max(1, -(-longest // _BINS))  # whole tokens: every bin covers as many lengths
+    bins = (np.arange(0, longest + width + 1, width) + 0.5).tolist()
     figure, (axes,) = _figure(8, 4.4)
-    axes.hist(
-        counts,
-        bins=(np.arange(0, longest + width + 1, width) + 0.5).tolist(),
-        color=_BLUE,
-        edgecolor="white",
-        linewidth=0.4,
-    )
-    # A line far to the right would squeeze all bars to the left.
-    if max_length <= 1.5 * longest:
+    axes.hist(counts, bins=bins, color=_BLUE, edgecolor="white", linewidth=0.4)
+    if max_length <= 1.5 * longest:  # a line far to the right would squeeze all bars to the left
         axes.axvline(max_length + 0.5, color=_ORANGE, linewidth=1.8, linestyle="--", label=f"max_length {max_length}")
         axes.legend(loc="upper right")
-    axes.set(xlabel="tokens per text, special ones included", ylabel="texts")
     axes.set_title(
         f"{over / len(counts):.1%} of {len(counts):,} texts ({over:,}) are longer than max_length {max_length} and are "
         f"cut\nmedian {np.median(counts):.0f}, 95 % up to {np.percentile(counts, 95):.0f}, longest {longest:,} tokens",
         fontsize=10,
     )
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.set(xlabel="tokens per text, special ones included", ylabel="texts")
     axes.set_xlim(left=0)
-    axes.grid(alpha=0.25, axis="y")
-    axes.set_axisbelow(True)
+    _count(axes, "y")
     _save(figure, path)
 
 
@@ -105,14 +93,23 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Sequ
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
+def _count(axes: Axes, which: str) -> None:
+    """Let the axis `which`, "x" or "y", show counts, with a grid behind the bars."""
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         # matplotlib draws letters that its font lacks as boxes; the tables have the label's name.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font")
-        figure.savefig(path, dpi=_DPI, bbox_inches="tight", format="png")
+        figure.savefig(path, dpi=110, bbox_inches="tight", format="png")
 
 
-def _draw_matrix(path: Path, labels: Sequence[str], counts: np.ndarray) -> None:
+def _draw_matrix(path: Path, labels: Sequence[str], counts: NDArray[np.int_]) -> None:
     n = len(labels)
     names = [_short(label) for label in labels]
     widest = max(map(len, names))
@@ -123,17 +120,13 @@ def _draw_matrix(path: Path, labels: Sequence[str], counts: np.ndarray) -> None:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 10 if n <= 12 else 7.5
     digits = min(size, 110 * side / n / len(f"{counts.max():,}"))
-    if n <= _NUMBERS:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            weight = "bold" if row == column else "normal"
-            axes.text(
-                column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=digits,
-                fontweight=weight,
-            )  # fmt: skip
-    rows = [f"{name} ({total:,})" for name, total in zip(names, totals[:, 0], strict=True)]
-    turned = 0 if 0.11 * widest <= side / n else 90
+    for row, column in zip(*np.nonzero(counts), strict=True) if n <= _NUMBERS else ():
+        colour, weight = "white" if shares[row, column] > 0.55 else "black", "bold" if row == column else "normal"
+        style = {"ha": "center", "va": "center", "color": colour, "fontsize": digits, "fontweight": weight}
+        axes.text(column, row, f"{counts[row, column]:,}", **style)
     if n <= _NAMES:
+        rows = [f"{name} ({total:,})" for name, total in zip(names, totals[:, 0], strict=True)]
+        turned = 0 if 0.11 * widest <= side / n else 90
         axes.set_xticks(range(n), names, rotation=turned, fontsize=max(size - 1, 8), parse_math=False)
         axes.set_yticks(range(n), rows, fontsize=max(size - 1, 8), parse_math=False)
         axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
@@ -141,67 +134,50 @@ def _draw_matrix(path: Path, labels: Sequence[str], counts: np.ndarray) -> None:
         axes.grid(which="minor", color="#DDDDDD", linewidth=0.5)
         axes.tick_params(which="minor", length=0)
     axes.set(xlabel="predicted label", ylabel="true label (rows)")
-    right, all_rows = int(np.trace(counts)), int(counts.sum())
-    axes.set_title(f"{right:,} of {all_rows:,} rows correct", fontsize=11)
+    axes.set_title(f"{int(np.trace(counts)):,} of {int(counts.sum()):,} rows correct", fontsize=11)
     beside = axes.inset_axes((1 + 0.15 / side, 0, 0.2 / side, 1))  # as high as the matrix
-    bar = figure.colorbar(image, cax=beside, format=FuncFormatter(lambda share, _: f"{share:.0%}"))
-    bar.set_label("share of the true label's rows")
+    figure.colorbar(image, cax=beside, format=PercentFormatter(1)).set_label("share of the true label's rows")
     _save(figure, path)
 
 
-def _draw_bars(path: Path, labels: Sequence[str], truth: np.ndarray, chosen: np.ndarray) -> None:
+def _draw_bars(path: Path, labels: Sequence[str], truth: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> None:
     order = np.argsort(-truth.sum(axis=0), kind="stable")[:_NAMES]
     parts = (
         ("found", (truth & chosen).sum(axis=0)[order], _BLUE, ""),
         ("missed", (truth & ~chosen).sum(axis=0)[order], "#BBBBBB", ""),
         ("predicted for rows without it", (~truth & chosen).sum(axis=0)[order], _ORANGE, "////"),
     )
-    names = [f"{_short(labels[i])} ({truth[:, i].sum():,})" for i in order]
     figure, (axes,) = _figure(9.5, 1.7 + 0.27 * len(order))
-    places = np.arange(len(order))
-    total = max(1, int(sum(values for _, values, *_ in parts).max()))
-    before = np.zeros(len(order))
+    places, ends = np.arange(len(order)), np.zeros(len(order))
     for name, values, colour, hatch in parts:
-        axes.barh(
-            places, values, left=before, height=0.78, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5,
-            label=f"{name}: {values.sum():,}",
-        )  # fmt: skip
-        before += values
-    rows = zip(places, before, *(values for _, values, *_ in parts), strict=True)
-    for place, end, found, missed, wrong in rows:
-        counts = f"{found:,} + {missed:,}, {wrong:,}"
-        axes.text(end + total * 0.008, place, counts, va="center", fontsize=7.5, color="black")
+        style = {"height": 0.78, "color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
+        bars = axes.barh(places, values, left=ends, label=f"{name}: {values.sum():,}", **style)
+        ends += values
+    counts = zip(*(values for _, values, *_ in parts), strict=True)
+    axes.bar_label(bars, [f"{found:,} + {missed:,}, {wrong:,}" for found, missed, wrong in counts], padding=4, size=7.5)
+    names = [f"{_short(labels[i])} ({truth[:, i].sum():,})" for i in order]
     axes.set_yticks(places, names, fontsize=9, parse_math=False)
-    axes.set(xlim=(0, total * 1.2), ylim=(len(order) - 0.4, -0.6), xlabel="rows")
-    axes.set_ylabel("label (rows with it)")
+    axes.set(xlim=(0, max(1, ends.max()) * 1.2), ylim=(len(order) - 0.4, -0.6))
+    axes.set(xlabel="rows", ylabel="label (rows with it)")
     which = "Each label" if len(order) == len(labels) else f"The {len(order)} commonest of {len(labels)} labels"
     axes.set_title(f"{which}: found + missed, predicted for rows without it", fontsize=11)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.25, axis="x")
-    axes.set_axisbelow(True)
+    _count(axes, "x")
     figure.legend(loc="outside lower center", ncols=len(parts), fontsize=9, frameon=False)
     _save(figure, path)
 
 
-def _curve(epochs: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """Return the points [k, 2] of (epoch, value) where an entry has a finite number under `name`."""
-    points = [
-        (float(entry["epoch"]), float(entry[name]))
-        for entry in epochs
-        if isinstance(entry.get(name), int | float) and not isinstance(entry[name], bool) and np.isfinite(entry[name])
-    ]
-    return np.array(sorted(points)).reshape(-1, 2)
+def _curve(epochs: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    """Return the points [k, 2] of (epoch, value) for the entries with a finite number under `name`."""
+    values = [(entry["epoch"], entry.get(name)) for entry in epochs]
+    points = [(epoch, value) for epoch, value in values if isinstance(value, int | float) and np.isfinite(value)]
+    return np.array(sorted(points), dtype=np.float64).reshape(-1, 2)
 
 
-def _draw_lines(axes: Axes, curves: Mapping[str, np.ndarray], ylabel: str) -> None:
+def _draw_lines(axes: Axes, curves: Mapping[str, NDArray[np.float64]], ylabel: str) -> None:
     for i, (name, points) in enumerate(curves.items()):
         colour, mark, dash = _MARKS[i % len(_MARKS)]
-        few = len(points) <= 30
-        axes.plot(
-            points[:, 0], points[:, 1], color=colour, linestyle=dash, marker=mark if few else None, markersize=5,
-            linewidth=1.6, label=f"{name}: last {points[-1, 1]:.4f}",
-        )  # fmt: skip
+        style = {"color": colour, "linestyle": dash, "marker": mark if len(points) <= 30 else None}
+        axes.plot(*points.T, markersize=5, linewidth=1.6, label=f"{name}: last {points[-1, 1]:.4f}", **style)
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
     axes.margins(y=0.12)
@@ -209,7 +185,7 @@ def _draw_lines(axes: Axes, curves: Mapping[str, np.ndarray], ylabel: str) -> No
     if curves:  # the legend stands above the axes: in a corner it could hide a curve
         axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     else:
-        axes.text(0.5, 0.5, "none recorded", transform=axes.transAxes, ha="center", va="center", color=_LINE)
+        axes.text(0.5, 0.5, "none recorded", transform=axes.transAxes, ha="center", va="center", color=_GREY)
 
 
 def _short(label: str) -> str:
