@@ -1,4 +1,4 @@
-"""Who is let in, who waits and until when, and that nobody slow or gone costs the others anything: real gunicorn."""
+"""Admission on a real gunicorn: in-flight cap, queue, deadlines, and clients that are slow, silent or gone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.server import Server, raw, serving, whole, workers
 
 
 def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
-    """Requests that came while a run was busy go in one run, and each gets the answer that it gets alone."""
+    """Requests that arrive during a run share the next one, and each gets the prediction that it gets alone."""
     texts = ["good", "bad bad", "odd", "good bad odd", "plain", "odd odd"]
     model = ModelInferer(shared_bundle)
     with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(8) as pool:
@@ -39,7 +39,7 @@ def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_
 def test_without_batching_each_text_runs_alone(
     shared_bundle: Path, tiny_bundle: Path, held: HeldApp, tmp_path: Path, why: str
 ) -> None:
-    """With INFERER_BATCHING=off, or a scheme whose answers depend on the batch, no run has two texts."""
+    """With INFERER_BATCHING=off, or a scheme whose predictions depend on the batch, each run has one text."""
     bundle = shared_bundle if why == "off" else tiny_bundle
     settings = {"INFERER_BATCHING": "off"} if why == "off" else {}
     with serving(bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(8) as pool:
@@ -51,7 +51,7 @@ def test_without_batching_each_text_runs_alone(
 
 
 def test_503_when_the_deadline_passes_in_the_queue(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
-    """A request whose deadline passes while it waits is answered 503 at once, with Retry-After, and is never run."""
+    """A request whose deadline passes in the queue gets 503 at once, with Retry-After, and never runs."""
     with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(2) as pool:
         with held.held():
             running = pool.submit(server.predict, {"text": "good"}, x_request_timeout_ms="300")
@@ -71,7 +71,7 @@ def test_503_when_the_deadline_passes_in_the_queue(shared_bundle: Path, held: He
 def test_the_settings_deadline_holds_and_the_header_can_only_shorten_it(
     shared_bundle: Path, held: HeldApp, tmp_path: Path
 ) -> None:
-    """INFERER_DEADLINE_MS bounds the wait of everybody, also of who asks for longer."""
+    """INFERER_DEADLINE_MS bounds every wait, also for requests that ask for longer."""
     with (
         serving(shared_bundle, tmp_path / "log", held.name, INFERER_DEADLINE_MS="200") as server,
         ThreadPoolExecutor(2) as pool,
@@ -84,15 +84,15 @@ def test_the_settings_deadline_holds_and_the_header_can_only_shorten_it(
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "1.5", ""])
-def test_422_for_a_timeout_that_is_none(server: Server, value: str) -> None:
-    """A wrong X-Request-Timeout-Ms is refused with its name, its value and what is allowed."""
+def test_422_for_an_invalid_timeout(server: Server, value: str) -> None:
+    """The error for a wrong X-Request-Timeout-Ms has the header, its value and the allowed ones."""
     reply = server.predict({"text": "good"}, x_request_timeout_ms=value)
     assert reply.status == 422
     assert reply.json()["error"] == f"header X-Request-Timeout-Ms: {value!r}: expected a whole number from 1"
 
 
 def test_a_client_that_went_away_while_waiting_costs_no_run(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
-    """The text of a client that closed its connection in the queue is not run; who waits behind it is."""
+    """The text of a client that left the queue does not run; the text behind it does."""
     with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(2) as pool:
         with held.held():
             first = pool.submit(server.predict, {"text": "good"})
@@ -123,7 +123,7 @@ def test_a_client_that_only_closed_its_sending_side_is_told(shared_bundle: Path,
 
 
 def test_429_costs_no_place_and_comes_before_anything_else(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
-    """When all places are taken a prediction is refused at once, counted once, and a place is free again after."""
+    """At capacity a prediction gets 429 at once and counts once; afterwards a place is free again."""
     settings = {"INFERER_MAX_IN_FLIGHT": "3"}
     with serving(shared_bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(4) as pool:
         with held.held():
@@ -143,8 +143,8 @@ def test_429_costs_no_place_and_comes_before_anything_else(shared_bundle: Path, 
         comes_to(server, 0, "inferer_in_flight_requests")
 
 
-def test_half_sent_requests_fewer_than_the_threads_hold_up_nobody(shared_bundle: Path, tmp_path: Path) -> None:
-    """Requests of which the rest does not come take no place in flight, and others are answered beside them."""
+def test_incomplete_requests_fewer_than_the_threads_delay_no_others(shared_bundle: Path, tmp_path: Path) -> None:
+    """Incomplete requests take no place in flight, and others get their replies meanwhile."""
     settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "10"}
     with serving(shared_bundle, tmp_path / "log", **settings) as server, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(raw(server, b'{"text": ', length=15)) for _ in range(5)]
@@ -158,7 +158,7 @@ def test_half_sent_requests_fewer_than_the_threads_hold_up_nobody(shared_bundle:
 
 
 def test_silent_connections_hold_no_thread(shared_bundle: Path, tmp_path: Path) -> None:
-    """Connections on which nothing is sent, far more than threads, delay nobody."""
+    """Silent connections, far more than threads, delay no request."""
     settings = {"INFERER_MAX_IN_FLIGHT": "1", "INFERER_THREADS": "2"}
     with serving(shared_bundle, tmp_path / "log", **settings) as server, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(60)]
@@ -168,7 +168,7 @@ def test_silent_connections_hold_no_thread(shared_bundle: Path, tmp_path: Path) 
 
 
 def test_silent_connections_do_not_hold_up_a_stop(shared_bundle: Path, tmp_path: Path) -> None:
-    """A server told to stop does not wait its full grace period for connections on which nothing was sent."""
+    """A stopping server does not wait its full grace period for silent connections."""
     with serving(shared_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
@@ -179,7 +179,7 @@ def test_silent_connections_do_not_hold_up_a_stop(shared_bundle: Path, tmp_path:
 def test_a_connection_that_asked_for_health_takes_no_thread_of_operations_for_more(
     shared_bundle: Path, held: HeldApp, tmp_path: Path
 ) -> None:
-    """Predictions on connections that asked for health just before leave health checks their threads."""
+    """Predictions on connections that carried a health check before leave health checks their threads."""
     with serving(shared_bundle, tmp_path / "log", held.name) as server, contextlib.ExitStack() as stack:
         with held.held():
             clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(6)]
@@ -198,7 +198,7 @@ def test_a_connection_that_asked_for_health_takes_no_thread_of_operations_for_mo
 def test_health_and_metrics_answer_when_every_thread_is_busy(
     shared_bundle: Path, held: HeldApp, tmp_path: Path
 ) -> None:
-    """With all threads taken by slow senders and held predictions, health of any contract and metrics answer."""
+    """With all threads taken by slow senders and held predictions, health checks and metrics still reply."""
     settings = {"INFERER_MAX_IN_FLIGHT": "2", "INFERER_THREADS": "4", "AIP_HEALTH_ROUTE": "/healthy"}
     paths = (
         "/health/live", "/health/ready", "/health", "/metrics", "/ping", "/healthy", "/v2/health/live",
@@ -262,7 +262,7 @@ def test_a_refused_connection_stays_usable(shared_bundle: Path, held: HeldApp, t
 
 @pytest.mark.parametrize("length", [b"9" * 6000, b"1, 1", b"-1", b"x", b""])
 def test_a_strange_content_length_harms_only_its_own_request(tiny_bundle: Path, tmp_path: Path, length: bytes) -> None:
-    """A Content-Length that is no number, or one of thousands of digits, leaves the worker as it was."""
+    """An invalid Content-Length, or one of thousands of digits, leaves the worker as it was."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         (before,) = workers(server)
         with socket.create_connection(("127.0.0.1", server.port), 20) as client:
@@ -298,7 +298,7 @@ def test_malformed_http_gets_a_json_error_and_is_not_logged(
         assert b"sekret" not in reply
 
 
-def test_answers_under_load_are_the_bits_of_a_text_alone(demo_bundle: Path, tmp_path: Path) -> None:
+def test_predictions_under_load_have_the_bits_of_a_text_alone(demo_bundle: Path, tmp_path: Path) -> None:
     """Through HTTP under load, with clients that are late or leave, every 200 has the bits of the text alone."""
     rng = random.Random(0)
     words = ["milk", "huggies", "target", "hand", "bags", "phones", "and", "the", "of", "shoes", "running"]

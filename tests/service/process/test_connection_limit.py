@@ -1,4 +1,4 @@
-"""Connections against the number of files that may be open."""
+"""The limit of connections against the limit of open files."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def _connections(soft: int, hard: int, threads: int) -> subprocess.CompletedProc
     ],
 )
 def test_connections_fit_into_the_files(soft: int, hard: int, threads: int, expected: tuple[int, int]) -> None:
-    """The soft limit rises to what is needed where the hard one allows it; else fewer connections are taken."""
+    """The soft limit rises as needed up to the hard limit; beyond that, the worker takes fewer connections."""
     assert tuple(map(int, _connections(soft, hard, threads).stdout.split())) == expected
 
 
-def test_too_few_files_for_the_threads_is_refused() -> None:
-    """A limit below a connection a thread ends the start, naming the numbers and the settings."""
+def test_too_few_files_for_the_threads_stop_the_start() -> None:
+    """A limit below one connection per thread stops the start; the message has the numbers and the settings."""
     ended = _connections(128, 128, 72)
     assert ended.returncode != 0
     assert "72 threads need more than 172 open files and the limit is 128" in ended.stderr.splitlines()[-1]
 
 
 def _idle(server: Server, count: int, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """Return connections that have said nothing for longer than those to which room is not denied."""
+    """Return connections that have been silent long enough to be closed for others."""
     clients = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20)) for _ in range(count)]
     time.sleep(2.5)
     return clients
@@ -63,7 +63,7 @@ def _idle(server: Server, count: int, stack: contextlib.ExitStack) -> list[socke
 def test_idle_connections_make_room_for_new_ones(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With as many silent connections as a worker takes, those idle longest are closed, and others are answered."""
+    """With as many silent connections as a worker takes, the longest-idle ones close and others get replies."""
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 300")
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         (worker,) = workers(server)
@@ -76,10 +76,10 @@ def test_idle_connections_make_room_for_new_ones(
         assert workers(server) == [worker]
 
 
-def test_connections_that_are_reset_while_room_is_made_harm_nobody(
+def test_connections_reset_while_room_is_made_leave_the_worker_alone(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Idle connections that end in the moment in which others come, when room is short, leave the worker as it was."""
+    """Idle connections that end just as others arrive, at the limit, leave the worker as it was."""
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "--worker-connections 100")
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         (worker,) = workers(server)
@@ -98,7 +98,7 @@ def test_connections_that_are_reset_while_room_is_made_harm_nobody(
 def test_clients_that_do_not_close_use_up_no_files(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of answered connections whose clients keep their side open only so many stay open here."""
+    """The worker keeps only a bounded number of connections whose clients do not close their side."""
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         (worker,) = workers(server)
         before = len(list(Path(f"/proc/{worker}/fd").iterdir()))
@@ -111,7 +111,7 @@ def test_clients_that_do_not_close_use_up_no_files(
 
 
 def test_a_worker_without_files_left_goes_on(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Where no connection can be accepted the worker says so, answers on those it has, and later on new ones."""
+    """At the file limit the worker logs it, replies on open connections, and later on new ones."""
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
         (worker,) = workers(server)
         client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))

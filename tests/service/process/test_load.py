@@ -1,4 +1,4 @@
-"""The load generator of tests/support/load.py, against a server that does what each test tells it."""
+"""The load generator of tests/support/load.py against a scripted server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def reply(body: bytes = b'{"label":"pos"}', status: int = 200, *headers: str) ->
 
 
 class Connection(socketserver.StreamRequestHandler):
-    """Reads requests and sends what the script says, pieces a moment apart."""
+    """Reads requests and sends the script's pieces, a moment apart."""
 
     server: StandIn
     disable_nagle_algorithm = True
@@ -87,7 +87,7 @@ def standing_in(
 
 
 def counts(result: Result) -> dict[str, int]:
-    """Return the counts of what went wrong, without those that are 0."""
+    """Return the nonzero counts of faults."""
     names = ("resets", "cut_short", "unanswered", "reconnects", "refused", "probe_lost")
     return {name: vars(result)[name] for name in names if vars(result)[name]}
 
@@ -132,7 +132,7 @@ def test_method_path_and_headers_are_sent() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_a_reply_may_come_in_pieces(size: int) -> None:
-    """A reply is the same whole or in pieces, also where head and body are cut in the middle."""
+    """A reply counts the same whole or in pieces, also with head and body cut in the middle."""
     long = b"0123456789" * 50_000
     whole = reply(long if size > 7 else b'{"a":1}', 200)
     with standing_in(lambda *_: [whole[at : at + size] for at in range(0, len(whole), size)]) as server:
@@ -174,7 +174,7 @@ def test_kept_bodies_belong_to_their_requests() -> None:
     "closing", [reply(b"{}", 200, "Connection: close"), b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"]
 )
 def test_an_announced_close_is_followed_by_a_new_connection(closing: bytes) -> None:
-    """After a reply that announces the close, the next request goes on a new connection, and nothing is amiss."""
+    """After a reply that announces the close, the next request uses a new connection and counts as no fault."""
     with standing_in(lambda *_: [closing, CLOSE]) as server:
         result = run(Plan(server.port, 2, 0, requests=10))
     assert result.statuses == {200: 10}
@@ -200,7 +200,7 @@ def test_a_kept_alive_connection_closed_while_idle_is_opened_again() -> None:
 
 
 def test_a_close_right_after_a_reply_loses_nothing() -> None:
-    """When connections are closed after each reply without a word, each request gets its reply all the same."""
+    """When connections close after each reply without notice, each request still gets its reply."""
     with standing_in(lambda *_: [reply(), CLOSE]) as server:
         result = run(Plan(server.port, 3, 0, requests=30))
     assert (result.statuses, set(counts(result))) == ({200: 30}, {"reconnects"})
@@ -232,7 +232,7 @@ class Deaf(Connection):
         self.rfile.read(1)
 
 
-def test_a_request_that_was_not_wholly_sent_is_no_reset() -> None:
+def test_an_incompletely_sent_request_counts_as_cut_short() -> None:
     """A request that the server closed before all of it was sent counts as cut short and not as a reset."""
     with standing_in(handler=Deaf) as server:
         result = run(Plan(server.port, 2, 0, [b" " * 30_000_000], requests=4))
@@ -243,7 +243,7 @@ class Early(Connection):
     """Refuses a request by its head."""
 
     def handle(self) -> None:
-        """Reply, and then read on, so that the reply is not lost by a reset."""
+        """Reply and read on, or a reset would lose the reply."""
         self.rfile.readline()
         self.wfile.write(reply(b"{}", 413))
         while self.connection.recv(1 << 20):
@@ -259,7 +259,7 @@ def test_a_reply_before_the_request_was_wholly_sent_counts() -> None:
 
 
 def test_a_refused_connect_is_counted_and_tried_again() -> None:
-    """Tries to connect that are refused are counted, and a server that comes later is asked."""
+    """Refused connects are counted, and a server that starts later gets the requests."""
     port = free_port()
     nobody = run(Plan(port, 2, 0.2))
     assert (set(counts(nobody)), nobody.statuses, nobody.connections) == ({"refused"}, {}, 0)
@@ -319,7 +319,7 @@ def test_a_server_that_does_not_answer_ends_the_run() -> None:
 
 
 def test_the_warm_up_is_not_counted() -> None:
-    """Requests of the warm-up are sent, and are in no count, list or answer."""
+    """Requests of the warm-up appear in no count, list or result."""
     with standing_in() as server:
         result = run(Plan(server.port, 2, 0, requests=10, warm_up_s=0.2, keep_bodies=True))
     assert len(server.seen) > 10
@@ -342,14 +342,14 @@ def test_a_run_by_time_ends_by_itself() -> None:
     [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", reply() + b"more"],
 )
 def test_a_reply_that_cannot_be_read_ends_the_run(bad: bytes) -> None:
-    """What is no HTTP, has no Content-Length or is longer than that ends the run with an error that shows it."""
+    """Malformed HTTP, a missing Content-Length or a longer body ends the run with an error that shows the reply."""
     with standing_in(lambda *_: [bad]) as server, pytest.raises(ValueError, match=r"SSH|chunked|more"):
         run(Plan(server.port, 2, 5))
 
 
 @pytest.mark.parametrize("new", [False, True])
 def test_the_probe_has_a_connection_of_its_own(new: bool) -> None:
-    """The probe asks beside the clients, on one connection or a new one each time, and is counted apart."""
+    """The probe runs beside the clients, on one connection or a new one each time, and counts separately."""
     with standing_in() as server:
         result = run(Plan(server.port, 2, 0.4, probe_path="/health/live", probe_every_s=0.02, probe_new_connection=new))
     probes, others = server.asked("/health/live"), server.asked("/predict")
@@ -372,7 +372,7 @@ def test_lost_probes_are_counted() -> None:
 
 
 def test_figures_are_what_the_lists_say() -> None:
-    """Throughput, percentiles and the timeline of a result are those computed by hand."""
+    """Throughput, percentiles and timeline match figures computed by hand."""
     latencies = {200: [4.0, 1.0, 3.0, 2.0], 429: [0.5]}
     result = Result(2.0, 0.0, latencies, {200: [0.01, 0.08, 0.31, 0.38], 429: [0.12]}, in_time=3)
     assert result.statuses == {200: 4, 429: 1}
@@ -385,7 +385,7 @@ def test_figures_are_what_the_lists_say() -> None:
 
 
 def test_a_child_process_gives_the_same_kind_of_result() -> None:
-    """A run in a child process gives all that one in this process gives, bytes and numbers alike."""
+    """A run in a child process returns the same result as in this process, bytes and numbers alike."""
     plan = Plan(0, 2, 0, [b'{"text":"\xc3\xa9"}', b"\xff"], headers={"X-A": "b"}, requests=12, keep_bodies=True)
     with standing_in(lambda *_: [reply(bytes(range(256)))]) as server:
         result = run_in_child(replace(plan, port=server.port, probe_path="/health/live"))
@@ -398,7 +398,7 @@ def test_a_child_process_gives_the_same_kind_of_result() -> None:
 
 
 def test_a_child_process_that_fails_says_why() -> None:
-    """A run that fails in a child process raises with what the child said."""
+    """A run that fails in a child process raises with the child's message."""
     with standing_in(lambda *_: [b"nonsense\r\n\r\n"]) as server, pytest.raises(RuntimeError, match="nonsense"):
         run_in_child(Plan(server.port, 1, 1))
 
