@@ -1,4 +1,4 @@
-"""Balancing: every class has the same number of rows, none of them from anywhere but the training part."""
+"""Balancing: every class has the same number of rows, all from the training part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.splits.stratify import stratified_split
 
 
 def single(counts: list[int]) -> Dataset:
-    """Return a single-label data set with `counts` rows of each class, every text another."""
+    """Return a single-label data set with `counts` rows per class and different texts."""
     rows = [(i,) for i, count in enumerate(counts) for _ in range(count)]
     texts = tuple(f"Name {i}" for i in range(len(rows)))
     names = tuple(f"class {i}" for i in range(len(counts)))
@@ -22,7 +22,7 @@ def single(counts: list[int]) -> Dataset:
 
 
 def pairs(data: Dataset) -> Counter[tuple[str, tuple[int, ...]]]:
-    """Return how often each text stands with its label."""
+    """Return the count of each text with its label."""
     return Counter(zip(data.texts, data.targets, strict=True))
 
 
@@ -48,7 +48,7 @@ def test_each_class_has_the_same_number_of_rows(counts: list[int], seed: int, si
 
 @given(extra=st.lists(st.integers(0, 40), min_size=2, max_size=4), seed=seeds, data=st.data())
 def test_no_held_out_text_is_among_the_balanced_rows(extra: list[int], seed: int, data: st.DataObject) -> None:
-    """Of a split, whatever the seed, no held-out text is in the balanced training rows, case and blanks aside."""
+    """With any seed, no held-out text is in the balanced training rows, ignoring case and spaces."""
     whole = single([rows_needed(0.2) + n for n in extra])
     train, held_out = stratified_split(whole, 0.2, seed)
     even = balanced(train, seed, data.draw(st.integers(1, 200)))
@@ -77,7 +77,7 @@ def test_a_class_is_drawn_by_its_own_rows_alone() -> None:
 
 
 def test_topping_up_draws_with_replacement() -> None:
-    """The rows that top a small class up are a bootstrap: some rows come often, others only once."""
+    """The rows that top up a small class are a bootstrap: some rows come often, others once."""
     even = balanced(single([20, 400]), 0, 400)
     times = Counter(text for text, row in zip(even.texts, even.targets, strict=True) if row == (0,))
     assert sum(times.values()) == 400

@@ -67,7 +67,7 @@ def test_accuracy_of_fp32_and_int8_on_the_held_out_fifth(
 def test_api_python_and_command_line_give_the_same_answers(
     folders: tuple[Path, Path], rows: list[dict[str, str]], conference: Server, tmp_path: Path
 ) -> None:
-    """The API, Python and the command line give the same answers to held-out titles."""
+    """The API, Python and the command line give the same predictions for held-out titles."""
     titles = [row["Title"] for row in rows[:100]]
     python = [prediction.as_dict() for prediction in ModelInferer(folders[1]).predict_batch(titles)]
     assert conference.predict({"texts": titles}).json()["predictions"] == python

@@ -42,7 +42,7 @@ def test_the_lists_are_as_large_as_promised() -> None:
 
 @pytest.mark.parametrize(("text", "label"), KNOWN.items())
 def test_well_known_names_are_right(demo: ModelInferer, text: str, label: str) -> None:
-    """The demo is right about the names that everybody knows, and about them in lower case."""
+    """The demo classifies well-known names correctly, also in lower case."""
     assert demo.predict(text).label == label
     assert demo.predict(text.lower()).label == label
 

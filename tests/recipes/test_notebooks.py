@@ -1,4 +1,4 @@
-"""The notebooks, run from the first cell to the last: from a table to pictures, a bundle, and a served answer."""
+"""The notebooks, run from the first cell to the last: from a table to pictures, a bundle, and a reply of the server."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV of 300 sentences, for and against."""
+    """A CSV of 300 sentences, positive and negative."""
     rng = np.random.default_rng(3)
     path = tmp_path_factory.mktemp("reviews") / "reviews.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -99,14 +99,14 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def walkthrough(base: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The walkthrough on the small table, run where it lies in the repository."""
+    """The walkthrough on the small table, run in its own folder."""
     output = tmp_path_factory.mktemp("walkthrough") / "output"
     return ran("walkthrough", NOTEBOOKS, output, DATA=reviews, BASE_MODEL=base, ROWS=100)
 
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """The three raw files, small: a blank retailer, one that is a brand too, a brand that stands twice."""
+    """Small raw files: a blank retailer, a retailer that is a brand too, a repeated brand."""
     folder = tmp_path / "raw"
     folder.mkdir()
     offers = [*(("x", shop.upper(), BRANDS[0]) for shop in RETAILERS), ("x", "", BRANDS[0].upper())]
@@ -127,7 +127,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_committed_as_nobody_has_run_them(name: str) -> None:
-    """A notebook holds no output, no execution count and no one's metadata, and its cells have names that stay."""
+    """A notebook holds no output, execution counts or metadata, and its cells have lasting names."""
     text = (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
@@ -146,7 +146,7 @@ def test_notebooks_are_committed_as_nobody_has_run_them(name: str) -> None:
 
 
 def test_there_are_no_other_notebooks() -> None:
-    """Every notebook in the folder is one that is tested here."""
+    """Every notebook in the folder is tested here."""
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == sorted(NAMES)
 
 
@@ -173,7 +173,7 @@ def test_the_walkthrough_shows_data_figures_and_pictures(walkthrough: Ran) -> No
 
 @pytest.mark.slow
 def test_the_walkthrough_serves_what_it_trained(walkthrough: Ran) -> None:
-    """The served answer is bit for bit the inferer's, and the server ends with 0."""
+    """The server's reply equals the inferer's bit for bit, and the server exits with 0."""
     assert "same label as fp32" in walkthrough.text("export-run")
     assert "\r" not in walkthrough.text("export-run")
     command, reply = walkthrough.text("serve-ask").splitlines()
@@ -189,7 +189,7 @@ def test_the_walkthrough_serves_what_it_trained(walkthrough: Ran) -> None:
 
 @pytest.mark.slow
 def test_the_walkthrough_writes_where_it_is_told(walkthrough: Ran) -> None:
-    """Checkpoint, bundle and log lie in the output folder, and no other things."""
+    """The output folder holds checkpoint, bundle and log, and nothing else."""
     files = [path for pattern in ("*", "*/*") for path in walkthrough.output.glob(pattern)]
     made = sorted(path.relative_to(walkthrough.output).as_posix() for path in files)
     assert made == ["checkpoints", "checkpoints/rotten_tomatoes", "models", "models/rotten_tomatoes", "server.log"]
@@ -211,7 +211,7 @@ def balanced_figures_are_those_of_the_report(run: Ran) -> None:
 
 @pytest.mark.slow
 def test_query_type_runs_on_the_projects_lists_from_any_folder(base: Path, tmp_path: Path) -> None:
-    """In a folder of the user's, with the packages on PYTHONPATH as in the image, the lists become a bundle."""
+    """In a user's folder, with the packages on PYTHONPATH as in the image, the lists become a bundle."""
     (tmp_path / "mine").mkdir()
     run = ran("query_type", tmp_path / "mine", tmp_path / "output", BASE_MODEL=base, ROWS=20, PYTHONPATH=ROOT)
     no_faults(run)
@@ -225,7 +225,7 @@ def test_query_type_runs_on_the_projects_lists_from_any_folder(base: Path, tmp_p
 
 @pytest.mark.slow
 def test_query_type_cleans_adds_and_balances_the_raw_files(base: Path, raw: Path, tmp_path: Path) -> None:
-    """The raw files are cleaned, a shared name is shown, synonyms come in, and the training rows are balanced."""
+    """The raw files are cleaned, shared names shown, synonyms added, and the training rows balanced."""
     wordnet = write_wordnet(
         tmp_path / "wordnet", [("noun.food", (f"green_{thing}", f"{thing}ette")) for thing in ("tea", "rice")]
     )
@@ -246,7 +246,7 @@ def test_query_type_cleans_adds_and_balances_the_raw_files(base: Path, raw: Path
 
 @pytest.mark.slow
 def test_query_type_runs_on_the_real_raw_files(test_data: Path, base: Path, tmp_path: Path) -> None:
-    """The public raw files go through the notebook: 29 names are shared or more, and 12 retailers are held out."""
+    """The public raw files go through the notebook: at least 29 names are shared, and 12 retailers are held out."""
     wordnet = write_wordnet(tmp_path / "wordnet", [("noun.food", ("rice", "ricette"))])
     raw = tmp_path / "raw"
     shutil.copytree(test_data / "query_type", raw)

@@ -1,4 +1,4 @@
-"""The preparation of query_type: lists of names and raw files become train.csv and test.csv, split before all else."""
+"""The preparation of query_type: names become train.csv and test.csv, split before anything is added."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.splits.stratify import stratified_split
 
 
 def test_name_lists_are_read(tmp_path: Path) -> None:
-    """Names are read a line each, comments, blank lines and a byte order mark aside, in the order of the lists."""
+    """Names are read one per line, in the lists' order; comments, blank lines and a byte order mark are ignored."""
     (tmp_path / "b.txt").write_text("\ufeff# brands\n\n Acme \nZeta\n", encoding="utf-8")
     (tmp_path / "a.txt").write_text("\ufeffcafé\n", encoding="utf-8")
     data = read_name_lists({"brand": tmp_path / "b.txt", "area": tmp_path / "a.txt"})
@@ -31,7 +31,7 @@ def test_name_lists_are_read(tmp_path: Path) -> None:
 
 
 def test_a_name_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> None:
-    """A name in two lists, or twice in one, is a fault whatever its case and spacing."""
+    """A name in two lists, or twice in one, is a fault, ignoring case and spacing."""
     (tmp_path / "a.txt").write_text("Big  Shop\nOther\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("third\nbig shop\nTHIRD\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
@@ -48,7 +48,7 @@ def test_a_name_that_stands_twice_is_named_with_both_lines(tmp_path: Path) -> No
     [(b"# only\n", "has no names"), (b"fine\ncaf\xe9\n", "line 2 is not UTF-8")],
 )
 def test_a_list_without_names_or_not_utf8_is_refused(tmp_path: Path, content: bytes, fault: str) -> None:
-    """A list that has no names, or is not UTF-8, is refused with its line."""
+    """A list without names is refused, and one that is not UTF-8 with the line."""
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_name_lists({"a": tmp_path / "a.txt"})
@@ -79,7 +79,7 @@ def read(path: Path) -> list[tuple[str, str]]:
 
 
 def test_the_project_s_lists_are_split_and_nothing_else(tmp_path: Path) -> None:
-    """Without options train.csv and test.csv hold the project's names, as the split with seed 0 leaves them."""
+    """Without options train.csv and test.csv hold the project's names, split with seed 0."""
     assert main(["--output", str(tmp_path / "out")]) == 0
     names = read_name_lists(LISTS)
     for part, name in zip(stratified_split(names, 0.2, 0), ("train.csv", "test.csv"), strict=True):
@@ -126,7 +126,7 @@ def test_the_raw_files_are_enriched_and_balanced_after_the_split(
 
 
 def test_lists_of_one_s_own_are_split(tmp_path: Path) -> None:
-    """Lists given by label take the place of the project's, and the share held out can be chosen."""
+    """A user's lists replace the project's, and the held-out share can be chosen."""
     for label in "ab":
         (tmp_path / f"{label}.txt").write_text("".join(f"{label} {i}\n" for i in range(20)))
     lists = [part for label in "ab" for part in ("--list", f"{label}={tmp_path / label}.txt")]
@@ -135,7 +135,7 @@ def test_lists_of_one_s_own_are_split(tmp_path: Path) -> None:
 
 
 def test_mistakes_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A fault of the data ends with 2 and one line; a folder that is there already is left as it is."""
+    """A fault of the data exits with 2 and one line; an existing folder stays as it is."""
     out = tmp_path / "out"
     assert main(["--data", str(tmp_path / "none"), "--output", str(out)]) == 2
     assert "offer_retailer.csv: cannot be read: No such file" in capsys.readouterr().err

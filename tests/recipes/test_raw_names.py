@@ -1,4 +1,4 @@
-"""The three raw files: which names they give, how they are cleaned, and the class that keeps a name of two classes."""
+"""The three raw files: their names, cleaned, and the class that keeps a name of two classes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def by_label(data: Dataset) -> dict[str, list[str]]:
 
 
 def test_names_are_read_cleaned_and_in_one_class_each(tmp_path: Path) -> None:
-    """Each class has the names of its own columns, cleaned, in lower case, once, and not those that another keeps."""
+    """Each class has the names of its own columns, cleaned, in lower case, once, without those that another keeps."""
     data, _ = read_raw_names(write(tmp_path))
     assert data.labels == LABELS == ("retailer", "brand", "category")
     assert data.problem_type == SINGLE_LABEL
@@ -72,7 +72,7 @@ def test_names_are_read_cleaned_and_in_one_class_each(tmp_path: Path) -> None:
 
 
 def test_the_report_tells_every_cell_and_every_shared_name(tmp_path: Path) -> None:
-    """The report says how many cells were blank, repeated or another class's, and which class keeps a shared name."""
+    """The report counts blank, repeated and shared cells, and names the class that keeps a shared name."""
     _, report = read_raw_names(write(tmp_path))
     assert report == NamesReport(
         {
@@ -94,21 +94,21 @@ def test_the_report_tells_every_cell_and_every_shared_name(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("file", ["offer_retailer.csv", "brand_category.csv", "categories.csv"])
 def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
-    """A file that is not in the folder is named."""
+    """A missing file is named."""
     (write(tmp_path) / file).unlink()
     with pytest.raises(DataError, match=f"{file}: cannot be read: No such file"):
         read_raw_names(tmp_path)
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    """A column that is not in its file is named, with the file and the columns that it has."""
+    """A missing column is named with its file and the columns of the file."""
     write(tmp_path, offers="OFFER,RETAILERS,BRAND\nx,a,b\n")
     with pytest.raises(DataError, match="offer_retailer.csv: no column 'RETAILER'; .* did you mean 'RETAILERS'"):
         read_raw_names(tmp_path)
 
 
 def test_broken_rows_are_named(tmp_path: Path) -> None:
-    """A row with a cell too few and bytes that are not UTF-8 are named with row and line."""
+    """A row with too few cells and bytes that are not UTF-8 are named with row and line."""
     write(tmp_path, categories="CATEGORY_ID,PRODUCT_CATEGORY,IS_CHILD_CATEGORY_TO\n1,Chips,Snacks\n2,Ice\n")
     with pytest.raises(DataError, match=r"categories.csv: row 2 \(line 3\), column 'IS_CHILD_CATEGORY_TO': missing"):
         read_raw_names(tmp_path)
@@ -143,7 +143,7 @@ def test_a_class_without_a_name_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_is_cleaned(cell: str, name: str) -> None:
-    """Trademark signs and further blanks go; apostrophes and compatibility characters become plain ones."""
+    """Trademark signs and surplus spaces go; apostrophes and compatibility characters become plain ones."""
     assert clean_name(cell) == name
 
 
@@ -158,7 +158,7 @@ def test_cleaning_ends(cell: str) -> None:
 
 
 def test_spellings_of_one_name_are_one() -> None:
-    """Case, accents, hyphens, apostrophes and blanks do not make another name; a letter does."""
+    """Case, accents, hyphens, apostrophes and spaces do not make another name; a letter does."""
     for one, other in [("HÄAGEN-DAZS", "haagen dazs"), ("7-UP", "7UP"), ("M&M'S", "m&ms"), ("Jell-O", "JELLO")]:
         assert same_name(one) == same_name(other) != ""
     assert same_name("dove") != same_name("doves")

@@ -1,7 +1,7 @@
-"""Every recipe on its real data, small: from the data to a bundle that answers by curl.
+"""Every recipe on its real data, small: from the data to a bundle that replies to curl.
 
-The encoders are small and random, of the architecture that the recipe names, each with its own kind of tokenizer. What
-the recipes reach with a real encoder is in docs/train.md, and for the conference titles in test_conference.py.
+The encoders are small and random, of the recipe's architecture, each with its own kind of tokenizer. docs/train.md has
+the figures with a real encoder, and test_conference.py checks those of the conference titles.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def columns_of(recipe: dict[str, Any]) -> list[str]:
 def test_a_recipe_leads_to_a_served_bundle(
     test_data: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
-    """The recipe trains on its data, leaves all reports, is exported with int8 compared, served, and answers curl."""
+    """The recipe trains on its data, writes all reports, is exported with int8 compared, served and queried by curl."""
     recipe, architecture, data, more, text = RUNS[name]
     target, bundle = tmp_path / "checkpoint", tmp_path / "bundle"
     base = ("--base-model", str(checkpoint(tmp_path_factory, architecture)))

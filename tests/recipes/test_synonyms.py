@@ -1,4 +1,4 @@
-"""Synonyms of WordNet: which words are taken, and that enriching a training part brings in nothing that is held out."""
+"""Synonyms from WordNet, and a training part that is enriched without near copies of held-out names."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def single(**classes: list[str]) -> Dataset:
 
 
 def added(before: Dataset, after: Dataset) -> list[str]:
-    """Return the texts that `after` has behind those of `before`."""
+    """Return the texts of `after` that follow those of `before`."""
     assert after.texts[: len(before)] == before.texts
     assert after.targets[: len(before)] == before.targets
     return list(after.texts[len(before) :])
@@ -81,7 +81,7 @@ def added(before: Dataset, after: Dataset) -> list[str]:
     ],
 )
 def test_synonyms_are_other_words_of_the_first_sense(words: Path, name: str, found: list[str]) -> None:
-    """The words of a thing's first sense are taken, three at most, where it is their own first; plants are passed."""
+    """At most three words of a name's first sense are taken, if it is their own first sense; plants are passed over."""
     assert synonyms([name], words) == {name: found}
 
 
@@ -97,12 +97,12 @@ def test_synonyms_are_other_words_of_the_first_sense(words: Path, name: str, fou
     ],
 )
 def test_a_name_without_a_safe_synonym_has_none(words: Path, name: str, why: str) -> None:
-    """No word is taken for a name whose first sense is none of goods, or that has no plain word besides."""
+    """A name without goods as its first sense, or without plain synonyms, gets no word."""
     assert synonyms([name], words) == {}, why
 
 
 def test_enriching_adds_nouns_and_synonyms_to_one_class(words: Path) -> None:
-    """The nouns come behind the training rows, then the synonyms of names and nouns, all of one class, and counted."""
+    """Nouns follow the training rows, then synonyms of names and nouns, all of one class, and counted."""
     train = single(brand=["Moo Juice", "acme"], category=["Diapers", "milk"])
     held_out = single(brand=["zest"], category=["biscuits", "Yogurt"])
     after, counts = enriched(train, held_out, "category", ["Sofa", "cookies", "acme", "rice"], words)
@@ -114,14 +114,14 @@ def test_enriching_adds_nouns_and_synonyms_to_one_class(words: Path) -> None:
 
 
 def test_nothing_is_looked_up_for_held_out_names(words: Path) -> None:
-    """A held-out name brings in neither itself nor its synonyms."""
+    """A held-out name adds neither itself nor its synonyms."""
     train, held_out = single(brand=["acme"], category=["sofa"]), single(brand=["zest"], category=["yogurt", "soda"])
     after, _ = enriched(train, held_out, "category", (), words)
     assert added(train, after) == ["couch"]
 
 
 def test_enriching_without_wordnet_opens_none(tmp_path: Path) -> None:
-    """Without a folder only the nouns are added; a folder without WordNet is asked for nothing."""
+    """Without a folder only the nouns are added; a folder without WordNet is refused."""
     train, held_out = single(brand=["acme"], category=["sofa"]), single(brand=["zest"], category=["soda"])
     after, counts = enriched(train, held_out, "category", ["milk", "Sodas", "MILK "], wordnet=None)
     assert added(train, after) == ["milk"]
@@ -135,7 +135,7 @@ VOCABULARY = sorted({word.replace("_", " ") for _, words in SENSES for word in w
 
 @given(split=st.lists(st.sampled_from(["train", "held out", "nouns", "no"]), min_size=40, max_size=40))
 def test_no_held_out_name_comes_in_by_enriching(words: Path, split: list[str]) -> None:
-    """Whatever is held out, no near copy of it is among what is added, and nothing that the training part has."""
+    """No added text is a near copy of a held-out or a training text."""
     parts: dict[str, list[str]] = {"train": ["milk"], "held out": ["rice"], "nouns": [], "no": []}
     for word, part in zip(VOCABULARY, split, strict=False):
         parts[part].append(word)
@@ -167,14 +167,14 @@ def test_wordnet_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_broken_wordnet_is_named(tmp_path: Path) -> None:
-    """A folder whose index is not WordNet's is an error in one line, not a traceback."""
+    """An index that is not WordNet's is an error in one line."""
     (write_wordnet(tmp_path, SENSES) / "index.noun").write_text("milk n many\n", encoding="ascii")
     with pytest.raises(TrainingError, match=f"^wordnet {tmp_path}: cannot be read: file index.noun, line 1"):
         synonyms(["milk"], tmp_path)
 
 
 def test_a_broken_entry_is_named(tmp_path: Path) -> None:
-    """An entry that cannot be read when it is looked up is an error in one line too, and the folder is let go."""
+    """A broken entry is an error in one line when it is looked up, and the folder is released."""
     data = write_wordnet(tmp_path, SENSES) / "data.noun"
     data.write_text(data.read_text(encoding="ascii").replace(" 02 yogurt", " zz yogurt"), encoding="ascii")
     with pytest.raises(TrainingError, match=f"^wordnet {tmp_path}: cannot be read: line "):
@@ -211,7 +211,7 @@ def test_lexnames_are_those_of_the_manual() -> None:
 
 
 def test_looking_up_needs_no_torch(words: Path) -> None:
-    """Looking words up imports neither torch nor transformers, and warns of nothing."""
+    """A look-up imports neither torch nor transformers, and causes no warning."""
     code = (
         "import sys; from pathlib import Path; from recipes.query_type.synonyms import synonyms\n"
         "print(synonyms(['yogurt'], Path(sys.argv[1])), {'torch', 'transformers'} & set(sys.modules))"
@@ -224,7 +224,7 @@ def test_looking_up_needs_no_torch(words: Path) -> None:
 
 
 def test_the_real_wordnet(real: None) -> None:
-    """WordNet 3.0 gives the words that one would say, and for things of other kinds none."""
+    """WordNet 3.0 gives usual words for goods, and none for other things."""
     found = synonyms(["zucchini", "yogurt", "diapers", "couches", "chickpeas", "eye care", "women", "Mature"], DEBIAN)
     assert found["yogurt"] == ["yoghurt", "yoghourt"]
     assert found["diapers"] == ["nappy"]
@@ -252,7 +252,7 @@ def test_held_out_names_of_the_real_files_stay_out(test_data: Path, real: None, 
 
 
 def test_the_project_s_nouns_are_a_list_of_their_own() -> None:
-    """The list of nouns has several hundred, in lower case, sorted by block, none a brand's or a retailer's name."""
+    """The list has several hundred nouns in lower case, sorted by block, without names of brands or retailers."""
     folder = ROOT / "recipes" / "query_type"
     path = folder / "retail_product_nouns.txt"
     nouns = read_name_lists({"category": path}).texts

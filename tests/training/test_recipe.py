@@ -1,4 +1,4 @@
-"""Recipes: what the TOML file says, what flags change, and what is refused by name."""
+"""Recipes: the TOML file, the flags that override it, and the faults that are refused by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def written(folder: Path, content: str) -> Path:
 
 
 def refused(folder: Path, content: str) -> str:
-    """Return what reading a recipe is refused with, its path left out."""
+    """Return the error of reading a recipe, without its path."""
     path = written(folder, content)
     with pytest.raises(TrainingError) as caught:
         read_recipe(path)
@@ -59,7 +59,7 @@ def test_every_recipe_of_the_project_is_read(path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_option_is_read_from_its_section(tmp_path: Path) -> None:
-    """Each key of a recipe ends up as the option of its name, in its type."""
+    """Each key of a recipe becomes the option of its name, in its type."""
     recipe = read_recipe(
         written(
             tmp_path,
@@ -113,14 +113,14 @@ def test_every_option_is_read_from_its_section(tmp_path: Path) -> None:
 
 
 def test_a_recipe_without_a_name_is_called_as_its_file(tmp_path: Path) -> None:
-    """A recipe's name is its file's where it gives none, and the checkpoint goes by it."""
+    """Without a name a recipe has its file's name, and so has the checkpoint."""
     recipe = read_recipe(written(tmp_path, ""))
     assert recipe.name == "mine"
     assert recipe.target == Path("checkpoints/mine")
 
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe's files and base folder are found beside it from any folder; its output is where the command runs."""
+    """A recipe's files and base folder are relative to it; its output is relative to the working folder."""
     folder, elsewhere = tmp_path / "recipes", tmp_path / "elsewhere"
     (folder / "base").mkdir(parents=True)
     elsewhere.mkdir()
@@ -140,13 +140,13 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_paths_in_flags_are_relative_to_the_command(tmp_path: Path) -> None:
-    """A path given by flag beside a recipe starts from the folder the command runs in."""
+    """A path in a flag is relative to the working folder."""
     recipe = make_recipe(read_recipe(written(tmp_path, "")), {"file": "d.csv"}, Path(), "command line")
     assert recipe.file == Path("d.csv")
 
 
 def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A flag takes the place of what the recipe says, and what no flag says stays the recipe's."""
+    """A flag overrides the recipe; other options stay the recipe's."""
     path = written(tmp_path, '[data]\ntext_column = "t"\nlabel_column = "l"\n[training]\nepochs = 0\nseed = -1\n')
     out = ["--output", str(tmp_path / "out")]
     assert main(["--config", str(path), "--data", str(tmp_path / "none.csv"), *out]) == 2
@@ -175,7 +175,7 @@ def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture
     ],
 )
 def test_an_unknown_key_or_section_is_named_with_the_nearest(tmp_path: Path, content: str, message: str) -> None:
-    """A key or section that there is none of is named, with the nearest there is, or all of them."""
+    """An unknown key or section is named with the most similar one, or with all of them."""
     assert refused(tmp_path, content) == message
 
 
@@ -198,12 +198,12 @@ def test_an_unknown_key_or_section_is_named_with_the_nearest(tmp_path: Path, con
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, content: str, message: str) -> None:
-    """A value of the wrong type is named with what it is and what is expected."""
+    """A value of the wrong type is named with the value and the expected type."""
     assert refused(tmp_path, content) == message
 
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
-    """A recipe that is not TOML, not UTF-8, not there or a folder is refused in a line that names it."""
+    """A recipe that is not TOML, not UTF-8, missing or a folder is refused in a line that names it."""
     assert refused(tmp_path, "epochs: 3\n").startswith("is not TOML: ")
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"\n')
     for name, reason in (
@@ -226,7 +226,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_missing_flag_is_named(left_out: str, message: str) -> None:
-    """What is missing from a run by flags alone is named as the flag that gives it."""
+    """A missing option of a run by flags alone is named by its flag."""
     check_recipe(flags(**TABLE))
     with pytest.raises(TrainingError) as caught:
         check_recipe(flags(**{name: value for name, value in TABLE.items() if name != left_out}))
@@ -251,7 +251,7 @@ def test_a_missing_flag_is_named(left_out: str, message: str) -> None:
     ],
 )
 def test_choices_that_exclude_each_other_are_refused(values: dict[str, object], message: str) -> None:
-    """Options that contradict each other are refused with the two named."""
+    """Options that contradict each other are refused by name."""
     given = {name: value for name, value in {**TABLE, **values}.items() if value is not None}
     with pytest.raises(TrainingError) as caught:
         check_recipe(flags(**given))
@@ -272,7 +272,7 @@ def test_choices_that_exclude_each_other_are_refused(values: dict[str, object], 
     ],
 )
 def test_a_number_out_of_range_is_named(name: str, lowest: float, highest: float, below: float, above: float) -> None:
-    """A number outside its range is named with the range, the range's ends being inside."""
+    """A number outside its range is named with the range, which includes its ends."""
     for value in (lowest, highest):
         assert getattr(check_recipe(flags(**TABLE, **{name: value})), name) == value
     for value in (below, above):
@@ -281,7 +281,7 @@ def test_a_number_out_of_range_is_named(name: str, lowest: float, highest: float
 
 
 def test_the_resolved_recipe_is_plain_data() -> None:
-    """The recipe as recorded beside a checkpoint has every option, its paths as text."""
+    """The recipe beside a checkpoint has every option, with paths as text."""
     recorded = flags(**TABLE, labels=["a", "b"]).as_dict()
     assert recorded["file"] == "data.csv"
     assert recorded["output"] == "out"
@@ -291,7 +291,7 @@ def test_the_resolved_recipe_is_plain_data() -> None:
 
 
 def test_names_in_flags_are_split_at_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--label-columns takes names with commas between, spaces around them aside; an empty one is refused."""
+    """--label-columns takes names separated by commas and spaces; an empty name is refused."""
     path = tmp_path / "d.csv"
     path.write_text("text,a\nx,1\n")
     given = ["--data", str(path), "--text-column", "text", "--output", str(tmp_path / "out")]
@@ -305,7 +305,7 @@ def test_names_in_flags_are_split_at_commas(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("share", [-0.1, 0.005, 0.76, 1.0])
 def test_a_calibration_share_that_leaves_no_room_is_refused(share: float) -> None:
-    """The calibration share must leave rows to train on beside the test share; 0 means none, which is the default."""
+    """The calibration share must leave rows to train on beside the test share; 0, the default, means none."""
     recipe = Recipe(name="x", file=Path("x.csv"), text_column="text", label_column="label")
     assert check_recipe(recipe).calibration_share == 0
     with pytest.raises(TrainingError, match=f"calibration_share is {share:g}, expected 0, or 0.01 to 0.75 beside"):
@@ -313,7 +313,7 @@ def test_a_calibration_share_that_leaves_no_room_is_refused(share: float) -> Non
 
 
 def test_a_resolved_recipe_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written of a recipe reads back as the same recipe from any folder, whatever its options are."""
+    """A written recipe reads back the same from any folder."""
     monkeypatch.chdir(tmp_path)
     odd = flags(
         **TABLE, name="odd", labels=["b", 'a "q"'], class_weights={"b": 2, 'a "q"': 0.5}, freeze=2, head="mlp",
@@ -367,7 +367,7 @@ def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixtur
     ],
 )
 def test_options_that_do_not_go_together_are_refused(given: dict[str, object], message: str) -> None:
-    """Options of which one makes no sense beside another are refused, with both named."""
+    """An option that contradicts another is refused with both names."""
     values = {name: value for name, value in {**TABLE, **given}.items() if value is not None}
     with pytest.raises(TrainingError) as caught:
         check_recipe(flags(**values))
@@ -391,14 +391,14 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, object], m
     ],
 )
 def test_a_word_that_is_not_allowed_is_named(name: str, value: object, message: str) -> None:
-    """An option that takes words names those that it takes."""
+    """A wrong word for an option is refused with the allowed words."""
     with pytest.raises(TrainingError) as caught:
         flags(**{name: value})
     assert str(caught.value) == f"command line: {message}"
 
 
 def test_weights_in_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--class-weights takes "balanced", or label=weight with commas between; anything else ends with 2."""
+    """--class-weights takes "balanced" or label=weight pairs separated by commas; anything else exits with 2."""
     path = tmp_path / "d.csv"
     path.write_text("text,label\n" + "x,a\ny,b\n" * 5)
     given = ["--data", str(path), "--text-column", "text", "--label-column", "label", "--output", str(tmp_path / "o")]
@@ -411,7 +411,7 @@ def test_weights_in_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_addresses_are_kept_without_their_keys() -> None:
-    """An address stays one, with both slashes; what is recorded of it has no user, password or query."""
+    """An address keeps both slashes; its record has no user, password or query."""
     recipe = flags(**{**TABLE, "file": "https://me:pw@host/d.csv?sig=secret"})
     assert recipe.file == "https://me:pw@host/d.csv?sig=secret"
     assert recipe.as_dict()["file"] == "https://host/d.csv"

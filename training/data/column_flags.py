@@ -69,7 +69,7 @@ def check_columns(columns: Columns, *, may_be_lists: bool = False) -> None:
     if labels and len(set(labels)) != len(labels):
         raise TrainingError(f"labels name one twice: {','.join(labels)}")
     if columns.separator and not columns.label_column:
-        raise TrainingError("--label-separator needs --label-column, the column whose cells it divides")
+        raise TrainingError("--label-separator needs --label-column, the column that it splits")
     if columns.allow_unlabelled and not columns.separator and not may_be_lists:
         raise TrainingError("--allow-unlabelled is for multi-label data with --label-separator")
     if columns.positive_from is not None:

@@ -1,4 +1,4 @@
-"""Reading labelled data: every fault by row, line and column, and texts that come back as they were written."""
+"""CSVs: every fault by row, line and column, and texts that read back as they were written."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def dataset(rows: list[tuple[int, ...]], labels: tuple[str, ...], columns: Colum
 
 
 def test_single_label_csv_is_read(tmp_path: Path) -> None:
-    """A single-label CSV gives its texts, its targets and its label names, other columns aside."""
+    """A single-label CSV gives its texts, targets and label names; other columns are ignored."""
     data = read(tmp_path, 'id,label,text\n1,spam,buy now\n2, ham ,"hi, you"\n3,spam, spaced \n')
     assert data.texts == ("buy now", "hi, you", " spaced ")
     assert data.labels == ("ham", "spam")
@@ -59,14 +59,14 @@ def test_single_label_csv_is_read(tmp_path: Path) -> None:
 
 
 def test_texts_without_labels_are_read(tmp_path: Path) -> None:
-    """Where no label column is named the texts are read without labels, whatever other columns there are."""
+    """Without the name of a label column, only texts are read."""
     data = read(tmp_path, "label,text\nspam,buy now\n,hi\n", Columns("text"))
     assert data.texts == ("buy now", "hi")
     assert (data.targets, data.labels) == (((), ()), ())
 
 
 def test_joined_labels_are_read(tmp_path: Path) -> None:
-    """Labels joined by the separator are read as several, spaces around and repeats aside."""
+    """A separator splits the labels in a cell; spaces and repeats are ignored."""
     data = read(tmp_path, "text,label\na,x|y\nb, y \nc,z | x|x\n", JOINED)
     assert data.labels == ("x", "y", "z")
     assert data.targets == ((0, 1), (1,), (0, 2))
@@ -74,7 +74,7 @@ def test_joined_labels_are_read(tmp_path: Path) -> None:
 
 
 def test_flag_columns_are_read(tmp_path: Path) -> None:
-    """0/1 columns are read as labels in the order they are named in, not the order of the file."""
+    """0/1 columns are labels in the order of the flag, not of the file."""
     data = read(tmp_path, "rude,text,toxic\n1,a,0\n0,b,0\n1,c, 1 \n", FLAGS)
     assert data.labels == ("toxic", "rude")
     assert data.targets == ((1,), (), (0, 1))
@@ -99,12 +99,12 @@ def test_labels_keep_the_order_given_else_the_names_order(tmp_path: Path, column
     ],
 )
 def test_label_order_is_by_number_only_among_numbers(seen: set[str], order: tuple[str, ...]) -> None:
-    """Whole numbers are ordered by value, and anything else by name, what looks like a number included."""
+    """Whole numbers are ordered by value, other names by text, even those that resemble numbers."""
     assert label_order(seen) == order
 
 
 def test_label_order_is_the_same_in_every_process() -> None:
-    """Labels of equal value have one order whatever the process's hash seed is."""
+    """Labels of equal value have the same order under every hash seed."""
     code = "from training.data.dataset import label_order; print(*label_order({'1', '01', '001', '2', '02'}))"
     orders = {
         subprocess.run(
@@ -127,13 +127,13 @@ def test_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_every_line_end_is_read(tmp_path: Path, end: str) -> None:
-    """The line ends of Unix, Windows and old Macs give the same rows, blank lines aside."""
+    """The line ends of Unix, Windows and old Macs give the same rows; blank lines are ignored."""
     data = read(tmp_path, end.join(["text,label", "a,x", "", "b,y", ""]))
     assert data.texts == ("a", "b")
 
 
 def test_a_newline_in_a_quoted_cell_moves_the_lines_and_not_the_rows(tmp_path: Path) -> None:
-    """A row after a cell with a newline is named by its own row number and by the line it begins at."""
+    """A row after a cell with a newline is named by its own number and its first line."""
     content = 'text,label\n"two\nlines",x\n,x\n\n"three\r\nmore\nlines",\n'
     assert faults(tmp_path, content) == [
         "row 2 (line 4), column 'text': empty text",
@@ -151,7 +151,7 @@ def test_empty_texts_are_named(tmp_path: Path) -> None:
 
 
 def test_empty_labels_are_named(tmp_path: Path) -> None:
-    """An empty label is named by row, line and column; with a separator the way out is named too."""
+    """An empty label is named by row, line and column; with a separator the fault names the flag that allows it."""
     assert faults(tmp_path, "text,label\na,\nb,x\n") == ["row 1 (line 2), column 'label': empty label"]
     assert faults(tmp_path, "text,label\na,x\nb, \n", JOINED) == [
         "row 2 (line 3), column 'label': empty label (--allow-unlabelled, if it means none of them)"
@@ -163,14 +163,14 @@ def test_empty_labels_are_named(tmp_path: Path) -> None:
 
 
 def test_allow_unlabelled_reads_an_empty_cell_as_no_label(tmp_path: Path) -> None:
-    """With allow_unlabelled an empty cell means none of the labels; a stray separator is a fault still."""
+    """With allow_unlabelled an empty cell means no label; a stray separator is still a fault."""
     columns = Columns("text", "label", separator="|", allow_unlabelled=True)
     assert read(tmp_path, "text,label\na,x\nb,\nc,y\n", columns).targets == ((0,), (), (1,))
     assert len(faults(tmp_path, "text,label\na,x|\n", columns)) == 1
 
 
 def test_flags_other_than_0_and_1_are_named(tmp_path: Path) -> None:
-    """A cell of a 0/1 column that is neither is named by row, line and column, with what it holds."""
+    """A cell of a 0/1 column with another value is named by row, line and column, with the value."""
     assert faults(tmp_path, "text,toxic,rude\na,0,2\nb,,1\nc,1,true\n", FLAGS) == [
         "row 1 (line 2), column 'rude': '2', expected 0 or 1",
         "row 2 (line 3), column 'toxic': an empty label, expected 0 or 1",
@@ -179,7 +179,7 @@ def test_flags_other_than_0_and_1_are_named(tmp_path: Path) -> None:
 
 
 def test_a_label_outside_the_names_given_is_named(tmp_path: Path) -> None:
-    """A label that is not among the names given is a fault, shortened where it is long."""
+    """A label outside the given names is a fault; a long one is shortened."""
     columns = Columns("text", "label", labels=("x", "y"))
     assert faults(tmp_path, "text,label\na,x\nb,z\n", columns) == [
         "row 2 (line 3), column 'label': label 'z' is not one of x, y"
@@ -189,7 +189,7 @@ def test_a_label_outside_the_names_given_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    """A column that is not there is named, with the columns that are and the nearest of them."""
+    """A missing column is named with the existing ones and the most similar of them."""
     assert faults(tmp_path, "txt,Label\na,x\n") == [
         "no column 'text'; the columns are 'txt', 'Label'; did you mean 'txt'?",
         "no column 'label'; the columns are 'txt', 'Label'; did you mean 'Label'?",
@@ -199,7 +199,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_columns_not_separated_by_commas_are_recognised(tmp_path: Path, separator: str) -> None:
-    """A header in one piece with another separator in it gives the hint that commas are expected."""
+    """A header of one cell with another separator gives the hint that commas are expected."""
     found = faults(tmp_path, f"text{separator}label\na{separator}x\n")
     assert [fault.split("; ")[-1] for fault in found] == ["the columns must be separated by commas"] * 2
     assert found[0].startswith("no column 'text'; ")
@@ -218,7 +218,7 @@ def test_text_and_label_in_one_column_are_refused(tmp_path: Path) -> None:
 
 
 def test_ragged_rows_are_named(tmp_path: Path) -> None:
-    """A row with a cell too few is named at the column that lacks it, and one with too many at the last."""
+    """A row with too few cells is named at its first missing column, one with too many at the last."""
     assert faults(tmp_path, "text,label,note\na,x,n\nb\nc,x\nd,x,n,more\n") == [
         "row 2 (line 3), column 'label': missing from this row, which has 1 cells where the header has 3",
         "row 3 (line 4), column 'note': missing from this row, which has 2 cells where the header has 3",
@@ -228,7 +228,7 @@ def test_ragged_rows_are_named(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
-    """A byte that is not UTF-8 is named by row, line and column, in whatever column it stands."""
+    """A byte that is not UTF-8 is named by row, line and column, also in columns that are not read."""
     assert faults(tmp_path, b"text,label,note\na,x,n\ncaf\xe9,x,n\nb,x,\xff\n") == [
         "row 2 (line 3), column 'text': byte 0xe9 is not UTF-8; save the file as UTF-8 (it may be Latin-1)",
         "row 3 (line 4), column 'note': byte 0xff is not UTF-8; save the file as UTF-8 (it may be Latin-1)",
@@ -236,7 +236,7 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
 
 
 def test_a_header_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    """A column name with a byte that is not UTF-8 is a fault even where the column is not asked for."""
+    """A column name that is not UTF-8 is a fault, also of a column that is not read."""
     assert faults(tmp_path, b"text,label,caf\xe9\na,x,n\n") == ["line 1, column 3: the name 'caf\\udce9' is not UTF-8"]
 
 
@@ -259,7 +259,7 @@ def test_utf16_is_recognised_as_no_utf8(tmp_path: Path) -> None:
     ],
 )
 def test_broken_quoting_is_named_where_it_begins(tmp_path: Path, content: str, place: str) -> None:
-    """Broken quoting is named by the row, line and column whose quote is at fault, whatever the line ends."""
+    """Broken quoting is named by the row, line and column of the quote at fault, with all line ends."""
     (fault,) = faults(tmp_path, content)
     assert fault.startswith(f"{place}: broken quoting (")
 
@@ -270,7 +270,7 @@ def test_a_quote_inside_an_unquoted_cell_is_text(tmp_path: Path) -> None:
 
 
 def test_several_faults_are_told_at_once_in_the_file_s_order(tmp_path: Path) -> None:
-    """Faults of different kinds are all told in one go, in the order of the rows."""
+    """Faults of different kinds are reported together, in the order of the rows."""
     content = b"text,label,note\n,x,n\na,,n\nb\ncaf\xe9,x,n\n ,,n\nfine,x,n\n"
     found = faults(tmp_path, content)
     assert [fault.split(":")[0] for fault in found] == [
@@ -284,7 +284,7 @@ def test_several_faults_are_told_at_once_in_the_file_s_order(tmp_path: Path) -> 
 
 
 def test_a_long_list_of_faults_is_cut_and_counted(tmp_path: Path) -> None:
-    """More than 20 faults are counted whole and shown by the first 20."""
+    """Of more than 20 faults the first 20 are shown, with the total."""
     with pytest.raises(DataError) as caught:
         read(tmp_path, "text,label\n" + ",x\n" * 25)
     lines = str(caught.value).splitlines()
@@ -312,7 +312,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_a_cell_longer_than_the_csv_module_s_default_is_read(tmp_path: Path) -> None:
-    """A document longer than 131,072 characters is read whole."""
+    """A document longer than 131,072 characters is not truncated."""
     document = "word " * 40_000 + "end"
     assert read(tmp_path, f"text,label\n{document},x\n").texts == (document,)
 
@@ -322,7 +322,7 @@ def test_a_cell_longer_than_the_csv_module_s_default_is_read(tmp_path: Path) -> 
 def test_what_the_csv_module_writes_is_read_back(
     tmp_path: Path, rows: list[tuple[str, str]], crlf: bool, mark: bool
 ) -> None:
-    """Any texts and labels written as a CSV come back character for character, labels stripped."""
+    """Any texts and labels written as a CSV read back character for character; labels are stripped."""
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\r\n" if crlf else "\n", quoting=csv.QUOTE_ALL).writerows(
         [("text", "label"), *rows]
@@ -355,7 +355,7 @@ def test_write_csv_is_read_back_the_same(tmp_path: Path, columns: Columns, found
 
 
 def test_a_small_class_is_refused_in_single_label(tmp_path: Path) -> None:
-    """A single-label class with fewer rows than the split needs is named with both numbers, others not."""
+    """A single-label class with fewer rows than the split needs is named with both numbers."""
     data = dataset([(0,)] * 5 + [(1,)] * 4 + [(2,)], ("big", "small", "one", "none"), SINGLE)
     with pytest.raises(DataError) as caught:
         check_class_sizes(data, {"test": 0.2}, tmp_path)

@@ -99,7 +99,7 @@ def test_a_file_is_read_by_its_ending(tmp_path: Path, ending: str) -> None:
 
 
 def test_a_name_without_an_ending_is_read_as_a_csv(tmp_path: Path) -> None:
-    """A file whose name has no ending is a CSV, given as a path or as a str."""
+    """A file without an ending is a CSV, given as a path or as a str."""
     (tmp_path / "data").write_bytes(b"text,label\na,x\n")
     assert read_dataset(tmp_path / "data", SINGLE).texts == ("a",)
     assert read_dataset(str(tmp_path / "data"), SINGLE).texts == ("a",)
@@ -107,7 +107,7 @@ def test_a_name_without_an_ending_is_read_as_a_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_cells_that_are_no_text_become_text(ending: str) -> None:
-    """A whole number, also one written as a float, has no decimal point as a label; true is 1 and false 0."""
+    """A whole number, even as a float, is a label without a decimal point; true is 1 and false 0."""
     for values, labels in (([3, 4], ("3", "4")), ([4.0, 4.5], ("4", "4.5")), ([False, True], ("0", "1"))):
         rows = [{"text": "a", "label": values[0]}, {"text": "b", "label": values[1]}]
         assert parse_dataset(Path("data" + ending), in_format(ending, rows), SINGLE).labels == labels
@@ -126,7 +126,7 @@ def test_flags_may_be_numbers_or_booleans(ending: str) -> None:
 
 
 def test_dictionary_columns_of_parquet_are_read() -> None:
-    """A column that Parquet holds as codes, as pandas' categories are, is read as its values."""
+    """A dictionary column of Parquet, such as pandas' categories, is read as its values."""
     table = pa.table({"text": ["a", "b", "c"], "label": pa.array(["y", "x", "y"]).dictionary_encode()})
     out = io.BytesIO()
     pq.write_table(table, out)
@@ -149,7 +149,7 @@ def test_lists_of_labels_make_the_problem_multi_label(tmp_path: Path, ending: st
 
 
 def test_an_empty_list_needs_allow_unlabelled() -> None:
-    """An empty list of labels is a fault, unless allow_unlabelled says that it means none of them."""
+    """An empty list of labels is a fault without allow_unlabelled."""
     content = as_json_lines([{"text": "a", "label": ["x"]}, {"text": "b", "label": []}, {"text": "c", "label": None}])
     assert faults("data.jsonl", content) == [
         "row 2 (line 2), column 'label': empty list of labels (--allow-unlabelled, if it means none of them)",
@@ -160,7 +160,7 @@ def test_an_empty_list_needs_allow_unlabelled() -> None:
 
 
 def test_what_is_wrong_in_a_list_is_named() -> None:
-    """A label that holds the separator, an empty or a nested one, and a cell that is no list, are named by row."""
+    """Labels with the separator, empty or nested labels, and cells other than lists are named by row."""
     cells: list[Any] = [["x|y"], ["x", " "], [["x"]], "x", ["x", 3]]
     content = as_json_lines([{"text": "a", "label": cell} for cell in cells])
     assert faults("data.jsonl", content) == [
@@ -173,7 +173,7 @@ def test_what_is_wrong_in_a_list_is_named() -> None:
 
 
 def test_lists_and_joined_labels_mix_where_a_separator_is_given() -> None:
-    """With a separator a cell may be a list or joined text, and a label of a list may not hold the separator."""
+    """With a separator a cell may be a list or joined text; labels of a list may not contain the separator."""
     content = as_json_lines([{"text": "a", "label": "x;y"}, {"text": "b", "label": ["y", "z|z"]}])
     data = parse_dataset(Path("data.jsonl"), content, JOINED)
     assert (data.targets, data.labels, data.columns) == (((0, 1), (1, 2)), ("x", "y", "z|z"), JOINED)
@@ -181,7 +181,7 @@ def test_lists_and_joined_labels_mix_where_a_separator_is_given() -> None:
 
 
 def test_lists_keep_the_labels_given() -> None:
-    """Labels given for lists of them fix the order and what is allowed."""
+    """Given labels fix the order and the allowed names of lists."""
     columns = Columns("text", "label", labels=("y", "x"))
     content = as_json_lines([{"text": "a", "label": ["x"]}, {"text": "b", "label": ["x", "y"]}])
     assert parse_dataset(Path("data.jsonl"), content, columns).targets == ((1,), (0, 1))
@@ -194,7 +194,7 @@ def test_lists_keep_the_labels_given() -> None:
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_rows_with_an_empty_text_are_left_out_and_counted(ending: str) -> None:
-    """With drop_empty a row without a text is left out, whatever its label, and counted; subsets keep the count."""
+    """With drop_empty rows without text are left out and counted; subsets keep the count."""
     rows = [{"text": "a", "label": "x"}, {"text": "", "label": ""}, {"text": " ", "label": "z"}]
     rows += [{"text": "b", "label": "y"}]
     data = parse_dataset(Path("data" + ending), in_format(ending, rows), Columns("text", "label", drop_empty=True))
@@ -204,14 +204,14 @@ def test_rows_with_an_empty_text_are_left_out_and_counted(ending: str) -> None:
 
 
 def test_a_file_of_empty_texts_alone_is_refused() -> None:
-    """With drop_empty a file whose texts are all empty is a fault."""
+    """With drop_empty a file of empty texts is a fault."""
     columns = Columns("text", "label", drop_empty=True)
     assert faults("a.csv", b"text,label\n ,x\n,y\n", columns) == ["the text is empty in all of its 2 rows"]
 
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_ratings_become_two_labels(tmp_path: Path, ending: str) -> None:
-    """With positive_from a rating is positive from that number up, whatever the rows' order, and is written by name."""
+    """With positive_from a rating is positive from that number up, and is written by name."""
     rows = [{"text": "a", "label": 4.0}, {"text": "b", "label": 3.0}, {"text": "c", "label": 5.0}]
     columns = Columns("text", "label", positive_from=4)
     data = parse_dataset(Path("data" + ending), in_format(ending, rows), columns)
@@ -225,7 +225,7 @@ def test_ratings_become_two_labels(tmp_path: Path, ending: str) -> None:
 
 
 def test_ratings_take_the_two_names_given() -> None:
-    """Two labels given with positive_from are the names, the low one first; another number of them is refused."""
+    """Two labels given with positive_from are the names, the low one first; another number of labels is refused."""
     content = b"text,label\na,-1.5\nb,+2e0\n"
     columns = Columns("text", "label", positive_from=0, labels=("bad", "good"))
     data = parse_dataset(Path("a.csv"), content, columns)
@@ -235,7 +235,7 @@ def test_ratings_take_the_two_names_given() -> None:
 
 
 def test_a_rating_that_is_no_number_is_named() -> None:
-    """With positive_from a cell that is no finite number is named by row."""
+    """With positive_from a cell other than a finite number is named by row."""
     content = b"text,label\na,4\nb,good\nc,\nd,nan\ne,1_0\nf,1e999\n"
     assert faults("a.csv", content, Columns("text", "label", positive_from=4)) == [
         "row 2 (line 3), column 'label': 'good', expected a number",
@@ -258,7 +258,7 @@ def test_a_rating_that_is_no_number_is_named() -> None:
     ],
 )
 def test_an_ending_that_is_not_known_is_refused(tmp_path: Path, name: str, fault: str) -> None:
-    """A file of an unknown ending is refused with those that are known, a packed one with what to do."""
+    """An unknown ending is refused with the known ones, a packed file with advice."""
     assert faults(name, b"text,label\na,x\n") == [fault]
     with pytest.raises(DataError, match=fault.split(",", maxsplit=1)[0]):
         read_dataset(tmp_path / name, SINGLE)
@@ -266,14 +266,14 @@ def test_an_ending_that_is_not_known_is_refused(tmp_path: Path, name: str, fault
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_missing_column_is_named_in_every_format(ending: str) -> None:
-    """A column that is not there is named with the nearest of those that are."""
+    """A missing column is named with the most similar existing one."""
     content = in_format(ending, [{"text": "a", "Label": "x"}])
     fault = "no column 'label'; the columns are 'text', 'Label'; did you mean 'Label'?"
     assert faults("data" + ending, content) == [fault]
 
 
 def test_many_columns_are_not_all_told() -> None:
-    """Of a table with many columns the first 30 are told and the others counted."""
+    """Of many columns the first 30 are listed and the others counted."""
     (fault,) = faults("a.jsonl", as_json_lines([{"text": "a", **{f"column {i}": 1 for i in range(40)}}]))
     assert fault.count("'column ") == 29
     assert "'column 28' and 11 more" in fault
@@ -291,7 +291,7 @@ def test_empty_texts_and_labels_are_named_in_every_format(ending: str) -> None:
 
 
 def test_a_tsv_has_tabs() -> None:
-    """A TSV's cells are parted by tabs alone, and its faults are found by tabs."""
+    """Tabs alone separate the cells of a TSV, also in its faults."""
     data = parse_dataset(Path("a.tsv"), b'text\tlabel\na, b\tx\n"two\tcells"\ty\n', SINGLE)
     assert data.texts == ("a, b", "two\tcells")
     assert faults("a.tsv", b"text,label\na,x\n")[0].endswith("; the columns must be separated by tabs")
@@ -299,7 +299,7 @@ def test_a_tsv_has_tabs() -> None:
 
 
 def test_a_missing_column_is_told_before_broken_quoting() -> None:
-    """Broken quoting further down does not hide that a column is missing, and other faults are told with it."""
+    """Broken quoting does not hide a missing column, and other faults are reported with it."""
     assert faults("a.csv", b'txt,label\na,x\n"b,y\n')[0].startswith("no column 'text'")
     found = faults("a.csv", b'text,label\n,x\n"b,y\n')
     assert [fault.split(":")[0] for fault in found] == [
@@ -309,7 +309,7 @@ def test_a_missing_column_is_told_before_broken_quoting() -> None:
 
 
 def test_faults_of_json_lines_are_named_by_line() -> None:
-    """A line that is no JSON, no object, or not UTF-8, and what an object lacks, is named by row and line."""
+    """Lines that are not JSON objects in UTF-8, and missing keys, are named by row and line."""
     content = lines(
         '{"text": "a", "label": "x"}',
         "",
@@ -342,14 +342,14 @@ def test_faults_of_json_lines_are_named_by_line() -> None:
 
 
 def test_what_other_keys_hold_is_no_fault() -> None:
-    """Keys that are not read may hold anything, and need not be in every object; a byte order mark is no part."""
+    """Keys that are not read may hold anything and may be missing; a byte order mark is ignored."""
     content = b"\xef\xbb\xbf" + lines('{"text": "a", "label": "x", "meta": {"n": [1]}}', '{"text": "b", "label": "y"}')
     assert parse_dataset(Path("a.jsonl"), content, SINGLE).texts == ("a", "b")
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_every_line_end_of_json_lines_is_read(end: bytes) -> None:
-    """The line ends of Unix, Windows and old Macs give the same rows, blank lines aside."""
+    """The line ends of Unix, Windows and old Macs give the same rows; blank lines are ignored."""
     content = end.join([b'{"text": "a", "label": "x"}', b"", b'{"text": "b", "label": "y"}', b""])
     assert parse_dataset(Path("a.jsonl"), content, SINGLE).texts == ("a", "b")
 
@@ -365,12 +365,12 @@ def test_every_line_end_of_json_lines_is_read(end: bytes) -> None:
     ],
 )
 def test_what_is_no_json_lines_is_refused(content: bytes, fault: str) -> None:
-    """An empty file, a JSON array, UTF-16 and a CSV are refused as JSON Lines, each by what it is."""
+    """An empty file, a JSON array, UTF-16 and a CSV are refused as JSON Lines, each by name."""
     assert faults("a.json", content) == [fault]
 
 
 def test_damaged_parquet_is_refused() -> None:
-    """A file that is no Parquet, or was cut, is refused in one line."""
+    """A file that is not Parquet, or is cut, is refused in one line."""
     content = as_parquet([{"text": "a", "label": "x"}])
     for damaged in (b"", b"text,label\n", content[:-10], content[4:], content[:40] + content[60:]):
         (fault,) = faults("a.parquet", damaged)
@@ -379,7 +379,7 @@ def test_damaged_parquet_is_refused() -> None:
 
 
 def test_parquet_with_any_byte_changed_is_data_or_faults() -> None:
-    """Whichever byte of a Parquet file is changed, it is read or refused with faults; nothing else is raised."""
+    """A Parquet file with any byte changed is read or refused with faults; nothing else is raised."""
     content = as_parquet([{"text": f"text {i}", "label": ["x"]} for i in range(3)])
     for place in range(len(content)):
         with contextlib.suppress(DataError):
@@ -395,7 +395,7 @@ def test_parquet_without_rows_is_refused() -> None:
 
 
 def test_types_of_parquet_that_cannot_be_read_are_named() -> None:
-    """A wanted column of another type is named with it, once; other columns may be of any type, or twice there."""
+    """A wanted column of another type is named with the type; other columns may have any type or share a name."""
     table = pa.table(
         [pa.array(["a"]), pa.array([[[1]]]), pa.array([b"x"]), pa.array([{"a": 1}]), pa.array([1]), pa.array([2])],
         names=["text", "nested", "bytes", "object", "twice", "twice"],
@@ -432,7 +432,7 @@ def test_parquet_text_that_is_not_utf8_is_named() -> None:
     columns=st.sampled_from([SINGLE, JOINED, FLAGS, Columns("text"), Columns("text", "label", positive_from=1)]),
 )
 def test_any_bytes_are_data_or_faults(name: str, content: bytes, columns: Columns) -> None:
-    """Whatever bytes a text file holds, they are read or refused with faults; nothing else is raised."""
+    """Any bytes are read or refused with faults; nothing else is raised."""
     head = {"a.csv": b"text,label,toxic,rude\n", "a.tsv": b"text\tlabel\ttoxic\trude\n"}.get(name, b"")
     for given_content in (content, head + content):
         with contextlib.suppress(DataError):
@@ -440,7 +440,7 @@ def test_any_bytes_are_data_or_faults(name: str, content: bytes, columns: Column
 
 
 def test_readers_are_free_of_torch_and_of_what_they_do_not_need() -> None:
-    """Reading a CSV brings in neither torch nor datasets, pyarrow or fsspec."""
+    """Reading a CSV imports neither torch nor datasets, pyarrow or fsspec."""
     code = (
         "import sys; from pathlib import Path; from training.data.dataset import Columns\n"
         "from training.data.reader import parse_dataset\n"
@@ -452,7 +452,7 @@ def test_readers_are_free_of_torch_and_of_what_they_do_not_need() -> None:
 
 
 def test_real_data_is_the_same_in_every_format(test_data: Path) -> None:
-    """Real multi-label comments read from Parquet and JSON Lines, as lists, are those of their CSV."""
+    """Real multi-label comments, as lists in Parquet and JSON Lines, equal those of their CSV."""
     path = test_data / "go_emotions" / "sample.csv"
     joined = read_dataset(path, Columns("text", "labels", separator="|"))
     rows = [
@@ -464,7 +464,7 @@ def test_real_data_is_the_same_in_every_format(test_data: Path) -> None:
 
 
 def test_real_reviews_without_a_text_are_left_out(test_data: Path) -> None:
-    """Of real reviews those without a text are dropped and counted, and their stars become two labels."""
+    """Real reviews without text are dropped and counted, and stars become two labels."""
     path = next((test_data / "clothing_reviews").glob("*.csv"))
     data = read_dataset(path, Columns("Review Text", "Rating", drop_empty=True, positive_from=4))
     assert data.dropped > 0

@@ -1,4 +1,4 @@
-"""Data sets of the hub: class names for numbers, splits, and one line for what cannot be loaded. No network."""
+"""Data sets of the hub: class names for numbers, splits, and one line for a failed load. No network."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_lists_of_class_numbers_are_multi_label(folder: Callable[..., str]) -> N
 
 
 def test_labels_given_fix_the_order_of_classes(folder: Callable[..., str]) -> None:
-    """Labels given replace the order of a ClassLabel, and one that they lack is named by row."""
+    """Given labels replace the order of a ClassLabel, and a label outside them is named by row."""
     name = folder(Features(text=Value("string"), label=CLASSES), train=labelled(1, 0))
     assert load_hub_dataset(name, Columns("text", "label", labels=("neg", "pos")), "train").targets == ((0,), (1,))
     with pytest.raises(DataError, match=r"split train: row 2, column 'label': label 'pos' is not one of neg, x"):
@@ -79,7 +79,7 @@ def test_labels_given_fix_the_order_of_classes(folder: Callable[..., str]) -> No
 
 
 def test_plain_labels_are_read_as_those_of_a_file(folder: Callable[..., str]) -> None:
-    """Labels that are text or numbers are read as those of a file, ratings too."""
+    """Labels that are text or numbers, ratings included, are read like those of a file."""
     name = folder(Features(text=Value("string"), label=Value("float64")), train=labelled(1.0, 5.0))
     assert load_hub_dataset(name, COLUMNS, "train").labels == ("1", "5")
     rated = load_hub_dataset(name, Columns("text", "label", positive_from=4), "train")
@@ -120,7 +120,7 @@ def test_splits_are_those_of_the_data_set(folder: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("name", ["no-such/set", "glue:sst2", "", "no such name"])
 def test_a_name_that_cannot_be_loaded_is_told_in_one_line(name: str) -> None:
-    """A name that is not there, or a hub out of reach, is one line with the name."""
+    """An unknown name or an unreachable hub is one line with the name."""
     with pytest.raises(TrainingError) as caught:
         load_hub_dataset(name, COLUMNS, "train")
     assert str(caught.value).startswith(f"data set {name}: cannot be loaded: ")
@@ -139,7 +139,7 @@ def test_a_configuration_stands_behind_a_colon(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_loading_is_free_of_torch(tmp_path: Path) -> None:
-    """Loading a data set does not bring in torch."""
+    """Loading a data set does not import torch."""
     (tmp_path / "set").mkdir()
     rows = "".join(json.dumps(row) + "\n" for row in labelled("x", "y"))
     (tmp_path / "set" / "train.jsonl").write_text(rows)

@@ -1,4 +1,4 @@
-"""Addresses: what fsspec opens is read as a file is, and what cannot be opened is told in one line."""
+"""Addresses: fsspec reads them like files, and an address that cannot be opened is one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CSV = b"text,label\na,x\nb,y\n"
 
 
 def fault(source: Path | str) -> str:
-    """Return what is said of an address that cannot be read."""
+    """Return the error for an address that cannot be read."""
     with pytest.raises(DataError) as caught:
         read_dataset(source, SINGLE)
     assert "\n" not in str(caught.value)
@@ -32,7 +32,7 @@ def fault(source: Path | str) -> str:
 
 @pytest.fixture
 def memory() -> Iterator[Callable[[str, bytes], str]]:
-    """A function that puts a content where memory:// finds it."""
+    """A function that stores content under a memory:// address."""
     files = fsspec.filesystem("memory")
 
     def put(name: str, content: bytes) -> str:
@@ -55,10 +55,10 @@ class Forbidding(BaseHTTPRequestHandler):
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """A web server that answers for every host with one CSV."""
+    """A web server that replies with one CSV for every host."""
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Reply with the CSV."""
         self.send_response(200)
         self.send_header("Content-Length", str(len(CSV)))
         self.end_headers()
@@ -94,7 +94,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[..., Bas
 
 
 def test_what_is_an_address() -> None:
-    """An address has :// in it; a str without is a path, and a path keeps no address."""
+    """A str with :// is an address; any other str is a path."""
     assert is_address("s3://bucket/a.csv")
     assert not is_address("folder/a.csv")
     assert parse_location("s3://bucket/a.csv") == "s3://bucket/a.csv"
@@ -126,12 +126,12 @@ def test_secrets_of_an_address_are_not_shown(source: Path | str, as_shown: str, 
     [("a.csv", CSV), ("A.TSV", CSV.replace(b",", b"\t")), ("a.jsonl", b'{"text":"a","label":"x"}\n' * 2)],
 )
 def test_an_address_is_read_by_its_ending(memory: Callable[[str, bytes], str], name: str, content: bytes) -> None:
-    """A file at an address is read as one on disk, by its ending."""
+    """A file at an address is read by its ending, like a file on disk."""
     assert read_dataset(memory(name, content), SINGLE).texts[0] == "a"
 
 
 def test_faults_name_the_address(memory: Callable[[str, bytes], str]) -> None:
-    """A fault in data at an address is named with the address, both slashes in it."""
+    """A fault in data at an address names the address with both slashes."""
     assert fault(memory("a.csv", b"text,label\n,x\n")) == "memory://a.csv: row 1 (line 2), column 'text': empty text"
     assert fault(memory("a.xls", b"")).startswith("memory://a.xls: has the ending .xls, expected .csv, ")
 
@@ -143,7 +143,7 @@ def test_a_file_address_is_read(tmp_path: Path) -> None:
 
 
 def test_a_web_address_is_read(tmp_path: Path, web: Callable[..., str]) -> None:
-    """An http address is read, its query aside, and one that is not there is told."""
+    """An http address with a query is read; a missing file is reported without the query."""
     (tmp_path / "a.csv").write_bytes(CSV)
     address = web(partial(Quiet, directory=str(tmp_path)))
     assert read_dataset(f"{address}/a.csv?download=1", SINGLE).texts == ("a", "b")
@@ -151,14 +151,14 @@ def test_a_web_address_is_read(tmp_path: Path, web: Callable[..., str]) -> None:
 
 
 def test_a_web_server_that_refuses_is_told(web: Callable[..., str]) -> None:
-    """A web server's refusal is told with its status, and without the address's query."""
+    """A web server's refusal is reported with its status and without the query."""
     said = fault(f"{web(Forbidding)}/a.csv?token=a%2Fb%3D&X-Amz-Signature=secret")
     assert "cannot be read: 403" in said
     assert "secret" not in said
 
 
 def test_a_web_server_that_is_not_there_is_told(web: Callable[..., str]) -> None:
-    """An address that nothing answers at is told as such, and not as a missing file."""
+    """A refused connection is reported as such, not as a missing file."""
     assert "cannot be read: Cannot connect to host 127.0.0.1:1" in fault("http://127.0.0.1:1/a.csv")
 
 
@@ -171,7 +171,7 @@ def test_the_proxy_of_the_environment_is_used(web: Callable[..., str], monkeypat
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A protocol whose package is not installed names the package to install."""
+    """The error for a protocol without its package names the package."""
     monkeypatch.setitem(sys.modules, "s3fs", None)
     said = fault("s3://bucket/a.csv")
     assert said == "s3://bucket/a.csv: cannot be read: Install s3fs to access S3: pip install s3fs"
@@ -186,7 +186,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_address_that_cannot_be_read_is_told(address: str, said: str) -> None:
-    """An unknown protocol, a missing file and a folder are told in one line."""
+    """An unknown protocol, a missing file and a folder are reported in one line."""
     assert fault(address) == said
 
 

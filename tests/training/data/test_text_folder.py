@@ -1,4 +1,4 @@
-"""Folders of texts: labels from sub-folders or from a table, faults by file, and data that lies in two parts."""
+"""Folders of texts: labels from sub-folders or from a table, faults by file, and data in two parts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ REVIEWS: dict[str, str | bytes] = {
 
 
 def test_sub_folders_are_labels(tmp_path: Path) -> None:
-    """Files of sub-folders are texts labelled by the sub-folder's name, hidden files and those beside them aside."""
+    """Files of sub-folders are texts labelled by its name; hidden files and files beside sub-folders are ignored."""
     data = read_dataset(write(tmp_path / "data", REVIEWS), COLUMNS)
     assert data.texts == ("bad", "good, é", "fine\nfilm")
     assert (data.targets, data.labels, data.columns) == (((0,), (1,), (1,)), ("neg", "pos"), COLUMNS)
@@ -73,7 +73,7 @@ def test_texts_without_labels_of_aclimdb_are_left_out(tmp_path: Path) -> None:
 
 
 def test_labels_given_fix_order_and_names(tmp_path: Path) -> None:
-    """Labels given fix the order; one without a sub-folder has no rows, and a sub-folder besides them is refused."""
+    """Given labels fix the order; one without a sub-folder has no rows, and another sub-folder is refused."""
     folder = write(tmp_path, REVIEWS)
     data = read_dataset(folder, Columns("text", labels=("pos", "neutral", "neg")))
     assert data.counts() == {"pos": 2, "neutral": 0, "neg": 1}
@@ -82,7 +82,7 @@ def test_labels_given_fix_order_and_names(tmp_path: Path) -> None:
 
 
 def test_faults_name_the_file(tmp_path: Path) -> None:
-    """An empty text, and one that is not UTF-8, are named by file, in the files' order."""
+    """Empty texts and texts that are not UTF-8 are named by file, in the files' order."""
     folder = write(tmp_path, {"a/1.txt": " \n", "a/2.txt": b"caf\xe9", "a/3.txt": "a\0", "b/1.txt": "fine"})
     assert faults(folder) == [
         "a/1.txt: empty text",
@@ -99,7 +99,7 @@ def test_empty_files_are_left_out_where_asked(tmp_path: Path) -> None:
 
 
 def test_folders_called_by_ratings_become_two_labels(tmp_path: Path) -> None:
-    """With positive_from sub-folders called by numbers make two labels."""
+    """With positive_from, sub-folders with numbers as names make two labels."""
     folder = write(tmp_path, {"1/a.txt": "bad", "5/a.txt": "good", "4/a.txt": "fair"})
     data = read_dataset(folder, Columns("text", "label", positive_from=4, labels=("low", "high")))
     assert data.counts() == {"low": 1, "high": 2}
@@ -129,7 +129,7 @@ def test_a_folder_of_another_layout_is_refused(tmp_path: Path, files: dict[str, 
     ],
 )
 def test_columns_named_for_a_folder_are_refused(tmp_path: Path, columns: Columns, said: str) -> None:
-    """A folder has one text and one label a file: other columns are refused by name."""
+    """A folder has one text and one label per file: other columns are refused by name."""
     with pytest.raises(TrainingError, match=said):
         read_dataset(write(tmp_path, REVIEWS), columns)
 
@@ -142,7 +142,7 @@ TABLE = "file_id,user_id,subforum_id,num_contexts,label\n1_1,7,8,0,noHate\n1_2,7
 
 @pytest.mark.parametrize("place", [f"texts/{ANNOTATIONS}", ANNOTATIONS])
 def test_labels_come_from_the_table(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts side by side are labelled by the table in their folder or beside it, rows of other files passed over."""
+    """Texts side by side are labelled by the table in their folder or beside it; rows for other files are ignored."""
     write(tmp_path, {"texts/1_2.txt": "two", "texts/1_1.txt": "one", "texts/README.md": "x", place: TABLE})
     data = read_dataset(tmp_path / "texts", COLUMNS)
     assert (data.texts, data.targets, data.labels) == (("one", "two"), ((1,), (0,)), ("hate", "noHate"))
@@ -151,13 +151,13 @@ def test_labels_come_from_the_table(tmp_path: Path, place: str, monkeypatch: pyt
 
 
 def test_a_text_without_a_label_is_named(tmp_path: Path) -> None:
-    """A text that has no row in the table is named by its file."""
+    """A text without a row in the table is named by its file."""
     write(tmp_path, {"1_1.txt": "one", "2_2.txt": "two", "3_3.txt": "three", ANNOTATIONS: TABLE})
     assert faults(tmp_path) == [f"{name}: has no row in {ANNOTATIONS}" for name in ("2_2.txt", "3_3.txt")]
 
 
 def test_faults_of_the_table_are_the_table_s(tmp_path: Path) -> None:
-    """A column that the table lacks, and a file that it has twice, are named with the table."""
+    """A missing column of the table and a file listed twice are named with the table."""
     write(tmp_path, {"1_1.txt": "one", ANNOTATIONS: "file_id,labels\n1_1,hate\n"})
     assert faults(tmp_path) == ["no column 'label'; the columns are 'file_id', 'labels'; did you mean 'labels'?"]
     write(tmp_path, {ANNOTATIONS: TABLE + "1_1,7,8,0,hate\n"})
@@ -186,7 +186,7 @@ def test_two_parts_are_found(tmp_path: Path, files: tuple[str, ...], parts: tupl
 
 @pytest.mark.parametrize("files", [("pos/1.txt", "neg/1.txt"), ("train.csv",), ("train.csv", "test.txt"), ("test/a",)])
 def test_one_part_is_no_two(tmp_path: Path, files: tuple[str, ...]) -> None:
-    """A folder of labels, or with one of the parts alone, has no two parts; nor has a file or a missing folder."""
+    """A folder of labels, a folder with one part, a file and a missing folder do not have two parts."""
     write(tmp_path, dict.fromkeys(files, "x"))
     assert split_files(tmp_path) is None
     assert split_files(tmp_path / files[0]) is None
@@ -215,7 +215,7 @@ def test_parts_that_are_not_plain_are_refused(tmp_path: Path, files: tuple[str, 
 
 
 def test_real_sentences_are_the_same_in_the_original_s_layout(test_data: Path, tmp_path: Path) -> None:
-    """Real sentences written a file each, with the original's table, are those of their CSVs, in two parts."""
+    """Real sentences, one per file and with the original's table, equal those of their CSVs, in two parts."""
     table = [("file_id", "user_id", "subforum_id", "num_contexts", "label")]
     given = {part: read_dataset(test_data / "hate_speech" / f"{part}.csv", COLUMNS) for part in ("train", "test")}
     for part, data in given.items():

@@ -1,4 +1,4 @@
-"""Texts shared between parts are taken out of the training part, and a shuffle is Hugging Face's."""
+"""Texts shared between parts leave the training part, and a shuffle equals Hugging Face's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rows(*texts: str) -> Dataset:
 
 
 def test_texts_that_are_held_out_too_are_taken_out() -> None:
-    """A training row whose text is held out too, case and blanks aside, is taken out and counted; others stay."""
+    """Training rows with a held-out text, ignoring case and spaces, are taken out and counted; others stay."""
     train = rows("One", " two\n\tTWO ", "three", "Straße", "four", "four")
     kept, removed = without_shared_texts(train, rows("ONE ", "Two two", "STRASSE", "other"))
     assert (kept.texts, kept.targets, removed) == (("three", "four", "four"), ((0,), (0,), (1,)), 3)
@@ -28,7 +28,7 @@ def test_texts_that_are_held_out_too_are_taken_out() -> None:
 
 
 def test_parts_that_are_the_same_are_refused() -> None:
-    """A training part of which no row is left is an error in one line."""
+    """A training part without a row left is an error in one line."""
     with pytest.raises(TrainingError, match="each of the 2 texts to train on is among the held-out texts too"):
         without_shared_texts(rows("a", "b"), rows("B", "A"))
 
@@ -36,7 +36,7 @@ def test_parts_that_are_the_same_are_refused() -> None:
 @settings(max_examples=100)
 @given(texts=st.lists(st.text("aA bßé\t", max_size=4), min_size=1, max_size=8), held=st.lists(st.text("aAb ")))
 def test_no_held_out_text_is_left(texts: list[str], held: list[str]) -> None:
-    """Whatever the texts, none is left in both parts, and none is taken out that is in one alone."""
+    """No text is left in both parts, and no text of one part alone is taken out."""
     held_plain = {plain(text) for text in held}
     expected = tuple(text for text in texts if plain(text) not in held_plain)
     if expected:
@@ -45,7 +45,7 @@ def test_no_held_out_text_is_left(texts: list[str], held: list[str]) -> None:
 
 @pytest.mark.parametrize(("size", "n", "seed"), [(1, 1, 0), (50, 7, 42), (1000, 1000, 2**32 - 1)])
 def test_a_shuffle_is_hugging_face_s(size: int, n: int, seed: int) -> None:
-    """The first n shuffled rows are those of datasets.Dataset.shuffle(seed).select(range(n))."""
+    """The first n shuffled rows equal datasets.Dataset.shuffle(seed).select(range(n))."""
     data = rows(*map(str, range(size)))
     theirs = datasets.Dataset.from_dict({"text": data.texts}).shuffle(seed=seed).select(range(n))
     found = first_shuffled(data, n, seed, "rows")
@@ -54,7 +54,7 @@ def test_a_shuffle_is_hugging_face_s(size: int, n: int, seed: int) -> None:
 
 
 def test_no_number_means_all_rows_in_order() -> None:
-    """With n of 0 all rows keep their own order, and more rows than there are, or fewer than none, are refused."""
+    """With n 0 all rows keep their order; a negative or too large n is refused."""
     data = rows("a", "b", "c")
     assert first_shuffled(data, 0, 1, "rows") == data
     for n in (4, -1):

@@ -1,4 +1,4 @@
-"""The parts of a run: what is held out, left out and limited, and that no text is in two of them."""
+"""The parts of a run: rows held out, left out and limited, and no text in two parts."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def parts_of(path: Path, **values: Any) -> Splits:
 
 
 def rows(count: int, labels: str = "ab") -> list[tuple[str, ...]]:
-    """Return rows of texts that all differ."""
+    """Return rows with different texts."""
     return [(f"text number {i}", labels[i % len(labels)]) for i in range(count)]
 
 
 def texts(part: Dataset | None) -> set[str]:
-    """Return the texts of a part, case and blanks aside."""
+    """Return the texts of a part, without case and surplus spaces."""
     return set() if part is None else {plain(text) for text in part.texts}
 
 
 def test_each_row_is_in_one_part(tmp_path: Path) -> None:
-    """Rows to train on, to choose by, for calibration and held out are all the rows, each once, in their shares."""
+    """Training, validation, calibration and held-out rows are all the rows, each once, in their shares."""
     path = written(tmp_path / "d.csv", rows(200))
     parts = parts_of(path, validation_share=0.1, calibration_share=0.2, keep_best=True)
     found = [parts.train, parts.validation, parts.calibration, parts.held_out]
@@ -65,7 +65,7 @@ def test_each_row_is_in_one_part(tmp_path: Path) -> None:
     seed=st.integers(0, 1000),
 )
 def test_no_text_is_both_trained_on_and_held_out(tmp_path: Path, words: list[str], seed: int) -> None:
-    """Whatever stands twice in the data, case and blanks aside, no text of one part is in another."""
+    """No text of one part is in another, ignoring case and spaces, whatever the data repeats."""
     made = [(f"{word} {i % 7}", "xy"[i % 2]) for i, word in enumerate(words)]
     path = written(tmp_path / "d.csv", made)
     try:
@@ -79,7 +79,7 @@ def test_no_text_is_both_trained_on_and_held_out(tmp_path: Path, words: list[str
 
 
 def test_duplicates_across_the_split_are_removed_and_reported(tmp_path: Path) -> None:
-    """A text that is held out goes from the rows to train on, and how many did is said; the held-out rows stay."""
+    """Training rows with a held-out text are left out and counted; the held-out rows stay."""
     train = written(tmp_path / "train.csv", [*rows(20), ("SHARED  text", "a"), ("shared text", "b")])
     test = written(tmp_path / "test.csv", [("Shared text", "a"), ("another", "b")])
     parts = parts_of(train, test_file=str(test))
@@ -89,7 +89,7 @@ def test_duplicates_across_the_split_are_removed_and_reported(tmp_path: Path) ->
 
 
 def test_a_folder_of_two_parts_gives_both(tmp_path: Path) -> None:
-    """A folder with train.csv and test.csv is trained on the one and measured on the other, labels as in training."""
+    """A folder with train.csv and test.csv gives both parts, with the labels of the training part."""
     written(tmp_path / "train.csv", rows(20))
     written(tmp_path / "test.csv", [("only b here", "b"), ("and here", "b")])
     parts = parts_of(tmp_path)
@@ -104,7 +104,7 @@ def test_a_folder_of_two_parts_gives_both(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_tables_needs_columns(tmp_path: Path) -> None:
-    """A folder of texts needs no columns named; one of tables does, and says which."""
+    """A folder of texts needs no column names; a folder of tables does, and the error names them."""
     for part in ("train", "test"):
         for label in "ab":
             for i in range(6):
@@ -121,7 +121,7 @@ def test_a_folder_of_tables_needs_columns(tmp_path: Path) -> None:
 
 
 def test_rows_can_be_limited(tmp_path: Path) -> None:
-    """train_rows and test_rows take the first rows of the shuffled parts; more than there are is refused."""
+    """train_rows and test_rows take the first rows of the shuffled parts; larger numbers are refused."""
     path = written(tmp_path / "d.csv", rows(100))
     parts, again = (parts_of(path, train_rows=30, test_rows=10, seed=123) for _ in range(2))
     assert (len(parts.train), len(parts.held_out)) == (30, 10)
@@ -134,13 +134,13 @@ def test_rows_can_be_limited(tmp_path: Path) -> None:
 
 
 def test_rows_are_limited_once_the_others_are_taken(tmp_path: Path) -> None:
-    """With train_rows as many rows are trained on, beside a share of all rows to choose by."""
+    """train_rows limits the training rows after the validation rows are taken."""
     parts = parts_of(written(tmp_path / "d.csv", rows(200)), train_rows=50, validation_share=0.1, keep_best=True)
     assert (len(parts.train), len(parts.validation or ())) == (50, 20)
 
 
 def test_lists_of_labels_are_multi_label(tmp_path: Path) -> None:
-    """Labels that come as lists are multi-label without a separator: pos_weight is for them, class_weights is not."""
+    """Lists of labels are multi-label without a separator: they take pos_weight, not class_weights."""
     path = tmp_path / "d.jsonl"
     made = [{"text": f"text {i}", "label": [["a"], ["a", "b"], []][i % 3]} for i in range(60)]
     path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
@@ -161,7 +161,7 @@ def test_ratings_become_two_labels_and_empty_texts_are_counted(tmp_path: Path) -
 
 
 def test_a_data_set_of_the_hub_brings_its_own_split(tmp_path: Path) -> None:
-    """The walkthrough's recipe reads train and test of a data set; --data takes its place and is split."""
+    """The walkthrough's recipe reads train and test of a data set; --data replaces it and is split."""
     folder = tmp_path / "rotten"
     folder.mkdir()
     for part, made in (("train", rows(40)), ("test", [(f"held {i}", "ab"[i % 2]) for i in range(12)])):
@@ -179,7 +179,7 @@ def test_a_data_set_of_the_hub_brings_its_own_split(tmp_path: Path) -> None:
 
 
 def test_labels_without_rows_are_refused_where_the_split_is_given(tmp_path: Path) -> None:
-    """With a test part of its own a label that no row trains stops the run; there must be two."""
+    """With a given test part, a label without a training row, or a single label, stops the run."""
     train, test = written(tmp_path / "train.csv", rows(10)), written(tmp_path / "test.csv", [("x", "a")])
     with pytest.raises(DataError, match="label 'c' has no row to train on"):
         parts_of(train, test_file=str(test), labels=["a", "b", "c"])

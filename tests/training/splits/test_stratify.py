@@ -1,4 +1,4 @@
-"""The split: every class in both parts, decided by the seed alone, and no row in two places."""
+"""The split: every class in both parts, decided by the seed alone, and each row in one part."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARES = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def single(counts: list[int]) -> Dataset:
-    """Return a single-label data set with `counts` rows of each class, mixed; a text is its row's number."""
+    """Return a single-label data set with `counts` rows per class, mixed; each text is its row's number."""
     targets = [(i,) for i, count in enumerate(counts) for _ in range(count)]
     np.random.default_rng(0).shuffle(targets)
     names = tuple(f"class {i}" for i in range(len(counts)))
@@ -39,7 +39,7 @@ def _but_texts(data: Dataset) -> tuple[object, ...]:
 
 
 def assert_whole(data: Dataset, train: Dataset, held_out: Dataset) -> None:
-    """Assert that each row of `data` is in one of the parts, once, with its own targets."""
+    """Assert that each row of `data` is in exactly one part, with its own targets."""
     rows = [*zip(train.texts, train.targets, strict=True), *zip(held_out.texts, held_out.targets, strict=True)]
     assert sorted(rows) == sorted(zip(data.texts, data.targets, strict=True))
     assert train.labels == held_out.labels == data.labels
@@ -54,7 +54,7 @@ def assert_whole(data: Dataset, train: Dataset, held_out: Dataset) -> None:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_class_has_its_share_in_both_parts(extra: list[int], test_share: float, seed: int) -> None:
-    """Any classes with the rows needed are in both parts, each held out by its share within one row."""
+    """Classes with enough rows are in both parts, each held out by its share within one row."""
     data = single([rows_needed(test_share) + n for n in extra])
     train, held_out = stratified_split(data, test_share, seed)
     assert_whole(data, train, held_out)
@@ -67,7 +67,7 @@ def test_every_class_has_its_share_in_both_parts(extra: list[int], test_share: f
 
 
 def test_multi_label_shares_are_kept() -> None:
-    """Each label of a multi-label data set, the rare one too, is held out by its share within two rows."""
+    """Each label of a multi-label data set, even a rare one, is held out by its share within two rows."""
     data = multi(500, (0.5, 0.2, 0.04))
     train, held_out = stratified_split(data, 0.2, seed=3)
     assert_whole(data, train, held_out)
@@ -79,7 +79,7 @@ def test_multi_label_shares_are_kept() -> None:
 
 @pytest.mark.parametrize("data", [single([40, 30]), multi(70, (0.5, 0.3))], ids=["single", "multi"])
 def test_the_seed_alone_decides_the_split(data: Dataset) -> None:
-    """The same seed gives the same split whatever numpy's own state is, and another seed another split."""
+    """The same seed gives the same split under any state of numpy, and another seed another split."""
     np.random.seed(1)
     first = stratified_split(data, 0.2, seed=7)
     np.random.seed(2)
@@ -89,7 +89,7 @@ def test_the_seed_alone_decides_the_split(data: Dataset) -> None:
 
 @pytest.mark.parametrize("data", [single([40, 30]), multi(70, (0.5, 0.3))], ids=["single", "multi"])
 def test_both_parts_keep_the_data_s_order(data: Dataset) -> None:
-    """Rows stand in both parts in the order they have in the data."""
+    """Both parts keep the order of the data."""
     for part in stratified_split(data, 0.3, seed=0):
         rows = [int(text) for text in part.texts]
         assert rows == sorted(rows)
@@ -113,7 +113,7 @@ def test_a_multi_label_split_without_rows_in_one_part_is_refused() -> None:
 
 @pytest.mark.parametrize("data", [single([60, 40]), multi(100, (0.5, 0.3))], ids=["single", "multi"])
 def test_the_calibration_rows_are_a_part_of_their_own(data: Dataset) -> None:
-    """Training, held-out and calibration rows are three parts of the whole, the last one as large as asked."""
+    """Training, held-out and calibration rows are three parts of the whole; the last has the size asked for."""
     train, held_out = stratified_split(data, 0.2, seed=1)
     rest, calibration = further_split(train, held_out, 0.25, 1, "calibration")
     assert_whole(train, rest, calibration)
@@ -122,7 +122,7 @@ def test_the_calibration_rows_are_a_part_of_their_own(data: Dataset) -> None:
 
 
 def test_a_text_that_is_elsewhere_too_is_not_calibrated_on() -> None:
-    """A row whose text stands among the training or the held-out rows as well, in any case, stays a training row."""
+    """A row with the text of another training or held-out row, in any case, stays a training row."""
     data = single([50, 50])
     twice = Dataset(tuple(f" {'Xx'[int(text) % 2]}{int(text) // 2}" for text in data.texts), *_but_texts(data))
     train, held_out = stratified_split(twice, 0.2, seed=1)
@@ -134,7 +134,7 @@ def test_a_text_that_is_elsewhere_too_is_not_calibrated_on() -> None:
 
 
 def test_calibration_rows_that_cannot_be_had_are_refused() -> None:
-    """Texts that are all among the other rows too, and shares that leave a part without a label, are refused."""
+    """Texts that all occur in other rows, and shares that leave a part without a label, are refused."""
     data = single([50, 50])
     few = Dataset(tuple(str(int(text) % 4) for text in data.texts), *_but_texts(data))
     with pytest.raises(TrainingError, match="no row is left for calibration: each text is among the other rows too"):
@@ -148,7 +148,7 @@ def test_calibration_rows_that_cannot_be_had_are_refused() -> None:
     ("test_share", "rows"), [(0.5, 2), (0.2, 5), (0.8, 5), (0.25, 4), (0.3, 4), (0.1, 10), (0.01, 100)]
 )
 def test_rows_needed(test_share: float, rows: int) -> None:
-    """A class needs as many rows as give the smaller part one, and never fewer than two."""
+    """A class needs enough rows to give the smaller part one, and at least two."""
     assert rows_needed(test_share) == rows
 
 
