@@ -1,4 +1,4 @@
-"""What browsers are told: nothing to sniff, frame or keep, and no other origin but those that are set."""
+"""Security headers and CORS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFLIGHT = {"access_control_request_method": "POST", "access_control_request_he
 
 @pytest.mark.parametrize("call", ["GET /info", "GET /nowhere", "PUT /predict", "GET /metrics"])
 def test_every_reply_has_the_security_headers(server: Server, call: str) -> None:
-    """Good replies and errors alike forbid sniffing, framing, running and keeping, and have a request id."""
+    """Successes and errors alike forbid sniffing, framing, running and caching, and have a request id."""
     headers = server.request(*call.split()).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -34,7 +34,7 @@ def test_no_other_origin_unless_set(server: Server) -> None:
 
 
 def test_origins_that_are_set_may_ask(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A page of an origin that is set may ask, with a key, and read errors too; one of another origin may not."""
+    """Pages of a configured origin may send requests with a key and read errors too; other pages may not."""
     settings = {"INFERER_CORS_ORIGINS": f"{PAGE}, http://localhost:3000/", "INFERER_API_KEYS": "key"}
     with serving(tiny_bundle, tmp_path / "log", **settings) as server:
         asked = server.request("OPTIONS", "/predict", origin=PAGE, **PREFLIGHT)
@@ -56,14 +56,14 @@ def test_origins_that_are_set_may_ask(tiny_bundle: Path, tmp_path: Path) -> None
 
 
 def test_a_star_allows_every_origin(tiny_bundle: Path, tmp_path: Path) -> None:
-    """With INFERER_CORS_ORIGINS=* every origin may read."""
+    """With INFERER_CORS_ORIGINS=* pages of every origin may read replies."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_CORS_ORIGINS="*") as server:
         assert server.predict({"text": "good"}, origin=PAGE).headers["access-control-allow-origin"] == "*"
         assert server.request("OPTIONS", "/predict", origin=PAGE, **PREFLIGHT).status == 204
 
 
-def test_a_host_that_is_none_is_named(server: Server) -> None:
-    """A malformed Host header is answered 400 BadRequest with its value."""
+def test_an_invalid_host_is_named(server: Server) -> None:
+    """A malformed Host header gets 400 BadRequest with its value."""
     reply = server.request("GET", "/info", host="..")
     assert reply.status == 400
     assert reply.json()["error_type"] == "BadRequest"

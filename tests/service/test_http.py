@@ -1,4 +1,4 @@
-"""The wire contract of POST /predict, health and info, and every row of the error table: real gunicorn."""
+"""The wire format of POST /predict, health and info, and every row of the error table, on real gunicorn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JSON = "application/json"
 
 
 def assert_error(reply: Reply, status: int, error_type: str, *words: str) -> None:
-    """Fail unless `reply` is the flat error body with this status and type, and says `words`."""
+    """Fail unless `reply` is the error body with this status, type and `words`."""
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == JSON
     body = reply.json()
@@ -31,11 +31,11 @@ def assert_error(reply: Reply, status: int, error_type: str, *words: str) -> Non
         assert word in body["error"], body["error"]
 
 
-# --- answers -------------------------------------------------------------------------------------------
+# --- replies -------------------------------------------------------------------------------------------
 
 
 def test_one_text_gets_one_object_equal_to_pythons(server: Server, model: ModelInferer) -> None:
-    """The API's answer to a text is ModelInferer's, in every bit and key."""
+    """The reply to a text equals ModelInferer's prediction, in every bit and key."""
     reply = server.predict({"text": "good odd"})
     assert reply.status == 200
     assert reply.json() == model.predict("good odd").as_dict()
@@ -43,26 +43,26 @@ def test_one_text_gets_one_object_equal_to_pythons(server: Server, model: ModelI
 
 
 def test_several_texts_get_a_list_in_order(server: Server, model: ModelInferer) -> None:
-    """The answers to several texts are those of each alone, in order."""
+    """The predictions for several texts equal those for each text alone, in order."""
     texts = ["bad", "good", "odd odd"]
     assert server.predict({"texts": texts}).json() == {"predictions": [model.predict(t).as_dict() for t in texts]}
     assert len(server.predict({"texts": ["good"]}).json()["predictions"]) == 1
 
 
 def test_top_k_bounds_the_scores(server: Server) -> None:
-    """top_k bounds how many scores come back, and keeps the best."""
+    """top_k limits the scores to the best ones."""
     assert list(server.predict({"text": "odd", "top_k": 1}).json()["scores"]) == ["other"]
     assert len(server.predict({"text": "odd", "top_k": 50}).json()["scores"]) == 3
 
 
 def test_truncation_is_reported_and_may_be_chosen(server: Server) -> None:
-    """Truncation "head" is accepted, and the answer to a long text says that it was cut."""
+    """Truncation "head" is accepted, and the reply to a long text has truncated true."""
     reply = server.predict({"text": "good " * 9, "truncation": "head"}).json()
     assert (reply["num_tokens"], reply["truncated"]) == (11, True)
 
 
 def test_multi_label_thresholds_over_http(multi_bundle: Path, multi: ModelInferer, tmp_path: Path) -> None:
-    """Over HTTP, multi-label answers are Python's, thresholds apply, and wrong ones are refused by name."""
+    """Multi-label replies equal Python's predictions, thresholds apply, and wrong thresholds are refused by name."""
     with serving(multi_bundle, tmp_path / "log") as server:
         plain = server.predict({"text": "good bad"}).json()
         assert plain == multi.predict("good bad").as_dict()
@@ -80,13 +80,13 @@ def test_scores_are_not_rounded(server: Server, model: ModelInferer) -> None:
 
 
 def test_server_timing_names_the_stages(server: Server) -> None:
-    """Server-Timing gives the time of each stage: queue, tokenize, infer."""
+    """Server-Timing has the time of each stage: queue, tokenize, infer."""
     value = server.predict({"text": "good"}).headers["server-timing"]
     assert re.fullmatch(r"queue;dur=\d+\.\d+, tokenize;dur=\d+\.\d+, infer;dur=\d+\.\d+", value)
 
 
 def test_a_safe_request_id_is_echoed_and_another_is_replaced(server: Server) -> None:
-    """A caller's request id is echoed, and one that would spoil a log is replaced by a new one."""
+    """A caller's request id is echoed; an id that could spoil the log is replaced by a new one."""
     assert server.predict({"text": "good"}, x_request_id="abc-1/2").headers["x-request-id"] == "abc-1/2"
     made = server.predict({"text": "good"}, x_request_id='a"b c').headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{32}", made)
@@ -100,14 +100,14 @@ def test_charset_in_the_content_type_is_accepted(server: Server) -> None:
 
 
 def test_health_answers(server: Server) -> None:
-    """Each health route of a good server answers with its status, live or ready."""
+    """Each health route of a healthy server returns its status, live or ready."""
     assert server.request("GET", "/health/live").json() == {"status": "live"}
     assert server.request("GET", "/health/ready").json() == {"status": "ready"}
     assert server.request("GET", "/health").json() == {"status": "ready"}
 
 
 def test_info_tells_model_limits_and_versions(server: Server) -> None:
-    """/info tells the facts of the model, the limits of the deployment and the versions."""
+    """/info has the facts of the model, the limits of the deployment and the versions."""
     info = server.request("GET", "/info").json()
     assert info["model"] == "tiny"
     assert info["labels"] == ["pos", "neg", "other"]
@@ -127,7 +127,7 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
 
 
 def test_abstaining_and_windows_over_http(tmp_path: Path) -> None:
-    """A bundle that abstains and reads in windows answers with both fields, tells both in /info, and is counted."""
+    """A bundle with abstention and windows has both fields in its replies and in /info, and abstentions are counted."""
     changes = {"abstain_threshold": 0.6, "truncation": "windows", "temperature": 1.5}
     folder = tiny.write_bundle(tmp_path / "b", **changes)
     model = ModelInferer(folder)
@@ -151,8 +151,8 @@ def test_abstaining_and_windows_over_http(tmp_path: Path) -> None:
     ["{", "", '{"text": "good"', "{'text': 'good'}", '{"text": NaN}', b'{"text": "\xff"}', '{"text": "\\ud800"}',
      "[" * 3000, '{"text": "good"} {}', '{"text": ' * 900],
 )  # fmt: skip
-def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
-    """A body that is not JSON in UTF-8 is answered 400 InvalidJson."""
+def test_400_malformed_json(server: Server, body: str | bytes) -> None:
+    """A body that is not JSON in UTF-8 gets 400 InvalidJson."""
     assert_error(server.request("POST", "/predict", body, content_type=JSON), 400, "InvalidJson")
 
 
@@ -190,8 +190,8 @@ def test_400_what_is_no_json(server: Server, body: str | bytes) -> None:
         ({"text": "good", "threshold": {"pos": "x"}}, ("field 'threshold", "{'pos': 'x'}", "Expected float")),
     ],
 )
-def test_422_names_field_value_and_what_is_allowed(server: Server, body: Any, words: tuple[str, ...]) -> None:
-    """A request that cannot be right is answered 422, and the error says what is wrong and what is allowed."""
+def test_422_names_field_value_and_allowed_values(server: Server, body: Any, words: tuple[str, ...]) -> None:
+    """A wrong field gets 422 with its name, its value and the allowed values."""
     assert_error(server.predict(body), 422, "Validation", *words)
 
 
@@ -204,26 +204,26 @@ def test_an_error_does_not_repeat_a_long_value(server: Server) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
-def test_415_what_is_not_application_json(server: Server, content_type: str) -> None:
-    """A body of another type is answered 415, and the error names the type."""
+def test_415_another_content_type(server: Server, content_type: str) -> None:
+    """A body of another content type gets 415, and the error names the type."""
     reply = server.request("POST", "/predict", '{"text": "good"}', content_type=content_type)
     assert_error(reply, 415, "UnsupportedMediaType", content_type, "expected application/json")
 
 
 def test_415_without_a_content_type(server: Server) -> None:
-    """A body without a type is answered 415."""
+    """A body without a content type gets 415."""
     assert_error(server.request("POST", "/predict", b'{"text": "good"}'), 415, "UnsupportedMediaType", "missing")
 
 
 def test_413_a_body_over_the_limit(server: Server) -> None:
-    """A body over the limit, by a little or by far, is answered 413 with the limit."""
+    """A body over the limit, by a little or by far, gets 413 with the limit."""
     reply = server.predict({"text": "x" * 25_000})
     assert_error(reply, 413, "PayloadTooLarge", "25012 bytes", "at most 20000")
     assert_error(server.predict({"text": "x" * 3_000_000}), 413, "PayloadTooLarge", "at most 20000")
 
 
 def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
-    """A body over the limit that is sent in chunks is answered 413."""
+    """A chunked body over the limit gets 413."""
     chunk = b"x" * 1000
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
@@ -240,7 +240,7 @@ def test_413_a_chunked_body_over_the_limit(server: Server) -> None:
 
 @pytest.mark.parametrize("field", ["text", "texts", "threshold", "top_k"])
 def test_422_or_400_for_a_deeply_nested_value(server: Server, field: str) -> None:
-    """A value nested to any depth is the client's mistake, never an internal error."""
+    """A deeply nested value is a client error, never an internal error."""
     for depth in (10, *range(950, 1001), 2000):
         body = f'{{"{field}":' + '{"a":' * depth + "1" + "}" * depth + "}"
         reply = server.request("POST", "/predict", body, content_type=JSON)
@@ -250,7 +250,7 @@ def test_422_or_400_for_a_deeply_nested_value(server: Server, field: str) -> Non
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-1\r\n", b"0xe\r\n", b"\r\n", b"5\r\nabcdefgh\r\n0\r\n\r\n"])
 def test_400_a_body_in_malformed_chunks(server: Server, chunks: bytes) -> None:
-    """A body whose chunks cannot be read is answered 400 in JSON, not as an internal error."""
+    """A body in malformed chunks gets 400, not an internal error."""
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(head + b"Connection: close\r\n\r\n" + chunks)
@@ -275,20 +275,20 @@ def test_a_header_cannot_move_the_application(server: Server) -> None:
 def test_a_path_cannot_forge_a_line_of_the_log(server: Server) -> None:
     """A line break or an escape in a path is logged encoded, on one line."""
     server.request("GET", "/%0aPOST%20/predict%20200%20id=forged%1b[31m")
-    # The line comes after the answer.
+    # The line is written after the reply.
     until(lambda: "GET /%0APOST%20/predict%20200%20id%3Dforged%1B%5B31m 404" in server.log.read_text())
     log = server.log.read_text()
     assert "\nPOST /predict 200 id=forged" not in log
     assert "\x1b" not in log
 
 
-def test_a_doubled_slash_is_no_route(server: Server) -> None:
-    """A path with a doubled slash is a 404 in JSON, not a redirect in HTML."""
+def test_a_doubled_slash_is_an_unknown_path(server: Server) -> None:
+    """A path with a doubled slash gets a 404 in JSON, not a redirect in HTML."""
     assert_error(server.request("GET", "/health//live"), 404, "NotFound")
 
 
 def test_an_error_does_not_repeat_a_long_key(multi_bundle: Path, tmp_path: Path) -> None:
-    """A long label in a threshold is not sent back whole."""
+    """An error does not repeat a long label of a threshold."""
     with serving(multi_bundle, tmp_path / "log") as server:
         reply = server.predict({"text": "good", "threshold": {"x" * 100_000: 2}})
         assert_error(reply, 422, "Validation", "field 'threshold")
@@ -296,12 +296,12 @@ def test_an_error_does_not_repeat_a_long_key(multi_bundle: Path, tmp_path: Path)
 
 
 def test_404_lists_the_routes(server: Server) -> None:
-    """An unknown path is answered 404 in JSON, with the routes that there are."""
+    """An unknown path gets 404 with the list of routes."""
     assert_error(server.request("GET", "/predictions"), 404, "NotFound", "no route '/predictions'", "/predict")
 
 
 def test_405_names_what_is_allowed(server: Server) -> None:
-    """A wrong method is answered 405 with Allow."""
+    """A wrong method gets 405 with Allow."""
     reply = server.request("GET", "/predict")
     assert_error(reply, 405, "MethodNotAllowed", "does not take GET", "POST")
     assert "POST" in reply.headers["allow"]
@@ -309,7 +309,7 @@ def test_405_names_what_is_allowed(server: Server) -> None:
 
 
 def test_401_without_a_right_key(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A wrong key or none is answered 401, a right one is let through, health asks for none, and no key is logged."""
+    """A wrong or missing key gets 401, a right one passes, health needs none, and no key is logged."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="first,second") as server:
         for headers in ({}, {"x_api_key": "third"}, {"authorization": "Bearer "}, {"authorization": "Basic first"}):
             reply = server.predict({"text": "good"}, **headers)

@@ -1,4 +1,4 @@
-"""What the log says of a request, and what it never says: real gunicorn."""
+"""The log lines of requests, and the secrets that stay out of them, on real gunicorn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def requests(server: Server, count: int) -> list[dict[str, Any]]:
     return lines()
 
 
-def test_one_json_object_a_line_with_what_happened(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_one_json_object_per_line(tiny_bundle: Path, tmp_path: Path) -> None:
     """A request's line has its id, route, status, times and token counts, and every line of the log is JSON."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         server.predict({"texts": ["good", "good " * 9]}, x_request_id="mine-1")
@@ -50,7 +50,7 @@ def test_one_json_object_a_line_with_what_happened(tiny_bundle: Path, tmp_path: 
 
 
 def test_texts_keys_and_authorization_are_never_logged(tiny_bundle: Path, tmp_path: Path) -> None:
-    """No text, key or Authorization header is in the log, however the request ends."""
+    """No text, key or Authorization header is in the log, with any outcome of the request."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS=KEY) as server:
         for headers in ({"authorization": f"Bearer {KEY}"}, {"x_api_key": KEY}, {"authorization": f"Basic {KEY}x"}):
             server.predict({"text": TEXT}, **headers)
@@ -62,8 +62,8 @@ def test_texts_keys_and_authorization_are_never_logged(tiny_bundle: Path, tmp_pa
     assert "unmistakable" not in log
 
 
-def test_texts_are_logged_where_a_setting_asks(tiny_bundle: Path, tmp_path: Path) -> None:
-    """With INFERER_LOG_TEXTS=1 a request's line has its texts, and still no key."""
+def test_texts_are_logged_on_request(tiny_bundle: Path, tmp_path: Path) -> None:
+    """With INFERER_LOG_TEXTS=1 a request's line has its texts, but no key."""
     settings = {"INFERER_LOG_TEXTS": "1", "INFERER_API_KEYS": KEY}
     with serving(tiny_bundle, tmp_path / "log", **settings) as server:
         server.predict({"texts": [TEXT, "bad"]}, x_api_key=KEY)
@@ -73,7 +73,7 @@ def test_texts_are_logged_where_a_setting_asks(tiny_bundle: Path, tmp_path: Path
 
 
 def test_health_checks_and_scrapes_are_logged_only_when_they_fail(tiny_bundle: Path, tmp_path: Path) -> None:
-    """What is asked every few seconds leaves no line while it is answered well."""
+    """Successful requests of health checks and Prometheus are not logged."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS=KEY) as server:
         for path in ("/health", "/health/live", "/health/ready"):
             assert server.request("GET", path).status == 200
@@ -84,7 +84,7 @@ def test_health_checks_and_scrapes_are_logged_only_when_they_fail(tiny_bundle: P
 
 
 def test_a_path_cannot_forge_a_line_or_break_the_json(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Line breaks, quotes and bytes that are no UTF-8 in a path stay inside their line's JSON."""
+    """Line breaks, quotes and bytes other than UTF-8 in a path stay inside their line's JSON."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         for path in ("/a%0a%7b%22level%22%3a1%7d", '/"quoted"', "/%ff%fe", "/" + "x" * 3000):
             server.request("GET", path)
@@ -94,7 +94,7 @@ def test_a_path_cannot_forge_a_line_or_break_the_json(tiny_bundle: Path, tmp_pat
 
 
 def test_text_format_is_for_people(tiny_bundle: Path, tmp_path: Path) -> None:
-    """With INFERER_LOG_FORMAT=text lines are readable, and none is JSON."""
+    """With INFERER_LOG_FORMAT=text all lines are text."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_LOG_FORMAT="text") as server:
         server.predict({"text": "good"}, x_request_id="mine")
         until(lambda: " INFO POST /predict 200 in " in server.log.read_text())
@@ -105,7 +105,7 @@ def test_text_format_is_for_people(tiny_bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("good", [True, False])
 def test_on_a_terminal_the_default_is_text(tiny_bundle: Path, tmp_path: Path, good: bool) -> None:
-    """Started on a terminal, the server writes text, also when it cannot start."""
+    """On a terminal the server writes text, also if it cannot start."""
     ours, theirs = pty.openpty()
     bundle = tiny_bundle if good else tmp_path / "nowhere"
     env = environment(INFERER_BUNDLE=str(bundle), PORT=str(free_port()))

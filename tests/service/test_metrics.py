@@ -1,4 +1,4 @@
-"""What /metrics says, with one worker and with several: real gunicorn."""
+"""/metrics with one worker and with several, on real gunicorn."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def assert_counted(server: Server, model: ModelInferer) -> None:
 
 
 def test_one_worker_counts_every_request_once(tiny_bundle: Path, model: ModelInferer, tmp_path: Path) -> None:
-    """With one worker the metrics tell requests, texts, labels, tokens and runs, each once, and the process's own."""
+    """One worker counts requests, texts, labels, tokens and runs once each, and reports its process."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         ask_everything(server)
         assert_counted(server, model)
@@ -64,7 +64,7 @@ def test_one_worker_counts_every_request_once(tiny_bundle: Path, model: ModelInf
 
 
 def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInferer, tmp_path: Path) -> None:
-    """With several workers, whichever is asked tells the sum over all, also of one that died; the files go."""
+    """Any of several workers reports the sum over all, a dead one included; the files are removed at the end."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="3") as server:
         until(lambda: len(workers(server)) == 3)
         folder = _folder(server)
@@ -78,8 +78,8 @@ def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInf
     assert not folder.exists()
 
 
-def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
-    """A new folder takes the place of those whose server was killed; those of running servers stay."""
+def test_the_folder_of_a_killed_server_is_removed(tmp_path: Path) -> None:
+    """Making a folder removes those of killed servers; those of running servers stay."""
     source = (
         "import sys; from service.process.metrics_folder import make; "
         "print(make(sys.argv[1]), flush=True); sys.stdin.read()"
@@ -113,7 +113,7 @@ def _folder(server: Server) -> Path:
 
 
 def test_every_name_is_there_from_the_start_and_no_other_of_ours(server: Server) -> None:
-    """The metrics are those that tests.support.metrics.NAMES lists, each with help and a type."""
+    """The metrics are those of tests.support.metrics.NAMES, each with help and a type."""
     text = server.request("GET", "/metrics").body.decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     totals = {family.name + "_total" if family.type == "counter" else family.name for family in families.values()}
@@ -121,8 +121,8 @@ def test_every_name_is_there_from_the_start_and_no_other_of_ours(server: Server)
     assert all(family.documentation for family in families.values())
 
 
-def test_a_place_lost_at_the_last_moment_is_counted_as_refused(tiny_bundle: Path) -> None:
-    """A request that finds a place free at first and all taken in the end is refused, and counted so."""
+def test_a_refusal_by_the_view_is_counted(tiny_bundle: Path) -> None:
+    """A request that the view refuses at capacity is counted as overloaded."""
     app = create_app(inferer=ModelInferer(tiny_bundle, intra_op_threads=1))
     state = app.extensions["inferer"]
     answers = iter([False, True])
@@ -132,15 +132,15 @@ def test_a_place_lost_at_the_last_moment_is_counted_as_refused(tiny_bundle: Path
     assert b'inferer_rejected_total{reason="overloaded"} 1.0' in state.metrics.exposition("")[0]
 
 
-def test_open_metrics_are_given_where_they_are_asked_for(server: Server) -> None:
-    """With an Accept header for OpenMetrics the reply is that, and parses as such."""
+def test_open_metrics_on_request(server: Server) -> None:
+    """With an Accept header for OpenMetrics the reply parses as OpenMetrics."""
     reply = server.request("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
     assert reply.headers["content-type"].startswith("application/openmetrics-text")
     assert {family.name for family in open_metrics(reply.body.decode())} >= {"inferer_requests", "inferer_batch_size"}
 
 
 def test_metrics_need_the_key_and_health_does_not(tiny_bundle: Path, tmp_path: Path) -> None:
-    """With a key set, /metrics asks for it, by the headers that Prometheus can send."""
+    """With a key set, /metrics needs it, in a header that Prometheus can send."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="first,second") as server:
         assert server.request("GET", "/metrics").status == 401
         assert server.request("GET", "/metrics", authorization="Bearer second").status == 200
@@ -148,6 +148,6 @@ def test_metrics_need_the_key_and_health_does_not(tiny_bundle: Path, tmp_path: P
 
 
 def test_docs_name_every_metric() -> None:
-    """docs/run.md says what each metric is."""
+    """docs/run.md explains each metric."""
     text = (ROOT / "docs" / "run.md").read_text()
     assert not {name for name in NAMES if f"`{name}" not in text}

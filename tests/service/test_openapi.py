@@ -1,4 +1,4 @@
-"""GET /openapi.json: valid OpenAPI 3.1, of every route, status and header; its examples are what the service does."""
+"""GET /openapi.json: valid OpenAPI 3.1 with every route, status and header, and working examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support import tiny
 from tests.support.server import Reply, Server, serving
 
 Operation = tuple[str, str, dict[str, Any]]
-# gunicorn's own, and what HTTP itself says of a body.
+# Headers of gunicorn and of every HTTP body.
 WRONG = {
     "an unknown field", "a wrong parameter", "a pair", "a wrong shape", "no instances", "an empty text",
 }  # fmt: skip
@@ -76,7 +76,7 @@ def is_wrong(title: str) -> bool:
 
 
 def matches(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
-    """Fail unless `value` is what a schema of the document says."""
+    """Fail unless `value` is valid by a schema of the document."""
     Draft202012Validator({**schema, "components": document["components"]}).validate(value)
 
 
@@ -87,7 +87,7 @@ def document(server: Server) -> dict[str, Any]:
 
 
 def test_it_is_valid(document: dict[str, Any], multi_bundle: Path) -> None:
-    """The description is valid OpenAPI 3.1, with keys and other origins and several labels a text too."""
+    """The document is valid OpenAPI 3.1, also with keys, CORS and a multi-label model."""
     OpenAPIV31SpecValidator(document).validate()
     assert document["openapi"].startswith("3.1")
     settings = Settings(bundle=multi_bundle, api_keys=("key",), cors_origins=("*",), aip_predict_route="/here")
@@ -97,7 +97,7 @@ def test_it_is_valid(document: dict[str, Any], multi_bundle: Path) -> None:
 
 
 def test_every_route_is_in_it(document: dict[str, Any], tiny_bundle: Path) -> None:
-    """Every route of the application is described, with each of its methods, and no other."""
+    """The document has exactly the routes and methods of the application."""
     app = create_app(Settings(bundle=tiny_bundle))
     routes = {
         (re.sub("<([a-z]+)>", r"{\1}", rule.rule), method.lower())
@@ -112,7 +112,7 @@ def test_every_route_is_in_it(document: dict[str, Any], tiny_bundle: Path) -> No
 
 
 def test_examples_are_good_until_the_wrong_ones(server: Server, document: dict[str, Any]) -> None:
-    """On each path at least three good examples come first: valid by the schema and answered 200; then wrong ones."""
+    """Each path starts with three or more good examples, valid and successful; wrong ones follow."""
     good: dict[str, list[bool]] = {}
     for path, title, content_type, value, schema in examples(document):
         reply = server.request("POST", path, sendable(content_type, value), content_type=content_type)
@@ -165,8 +165,8 @@ def assert_headers(document: dict[str, Any], operation: dict[str, Any], reply: R
     assert {name.lower() for name in names if headers[name]["required"]} <= found, where
 
 
-def test_errors_that_are_described_are_those_that_come(server: Server, document: dict[str, Any]) -> None:
-    """Each kind of error of /predict comes with a status, type and headers that are described for it."""
+def test_errors_have_their_described_form(server: Server, document: dict[str, Any]) -> None:
+    """Each kind of error of /predict has a described status, type and headers."""
     operation = document["paths"]["/predict"]["post"]
     for body, headers in (
         (b"{", {"content_type": "application/json"}),
@@ -187,12 +187,12 @@ def test_errors_that_are_described_are_those_that_come(server: Server, document:
         for response in one["responses"].values()
         for error_type in re.findall(r"(?:^|; )([A-Z]\w+):", response["description"])
     }
-    assert listed == set(STATUS) - {"Unauthorized", "MethodNotAllowed"}, "a type of the table is nowhere described"
+    assert listed == set(STATUS) - {"Unauthorized", "MethodNotAllowed"}, "a type of the table is not described"
     assert "MethodNotAllowed" in document["info"]["description"]
 
 
-def test_limits_are_the_deployments(document: dict[str, Any]) -> None:
-    """Schemas have this deployment's limits and this model's labels, and no field that the model does not take."""
+def test_limits_of_the_deployment(document: dict[str, Any]) -> None:
+    """Schemas have this deployment's limits and this model's labels, without fields that the model does not take."""
     schemas = document["components"]["schemas"]
     properties = schemas["PredictRequest"]["properties"]
     assert (properties["text"]["maxLength"], properties["texts"]["maxItems"]) == (1000, 4)
@@ -203,8 +203,8 @@ def test_limits_are_the_deployments(document: dict[str, Any]) -> None:
     assert "x-inferer" not in json.dumps(document)
 
 
-def test_thresholds_are_for_several_labels_a_text(multi_bundle: Path) -> None:
-    """A multi-label model's description takes a threshold, and a threshold of each label."""
+def test_thresholds_are_for_multi_label_models(multi_bundle: Path) -> None:
+    """The schema for a multi-label model takes one threshold, or one per label."""
     app = create_app(Settings(bundle=multi_bundle))
     found = app.test_client().get("/openapi.json").json
     threshold = found["components"]["schemas"]["PredictRequest"]["properties"]["threshold"]
@@ -223,10 +223,8 @@ def test_thresholds_are_for_several_labels_a_text(multi_bundle: Path) -> None:
         ({"instances": ["a"]}, True), ({"instances": []}, False), ({"text": "a", "inputs": "a"}, False),
     ],
 )  # fmt: skip
-def test_the_schema_says_what_the_service_does(
-    server: Server, document: dict[str, Any], body: dict[str, Any], valid: bool
-) -> None:
-    """What is valid by the schema of /predict, of all its contracts, is answered; what is not is refused."""
+def test_schema_and_service_agree(server: Server, document: dict[str, Any], body: dict[str, Any], valid: bool) -> None:
+    """The service accepts exactly the bodies that are valid by the schema of /predict, of any contract."""
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     validator = Draft202012Validator({**schema, "components": document["components"]})
     assert validator.is_valid(body) is valid
@@ -234,7 +232,7 @@ def test_the_schema_says_what_the_service_does(
 
 
 def test_keys_are_in_it(tiny_bundle: Path, tmp_path: Path) -> None:
-    """With keys each path says whether it needs one, as it does; without a key there is no description."""
+    """With keys set, the document shows for each path whether it needs one; the document itself needs one."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="key") as server:
         assert server.request("GET", "/openapi.json").status == 401
         found = described(server, x_api_key="key")
@@ -256,7 +254,7 @@ def test_keys_are_in_it(tiny_bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("route", ["/Predict", "/predict-", "/v1/models/name/predict", "/", "/explain"])
 def test_vertex_paths_are_described_beside_the_others(tiny_bundle: Path, route: str) -> None:
-    """Whatever path Vertex AI says, the description is valid, and shows every contract there once."""
+    """With any path of Vertex AI the document is valid and shows every contract on it."""
     client = create_app(Settings(bundle=tiny_bundle, aip_predict_route=route, aip_health_route="/docs")).test_client()
     document = client.get("/openapi.json").json
     OpenAPIV31SpecValidator(document).validate()

@@ -1,4 +1,4 @@
-"""The deployment's variables: parsed once, refused by name."""
+"""The deployment's variables, and the errors that name them."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_every_variable_reaches_its_field() -> None:
         ("INFERER_CACHE_DIR", "~no-such-user/x", "'~no-such-user/x' is not allowed; expected the path"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expected: str) -> None:
-    """A wrong value is refused, and named with its variable."""
+def test_a_wrong_value_is_named_with_the_expected_ones(name: str, value: str, expected: str) -> None:
+    """A wrong value is refused with its variable and the expected values."""
     with pytest.raises(SettingsError, match=f"^{name}: {expected}"):
         from_env({name: value})
 
 
-def test_what_vertex_ai_says_goes_before_port() -> None:
-    """AIP_HTTP_PORT counts where PORT is set too, as it is in the image; the routes are taken as they are."""
+def test_vertex_ai_takes_precedence_over_port() -> None:
+    """AIP_HTTP_PORT takes precedence over PORT, which the image sets; routes are taken literally."""
     route = "/v1/endpoints/12/deployedModels/34:predict"
     given = {"PORT": "8080", "AIP_HTTP_PORT": "9000", "AIP_PREDICT_ROUTE": route, "AIP_HEALTH_ROUTE": "/healthy"}
     settings = from_env(given)
@@ -119,7 +119,7 @@ def test_what_vertex_ai_says_goes_before_port() -> None:
 
 
 def test_white_space_around_a_value_is_not_part_of_it() -> None:
-    """A value with white space around it means the same as without, for every variable."""
+    """White space around a value is ignored."""
     assert from_env({"PORT": " 9000 ", "INFERER_WORKERS": " auto\n", "INFERER_MODEL_NAME": " x "}).port == 9000
     assert from_env({"INFERER_HOST": "[::1]"}).host == "::1"
 
@@ -133,19 +133,19 @@ def test_a_wrong_key_is_not_shown() -> None:
 
 
 def test_an_unknown_variable_is_named_with_the_nearest() -> None:
-    """A mistyped variable is refused, and named with the nearest that there is."""
+    """A mistyped variable is refused with the nearest known name."""
     with pytest.raises(SettingsError, match="INFERER_BUNDEL is unknown; did you mean INFERER_BUNDLE?"):
         from_env({"INFERER_BUNDEL": "x"})
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    """Several mistakes are all told at once."""
+def test_all_errors_are_reported_at_once() -> None:
+    """One error names all mistakes."""
     with pytest.raises(SettingsError, match="INFERER_NONSENSE.*PORT.*INFERER_MAX_TEXTS"):
         from_env({"INFERER_MAX_TEXTS": "x", "PORT": "x", "INFERER_NONSENSE": "x"})
 
 
-def test_what_kubernetes_injects_for_a_service_is_ignored() -> None:
-    """What Kubernetes injects for a Service called `inferer` changes no setting."""
+def test_kubernetes_service_variables_are_ignored() -> None:
+    """The variables that Kubernetes injects for a Service called `inferer` change no setting."""
     injected = {
         "INFERER_SERVICE_HOST": "10.0.0.1",
         "INFERER_SERVICE_PORT": "8080",
@@ -157,7 +157,7 @@ def test_what_kubernetes_injects_for_a_service_is_ignored() -> None:
 
 
 def test_threads_must_exceed_the_cap() -> None:
-    """Threads must outnumber the in-flight cap, so that 429 need not wait, and by default they follow it."""
+    """Threads must outnumber the in-flight cap, and follow it by default."""
     with pytest.raises(SettingsError, match="INFERER_THREADS: 64 is not allowed; expected more than"):
         from_env({"INFERER_THREADS": "64"})
     assert from_env({"INFERER_MAX_IN_FLIGHT": "8"}).worker_threads == 24
@@ -178,7 +178,7 @@ def test_threads_must_exceed_the_cap() -> None:
 def test_workers_and_threads_share_the_quota(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], cpus: int, workers: int, ort_threads: int
 ) -> None:
-    """Workers and onnxruntime threads follow the CPUs that may be used, unless they are set."""
+    """By default workers and onnxruntime threads follow the available CPUs."""
     monkeypatch.setattr(module, "available_cpus", lambda: cpus)
     settings = from_env(environ)
     assert (settings.worker_count, settings.ort_threads) == (workers, ort_threads)

@@ -1,4 +1,4 @@
-"""Whatever bytes, headers and encodings come: no 5xx, or a closed connection, and a server that lives."""
+"""Arbitrary bytes, headers and encodings: no 5xx, and a server that survives."""
 
 from __future__ import annotations
 
@@ -59,25 +59,25 @@ _headers = st.lists(st.tuples(st.sampled_from(_NAMES), _value), max_size=4)
 
 
 def exchanged(server: Server, request: bytes, *, whole: bool = False) -> bytes:
-    """Send `request` and return all that comes; a request that may not be `whole` is said to be all there is."""
+    """Send `request` and return the reply; close the sending side unless the request is `whole`."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
         try:
             client.sendall(request)
             if not whole:
                 client.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: client.recv(65536), b""))
-        except (ConnectionResetError, BrokenPipeError):  # closed in the middle of what is no HTTP
+        except (ConnectionResetError, BrokenPipeError):  # closed in the middle of malformed HTTP
             return b""
 
 
 def status_of(reply: bytes) -> int:
-    """Return the status of a reply, 0 for none."""
+    """Return the status of a reply, 0 without one."""
     return int(reply[9:12]) if reply.startswith(b"HTTP/1.") else 0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def alive(server: Server) -> Iterator[None]:
-    """After all of it the same worker answers, and has logged no failure."""
+    """At the end the same worker serves, and has logged no failure."""
     before = server.process.pid
     yield
     assert server.predict({"text": "good"}).json()["label"] == "pos"
@@ -88,7 +88,7 @@ def alive(server: Server) -> Iterator[None]:
 @settings(max_examples=400)
 @given(path=st.sampled_from(PATHS), kind=st.sampled_from(TYPES), body=_body())
 def test_any_body_of_any_type(server: Server, path: str, kind: str, body: bytes) -> None:
-    """Any body of any type on any path is answered, and never with a 5xx; what is refused says why in JSON."""
+    """Any body of any type on any path gets a reply that is not a 5xx; a refusal has the JSON error body."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     reply = exchanged(server, request, whole=True)
@@ -105,12 +105,12 @@ def test_any_body_of_any_type(server: Server, path: str, kind: str, body: bytes)
     headers=_headers,
 )
 def test_any_headers(server: Server, method: str, path: str, headers: list[tuple[str, str]]) -> None:
-    """Any method, path and headers get an answer that is no 5xx but a deadline's, or a closed connection."""
+    """Any method, path and headers get a closed connection or a reply; the only 5xx is that of a deadline."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     body = b'{"text": "good"}' if method == "POST" else b""
     length = "" if any(name == "Content-Length" for name, _ in headers) else f"Content-Length: {len(body)}\r\n"
     reply = exchanged(server, f"{method} {path} HTTP/1.1\r\nHost: x\r\n{lines}{length}\r\n".encode("latin-1") + body)
-    # Half a connection closed before the run is a client that left.
+    # A half-closed connection counts as a client that left.
     assert status_of(reply) < 500 or b"DeadlineExceeded" in reply, reply
 
 
@@ -120,5 +120,5 @@ _begun = st.builds(bytes.__add__, st.just(b"POST /predict HTTP/1.1\r\n"), st.bin
 @settings(max_examples=200)
 @given(request=st.binary(max_size=300) | _begun)
 def test_any_bytes_at_all(server: Server, request: bytes) -> None:
-    """Bytes that are no HTTP get a 4xx or a closed connection."""
+    """Malformed HTTP gets a 4xx or a closed connection."""
     assert status_of(exchanged(server, request)) < 500

@@ -1,4 +1,4 @@
-"""The clients that people really use, unmodified, against real gunicorn: curl, huggingface_hub, tritonclient."""
+"""Unmodified clients against real gunicorn: curl, huggingface_hub, tritonclient."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ triton = pytest.importorskip("tritonclient.http", reason="Triton's client is not
 
 @pytest.fixture(scope="module")
 def keyed(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Real gunicorn that wants a key."""
+    """Real gunicorn with a key set."""
     with serving(tiny_bundle, tmp_path_factory.mktemp("keyed") / "log", INFERER_API_KEYS="hf_secret") as running:
         yield running
 
@@ -40,14 +40,14 @@ def triton_client(server: Server) -> Iterator[triton.InferenceServerClient]:
 
 @pytest.mark.parametrize("path", ["", "/", "/predict", "/invocations"])
 def test_huggingface_hub_classifies(server: Server, model: ModelInferer, path: str) -> None:
-    """`InferenceClient.text_classification` gets every label with our own answer's score, on each path for it."""
+    """`InferenceClient.text_classification` gets every label with the native API's score, on each of its paths."""
     found = hugging_face(server, path).text_classification("odd good odd")
     assert [one.label for one in found] == ["other", "pos", "neg"]
     assert {one.label: one.score for one in found} == dict(model.predict("odd good odd").scores)
 
 
 def test_huggingface_hub_parameters(server: Server) -> None:
-    """The client's top_k and function_to_apply do what they say."""
+    """The client's top_k and function_to_apply take effect."""
     found = hugging_face(server).text_classification("odd good odd", top_k=2, function_to_apply="none")
     assert [(one.label, one.score) for one in found] == [("other", 4.0), ("pos", 2.0)]
 
@@ -63,7 +63,7 @@ def test_huggingface_hub_health_and_info(server: Server) -> None:
 
 
 def test_huggingface_hub_sends_its_token_as_the_key(keyed: Server) -> None:
-    """The client's token is the key, and a wrong one is told in the client's error; neither is in the log."""
+    """The client's token is the key, a wrong one raises the client's error, and neither is logged."""
     assert hugging_face(keyed, token="hf_secret").text_classification("good")[0].label == "pos"
     with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match="the key is missing or wrong") as raised:
         hugging_face(keyed, token="hf_other").text_classification("good")
@@ -72,20 +72,20 @@ def test_huggingface_hub_sends_its_token_as_the_key(keyed: Server) -> None:
     assert "hf_other" not in keyed.log.read_text()
 
 
-def test_a_token_of_another_kind_does_not_hide_the_key(keyed: Server) -> None:
-    """A key in X-API-Key counts also when the client sends a token of its own."""
+def test_the_key_counts_beside_another_token(keyed: Server) -> None:
+    """A key in X-API-Key counts even if the client sends a token of its own."""
     client = hugging_face(keyed, token="hf_other", headers={"X-API-Key": "hf_secret"})
     assert client.text_classification("good")[0].label == "pos"
 
 
-def test_huggingface_hub_shows_our_sentence(server: Server) -> None:
-    """An error's sentence reaches whoever uses the client."""
+def test_huggingface_hub_shows_the_error_message(server: Server) -> None:
+    """The client's exception has the error's message."""
     with pytest.raises(huggingface_hub.errors.HfHubHTTPError, match="the text is empty"):
         hugging_face(server).text_classification(" ")
 
 
 def test_tritonclient_metadata_and_health(triton_client: triton.InferenceServerClient) -> None:
-    """Triton's client finds server and model live, ready and described."""
+    """Triton's client gets health and metadata of server and model."""
     assert triton_client.is_server_live()
     assert triton_client.is_server_ready()
     assert triton_client.is_model_ready("tiny")
@@ -99,7 +99,7 @@ def test_tritonclient_metadata_and_health(triton_client: triton.InferenceServerC
 def test_tritonclient_infers(
     triton_client: triton.InferenceServerClient, model: ModelInferer, shape: list[int]
 ) -> None:
-    """Triton's client sends texts and reads labels and scores as arrays, by name, with the id."""
+    """Triton's client gets labels and scores as arrays by name, and the id."""
     given = triton.InferInput("text", shape, "BYTES")
     texts = np.array(["good", "bad odd bad"], dtype=object).reshape(shape)
     given.set_data_from_numpy(texts, binary_data=False)
@@ -130,8 +130,8 @@ def test_tritonclient_of_asyncio_infers(server: Server) -> None:
     assert asyncio.run(label()) == ["neg"]
 
 
-def test_tritonclient_is_told_what_is_wrong(triton_client: triton.InferenceServerClient) -> None:
-    """Binary tensors, an empty text and another model reach whoever uses Triton's client as sentences with statuses."""
+def test_tritonclient_shows_the_error_message(triton_client: triton.InferenceServerClient) -> None:
+    """Triton's client raises our message and status for binary tensors, an empty text and an unknown model."""
     given = triton.InferInput("text", [1], "BYTES")
     given.set_data_from_numpy(np.array(["good"], dtype=object))
     with pytest.raises(triton.InferenceServerException, match=r"\[415\].*binary_data=False"):
@@ -156,7 +156,7 @@ def test_tritonclient_is_told_what_is_wrong(triton_client: triton.InferenceServe
     ],
 )  # fmt: skip
 def test_curl(server: Server, path: str, arguments: tuple[str, ...], label: tuple[str | int, ...]) -> None:
-    """Curl gets an answer from each contract."""
+    """Curl gets a prediction by each contract."""
     command = ("curl", "-sS", "--fail-with-body", f"http://127.0.0.1:{server.port}{path}", *arguments)
     found = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=20).stdout)
     for step in label:

@@ -1,4 +1,4 @@
-"""Hugging Face, text-embeddings-inference, Open Inference Protocol: their formats to the byte, on real gunicorn."""
+"""Hugging Face, text-embeddings-inference, Open Inference Protocol: formats to the byte, on real gunicorn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support import tiny
 from tests.support.apps import HeldApp, comes_to, until
 from tests.support.server import Reply, Server, serving
 
-LONG = "good " * 6 + "bad bad"  # of its words, 6 are read
+LONG = "good " * 6 + "bad bad"  # the model reads 6 of the words
 PAIR = 'text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]'
 
 
@@ -32,7 +32,7 @@ def post(server: Server, path: str, body: object, **headers: str) -> Reply:
 
 
 def compact(body: object) -> bytes:
-    """Return `body` as the service writes it."""
+    """Return `body` in the service's encoding."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -58,7 +58,7 @@ def labels_of(model: ModelInferer, text: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", ["/", "/predict"])
 def test_hugging_face_nests_labels_best_first(server: Server, model: ModelInferer, path: str) -> None:
-    """One text is answered by a list in a list, several by a list each, with the bits of our own answers."""
+    """One text gets a list in a list, several get one list each, with the native API's bits."""
     reply = post(server, path, {"inputs": "odd good odd", "parameters": {}})
     assert (reply.status, reply.body) == (200, compact([labels_of(model, "odd good odd")]))
     reply = post(server, path, {"inputs": ["good", "bad odd bad"], "parameters": {}})
@@ -68,13 +68,13 @@ def test_hugging_face_nests_labels_best_first(server: Server, model: ModelInfere
 def test_hugging_face_inputs_without_parameters_are_nested_at_the_root_alone(
     server: Server, model: ModelInferer
 ) -> None:
-    """Without parameters the root answers nested, and /predict as text-embeddings-inference does, flat."""
+    """Without parameters the root returns a nested list, and /predict a flat one, as text-embeddings-inference does."""
     assert post(server, "/", {"inputs": "good"}).json() == [labels_of(model, "good")]
     assert post(server, "/predict", {"inputs": "good"}).json() == labels_of(model, "good")
 
 
 def test_hugging_face_parameters(server: Server) -> None:
-    """top_k bounds the labels; function_to_apply gives logits, softmax or sigmoid; what is unknown is ignored."""
+    """top_k limits the labels; function_to_apply selects logits, softmax or sigmoid; unknown fields are ignored."""
     body = {"inputs": "odd good odd", "parameters": {"top_k": 2, "function_to_apply": "none", "truncation": True}}
     reply = post(server, "/", body | {"options": {"wait_for_model": True}})
     assert reply.body == b'[[{"label":"other","score":4.0},{"label":"pos","score":2.0}]]'
@@ -104,12 +104,12 @@ def test_hugging_face_parameters(server: Server) -> None:
     ],
 )
 def test_hugging_face_errors_name_the_field(server: Server, body: object, words: str) -> None:
-    """What is wrong is answered 422 with the field, at the root and on /predict alike."""
+    """A wrong field gets 422 with its name, at the root and on /predict alike."""
     for path in ("/", "/predict"):
         assert_error(post(server, path, body), 422, "Validation", words)
 
 
-def test_several_labels_a_text_in_every_contract(multi_server: Server, multi: ModelInferer) -> None:
+def test_multi_label_in_every_contract(multi_server: Server, multi: ModelInferer) -> None:
     """A multi-label model's scores are its own in every contract, and `selected` follows the thresholds."""
     prediction = multi.predict("good bad")
     expected = by_score(dict(prediction.scores))
@@ -130,7 +130,7 @@ def test_several_labels_a_text_in_every_contract(multi_server: Server, multi: Mo
 
 
 def test_text_embeddings_is_flat_for_one_and_a_list_for_a_batch(server: Server, model: ModelInferer) -> None:
-    """A text, alone or in a list, is answered flat, lists of one by a list each; the score stands before the label."""
+    """A text, alone or in a list, gets a flat list; a batch gets one list per text; the score precedes the label."""
     flat = [{"score": score, "label": label} for label, score in by_score(dict(model.predict("odd odd").scores))]
     for inputs in ("odd odd", ["odd odd"]):
         reply = post(server, "/predict", {"inputs": inputs})
@@ -157,8 +157,8 @@ def test_text_embeddings_raw_scores_are_logits(server: Server) -> None:
         ({"truncate": True, "truncation_direction": "left"}, [8, 4]),
     ],
 )
-def test_text_embeddings_truncates_where_it_is_told(server: Server, options: dict[str, Any], logits: list[int]) -> None:
-    """Truncation keeps the first tokens, or with the direction Left the last; the header says that some went unread."""
+def test_text_embeddings_truncates_in_its_direction(server: Server, options: dict[str, Any], logits: list[int]) -> None:
+    """Truncation keeps the first tokens, or with direction Left the last, and a header counts truncated texts."""
     reply = post(server, "/predict", {"inputs": LONG, "raw_scores": True, **options})
     scores = {one["label"]: one["score"] for one in reply.json()}
     assert [scores["pos"], scores["neg"]] == logits
@@ -188,12 +188,12 @@ def test_text_embeddings_truncates_where_it_is_told(server: Server, options: dic
 def test_text_embeddings_errors_have_its_types(
     server: Server, body: object, status: int, error_type: str, words: str
 ) -> None:
-    """Errors have the statuses and types of text-embeddings-inference; a pair is refused, not read as two texts."""
+    """Errors have the statuses and types of text-embeddings-inference; a pair is refused."""
     assert_error(post(server, "/predict", body), status, error_type, words)
 
 
 def test_a_failed_run_has_each_contracts_type(tiny_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A failed run is 424 Backend to text-embeddings-inference's clients, 500 Internal to others, and in the log."""
+    """A failed run gives 424 Backend to text-embeddings-inference's clients, 500 Internal to others, and a log line."""
     model = ModelInferer(tiny_bundle, intra_op_threads=1)
     client = create_app(Settings(bundle=tiny_bundle), model).test_client()
 
@@ -223,8 +223,8 @@ def infer_body(texts: list[Any], shape: list[int] | None = None, **more: object)
     return {"inputs": [given], **more}
 
 
-def test_open_inference_answers_to_the_byte(server: Server, model: ModelInferer) -> None:
-    """Texts are answered by label, score and row-major scores, with the id and the bits of our own answers."""
+def test_open_inference_reply_to_the_byte(server: Server, model: ModelInferer) -> None:
+    """The reply has label, score and row-major scores with the native API's bits, and the id."""
     first, second = model.predict("good"), model.predict("bad odd bad")
     reply = post(server, "/v2/models/tiny/infer", infer_body(["good", "bad odd bad"], id="42"))
     assert reply.status == 200
@@ -253,7 +253,7 @@ def test_open_inference_answers_to_the_byte(server: Server, model: ModelInferer)
     [(["good", "odd"], [2]), (["good", "odd"], [2, 1]), ([["good"], ["odd"]], [2, 1]), ([["good"], ["odd"]], [2])],
 )
 def test_open_inference_takes_flat_and_nested_data(server: Server, data: list[Any], shape: list[int]) -> None:
-    """Shapes [n] and [n, 1] are taken with flat or nested data, on the path of the version too, under any name."""
+    """Shapes [n] and [n, 1] are accepted with flat or nested data, under any name, on the path of the version too."""
     body = infer_body(data, shape)
     body["inputs"][0] |= {"name": "anything", "parameters": {"content_type": "str", "other": 1}}
     for path in ("/v2/models/tiny/infer", "/v2/models/tiny/versions/1/infer"):
@@ -261,8 +261,8 @@ def test_open_inference_takes_flat_and_nested_data(server: Server, data: list[An
         assert outputs[0]["data"] == ["pos", "other"]
 
 
-def test_open_inference_null_is_nothing_said(server: Server) -> None:
-    """What may be left out may be null."""
+def test_open_inference_takes_null_for_optional_fields(server: Server) -> None:
+    """Optional fields may be null."""
     body = infer_body(["good"], id=None, outputs=None, parameters=None)
     body["inputs"][0]["parameters"] = None
     reply = post(server, "/v2/models/tiny/infer", body).json()
@@ -271,7 +271,7 @@ def test_open_inference_null_is_nothing_said(server: Server) -> None:
 
 
 def test_open_inference_outputs_filter(server: Server) -> None:
-    """The outputs that are asked for come, in their order, each once; others than the usual ones too."""
+    """The reply has the requested outputs in their order, each once."""
     names = ("truncated", "label", "num_tokens", "selected", "label")
     body = infer_body([LONG, "bad"], outputs=[{"name": name, "parameters": {"binary_data": True}} for name in names])
     assert post(server, "/v2/models/tiny/infer", body).json()["outputs"] == [
@@ -283,7 +283,7 @@ def test_open_inference_outputs_filter(server: Server) -> None:
 
 
 def test_open_inference_without_a_content_type_is_json(server: Server) -> None:
-    """A body that is said to be nothing, or bytes, is read as JSON: Triton's clients send it so; others are refused."""
+    """A body without a Content-Type, or application/octet-stream, is read as JSON, for Triton's clients."""
     body = json.dumps(infer_body(["good"])).encode()
     assert server.request("POST", "/v2/models/tiny/infer", body).status == 200
     for kind in ("application/octet-stream", "application/json"):
@@ -293,7 +293,7 @@ def test_open_inference_without_a_content_type_is_json(server: Server) -> None:
 
 
 def test_open_inference_binary_tensors_are_refused(server: Server) -> None:
-    """A request with binary tensors is answered 415, and told what to send."""
+    """A request with binary tensors gets 415 and the remedy."""
     head = json.dumps(infer_body([])).encode()
     reply = server.request(
         "POST", "/v2/models/tiny/infer", head + b"\x04\0\0\0good", inference_header_content_length=str(len(head))
@@ -328,12 +328,12 @@ FP32 = {"inputs": [{"name": "text", "shape": [1], "datatype": "FP32", "data": ["
     ],
 )  # fmt: skip
 def test_open_inference_errors_name_the_field(server: Server, change: dict[str, Any], words: str) -> None:
-    """What is wrong in a request is answered 422 with the field and what is allowed."""
+    """A wrong field gets 422 with its name and the allowed values."""
     assert_error(post(server, "/v2/models/tiny/infer", change), 422, "Validation", words)
 
 
-def test_open_inference_refuses_what_is_no_plain_text(server: Server) -> None:
-    """A content type other than str, such as base64, is refused: its bytes would be read as a text."""
+def test_open_inference_refuses_encoded_text(server: Server) -> None:
+    """A content type other than str, such as base64, is refused: the model would classify the encoded bytes."""
     body = infer_body(["Z29vZA=="])
     body["inputs"][0]["parameters"] = {"content_type": "base64"}
     reply = post(server, "/v2/models/tiny/infer", body)
@@ -341,7 +341,7 @@ def test_open_inference_refuses_what_is_no_plain_text(server: Server) -> None:
 
 
 def test_open_inference_metadata_and_health(server: Server) -> None:
-    """Server, model and health answer in the protocol's formats, with and without a version."""
+    """Metadata and health have the protocol's formats, with and without a version."""
     get = {
         path: server.request("GET", path).json()
         for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny/ready")
@@ -370,13 +370,13 @@ def test_open_inference_metadata_and_health(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_an_unknown_model_is_404(server: Server, method: str, path: str) -> None:
-    """Another model's name, or another version, is answered 404 with the one that is there."""
+    """An unknown model or version gets 404 with the known one."""
     reply = server.request(method, path, b"{}", content_type="application/json")
     assert_error(reply, 404, "NotFound", "'tiny'" if "other" in path else "there is '1'")
 
 
 def test_the_models_name_is_the_folders_or_the_set_one(tiny_bundle: Path, tmp_path: Path) -> None:
-    """INFERER_MODEL_NAME is the name on the paths of /v2 and /v1."""
+    """INFERER_MODEL_NAME is the name in the paths of /v2 and /v1."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_MODEL_NAME="news-2.1") as server:
         assert post(server, "/v2/models/news-2.1/infer", infer_body(["good"])).json()["model_name"] == "news-2.1"
         assert server.request("GET", "/v1/models/news-2.1").json() == {"name": "news-2.1", "ready": True}
@@ -384,8 +384,8 @@ def test_the_models_name_is_the_folders_or_the_set_one(tiny_bundle: Path, tmp_pa
         assert server.request("GET", "/info").json()["model_id"] == "news-2.1"
 
 
-def test_a_logit_that_is_not_finite_is_no_score(tmp_path: Path) -> None:
-    """A label that is ruled out by an infinite logit has score 0, and raw scores are refused: JSON has no such."""
+def test_a_logit_that_is_not_finite(tmp_path: Path) -> None:
+    """A label with the logit -inf has score 0; raw scores fail, because JSON has no infinity."""
     table = tiny.TABLE.copy()
     table[:, 2] = -np.inf
     folder = tiny.write_bundle(tmp_path / "b", onnx_model=tiny.model(table=table))
@@ -398,8 +398,8 @@ def test_a_logit_that_is_not_finite_is_no_score(tmp_path: Path) -> None:
     assert (reply.status_code, reply.json["error_type"]) == (424, "Backend")
 
 
-def test_what_abstains_is_told_in_a_header(tmp_path: Path) -> None:
-    """A contract without a field for it tells by a header of how many texts no label was named."""
+def test_abstentions_are_counted_in_a_header(tmp_path: Path) -> None:
+    """A header counts the texts without a label for contracts without such a field."""
     folder = tiny.write_bundle(tmp_path / "b", abstain_threshold=0.6)
     with serving(folder, tmp_path / "log") as server:
         reply = post(server, "/", {"inputs": ["good bad", "good", "bad odd"], "parameters": {}})
@@ -407,8 +407,8 @@ def test_what_abstains_is_told_in_a_header(tmp_path: Path) -> None:
         assert "x-abstained-texts" not in post(server, "/", {"inputs": "good", "parameters": {}}).headers
 
 
-def test_every_contract_is_refused_when_full_and_counted(tiny_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
-    """With all places taken each contract is answered 429, counted under its route, and health paths still answer."""
+def test_every_contract_gets_429_at_capacity(tiny_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """At capacity each contract gets 429, counted by route, and health paths still work."""
     name = 'mod "é'
     settings = {"INFERER_MAX_IN_FLIGHT": "1"}
     folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""KServe v1, Vertex AI and Amazon SageMaker: their paths, bodies, variables and start, on real gunicorn."""
+"""KServe v1, Vertex AI and Amazon SageMaker: paths, bodies, variables and start, on real gunicorn."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tests.support.server import ROOT, Server, environment, free_port, serving
 
 
 @pytest.mark.parametrize("path", ["/v1/models/tiny:predict", "/predict"])
-def test_kserve_instances_are_answered_as_our_own(server: Server, model: ModelInferer, path: str) -> None:
-    """Instances, texts or objects with one, get our own answers in order."""
+def test_kserve_predictions_have_the_native_format(server: Server, model: ModelInferer, path: str) -> None:
+    """Instances, strings or objects, get the native API's predictions in order."""
     reply = post(server, path, {"instances": ["good", {"text": "bad odd bad", "id": 7}], "signature_name": "x"})
     assert reply.status == 200
     assert reply.body == compact({"predictions": [model.predict(t).as_dict() for t in ("good", "bad odd bad")]})
 
 
-def test_kserve_parameters_are_our_options(server: Server, model: ModelInferer) -> None:
-    """Options stand under parameters, as Vertex AI hands them on."""
+def test_kserve_parameters_are_native_options(server: Server, model: ModelInferer) -> None:
+    """Options are read from `parameters`, as Vertex AI passes them on."""
     asked = {"instances": ["good " * 9], "parameters": {"top_k": 1, "truncation": "windows"}}
     (answer,) = post(server, "/v1/models/tiny:predict", asked).json()["predictions"]
     assert answer == model.predict("good " * 9, top_k=1, truncation="windows").as_dict()
 
 
-def test_kserve_tells_whether_the_model_is_ready(server: Server) -> None:
-    """GET of the model answers with its name and whether it is ready."""
+def test_kserve_model_status(server: Server) -> None:
+    """GET of the model returns its name and readiness."""
     assert server.request("GET", "/v1/models/tiny").body == b'{"name":"tiny","ready":true}'
 
 
@@ -53,12 +53,12 @@ def test_kserve_tells_whether_the_model_is_ready(server: Server) -> None:
     ],
 )  # fmt: skip
 def test_kserve_errors_name_the_field(server: Server, body: Any, words: str) -> None:
-    """What is wrong is answered 422 with the field."""
+    """A wrong field gets 422 with its name."""
     assert_error(post(server, "/v1/models/tiny:predict", body), 422, "Validation", words)
 
 
-def test_vertex_says_path_and_port(tiny_bundle: Path, tmp_path: Path, model: ModelInferer) -> None:
-    """AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE are answered, any contract on the first; health needs no key."""
+def test_vertex_paths(tiny_bundle: Path, tmp_path: Path, model: ModelInferer) -> None:
+    """AIP_PREDICT_ROUTE takes any contract; AIP_HEALTH_ROUTE needs no key."""
     route = "/v1/endpoints/12/deployedModels/34:predict"
     settings = {"AIP_PREDICT_ROUTE": route, "AIP_HEALTH_ROUTE": "/v1/healthy", "INFERER_API_KEYS": "key"}
     with serving(tiny_bundle, tmp_path / "log", **settings) as server:
@@ -73,8 +73,8 @@ def test_vertex_says_path_and_port(tiny_bundle: Path, tmp_path: Path, model: Mod
         assert "/v1/healthy" not in requests_logged(server)
 
 
-def test_vertex_paths_go_before_others(tiny_bundle: Path, tmp_path: Path) -> None:
-    """On a path that is a route already Vertex AI's question is answered; other methods stay."""
+def test_vertex_paths_take_precedence(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Vertex AI's paths replace existing routes of the same method; other methods stay."""
     settings = {"AIP_PREDICT_ROUTE": "/", "AIP_HEALTH_ROUTE": "/predict"}
     with serving(tiny_bundle, tmp_path / "log", **settings) as server:
         assert post(server, "/", {"instances": ["good"]}).json()["predictions"][0]["label"] == "pos"
@@ -101,13 +101,13 @@ def requests_logged(server: Server) -> list[str]:
 def test_sagemaker_takes_json_and_csv(
     server: Server, model: ModelInferer, content_type: str, body: str, texts: list[str]
 ) -> None:
-    """/invocations answers JSON as /predict does, and CSV with an answer a row, in order."""
+    """/invocations treats JSON as /predict does, and returns one prediction per CSV row, in order."""
     reply = server.request("POST", "/invocations", body.encode(), content_type=content_type)
     assert reply.json() == {"predictions": [model.predict(text).as_dict() for text in texts]}
 
 
 def test_sagemaker_takes_plain_text_and_every_contracts_json(server: Server, model: ModelInferer) -> None:
-    """Plain text is one text, line breaks and all; JSON may be of any contract."""
+    """Plain text is one text, line breaks included; JSON may be of any contract."""
     reply = server.request("POST", "/invocations", "good\nodd odd", content_type="text/plain; charset=UTF-8")
     assert reply.json() == model.predict("good\nodd odd").as_dict()
     assert post(server, "/invocations", {"text": "good"}).json() == model.predict("good").as_dict()
@@ -135,20 +135,20 @@ def test_sagemaker_takes_plain_text_and_every_contracts_json(server: Server, mod
 def test_sagemaker_errors_name_the_row(
     server: Server, content_type: str, body: bytes, status: int, error_type: str, words: str
 ) -> None:
-    """What is wrong is answered with its row, or with what is read here."""
+    """An error names the row, or the supported formats."""
     assert_error(server.request("POST", "/invocations", body, content_type=content_type), status, error_type, words)
 
 
 def test_a_compressed_body_is_refused_by_name(server: Server) -> None:
-    """A body with a Content-Encoding is answered 415, not taken for broken JSON."""
+    """A body with a Content-Encoding gets 415, not an error about its JSON."""
     reply = post(server, "/predict", {"text": "good"}, content_encoding="gzip")
     assert_error(reply, 415, "UnsupportedMediaType", "Content-Encoding 'gzip'")
     for coding in ("identity", ""):
         assert post(server, "/predict", {"text": "good"}, content_encoding=coding).status == 200
 
 
-def test_a_text_of_any_length_may_stand_in_csv(tiny_bundle: Path, tmp_path: Path) -> None:
-    """A row may be as long as the settings allow a text to be."""
+def test_csv_takes_long_texts(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Only the setting limits the length of a CSV row."""
     text = "good " * 40_000
     with serving(tiny_bundle, tmp_path / "log", INFERER_MAX_TEXT_CHARS="1000000") as server:
         reply = server.request("POST", "/invocations", text, content_type="text/csv")
@@ -156,7 +156,7 @@ def test_a_text_of_any_length_may_stand_in_csv(tiny_bundle: Path, tmp_path: Path
 
 
 def test_json_bodies_of_two_contracts_are_told_apart(server: Server) -> None:
-    """Where keys of two contracts stand in a body, ours counts first, then KServe's, then Hugging Face's."""
+    """A body with keys of two contracts belongs to the native API first, then KServe, then Hugging Face."""
     assert_error(post(server, "/predict", {"text": "good", "inputs": "bad"}), 422, "Validation", "unknown field")
     both = {"instances": ["good"], "inputs": "bad", "parameters": {}}
     assert "predictions" in post(server, "/predict", both).json()
@@ -164,7 +164,7 @@ def test_json_bodies_of_two_contracts_are_told_apart(server: Server) -> None:
 
 
 def test_sagemaker_starts_the_image_with_serve(tiny_bundle: Path, tmp_path: Path) -> None:
-    """`serve` starts the service on the model of SM_MODEL_DIR, and on the port that SageMaker says."""
+    """`serve` starts the service with the model in SM_MODEL_DIR, on SageMaker's port."""
     port, path = free_port(), f"{Path(sys.executable).parent}:/usr/bin:/bin"
     env = environment(
         SM_MODEL_DIR=str(tiny_bundle),
@@ -182,7 +182,7 @@ def test_sagemaker_starts_the_image_with_serve(tiny_bundle: Path, tmp_path: Path
 
 
 def is_ready(server: Server) -> bool:
-    """Return whether the service answers SageMaker's question."""
+    """Return whether /ping succeeds."""
     with suppress(OSError):
         return server.request("GET", "/ping").status == 200
     return False
