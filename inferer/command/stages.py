@@ -39,7 +39,7 @@ class Stage:
 TRAIN = Stage("training", "training", ("torch", "transformers", "accelerate", "sklearn"))
 EVALUATE = Stage("training.evaluate", "training", TRAIN.needs)
 EXPORT = Stage("export", "export", ("torch", "transformers", "optimum", "onnx"))
-SERVE = Stage("gunicorn", "serve", ("flask", "gunicorn", "msgspec", "prometheus_client"))
+SERVE = Stage("gunicorn", "serve", ("flask", "flask_swagger_ui", "gunicorn", "msgspec", "prometheus_client"))
 
 
 def stage_environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ MAX_SIZE_MB = 220  # above its base, without a model
 
 # The packages that serving imports, and their own needs. Each further package would need an audit.
 PACKAGES = {
-    "blinker", "click", "flask", "flatbuffers", "gunicorn", "itsdangerous", "jinja2", "markupsafe", "msgspec", "numpy",
+    "blinker", "click", "flask", "flask-swagger-ui", "flatbuffers", "gunicorn", "itsdangerous", "jinja2", "markupsafe", "msgspec", "numpy",
     "onnxruntime", "packaging", "prometheus-client", "protobuf", "tokenizers", "tqdm", "werkzeug",
 }  # fmt: skip
 _OURS = (
