@@ -13,8 +13,8 @@ MAX_SIZE_MB = 220  # above its base, without a model
 
 # The packages that serving imports, and their own needs. Each further package would need an audit.
 PACKAGES = {
-    "blinker", "click", "flask", "flask-swagger-ui", "flatbuffers", "gunicorn", "itsdangerous", "jinja2", "markupsafe", "msgspec", "numpy",
-    "onnxruntime", "packaging", "prometheus-client", "protobuf", "tokenizers", "tqdm", "werkzeug",
+    "blinker", "click", "flask", "flask-swagger-ui", "flatbuffers", "gunicorn", "itsdangerous", "jinja2", "markupsafe",
+    "msgspec", "numpy", "onnxruntime", "packaging", "prometheus-client", "protobuf", "tokenizers", "tqdm", "werkzeug",
 }  # fmt: skip
 _OURS = (
     "/app/inferer/",
