@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.query_type.name_lists import read_name_lists
-from recipes.query_type.prepare import LISTS, main
+from recipes.query_type.name_lists import read_name_list, read_name_lists
+from recipes.query_type.prepare import EXTRA_NAMES, LISTS, main
 from recipes.query_type.synonyms import near_copy
 from tests.support.server import ROOT
 from tests.support.wordnet_folder import write_wordnet
@@ -60,7 +60,8 @@ def raw_files(folder: Path) -> Path:
     folder.mkdir()
     brands = [f"brand{chr(97 + i)}" for i in range(26)]
     goods = ("Milk", "Sofa", "Yogurt", "Soda", "Cookie", "Bread", "Rice", "Tea", "Salt", "Soap")
-    offers = [("o", f"STORE {i}", brands[i]) for i in range(10)]
+    shops = read_name_list(EXTRA_NAMES["retailer"])[:10]  # two are held out, and must not come back as extra names
+    offers = [("o", shop, brand) for shop, brand in zip(shops, brands, strict=False)]
     tables = {
         "offer_retailer.csv": [("OFFER", "RETAILER", "BRAND"), *offers, ("o", "BRANDA", "BRANDA")],
         "brand_category.csv": [("BRAND", "RECEIPTS"), *((brand.upper(), 1) for brand in brands)],
