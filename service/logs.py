@@ -19,18 +19,13 @@ LOG_FORMAT = "INFERER_LOG_FORMAT"
 JSON, TEXT = FORMATS = ("json", "text")
 
 _FIELDS = "inferer_fields"
+_TEXT_LINE, _TEXT_TIME = "%(asctime)s [%(process)d] %(levelname)s %(message)s", "%H:%M:%S"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def fields(**values: Any) -> dict[str, Any]:
     """Return `extra` for a logging call: fields beside the message."""
     return {_FIELDS: values}
-
-
-def log_format(environ: Mapping[str, str]) -> str:
-    """Return the format of INFERER_LOG_FORMAT if it is valid, else text on a terminal and JSON otherwise."""
-    given = environ.get(LOG_FORMAT, "").strip()
-    return given if given in FORMATS else TEXT if sys.stderr is not None and sys.stderr.isatty() else JSON
 
 
 class JsonFormatter(logging.Formatter):
@@ -54,16 +49,12 @@ class JsonFormatter(logging.Formatter):
             return _encode({name: _cleaned(value) for name, value in line.items()}).decode()
 
 
-class TextFormatter(logging.Formatter):
-    """Lines for people: time, process, level, message."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s [%(process)d] %(levelname)s %(message)s", "%H:%M:%S")
-
-
-def formatter(name: str) -> logging.Formatter:
-    """Return the formatter for a format."""
-    return JsonFormatter() if name == JSON else TextFormatter()
+def formatter(environ: Mapping[str, str]) -> logging.Formatter:
+    """Return the formatter of INFERER_LOG_FORMAT if it is valid, else text on a terminal and JSON otherwise."""
+    name = environ.get(LOG_FORMAT, "").strip()
+    if name not in FORMATS:
+        name = TEXT if sys.stderr is not None and sys.stderr.isatty() else JSON
+    return JsonFormatter() if name == JSON else logging.Formatter(_TEXT_LINE, _TEXT_TIME)
 
 
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -72,7 +63,7 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     def setup(self, cfg: Any) -> None:
         """Set the format of every handler."""
         super().setup(cfg)
-        ours = formatter(log_format(os.environ))
+        ours = formatter(os.environ)
         for handler in self.error_log.handlers:
             handler.setFormatter(ours)
         log = logging.getLogger("inferer")

@@ -10,7 +10,7 @@ import msgspec
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import Text, Threshold, TopK, Truncation, limited, texts_limit
+from service.contracts.fields import Text, Threshold, TopK, Truncation, limited
 from service.contracts.own import PredictionReply, prediction_reply
 from service.state import State
 
@@ -32,7 +32,7 @@ class KServeParameters(msgspec.Struct):
 class KServeRequest(msgspec.Struct):
     """Texts, each a string or an object. Unknown fields are ignored."""
 
-    instances: Annotated[list[Text | Instance], limited(texts_limit, minItems=1)]
+    instances: Annotated[list[Text | Instance], limited("texts", minItems=1)]
     parameters: KServeParameters | None = None
 
 

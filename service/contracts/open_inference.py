@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from inferer.errors import shown
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import Text, limited, texts_limit
+from service.contracts.fields import Text, limited
 from service.errors import ServiceError
 from service.json_body import check_one_of
 from service.state import State
@@ -59,7 +59,7 @@ class InferInput(msgspec.Struct):
         Meta(min_length=1, max_length=2, description="[n] or [n, 1]", extra_json_schema={"prefixItems": _SHAPE}),
     ]
     datatype: Annotated[str, Meta(extra_json_schema={"enum": ["BYTES"]})]
-    data: Annotated[list[Text | _OneText], limited(texts_limit, minItems=1)]
+    data: Annotated[list[Text | _OneText], limited("texts", minItems=1)]
     parameters: InferParameters | None = None
 
 

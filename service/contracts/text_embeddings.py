@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -13,19 +13,12 @@ from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError
 from inferer.options import CallOptions
 from inferer.scoring import NONE, Prediction
 from service.contracts.base import Contract, PredictCall, ranked
-from service.contracts.fields import NOT_BLANK, Text, limited, text_limit, texts_limit
+from service.contracts.fields import Text, limited
 from service.errors import ServiceError
 from service.json_body import check_one_of
 from service.state import State
 
 _DIRECTIONS = {"Right": HEAD, "Left": TAIL, "right": HEAD, "left": TAIL}
-
-
-def _inputs_limit(state: State) -> dict[str, Any]:
-    """Return the schema of `inputs`: a text, a list of one text, or a batch of such lists; never a pair."""
-    text = {"type": "string", "minLength": 1, "pattern": NOT_BLANK, **text_limit(state)}
-    single = {"type": "array", "items": text, "minItems": 1, "maxItems": 1}
-    return {"anyOf": [text, single, {"type": "array", "items": single, "minItems": 1, **texts_limit(state)}]}
 
 
 class TextEmbeddingsRequest(msgspec.Struct):
@@ -34,7 +27,7 @@ class TextEmbeddingsRequest(msgspec.Struct):
     inputs: Annotated[
         Text | list[Text | list[Text]],
         limited(
-            _inputs_limit,
+            "inputs",
             'a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] is a pair, which is refused',
         ),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.json import schema_components
 
 from service.contracts.base import Contract
-from service.contracts.fields import LIMIT, LIMITS
+from service.contracts.fields import LIMIT, limits
 from service.state import State
 
 Schema = dict[str, Any]
@@ -19,7 +19,7 @@ class Schemas:
     """The schemas for one deployment; `components` collects those with a name."""
 
     def __init__(self, state: State) -> None:
-        self._state = state
+        self._limits = limits(state)
         self.components: dict[str, Schema] = {}
 
     def of(self, kind: Any) -> Schema:
@@ -29,8 +29,8 @@ class Schemas:
         (schema,), components = schema_components([kind], ref_template=_REFERENCE)
         if extra := getattr(kind, "schema_extra", None):
             components[kind.__name__] |= extra
-        self.components |= _filled(components, self._state)
-        return dict(_filled(schema, self._state))
+        self.components |= self._filled(components)
+        return dict(self._filled(schema))
 
     def of_bodies(self, contracts: Sequence[Contract]) -> Schema:
         """Return the schema of a body of any of `contracts`: each has one of its own keys and none of those before."""
@@ -45,21 +45,17 @@ class Schemas:
             earlier += keys
         return {"anyOf": schemas}
 
+    def _filled(self, schema: Any) -> Any:
+        """Return `schema` with its limits filled in and without fields that the model does not take."""
+        if isinstance(schema, list):
+            return [self._filled(one) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        filled = {
+            name: self._filled(value) for name, value in schema.items() if name != LIMIT and self._is_taken(value)
+        }
+        return {**filled, **(self._limits[schema[LIMIT]] or {})} if LIMIT in schema else filled
 
-def _filled(schema: Any, state: State) -> Any:
-    """Return `schema` with its limits filled in and without fields that the model does not take."""
-    if isinstance(schema, list):
-        return [_filled(one, state) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    filled = {
-        name: _filled(value, state) for name, value in schema.items() if name != LIMIT and _is_taken(value, state)
-    }
-    return {**filled, **(LIMITS[schema[LIMIT]](state) or {})} if LIMIT in schema else filled
-
-
-def _is_taken(schema: Any, state: State) -> bool:
-    if not isinstance(schema, dict):
-        return True
-    choices = schema.get("anyOf", ())
-    return all(LIMIT not in one or LIMITS[one[LIMIT]](state) is not None for one in (schema, *choices))
+    def _is_taken(self, schema: Any) -> bool:
+        choices = (schema, *schema.get("anyOf", ())) if isinstance(schema, dict) else ()
+        return all(LIMIT not in one or self._limits[one[LIMIT]] is not None for one in choices)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from gunicorn import __version__ as installed_gunicorn
 
 from inferer.cpu import cpu_quota, instruction_flags
-from service.logs import fields, formatter, log_format
+from service.logs import fields, formatter
 from service.process.memory import memory_limit, resident_memory
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
@@ -29,7 +29,7 @@ def exit_cannot_start(problem: object) -> NoReturn:
     # Not through logging: the settings of the log may be the problem.
     message = f"cannot start: {problem}"
     record = logging.LogRecord("inferer", logging.CRITICAL, "", 0, message, None, None)
-    print(formatter(log_format(os.environ)).format(record), file=sys.stderr)
+    print(formatter(os.environ).format(record), file=sys.stderr)
     raise SystemExit(EXIT_CANNOT_START) from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from flask import Blueprint, Request, Response, request
@@ -16,16 +16,12 @@ from service.errors import ServiceError
 from service.inference import explain
 from service.json_body import JSON, check_length, decode, json_response, read_body, validate
 from service.openapi.view_metadata import OF_PREDICTIONS, WITH_BODY, ViewMetadata
-from service.state import State, current_state
+from service.state import current_state
 
 blueprint = Blueprint("explain", __name__)
 
 
-def _parts_limit(state: State) -> dict[str, Any]:
-    return {"maximum": state.settings.max_texts}
-
-
-_MaxParts = Annotated[int, Meta(ge=1), limited(_parts_limit, "the number of parts at most")]
+_MaxParts = Annotated[int, Meta(ge=1), limited("parts", "the number of parts at most")]
 
 
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
