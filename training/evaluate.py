@@ -23,8 +23,9 @@ from training.errors import TrainingError
 from training.evaluation.model_folder import ModelFolder, read_model_folder
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report.evaluation_report import LENGTHS, REPORT, write_report
-from training.report.metrics import as_table, measure
+from training.report.metrics import measure
 from training.report.pictures import draw_lengths
+from training.report.tables import as_table
 from training.run.output import OutputError, check_target, fresh_folder, interrupt_on_signals
 
 
@@ -134,7 +135,12 @@ def evaluate(args: argparse.Namespace) -> None:
     else:
         data = {"file": file_name(source), "rows": len(dataset), "text_column": columns.text_column}
         data["labels_from"] = list(columns.label_columns) or columns.label_column
-        facts = {"model": model.name, "kind": "bundle" if model.is_bundle else "checkpoint", "data": data, **facts}
+        facts = {
+            "model": model.path.resolve().name,
+            "kind": "bundle" if model.is_bundle else "checkpoint",
+            "data": data,
+            **facts,
+        }
         with fresh_folder(target) as folder:
             metrics = write_report(folder, dataset, predictions, facts)
             if lengths is not None:

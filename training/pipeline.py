@@ -16,7 +16,6 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the Trainer's loader may fork
 
 import numpy as np
-import torch
 import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -37,7 +36,7 @@ from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
 from training.report.results import Result, write_result
-from training.report.tables import figure_rows
+from training.report.tables import as_text, figures_table
 from training.report.thresholds import best_f1
 from training.run import processes
 from training.run.epochs import best_epoch, epoch_records
@@ -50,24 +49,6 @@ from training.splits.splits import Splits
 _LEAST_TO_CALIBRATE = 100
 # Runs that differ in these options alone are the same run; the rows of the files are compared.
 _NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file")
-
-
-class EncodedRows(torch.utils.data.Dataset[dict[str, Any]]):
-    """Tokens of texts with their targets, one dict per text; the Trainer pads them by batch."""
-
-    def __init__(self, dataset: Dataset, encoded: EncodedTexts) -> None:
-        self.rows = encoded.rows
-        self.targets: list[Any]
-        if dataset.problem_type == SINGLE_LABEL:
-            self.targets = [row[0] for row in dataset.targets]
-        else:
-            self.targets = dataset.multi_hot().astype(float).tolist()  # lists: the collator stacks no tensors
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.rows[index], "labels": self.targets[index]}
 
 
 @dataclass(frozen=True)
@@ -118,8 +99,7 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
         epochs = epoch_records(history, job.metric if recipe.keep_best else None)
         result = Result(recipe, splits, job.model, job.encoder.tokenizer, job.lengths, threshold, epochs, _versions())
         metrics = write_result(result, predictions)
-    rows = "\n".join(figure_rows(metrics))
-    say(f"\nheld-out texts:\n{rows}\nwrote {recipe.target}")
+    say(f"\nheld-out texts:\n{as_text(figures_table(metrics))}\nwrote {recipe.target}")
     return metrics
 
 
@@ -152,6 +132,16 @@ def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path |
         yield run, processes.from_main(run.last_complete())
 
 
+def _rows(dataset: Dataset, encoded: EncodedTexts) -> Any:
+    """Return the tokens of each text with its target, as the Trainer wants them; it pads them by batch."""
+    targets: list[Any]
+    if dataset.problem_type == SINGLE_LABEL:
+        targets = [row[0] for row in dataset.targets]
+    else:
+        targets = dataset.multi_hot().astype(float).tolist()  # lists: the collator stacks no tensors
+    return [{**row, "labels": target} for row, target in zip(encoded.rows, targets, strict=True)]
+
+
 def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]:
     """Train the model, from the checkpoint `last` on if there is one, and return the Trainer's log.
 
@@ -166,7 +156,10 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
     )
 
     def figures(output: Any) -> dict[str, float]:
-        _check_finite(output.predictions, recipe)
+        if not np.isfinite(output.predictions).all():
+            raise DivergedError(
+                f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
+            )
         threshold = _threshold(recipe, output.predictions, watched)  # each epoch has the one that it would get
         predictions = predictions_from_logits(output.predictions, watched.problem_type, threshold)
         found = measure(watched, predictions, intervals=False)
@@ -175,8 +168,8 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
     trainer = ClassifierTrainer(
         model=job.model,
         args=training_arguments(recipe, run.folder),
-        train_dataset=EncodedRows(job.splits.train, job.train),
-        eval_dataset=EncodedRows(watched, job.watched),
+        train_dataset=_rows(job.splits.train, job.train),
+        eval_dataset=_rows(watched, job.watched),
         data_collator=DataCollatorWithPadding(
             job.encoder.tokenizer,
             padding="max_length" if recipe.pad_to_max_length else True,
@@ -220,13 +213,6 @@ def _threshold(recipe: Recipe, logits: NDArray[np.float32], watched: Dataset) ->
     if recipe.threshold != BEST:
         return float(recipe.threshold)
     return best_f1(activate(logits, watched.problem_type), watched.multi_hot())
-
-
-def _check_finite(logits: NDArray[np.float32], recipe: Recipe) -> None:
-    if not np.isfinite(logits).all():
-        raise DivergedError(
-            f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
-        )
 
 
 def _report(job: _Job) -> None:

@@ -13,7 +13,8 @@ from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.data.dataset import Columns, Dataset
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.report.intervals import wilson
-from training.report.metrics import as_table, measure
+from training.report.metrics import measure
+from training.report.tables import as_table
 from training.report.thresholds import best_f1
 
 

@@ -30,11 +30,6 @@ class ModelFolder:
     recipe: Mapping[str, Any]
     threshold: float | None = None
 
-    @property
-    def name(self) -> str:
-        """Return the folder's name."""
-        return self.path.resolve().name
-
 
 def read_model_folder(path: Path) -> ModelFolder:
     """Return the facts of the model in the folder `path`. Raises TrainingError, naming the fault, for any other one."""

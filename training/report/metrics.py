@@ -17,7 +17,6 @@ from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 from training.report.f1 import macro_f1, micro_f1
 from training.report.intervals import bootstrapped, resampled_sums, wilson
-from training.report.tables import figure_rows, label_rows
 
 _Flags = NDArray[np.bool_]
 _Floats = NDArray[np.float64]
@@ -60,11 +59,6 @@ def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = Tru
     metrics["baselines"] = _baselines(dataset, truth, single=single)
     metrics["labels"] = labels
     return metrics
-
-
-def as_table(metrics: dict[str, Any]) -> str:
-    """Return `metrics` as lines for a terminal: the labels, then the figures with interval, n and baselines."""
-    return "\n".join([*label_rows(metrics), "", *figure_rows(metrics)])
 
 
 def _features(truth: _Flags, chosen: _Flags, *, single: bool) -> _Floats:

@@ -63,14 +63,9 @@ def labels_table(metrics: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def figure_rows(metrics: Mapping[str, Any]) -> list[str]:
-    """Return `figures_table` as lines for a terminal."""
-    return _aligned(figures_table(metrics))
-
-
-def label_rows(metrics: Mapping[str, Any]) -> list[str]:
-    """Return `labels_table` as lines for a terminal."""
-    return _aligned(labels_table(metrics))
+def as_table(metrics: Mapping[str, Any]) -> str:
+    """Return both tables of `metrics`, the labels first, as lines for a terminal."""
+    return f"{as_text(labels_table(metrics))}\n\n{as_text(figures_table(metrics))}"
 
 
 def markdown(rows: Sequence[Row]) -> list[str]:
@@ -81,14 +76,14 @@ def markdown(rows: Sequence[Row]) -> list[str]:
     return [lines[0], f"| --- |{side * (len(rows[0]) - 1)}", *lines[1:]]
 
 
-def _aligned(rows: Sequence[Row]) -> list[str]:
+def as_text(rows: Sequence[Row]) -> str:
     """Return rows as lines: the first column to the left, the others to the right, each as wide as its widest cell."""
     first, *others = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], others, strict=True)]
         lines.append("  ".join([f"  {row[0]:<{first}}", *cells]).rstrip())
-    return lines
+    return "\n".join(lines)
 
 
 def _short(label: str) -> str:
