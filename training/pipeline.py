@@ -165,7 +165,7 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
-    trainer = ClassifierTrainer(
+    trainer: Any = ClassifierTrainer(
         model=job.model,
         args=training_arguments(recipe, run.folder),
         train_dataset=_rows(job.splits.train, job.train),

@@ -107,7 +107,7 @@ class _Head(_Classifier):
         if isinstance(module, _Linear):
             module.reset_parameters()
         else:
-            super()._init_weights(module)
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
 
 
 class _MlpHead(_Head):
@@ -128,7 +128,7 @@ class _MlpHead(_Head):
             stock.out_proj = mlp
         else:
             raise TrainingError(f"architecture '{config.model_type}' has no last layer known here; choose another head")
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
 
 class _TokenHead(_Head):
@@ -148,7 +148,7 @@ class _TokenHead(_Head):
         self.token_embedding = _Linear(config.hidden_size, width)
         self.head_layers = nn.ModuleList(_Linear(width, width) for _ in range(head["layers"]))
         self.classifier = _Linear(width, config.num_labels)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,

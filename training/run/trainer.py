@@ -78,7 +78,7 @@ class ClassifierTrainer(Trainer):
     def create_optimizer(self) -> Any:
         """Make AdamW as the Trainer does, with encoder and head in separate groups if their rates differ."""
         if self.head_learning_rate is None or self.optimizer is not None:
-            return super().create_optimizer()
+            return super().create_optimizer()  # type: ignore[no-untyped-call]
         model: Any = self.model
         decayed = set(self.get_decay_parameter_names(model))
         head = {id(weight) for weight in head_parameters(model)}
