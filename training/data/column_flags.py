@@ -34,25 +34,19 @@ def columns_from(args: argparse.Namespace, defaults: Columns = _TEXT) -> Columns
         value = getattr(args, name)
         if value is not None and not value.strip(" ,"):
             raise TrainingError(f"--{name.replace('_', '-')} is {value!r}, expected a name")
-    columns = replace(defaults, text_column=args.text_column or defaults.text_column)
-    if args.label_columns is not None:
-        names = tuple(name.strip() for name in args.label_columns.split(",") if name.strip())
-        columns = replace(
-            columns,
-            label_column=args.label_column,
-            label_columns=names,
-            separator=args.label_separator,
-            allow_unlabelled=args.allow_unlabelled,
-        )
-    else:
-        if args.label_column is not None or args.label_separator is not None:
-            columns = replace(columns, label_columns=())
-        columns = replace(
-            columns,
-            label_column=args.label_column or defaults.label_column,
-            separator=args.label_separator or defaults.separator,
-            allow_unlabelled=args.allow_unlabelled or defaults.allow_unlabelled,
-        )
+    names = tuple(name.strip() for name in (args.label_columns or "").split(",") if name.strip())
+    if names:
+        defaults = replace(defaults, label_column=None, separator=None, labels=None, allow_unlabelled=False)
+    elif args.label_column is not None or args.label_separator is not None:
+        defaults = replace(defaults, label_columns=())
+    columns = replace(
+        defaults,
+        text_column=args.text_column or defaults.text_column,
+        label_column=args.label_column or defaults.label_column,
+        label_columns=names or defaults.label_columns,
+        separator=args.label_separator or defaults.separator,
+        allow_unlabelled=args.allow_unlabelled or defaults.allow_unlabelled,
+    )
     check_columns(columns)
     return columns
 

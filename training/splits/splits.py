@@ -46,7 +46,9 @@ def read_splits(recipe: Recipe) -> Splits:
     whole, test, source = _read(recipe)
     check_kind(recipe, whole.problem_type)
     check_weights(recipe, whole.labels)
-    warnings = _check_sizes(recipe, whole, test, source)
+    shares = {"test": recipe.test_share} if test is None else {}
+    shares |= {name: share for name in _FURTHER if (share := getattr(recipe, f"{name}_share"))}
+    warnings = check_class_sizes(whole, shares, source)
     given = [whole] if test is None else [whole, test]
     dropped = sum(part.dropped for part in given)
     notes = [f"{dropped} rows without text were left out"] if dropped else []
@@ -56,7 +58,7 @@ def read_splits(recipe: Recipe) -> Splits:
     further: dict[str, Dataset] = {}
     left = 1.0 if test is not None else 1 - recipe.test_share
     for name in _FURTHER:
-        if share := getattr(recipe, f"{name}_share"):
+        if share := shares.get(name):
             # Rounded, because 0.2 of 160 rows would become 33.
             asked = round(share / left * len(train))
             train, part = further_split(train, seen, round(share / left, 6), recipe.seed, name)
@@ -117,17 +119,6 @@ def _checked(columns: Columns, source: Path | str) -> Columns:
 
 def _with_labels_of(train: Dataset, columns: Columns) -> Columns:
     return columns if columns.label_columns else replace(columns, labels=train.labels)
-
-
-def _check_sizes(recipe: Recipe, whole: Dataset, test: Dataset | None, source: str) -> list[str]:
-    """Return warnings about labels with few rows. Raises DataError where no split is possible."""
-    shares = {"test": recipe.test_share} if test is None else {}
-    shares |= {name: share for name in _FURTHER if (share := getattr(recipe, f"{name}_share"))}
-    if shares:
-        return check_class_sizes(whole, shares, source)
-    if len(whole.labels) < 2:
-        raise DataError(source, [f"has {len(whole.labels)} label; a classifier needs at least 2"])
-    return []
 
 
 def _check_trained(train: Dataset, source: str) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -22,19 +20,8 @@ def stratified_split(
     Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011). Raises
     TrainingError for an empty part: iterative stratification keeps the shares of labels, not the number of rows.
     """
-    if dataset.problem_type == SINGLE_LABEL:
-        splitter = StratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
-        targets = np.array([row[0] for row in dataset.targets])
-    else:
-        splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=test_share, random_state=seed)
-        targets = dataset.multi_hot().astype(int)
-    try:
-        train, test = next(splitter.split(np.zeros(len(dataset)), targets))
-    except ValueError:  # a part with fewer rows than labels
-        train = test = np.array([])
-    if not len(train) or not len(test):
-        raise TrainingError(f"seed {seed} and {share_name} {test_share:g} leave one part without rows; choose others")
-    return dataset.subset(np.sort(train).tolist()), dataset.subset(np.sort(test).tolist())
+    train, test = _split(dataset, test_share, seed, share_name)
+    return dataset.subset(train), dataset.subset(test)
 
 
 def further_split(train: Dataset, held_out: Dataset, share: float, seed: int, name: str) -> tuple[Dataset, Dataset]:
@@ -43,11 +30,25 @@ def further_split(train: Dataset, held_out: Dataset, share: float, seed: int, na
     A row with the text of another training row or of a held-out one stays a training row: the model has seen that text,
     or its figures are made of it. Raises TrainingError where no further row is left.
     """
-    numbered = replace(train, texts=tuple(map(str, range(len(train)))))
-    rest, chosen = stratified_split(numbered, share, seed, f"{name} share, of the rows not held out,")
-    seen = {plain(text) for text in (*(train.texts[int(i)] for i in rest.texts), *held_out.texts)}
-    alone = [int(i) for i in chosen.texts if plain(train.texts[int(i)]) not in seen]
+    rest, chosen = _split(train, share, seed, f"{name} share, of the rows not held out,")
+    texts = [plain(text) for text in train.texts]
+    seen = {*(texts[i] for i in rest), *map(plain, held_out.texts)}
+    alone = [i for i in chosen if texts[i] not in seen]
     if not alone:
         raise TrainingError(f"no row is left for {name}: each text is among the other rows too; give more data")
-    others = sorted(set(range(len(train))) - set(alone))
-    return train.subset(others), train.subset(alone)
+    return train.subset(sorted(set(range(len(train))) - set(alone))), train.subset(alone)
+
+
+def _split(dataset: Dataset, share: float, seed: int, share_name: str) -> tuple[list[int], list[int]]:
+    """Return the sorted row numbers of both parts."""
+    single = dataset.problem_type == SINGLE_LABEL
+    kind = StratifiedShuffleSplit if single else MultilabelStratifiedShuffleSplit
+    targets = np.array([row[0] for row in dataset.targets]) if single else dataset.multi_hot().astype(int)
+    try:
+        splitter = kind(n_splits=1, test_size=share, random_state=seed)
+        train, test = next(splitter.split(np.zeros(len(dataset)), targets))
+    except ValueError:  # a part with fewer rows than labels
+        train = test = np.array([])
+    if not len(train) or not len(test):
+        raise TrainingError(f"seed {seed} and {share_name} {share:g} leave one part without rows; choose others")
+    return sorted(train.tolist()), sorted(test.tolist())

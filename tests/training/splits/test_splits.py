@@ -187,5 +187,5 @@ def test_labels_without_rows_are_refused_where_the_split_is_given(tmp_path: Path
     with pytest.raises(DataError, match="label 'c' has no row to train on"):
         parts_of(rare, train_rows=10)
     one = written(tmp_path / "one.csv", rows(10, "a"))
-    with pytest.raises(DataError, match="has 1 label; a classifier needs at least 2"):
+    with pytest.raises(DataError, match="only one label, 'a'; a classifier needs at least 2"):
         parts_of(one, test_file=str(test))
