@@ -14,7 +14,7 @@ _open_locks: list[object] = []  # workers inherit the open file, and with it the
 
 
 def make(parent: str | None) -> Path:
-    """Return a new, locked folder in `parent` (default: the temporary folder); remove folders that nobody locks."""
+    """Return a new, locked folder in `parent` (default: the temporary folder); remove abandoned ones."""
     base = Path(parent or tempfile.gettempdir())
     for folder in base.glob(f"{_PREFIX}*"):
         if _is_abandoned(folder):

@@ -107,7 +107,9 @@ def test_a_client_that_went_away_while_waiting_costs_no_run(shared_bundle: Path,
         comes_to(server, 1, "inferer_rejected_total", reason="caller_gone")
 
 
-def test_a_client_that_only_closed_its_sending_side_is_told(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+def test_a_client_that_only_closed_its_sending_side_gets_503(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path
+) -> None:
     """A client that half-closed while it waited gets a 503 that says so, not a reset."""
     with serving(shared_bundle, tmp_path / "log", held.name) as server, ThreadPoolExecutor(1) as pool:
         with held.held():
@@ -261,7 +263,9 @@ def test_a_refused_connection_stays_usable(shared_bundle: Path, held: HeldApp, t
 
 
 @pytest.mark.parametrize("length", [b"9" * 6000, b"1, 1", b"-1", b"x", b""])
-def test_a_strange_content_length_harms_only_its_own_request(tiny_bundle: Path, tmp_path: Path, length: bytes) -> None:
+def test_an_invalid_content_length_affects_only_its_own_request(
+    tiny_bundle: Path, tmp_path: Path, length: bytes
+) -> None:
     """An invalid Content-Length, or one of thousands of digits, leaves the worker as it was."""
     with serving(tiny_bundle, tmp_path / "log") as server:
         (before,) = workers(server)

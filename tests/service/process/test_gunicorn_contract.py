@@ -78,8 +78,8 @@ def test_pipelined_requests_are_all_answered_in_order(server: Server, first: str
             )
 
 
-def test_half_a_head_delays_nobody_and_is_answered_in_the_end(server: Server) -> None:
-    """Connections that have sent half a head leave others their replies, and get their own after the rest."""
+def test_half_a_head_delays_no_others_and_gets_its_reply(server: Server) -> None:
+    """Connections that have sent half a head do not delay others, and get their own reply after the rest."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(8)]
         for client in clients:
@@ -91,8 +91,8 @@ def test_half_a_head_delays_nobody_and_is_answered_in_the_end(server: Server) ->
             assert b'"label":"pos"' in whole(client)
 
 
-def test_slow_readers_delay_nobody_and_get_whole_replies(server: Server) -> None:
-    """Clients that do not read more replies than the buffers hold leave others theirs, and get all in the end."""
+def test_slow_readers_delay_no_others_and_get_whole_replies(server: Server) -> None:
+    """Clients that stop reading with full buffers do not delay others, and get all replies in the end."""
     count = 100
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.socket()) for _ in range(4)]
@@ -125,7 +125,7 @@ def test_a_reload_loses_no_connection(tiny_bundle: Path, tmp_path: Path) -> None
         assert server.predict({"text": "good"}).status == 200
 
 
-def test_a_drain_answers_what_has_begun(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+def test_a_drain_finishes_begun_requests(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
     """After SIGTERM running and half-sent requests get their replies, and the server exits with code 0."""
     with (
         serving(shared_bundle, tmp_path / "log", held.name) as server,

@@ -367,7 +367,7 @@ def test_503_while_draining_on_a_kept_alive_connection(tiny_bundle: Path, slow_a
 def test_clients_that_do_not_close_delay_no_others(tiny_bundle: Path, tmp_path: Path) -> None:
     """Clients that ask for a close and keep their side open do not delay a health check."""
     with serving(tiny_bundle, tmp_path / "log") as server, contextlib.ExitStack() as stack:
-        for _ in range(10):  # with gunicorn's own worker each of them takes 2 s of everybody's time
+        for _ in range(10):  # with gunicorn's own worker each of them takes 2 s of all others' time
             client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
             client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         asking = HTTPConnection("127.0.0.1", server.port, timeout=10)
