@@ -1,7 +1,7 @@
 """Errors of a user's data, options or base model, and of a run that diverged.
 
 TrainingError          an option, a recipe, a base model: one line
-├── DivergedError        the weights are no longer finite
+├── DivergedError        the weights became infinite or NaN
 └── DataError            faults in the data: a list, each with row and column
 """
 
@@ -20,7 +20,7 @@ class TrainingError(Exception):
 
 
 class DivergedError(TrainingError):
-    """The run's weights are no longer finite; nothing of it can be resumed."""
+    """The run's weights became infinite or NaN; the run cannot be resumed."""
 
 
 class DataError(TrainingError):

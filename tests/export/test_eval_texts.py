@@ -171,7 +171,7 @@ def test_files_of_other_formats_are_read(refusal: Callable[..., str], tmp_path: 
 def test_an_address_is_read(refusal: Callable[..., str], tmp_path: Path) -> None:
     """--eval takes an address, and one that is not there is told as training tells it."""
     address = f"file://{tmp_path}/none.parquet"
-    assert refusal("--eval", address) == f"export: {address}: cannot be read: there is no such file"
+    assert refusal("--eval", address) == f"export: {address}: cannot be read: the file does not exist"
 
 
 def test_a_file_of_another_ending_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_lines_of_json_are_texts_with_line_breaks(tiny_bundle: Path, model: Mode
 
 
 def test_a_bad_line_of_json_is_named(tiny_bundle: Path) -> None:
-    """A line that is no JSON, holds no text, or a text that cannot be read, is named without stopping the rest."""
+    """An error names a line of broken JSON, without text or with an unreadable text, and the rest goes on."""
     lines = [b"good", b"", b'"\xff"', b"7", b'{"txt": "good"}', b'{"text": null}', b'"\\ud800"', b'""', b"[" * 10**5]
     done = run(str(tiny_bundle), "--json", "--json-lines", stdin=b"\n".join([*lines, b'"bad"']))
     assert done.returncode == 1

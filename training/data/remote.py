@@ -33,7 +33,7 @@ def _read_address(address: str) -> bytes:
     except ImportError as error:
         raise DataError(address, [f"cannot be read: {error}{_package(address)}"]) from error
     except FileNotFoundError as error:
-        raise DataError(address, ["cannot be read: there is no such file"]) from error
+        raise DataError(address, ["cannot be read: the file does not exist"]) from error
     except Exception as error:  # each protocol's package has its own errors for permissions, networks and hosts
         raise DataError(address, [f"cannot be read: {_reason(address, error)}"]) from error
 

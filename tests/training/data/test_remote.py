@@ -147,7 +147,7 @@ def test_a_web_address_is_read(tmp_path: Path, web: Callable[..., str]) -> None:
     (tmp_path / "a.csv").write_bytes(CSV)
     address = web(partial(Quiet, directory=str(tmp_path)))
     assert read_dataset(f"{address}/a.csv?download=1", SINGLE).texts == ("a", "b")
-    assert fault(f"{address}/none.csv?token=secret") == f"{address}/none.csv: cannot be read: there is no such file"
+    assert fault(f"{address}/none.csv?token=secret") == f"{address}/none.csv: cannot be read: the file does not exist"
 
 
 def test_a_web_server_that_refuses_is_told(web: Callable[..., str]) -> None:
@@ -180,7 +180,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("memory://none.csv", "memory://none.csv: cannot be read: there is no such file"),
+        ("memory://none.csv", "memory://none.csv: cannot be read: the file does not exist"),
         ("nothing://a.csv", "nothing://a.csv: cannot be read: Protocol not known: nothing"),
         ("file:///", "file:///: cannot be read: Is a directory"),
     ],
