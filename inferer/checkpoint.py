@@ -7,7 +7,6 @@ of its inputs.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
+from inferer.command.stages import EXPORT, stage_environment
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError, ConfigError
 from inferer.version import __version__
@@ -26,9 +26,6 @@ CACHE_VARIABLE = "INFERER_CACHE_DIR"
 
 _STATE_DICT_SUFFIXES = (".bin", ".pt", ".pth")
 _CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
-_EXPORT_NEEDS = ("torch", "transformers", "optimum", "onnx")
-# The folder of our own `export`: the caller's working folder may hold another package of that name.
-_ROOT = Path(__file__).resolve().parent.parent
 _LAST_BYTES = 4096  # of the child's output, kept for the error message
 
 
@@ -83,13 +80,11 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path:
-    missing = [name for name in _EXPORT_NEEDS if importlib.util.find_spec(name) is None]
-    missing += [name for name in ("export", "training") if not (_ROOT / name / "__init__.py").is_file()]
     name = path.name if path.is_dir() else path.stem
     target = cache_dir / f"{name}-{_content_key(path, config, scheme)}"
     if is_bundle(target):
         return target
-    if missing:
+    if missing := EXPORT.missing():
         raise CheckpointError(
             path,
             f"converting it needs packages that are not installed here ({', '.join(missing)}); "
@@ -117,27 +112,24 @@ def _content_key(path: Path, config: Config, scheme: str) -> str:
 
 
 def _export(path: Path, target: Path, config: Config, scheme: str) -> None:
-    paths = (str(_ROOT), os.environ.get("PYTHONPATH"))
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    # -P keeps the working folder off the child's import path.
-    command = [sys.executable, "-P", "-m", "export", str(path.resolve()), str(target.resolve()), "--scheme", scheme]
+    arguments = [str(path.resolve()), str(target.resolve()), "--scheme", scheme]
     with tempfile.TemporaryDirectory() as folder:
         if config.given is not None:
             config_file = Path(folder) / "config.json"
             config_file.write_text(json.dumps(config.given), encoding="utf-8")
-            command += ["--config", str(config_file)]
-        code, output = _run_and_show(command, env)
+            arguments += ["--config", str(config_file)]
+        code, output = _run_and_show(EXPORT.command(arguments))
     if code != 0:
         lines = [line for line in output.replace("\r", "\n").splitlines() if line.strip()]
         raise CheckpointError(path, f"export failed: {lines[-1].strip() if lines else f'exit code {code}'}")
 
 
-def _run_and_show(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+def _run_and_show(command: list[str]) -> tuple[int, str]:
     """Run `command`, copying its output to stderr as it arrives; return its exit code and the end of the output."""
     output = b""
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-        if child.stdout is None:
-            raise OSError("the child process has no output pipe")
+    environment = stage_environment()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.stdout is not None  # noqa: S101 - it is a pipe
         try:
             while chunk := os.read(child.stdout.fileno(), 4096):
                 sys.stderr.write(chunk.decode("utf-8", "replace"))

@@ -92,21 +92,16 @@ def load(
 def check_shape(bundle: Bundle, logits: NDArray[np.float32]) -> None:
     """Raise BundleError unless there is one logit per label."""
     if logits.shape != (len(bundle.labels),):
-        raise BundleError(
-            bundle.path,
-            f"the model gives {logits.size} logits per text, {CONFIG} names {len(bundle.labels)} labels",
-        )
+        problem = f"the model gives {logits.size} logits per text, {CONFIG} names {len(bundle.labels)} labels"
+        raise BundleError(bundle.path, problem)
 
 
 def _check_vocabulary(bundle: Bundle, encoder: Encoder) -> None:
     """Raise BundleError when the tokenizer may produce an id without an embedding in the model."""
     highest, token = encoder.highest_id()
     if highest >= bundle.vocab_size:
-        raise BundleError(
-            bundle.path,
-            f"{TOKENIZER} has the id {highest} ({shown(token)}), the model has embeddings for 0 to "
-            f"{bundle.vocab_size - 1} (vocab_size in {CONFIG})",
-        )
+        embedded = f"the model has embeddings for 0 to {bundle.vocab_size - 1} (vocab_size in {CONFIG})"
+        raise BundleError(bundle.path, f"{TOKENIZER} has the id {highest} ({shown(token)}), {embedded}")
 
 
 def _alone_because(scheme: str, session: Session, golden: _GoldenRun, max_batch_tokens: int) -> str | None:
