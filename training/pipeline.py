@@ -193,7 +193,8 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         processes.wait_for_all()  # for the file, which the main process writes
         job.model.load_state_dict(load_file(run.best_weights(best.step)))
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
-    return trainer.state.log_history
+    history: list[dict[str, Any]] = trainer.state.log_history
+    return history
 
 
 def _predict_held_out(job: _Job) -> tuple[Predictions, float]:
