@@ -1,4 +1,4 @@
-"""The heads: their shapes, their way through a checkpoint, and what they compute."""
+"""The heads: their shapes, their round trip through a checkpoint, and their logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.support.architectures import LABELS, TESTED, TEXTS, checkpoint, copy_of
 from training.errors import TrainingError
@@ -133,18 +133,11 @@ def test_head_layers_start_as_torch_s(tmp_path_factory: pytest.TempPathFactory) 
         ({"type": "token", "embedding": 20, "layers": True}, "inferer_head.layers is True, expected int"),
     ],
 )
-def test_a_head_that_is_none_is_refused(
+def test_a_faulty_head_is_refused(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, head: object, message: str
 ) -> None:
-    """A config.json whose inferer_head says no head is refused with what it says."""
+    """A config.json whose inferer_head does not describe a head is refused, and the message shows its value."""
     folder = copy_of(checkpoint(tmp_path_factory, "bert"), tmp_path / "copy", **{FIELD: head})
     with pytest.raises(TrainingError) as caught:
         classifier_class(AutoConfig.from_pretrained(folder))
     assert str(caught.value) == f"config.json: {message}"
-
-
-def test_stock_checkpoints_are_loaded_as_ever(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A config without inferer_head gives transformers' own classifier."""
-    config = AutoConfig.from_pretrained(checkpoint(tmp_path_factory, "bert"))
-    assert classifier_class(config) is AutoModelForSequenceClassification
-    assert type(from_config(config)) is BertForSequenceClassification

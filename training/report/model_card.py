@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,13 @@ def _next_steps(name: str, recipe: Mapping[str, Any]) -> list[str]:
     for key in ("text_column", "label_column", "label_columns", "label_separator"):
         if value := recipe.get(key):
             given = ", ".join(value) if isinstance(value, list) else value
-            columns.append(f"--{key.replace('_', '-')} {_quoted(given)}")
+            columns.append(f"--{key.replace('_', '-')} {shlex.quote(given)}")
     if recipe.get("allow_unlabelled"):
         columns.append("--allow-unlabelled")
     flags = " ".join(columns or ["--label-column label"])
     return [
         "```",
-        f"python -m export <this folder> models/{_quoted(name)} \\",
+        f"python -m export <this folder> models/{shlex.quote(name)} \\",
         f"  --eval <this folder>/held_out.csv {flags}",
         "python -m training.evaluate <this folder> --data FILE.csv --output reports/FILE",
         "```",
@@ -140,10 +141,6 @@ def _next_steps(name: str, recipe: Mapping[str, Any]) -> list[str]:
         "second measures this checkpoint on other labelled texts. With transformers alone: "
         '`pipeline("text-classification", model="<this folder>")`.',
     ]
-
-
-def _quoted(value: str) -> str:
-    return value if re.fullmatch(r"[\w.,/-]+", value) else "'" + value.replace("'", "'\\''") + "'"
 
 
 def _limits(metrics: Mapping[str, Any]) -> list[str]:
