@@ -1,4 +1,4 @@
-"""`python -m training.evaluate` on checkpoints and bundles: their figures agree, and mistakes are told before torch."""
+"""`python -m training.evaluate` on checkpoints and bundles: equal figures, and faults found before torch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def labelled(path: Path, folder: Path, *, multi: bool) -> np.ndarray:
-    """Write ALL_TEXTS with labels, of which the checkpoint in `folder` gets most right; return its logits."""
+    """Write ALL_TEXTS with labels, most of them as the checkpoint in `folder` predicts; return its logits."""
     logits = torch_logits(folder, ALL_TEXTS)
     chosen = predictions_from_logits(logits, MULTI_LABEL if multi else SINGLE_LABEL).chosen
     chosen[:3] = chosen[:3, [1, 2, 0]]
@@ -77,7 +77,7 @@ def evaluated(target: Path, *arguments: object) -> dict[str, Any]:
 
 
 def without_scores(report: dict[str, Any]) -> dict[str, Any]:
-    """Return what must agree whatever the last digits of the scores."""
+    """Return the fields that do not depend on the last digits of the scores."""
     numeric = ("model", "kind", "tokens", "max_length", "abstained", "threshold", "log_loss", "intervals")
     return {key: value for key, value in report.items() if key not in numeric}
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_and_its_fp32_bundle_agree(
     capsys: pytest.CaptureFixture[str],
     multi: bool,
 ) -> None:
-    """A checkpoint and its fp32 bundle have the same figures and mistakes, which are those of torch text by text."""
+    """A checkpoint and its fp32 bundle have the same figures and mistakes as torch has text by text."""
     folder = multi_checkpoint if multi else checkpoint(tmp_path_factory, "bert")
     logits = labelled(tmp_path / "data.csv", folder, multi=multi)
     flags = ["--data", tmp_path / "data.csv", *(["--label-separator", "|", "--allow-unlabelled"] if multi else [])]
@@ -127,17 +127,17 @@ def test_a_checkpoint_and_its_fp32_bundle_agree(
 
 
 def test_the_logits_of_a_batch_are_those_of_each_text(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Batched and padded, in whatever order they are run, texts get the logits that torch gives each alone."""
+    """In padded batches, in any order, texts get the logits that torch computes for each alone."""
     folder = checkpoint(tmp_path_factory, "roberta")
     found = checkpoint_logits(folder, ALL_TEXTS, 4)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, torch_logits(folder, ALL_TEXTS), atol=2e-5)
 
 
-def test_lengths_are_of_whole_texts_and_what_is_read_is_cut(
+def test_lengths_count_whole_texts_and_tokens_are_truncated(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Lengths count the whole text; what is read is at most max_length, cut as the checkpoint says it was trained."""
+    """Lengths count the whole text; tokens are at most max_length, truncated as in the checkpoint's training."""
     folder = checkpoint(tmp_path_factory, "bert")
     loaded = load_model(folder)
     encoded = loaded.encoder.encode([LONG_TEXT])
@@ -149,7 +149,7 @@ def test_lengths_are_of_whole_texts_and_what_is_read_is_cut(
 
 
 def test_a_weight_that_is_missing_is_named(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A checkpoint without all of its weights is refused, not filled up; so is one that cannot be read."""
+    """A checkpoint that lacks weights, or cannot be read, is refused."""
     folder = copy_of(checkpoint(tmp_path_factory, "bert"), tmp_path / "more", num_hidden_layers=3)
     with pytest.raises(TrainingError, match="missing weights: bert.encoder.layer.2.* and 11 more"):
         load_model(folder)
@@ -158,7 +158,7 @@ def test_a_weight_that_is_missing_is_named(tmp_path: Path, tmp_path_factory: pyt
         load_model(folder)
 
 
-# Bundles: the tiny one, whose answers are known by hand
+# The tiny bundle, with scores computed by hand
 
 
 def table(path: Path, *rows: tuple[str, ...], header: tuple[str, ...] = ("text", "label")) -> Path:
@@ -169,19 +169,19 @@ def table(path: Path, *rows: tuple[str, ...], header: tuple[str, ...] = ("text",
 
 
 def test_a_bundle_abstaining_is_measured_by_its_best_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bundle that abstains is measured by the best label all the same, and how often it would is told."""
+    """A bundle that abstains is measured by its best label, and the report counts its abstentions."""
     bundle = tiny.write_bundle(tmp_path / "b", abstain_threshold=0.6)
     data = table(tmp_path / "d.csv", ("good", "pos"), ("bad", "neg"), ("good bad odd odd", "other"), ("plain", "neg"))
     report = evaluated(tmp_path / "r", bundle, "--data", data)
-    assert report["accuracy"] == 0.75  # of three equal scores the first label counts, and it is not neg
+    assert report["accuracy"] == 0.75  # of three equal scores the first label counts, which is not neg
     assert (report["abstained"], report["truncated"]) == (1, 0)
     assert "1 of 4 texts are below the bundle's abstain threshold" in capsys.readouterr().out
     assert not (tmp_path / "r" / "token_lengths.png").exists()
 
 
 def test_a_bundles_thresholds_decide_unless_one_is_given(multi_bundle: Path, tmp_path: Path) -> None:
-    """Multi-label, the bundle's threshold for each label counts; --threshold takes its place."""
-    # good: pos 0.88, neg 0.5, other 0.5; the bundle asks 0.5 of pos and other, 0.9 of neg
+    """Multi-label uses the bundle's threshold for each label; --threshold replaces them."""
+    # good: pos 0.88, neg 0.5, other 0.5; its thresholds are 0.5 for pos and other, 0.9 for neg
     columns = ("--label-columns", "other,pos,neg")
     header = ("text", "other", "pos", "neg")
     data = table(tmp_path / "d.csv", ("good", "1", "1", "0"), ("good", "0", "1", "0"), header=header)
@@ -194,7 +194,7 @@ def test_a_bundles_thresholds_decide_unless_one_is_given(multi_bundle: Path, tmp
 
 
 def test_texts_that_a_bundle_refuses_are_named_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A text that the bundle refuses ends the run with 2 and its row; so does a bundle that cannot be read."""
+    """A text that the bundle rejects ends the run with 2 and its row, and an unreadable bundle with its message."""
     bundle = tiny.write_bundle(tmp_path / "b", truncation="error")
     data = table(tmp_path / "d.csv", ("good", "pos"), ("bad " * 9, "neg"), ("odd", "other"))
     assert main([str(bundle), "--data", str(data), "--output", str(tmp_path / "r")]) == 2
@@ -240,7 +240,7 @@ def bare_checkpoint(folder: Path, recipe: dict[str, Any] | None = None, **config
 
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the one module of `evaluate` that imports torch raise ImportError."""
+    """Make the import of torch by `evaluate` raise ImportError."""
     monkeypatch.setitem(sys.modules, "training.evaluation.checkpoint_logits", None)
 
 
@@ -280,7 +280,7 @@ def test_columns_are_those_of_the_flags_then_of_the_recipe(
     row: tuple[str, ...],
     flags: tuple[str, ...],
 ) -> None:
-    """Columns are the flags', else those that the checkpoint was trained on, else text and label."""
+    """Columns come from the flags, else from the checkpoint's recipe, else they are text and label."""
     multi = any(key in (recipe or {}) for key in ("label_separator", "label_columns"))
     folder = bare_checkpoint(tmp_path / "m", recipe, problem_type=MULTI_LABEL if multi else SINGLE_LABEL)
     with pytest.raises(ImportError, match="training.evaluation.checkpoint_logits halted"):
@@ -324,7 +324,7 @@ def test_columns_are_those_of_the_flags_then_of_the_recipe(
         ({"id2label": {"0": "a", "1": "a"}}, ("x", "a"), (), "id2label names a label twice"),
     ],
 )
-def test_mistakes_are_told_in_words_before_torch(
+def test_mistakes_are_found_before_torch(
     tmp_path: Path,
     no_torch: None,
     capsys: pytest.CaptureFixture[str],
@@ -333,7 +333,7 @@ def test_mistakes_are_told_in_words_before_torch(
     flags: tuple[str, ...],
     fault: str,
 ) -> None:
-    """A mistake in flags, folder or data ends with 2 and its line, without torch, and nothing is written."""
+    """A mistake in flags, folder or data ends with 2 and a message, without torch, and nothing is written."""
     folder = bare_checkpoint(tmp_path / "m", **config)
     data = table(tmp_path / "d.csv", row)
     assert main([str(folder), "--data", str(data), *flags]) == 2
@@ -344,7 +344,7 @@ def test_mistakes_are_told_in_words_before_torch(
 
 
 def test_only_running_a_checkpoint_imports_torch(tmp_path: Path) -> None:
-    """The command imports no torch by itself, and a fault of the data ends it before they are."""
+    """The command's own modules do not import torch, and a fault of the data ends it before that."""
     folder = bare_checkpoint(tmp_path / "m")
     for row, code, last in (
         ("nobrand", 2, "label 'nobrand' is not one of retailer, brand, other"),
@@ -355,8 +355,8 @@ def test_only_running_a_checkpoint_imports_torch(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.splitlines()[-1][-len(last) :]) == (code, last)
 
 
-def test_a_folder_that_is_no_model_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A model that is not there, no folder, without config, weights or proper JSON is named with what it lacks."""
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model that is missing, not a folder, or without config, weights or valid JSON is named with its fault."""
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     broken = bare_checkpoint(tmp_path / "broken")
@@ -380,7 +380,7 @@ def test_a_folder_that_is_no_model_is_told(tmp_path: Path, capsys: pytest.Captur
 def test_a_checkpoint_that_does_not_say_its_kind_is_what_the_columns_say(
     tmp_path: Path, no_torch: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where config.json has no problem_type the columns decide, and a note says so."""
+    """Without a problem_type in config.json the columns decide, and a note says so."""
     folder = bare_checkpoint(tmp_path / "m", problem_type=None)
     data = table(tmp_path / "d.csv", ("x", "brand|other"))
     with pytest.raises(ImportError, match="checkpoint_logits"):
@@ -389,7 +389,7 @@ def test_a_checkpoint_that_does_not_say_its_kind_is_what_the_columns_say(
 
 
 def test_a_report_replaces_only_a_report(tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A report that is there is replaced by --overwrite alone, and a model or any other folder never."""
+    """--overwrite replaces an existing report, and never a model or any other folder."""
     data = table(tmp_path / "d.csv", ("good", "pos"), ("bad", "neg"))
     arguments = [str(tiny_bundle), "--data", str(data), "--output"]
     report = evaluated(tmp_path / "r", *arguments[:-1])
@@ -423,7 +423,7 @@ def test_without_an_output_nothing_is_written(
 
 @pytest.mark.slow
 def test_control_c_ends_with_130_and_no_report(tmp_path: Path, tiny_bundle: Path) -> None:
-    """Control-C while a bundle is asked ends with 130 and a line, leaves no report, and no process behind."""
+    """Control-C while a bundle runs ends with 130 and a line, and leaves no report."""
     data = table(tmp_path / "d.csv", *[("good bad odd", "pos")] * 300)
     command = [
         sys.executable,

@@ -38,7 +38,7 @@ def logits(model: Any, folder: Path, texts: tuple[str, ...] = TEXTS) -> torch.Te
 def test_a_head_comes_back_from_its_checkpoint(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, architecture: str, name: str
 ) -> None:
-    """Saved and loaded by config.json's inferer_head, a model gives the same logits, with no weight made anew."""
+    """Saved and loaded by config.json's inferer_head, a model gives the same logits, and no weight is fresh."""
     folder = checkpoint(tmp_path_factory, architecture)
     model = with_head(folder, HEADS[name])
     model.save_pretrained(tmp_path)
@@ -66,7 +66,7 @@ def test_a_head_keeps_the_stock_model_s_class(tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("architecture", TESTED)
 def test_the_mlp_s_layers_have_the_sizes(tmp_path_factory: pytest.TempPathFactory, architecture: str) -> None:
-    """The MLP goes from the encoder's width through the hidden sizes to the labels, where the last layer was."""
+    """The MLP in the place of the last layer maps the encoder's width through the hidden sizes to the labels."""
     model = with_head(checkpoint(tmp_path_factory, architecture), HEADS["mlp"])
     place = model.classifier if isinstance(model.classifier, torch.nn.Sequential) else model.classifier.out_proj
     shapes = [tuple(layer.weight.shape) for layer in place if isinstance(layer, torch.nn.Linear)]
@@ -78,7 +78,7 @@ def test_the_mlp_s_layers_have_the_sizes(tmp_path_factory: pytest.TempPathFactor
 def test_the_token_head_s_layers_have_the_sizes(
     tmp_path_factory: pytest.TempPathFactory, architecture: str, layers: int
 ) -> None:
-    """The token head has an embedding of 20 a token, the layers asked for, a linear layer on top, and no pooler."""
+    """The token head has 20 numbers per token, the requested layers, a linear layer on top, and no pooler."""
     model = with_head(checkpoint(tmp_path_factory, architecture), token_head(20, layers, 0.0))
     assert model.token_embedding.weight.shape == (20, WIDTH)
     assert [tuple(layer.weight.shape) for layer in model.head_layers] == [(20, 20)] * layers
@@ -86,7 +86,7 @@ def test_the_token_head_s_layers_have_the_sizes(
     assert not [name for name, _ in model.named_parameters() if "pooler" in name or "pre_classifier" in name]
 
 
-def test_the_token_head_computes_what_it_says(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_token_head_s_logits(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The token head's logits are those of embedding, GELU, mean over the text's tokens, layer, GELU, linear."""
     folder = checkpoint(tmp_path_factory, "bert")
     model = with_head(folder, token_head(20, 1, 0.5))
@@ -104,7 +104,7 @@ def test_the_token_head_computes_what_it_says(tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("architecture", TESTED)
 def test_padding_changes_nothing(tmp_path_factory: pytest.TempPathFactory, architecture: str, name: str) -> None:
-    """A text's logits are the same alone and beside a longer one, whose padding it gets."""
+    """A text's logits are the same alone and padded to a longer one."""
     folder = checkpoint(tmp_path_factory, architecture)
     model = with_head(folder, HEADS[name])
     together = logits(model, folder)
@@ -113,7 +113,7 @@ def test_padding_changes_nothing(tmp_path_factory: pytest.TempPathFactory, archi
 
 
 def test_head_layers_start_as_torch_s(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A head's layers start uniform up to 1/sqrt(inputs), by whichever way the model is made."""
+    """A head's layers start uniform up to 1/sqrt(inputs), built from a config or loaded."""
     folder = checkpoint(tmp_path_factory, "bert")
     config = AutoConfig.from_pretrained(folder)
     setattr(config, FIELD, token_head(200, 1, 0.0))

@@ -86,14 +86,14 @@ def sigmoid(x: float) -> float:
 
 
 def test_balanced_pos_weight_is_without_over_with() -> None:
-    """Of four rows with a label in 1, 2 and none of them the weights are 3, 1 and 1."""
+    """For labels in 1, 2 and 0 of four rows the weights are 3, 1 and 1."""
     weights = pos_weight("balanced", multi((0, 1), (1,), (), ()))
     assert weights is not None
     assert weights.tolist() == [3.0, 1.0, 1.0]
 
 
-def test_pos_weight_multiplies_what_is_there() -> None:
-    """The loss is the mean over texts and labels, labels that are there times their weight."""
+def test_pos_weight_multiplies_present_labels() -> None:
+    """The loss is the mean over texts and labels, present labels times their weight."""
     recipe = Recipe(pos_weight={"a": 5.0, "b": 2.0, "c": 1.0})
     targets = torch.tensor([[1.0, 0.0, 1.0]])
     loss = make_loss(recipe, multi((0,)))(LOGITS[:1], targets)
@@ -102,7 +102,7 @@ def test_pos_weight_multiplies_what_is_there() -> None:
 
 
 def test_multi_label_smoothing_moves_targets_inwards() -> None:
-    """With smoothing 0.2 a label that is there has the target 0.9, one that is not 0.1."""
+    """With smoothing 0.2 a present label has the target 0.9, an absent one 0.1."""
     loss = make_loss(Recipe(label_smoothing=0.2), multi((0,)))(LOGITS[:1], torch.tensor([[1.0, 0.0, 0.0]]))
 
     def one(x: float, target: float) -> float:
@@ -119,7 +119,7 @@ def test_multi_label_smoothing_moves_targets_inwards() -> None:
     ],
 )
 def test_weights_must_be_of_the_labels(weights: dict[str, float], message: str) -> None:
-    """Weights that leave a label out, or name one that is not there, are refused by its name."""
+    """Weights that leave out a label, or name an unknown one, are refused with its name."""
     with pytest.raises(TrainingError) as caught:
         check_weights(Recipe(class_weights=weights), ("a", "b", "c"))
     assert str(caught.value) == message
@@ -171,8 +171,8 @@ def test_the_first_layers_can_be_frozen(tmp_path_factory: pytest.TempPathFactory
             assert distance > 0, name
 
 
-def test_freezing_what_is_not_there_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """More layers than there are, and single layers of ALBERT, are refused; none at all changes nothing."""
+def test_freezing_missing_layers_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """More layers than the model has, and single layers of ALBERT, are refused; freeze 0 changes nothing."""
     model = with_head(checkpoint(tmp_path_factory, "bert"), None)
     freeze(model, 0)
     assert all(weight.requires_grad for weight in model.parameters())
@@ -182,7 +182,7 @@ def test_freezing_what_is_not_there_is_refused(tmp_path_factory: pytest.TempPath
         freeze(with_head(checkpoint(tmp_path_factory, "albert"), None), 1)
 
 
-def test_what_was_frozen_can_be_trained_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_frozen_weights_can_be_trained_again(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Weights set to be trained again move."""
     model = with_head(checkpoint(tmp_path_factory, "distilbert"), None)
     freeze(model, "encoder")

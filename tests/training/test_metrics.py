@@ -32,7 +32,7 @@ def multi(flags: np.ndarray) -> Dataset:
 
 
 def named(predicted: list[int], labels: int) -> Predictions:
-    """Return single-label answers that name `predicted`."""
+    """Return single-label predictions of the labels `predicted`."""
     return predictions_from_logits(np.eye(labels, dtype=np.float32)[predicted] - 3.0, SINGLE_LABEL)
 
 
@@ -63,18 +63,18 @@ def test_single_label_figures() -> None:
 
 
 def test_a_label_without_held_out_rows_counts_in_macro_f1() -> None:
-    """A label that no held-out row has, and no prediction either, counts as 0 in macro-F1 and does not shift others."""
+    """A label without held-out rows and predictions counts as 0 in macro-F1 and does not shift others."""
     metrics = measure(single([0, 2, 2], ("a", "gap", "c")), named([0, 2, 2], 3))
     gap = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "n": 0, "given": 0, "f1_interval": None}
     assert metrics["labels"]["gap"] == gap
     assert (metrics["labels"]["c"]["f1"], metrics["labels"]["c"]["n"]) == (1.0, 2)
     assert metrics["macro_f1"] == pytest.approx(2 / 3)
-    # Whatever resample, each label that it has is right: the interval is where the value is.
+    # In every resample all labels are right: the interval is one point.
     assert metrics["intervals"]["macro_f1"] == pytest.approx([2 / 3, 2 / 3])
 
 
 def random_predictions(problem_type: str, rows: int, labels: int, seed: int) -> tuple[Dataset, Predictions, np.ndarray]:
-    """Return data, answers better than chance, and the truth: ids [rows], or flags [rows, labels]."""
+    """Return data, predictions better than chance, and the truth: ids [rows], or flags [rows, labels]."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(rows, labels))
     if problem_type == SINGLE_LABEL:
@@ -134,7 +134,7 @@ def test_multi_label_figures_are_scikit_learns() -> None:
 
 
 def test_labels_that_all_rows_or_none_carry_have_no_roc_auc() -> None:
-    """ROC AUC is of the labels that some rows carry and some do not, and says how many these are."""
+    """ROC AUC is over the labels that some rows carry and some do not, with their number."""
     flags = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 1]])
     scores = np.array([[0.5, 0.5, 0.9], [0.5, 0.5, 0.8], [0.5, 0.5, 0.2]])
     metrics = measure(multi(flags), Predictions(scores, scores >= 0.5))
@@ -146,7 +146,7 @@ def test_labels_that_all_rows_or_none_carry_have_no_roc_auc() -> None:
 
 
 def test_each_figure_has_its_interval() -> None:
-    """Accuracy has Wilson's interval; the others have one around their value, narrower where there are more rows."""
+    """Accuracy has Wilson's interval; the others have one around their value, narrower with more rows."""
     for kind in (SINGLE_LABEL, MULTI_LABEL):
         few, many = (measure(*random_predictions(kind, rows, 3, seed=1)[:2]) for rows in (60, 1500))
         hits = round(few["accuracy"] * 60)
@@ -165,7 +165,7 @@ def test_each_figure_has_its_interval() -> None:
 
 
 def test_intervals_can_be_left_out_and_all_is_json() -> None:
-    """Without intervals the figures are the same and have none; what is measured can be written as JSON."""
+    """Figures without intervals are the same, and all figures can be written as JSON."""
     for kind in (SINGLE_LABEL, MULTI_LABEL):
         dataset, predictions, _ = random_predictions(kind, 40, 2, seed=3)
         whole, without = measure(dataset, predictions), measure(dataset, predictions, intervals=False)
@@ -177,13 +177,13 @@ def test_intervals_can_be_left_out_and_all_is_json() -> None:
 
 
 def test_rows_without_any_label_are_measured() -> None:
-    """Where no row carries a label and none is given, F1 is 0, every row is right, and nothing warns."""
+    """If no row carries a label and none is predicted, F1 is 0, every row is right, and nothing warns."""
     metrics = measure(multi(np.zeros((3, 2), int)), Predictions(np.full((3, 2), 0.1), np.zeros((3, 2), bool)))
     assert (metrics["micro_f1"], metrics["macro_f1"], metrics["accuracy"], metrics["hamming_loss"]) == (0, 0, 1, 0)
 
 
-def test_answers_are_softmax_or_sigmoid() -> None:
-    """Single-label is softmax and the best label, of equals the first; multi-label sigmoid and all at the threshold."""
+def test_scores_are_softmax_or_sigmoid() -> None:
+    """Single-label: softmax and the first best label. Multi-label: sigmoid and all labels at the threshold."""
     logits = np.array([[-3.0, -1.0, -2.0], [0.0, 5.0, -0.001], [1.0, 1.0, 0.0]], np.float32)
     found = predictions_from_logits(logits, SINGLE_LABEL)
     e = np.exp(logits.astype(float))
@@ -210,7 +210,7 @@ def test_huge_logits_make_no_overflow() -> None:
 
 
 def test_one_threshold_for_all_labels_has_the_best_micro_f1() -> None:
-    """Of several labels' scores the threshold has the best micro-F1; without a true entry it is 0.5."""
+    """The threshold for all labels has the best micro-F1; without a true entry it is 0.5."""
     # At 0.75 one of two is found and nothing wrong: 2/3; at 0.05 both, with two wrong: 4/6.
     flags, scores = np.array([[True, False], [False, True]]), np.array([[0.9, 0.6], [0.55, 0.1]])
     assert best_f1(scores, flags) == pytest.approx(0.75)
@@ -222,7 +222,7 @@ def test_one_threshold_for_all_labels_has_the_best_micro_f1() -> None:
 
 
 def test_the_table_shows_the_figures() -> None:
-    """The table has a line a label with its figures, then a line a figure with interval, n and baseline."""
+    """The table has a line per label, then a line per figure with interval, n and baseline."""
     metrics = measure(single(TRUTH, ("a", "b", "c")), named(PREDICTED, 3))
     lines = as_table(metrics).splitlines()
     assert lines[0].split() == ["label", "precision", "recall", "F1", "95", "%", "interval", "n"]
@@ -238,7 +238,7 @@ def test_the_table_shows_the_figures() -> None:
 
 
 def test_the_table_of_a_multi_label_run_has_both_baselines() -> None:
-    """A multi-label table calls accuracy that of subsets, and has a column for no label and one for the commonest."""
+    """A multi-label table has subset accuracy, and a column each for no label and the commonest."""
     dataset, predictions, _ = random_predictions(MULTI_LABEL, 40, 2, seed=0)
     lines = as_table(measure(dataset, predictions)).splitlines()
     assert (

@@ -1,4 +1,4 @@
-"""A folder is there whole or not at all, whatever stops the run, and nothing of another's is lost."""
+"""Output folders: whole or absent whatever stops the run, and nobody else's files are lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def checkpoint(folder: Path, content: str = "old") -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    """Return what is in a folder, hidden things included."""
+    """Return the names in a folder, hidden ones included."""
     return sorted(entry.name for entry in folder.iterdir())
 
 
@@ -104,7 +104,7 @@ def test_overwriting_that_fails_keeps_the_old_folder(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_s_leftover_goes_with_the_next(tmp_path: Path) -> None:
-    """What a run killed by SIGKILL left is hidden, and removed by the next check of the same target."""
+    """The leftover of a run killed by SIGKILL is hidden, and the next check of the same target removes it."""
     target = tmp_path / "model"
     process = start_writing(target)
     process.send_signal(signal.SIGKILL)
@@ -117,7 +117,7 @@ def test_a_killed_run_s_leftover_goes_with_the_next(tmp_path: Path) -> None:
 
 
 def test_a_running_run_s_folder_is_left_alone(tmp_path: Path) -> None:
-    """The folder of another run that still writes is not taken for a leftover."""
+    """The folder of a run that still writes is not treated as a leftover."""
     target = tmp_path / "model"
     process = start_writing(target)
     try:
@@ -142,7 +142,7 @@ def test_a_folder_moved_aside_is_put_back(tmp_path: Path) -> None:
 
 
 def test_a_swap_that_is_interrupted_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop in the middle of the swap itself leaves the old folder in its place, and nothing beside it."""
+    """An interrupt within the swap leaves the old folder in its place, and nothing beside it."""
     target = checkpoint(tmp_path / "model")
 
     def stopped(*_: object) -> None:
@@ -161,7 +161,7 @@ def test_a_swap_that_is_interrupted_puts_the_old_folder_back(tmp_path: Path, mon
 
 
 def test_the_leftover_of_a_process_that_nobody_collected_is_removed(tmp_path: Path) -> None:
-    """A process that was killed and not yet collected by its parent does not keep its leftover."""
+    """A killed process that its parent has not yet collected does not keep its leftover."""
     killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     leftover = tmp_path / f".model.{killed.pid}.abcd_123.partial"
     leftover.mkdir()
@@ -176,7 +176,7 @@ def test_the_leftover_of_a_process_that_nobody_collected_is_removed(tmp_path: Pa
 
 @pytest.mark.parametrize("name", [".model.v2.{pid}.abcd_123.partial", ".model.{pid}.partial", ".model.x.ab.partial"])
 def test_only_the_target_s_own_leftovers_are_touched(tmp_path: Path, name: str) -> None:
-    """Another target's leftover, or anything else of a like name, is neither removed nor put in the target's place."""
+    """Another target's leftover, or anything of a similar name, is neither removed nor put in the target's place."""
     other = tmp_path / name.format(pid=dead_process())
     checkpoint(other / "old")
     check_target(tmp_path / "model", MARKER, overwrite=True)
@@ -184,15 +184,15 @@ def test_only_the_target_s_own_leftovers_are_touched(tmp_path: Path, name: str) 
     assert (other / "old" / MARKER).is_file()
 
 
-def test_a_leftover_is_found_whatever_its_name_s_characters(tmp_path: Path) -> None:
-    """A target whose name has wildcard characters in it has its leftover removed as any other."""
+def test_a_leftover_with_wildcard_characters_is_removed(tmp_path: Path) -> None:
+    """The leftover of a target with wildcard characters in its name is removed as any other."""
     (tmp_path / f".m[1]*.{dead_process()}.abcd_123.partial").mkdir()
     check_target(tmp_path / "m[1]*", MARKER, overwrite=False)
     assert names(tmp_path) == []
 
 
 def test_a_folder_that_is_there_needs_overwrite(tmp_path: Path) -> None:
-    """A checkpoint that is there is refused without overwrite and let through with it, an empty folder always."""
+    """An existing checkpoint needs overwrite, an empty folder does not."""
     target = checkpoint(tmp_path / "model")
     with pytest.raises(OutputError) as caught:
         check_target(target, MARKER, overwrite=False)
@@ -257,7 +257,7 @@ def test_a_parent_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypat
 
 
 def test_the_folder_and_its_files_can_be_read_by_others(tmp_path: Path) -> None:
-    """A file that was written private (safetensors does) keeps another user from reading the result."""
+    """Others can read the folder and its files, even those that were written as private."""
     with fresh_folder(tmp_path / "model") as folder:
         (folder / "weights").touch(mode=0o600)
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755
@@ -266,7 +266,7 @@ def test_the_folder_and_its_files_can_be_read_by_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_inside_exec_leaves_the_exit_code_to_the_program(tmp_path: Path, number: signal.Signals) -> None:
-    """A signal that strikes while `exec` runs a string, as imports do, ends `python -m` with the program's own code."""
+    """A signal within `exec` of a string, which imports use, ends `python -m` with the program's own code."""
     (tmp_path / "program.py").write_text(
         "import signal, sys\n"
         "from training.run.output import interrupt_on_signals\n"

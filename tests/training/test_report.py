@@ -1,4 +1,4 @@
-"""What an evaluation writes: the figures, the rows that went wrong, the pictures; and a checkpoint's model card."""
+"""The files of an evaluation: figures, wrong rows, pictures; and a checkpoint's model card."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def size(path: Path) -> tuple[int, int]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are drawn, so that their words and bars can be read."""
+    """The drawn figures, whose words and bars a test can inspect."""
     figures: list[Figure] = []
     save = pictures._save
     monkeypatch.setattr(pictures, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
@@ -71,7 +71,7 @@ def words(figure: Figure) -> str:
 
 
 def test_the_report_has_the_figures_and_the_facts(tmp_path: Path) -> None:
-    """report.json holds what measure gives and the facts; the folder has it, the picture and the mistakes."""
+    """report.json holds the figures and the facts; the folder has it, the picture and the mistakes."""
     metrics = write_report(tmp_path, SINGLE, ANSWERS, {"model": "größe", "threshold": None})
     assert metrics == measure(SINGLE, ANSWERS)
     found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -93,8 +93,8 @@ def test_mistakes_come_most_confident_first_with_texts_as_they_are(tmp_path: Pat
     assert {row["text"] for row in rows(tmp_path / "n.csv")} == set(SINGLE.texts)
 
 
-def test_multi_label_mistakes_name_what_was_missed_and_what_was_wrong(tmp_path: Path) -> None:
-    """A multi-label row says which labels were missed and which are wrong; the one farthest off comes first."""
+def test_multi_label_mistakes_name_missed_and_wrong_labels(tmp_path: Path) -> None:
+    """A multi-label row names its missed and its wrong labels; the row farthest off comes first."""
     write_mistakes(tmp_path / "m.csv", MULTI, MULTI_ANSWERS)
     first, second = rows(tmp_path / "m.csv")
     assert first == {
@@ -108,7 +108,7 @@ def test_multi_label_mistakes_name_what_was_missed_and_what_was_wrong(tmp_path: 
 
 
 def test_without_a_mistake_there_is_a_header_alone(tmp_path: Path) -> None:
-    """Where every row is right, misclassified.csv has its header and no row."""
+    """If every row is right, misclassified.csv has only its header."""
     write_mistakes(tmp_path / "m.csv", SINGLE.subset([1, 4]), Predictions(SCORES[[1, 4]], ANSWERS.chosen[[1, 4]]))
     assert (tmp_path / "m.csv").read_text().splitlines() == ['"row","text","true","given","score_given","score_true"']
 
@@ -117,7 +117,7 @@ def test_without_a_mistake_there_is_a_header_alone(tmp_path: Path) -> None:
 
 
 def test_the_matrix_counts_true_labels_by_row(tmp_path: Path, drawn: list[Figure]) -> None:
-    """The matrix has a row a true label, the share of that row as shade, the count in each cell, and all names."""
+    """The matrix has a row per true label, shaded by the share of the row, counts in its cells, and all names."""
     draw_confusion(tmp_path / "c.png", SINGLE, ANSWERS)
     (image,) = drawn[0].axes[0].images
     np.testing.assert_allclose(image.get_array(), [[0, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 1]])
@@ -129,17 +129,17 @@ def test_the_matrix_counts_true_labels_by_row(tmp_path: Path, drawn: list[Figure
 
 
 def test_the_bars_of_a_multi_label_picture_are_the_counts(tmp_path: Path, drawn: list[Figure]) -> None:
-    """A multi-label picture has for each label, the most carried first, bars of found, missed and wrongly given."""
+    """A multi-label picture has bars per label, the commonest first: found, missed and wrong."""
     draw_confusion(tmp_path / "c.png", MULTI, MULTI_ANSWERS)
     widths = [bar.get_width() for bar in drawn[0].axes[0].patches]
-    assert widths == [1, 0, 1, 1, 1, 0, 1, 1, 1]  # x, y, z: found; missed; given to rows without it
+    assert widths == [1, 0, 1, 1, 1, 0, 1, 1, 1]  # x, y, z: found; missed; predicted for rows without it
     assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["x (2)", "y (1)", "z (1)"]
 
 
 @pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL])
 @pytest.mark.parametrize("count", [2, 28, 300])
 def test_many_labels_and_strange_names_are_drawn(tmp_path: Path, problem_type: str, count: int) -> None:
-    """Two or hundreds of labels are drawn, in a picture of bounded size, whatever letters their names have."""
+    """Two or hundreds of labels are drawn, in a picture of bounded size, in any script."""
     strange = ("$a_b$ & <x>", "日本語のとても長いラベルの名前です、本当に長い")
     labels = (*strange, *(f"label {i}" for i in range(count - 2)))
     data = Dataset(("t",) * count, tuple((i,) for i in range(count)), labels, problem_type, Columns("text", "label"))
@@ -173,10 +173,10 @@ def test_curves_have_the_points_that_are_there(tmp_path: Path, drawn: list[Figur
 @pytest.mark.parametrize(
     "epochs", [[{"epoch": 1.0, "train_loss": 0.5, "accuracy": 0.7}], [{"epoch": 0.3, "accuracy": 0.7}], []]
 )
-def test_one_epoch_is_a_point_and_none_is_told(
+def test_one_epoch_is_a_point_and_an_empty_half_says_so(
     tmp_path: Path, drawn: list[Figure], epochs: list[dict[str, Any]]
 ) -> None:
-    """A single epoch is drawn with a mark inside the picture, and a half without any curve says so."""
+    """A single epoch is a mark inside the picture, and a half without curves says so."""
     draw_curves(tmp_path / "c.png", epochs)
     for axes in drawn[0].axes:
         for line in axes.lines:
@@ -189,7 +189,7 @@ def test_one_epoch_is_a_point_and_none_is_told(
 
 
 def test_the_histogram_of_lengths_names_the_share_that_is_cut(tmp_path: Path, drawn: list[Figure]) -> None:
-    """Each text stands in a bar, the cut is where max_length ends, and the title names the share beyond it."""
+    """Each text is in a bar, the line is at the end of max_length, and the title has the share beyond it."""
     lengths = [3] * 5 + [9] * 3 + [10] * 1 + [11] * 1
     draw_lengths(tmp_path / "l.png", lengths, 9)
     axes = drawn[0].axes[0]
@@ -199,7 +199,7 @@ def test_the_histogram_of_lengths_names_the_share_that_is_cut(tmp_path: Path, dr
     assert axes.get_title().startswith("20.0% of 10 texts (2) are longer than max_length 9 and are cut")
     draw_lengths(tmp_path / "l.png", lengths, 512)
     assert drawn[1].axes[0].get_title().startswith("0.0% of 10 texts (0)")
-    assert drawn[1].axes[0].get_xlim()[1] < 20  # the cut far off does not squeeze the bars
+    assert drawn[1].axes[0].get_xlim()[1] < 20  # a line far to the right does not squeeze the bars
 
 
 # The model card
@@ -238,7 +238,7 @@ def record(**changes: Any) -> dict[str, Any]:
     return {**whole, **changes, "recipe": {**recipe, **changes.get("recipe", {})}}
 
 
-def test_the_card_says_what_was_trained_on_what_and_how_well(tmp_path: Path) -> None:
+def test_the_card_has_data_figures_and_recipe(tmp_path: Path) -> None:
     """The card has labels, rows of each part, figures with interval, n and baseline, recipe, pictures and versions."""
     found = record()
     card = model_card("demo", SINGLE_LABEL, found, {"confusion_matrix.png": "Which label is taken for which"})
@@ -270,7 +270,7 @@ def test_the_card_says_what_was_trained_on_what_and_how_well(tmp_path: Path) -> 
 
 
 def test_the_card_begins_with_front_matter(tmp_path: Path) -> None:
-    """The front matter has the task, the tags and the base model where the hub has it, and nothing that is no YAML."""
+    """The front matter has the task, the tags and a base model of the hub, and is valid YAML."""
     for base, line in (
         ("embedded", 'base_model: "sentence-transformers/all-MiniLM-L6-v2"'),
         ("google/bert_uncased_L-2_H-128_A-2", 'base_model: "google/bert_uncased_L-2_H-128_A-2"'),

@@ -1,4 +1,4 @@
-"""A run that is killed goes on from its last whole checkpoint and ends as the unbroken one does."""
+"""A killed run resumes from its last whole checkpoint and ends with the weights of an unbroken one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.server import ROOT, environment, run_to_end
 from training.errors import TrainingError
 from training.run.resume import RunFolder, open_run_folder, run_folder_for
 
-# Two epochs with the head alone, dropout, accumulation, an epoch chosen: all that a run has to remember.
+# Head-first epochs, dropout, accumulation, a chosen epoch: all the state of a run.
 FLAGS = (
     "--label-column", "colour", "--epochs", "8", "--batch-size", "4", "--gradient-accumulation", "2",
     "--head-first-epochs", "2", "--head-learning-rate", "0.01", "--validation-share", "0.2", "--keep-best",
@@ -64,7 +64,7 @@ def killed_after(process: subprocess.Popen[bytes], run: RunFolder, step: int, pa
 
 @pytest.mark.slow
 def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Path], tmp_path: Path) -> None:
-    """Killed at three random moments, a half-written checkpoint left behind, a run has the same weights and figures."""
+    """Killed at three random moments, once within a checkpoint, a run ends with the same weights and figures."""
     whole = run_to_end(
         sys.executable, "-m", "training", *command(*given, tmp_path / "whole", *FLAGS),
         HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1",
@@ -81,7 +81,7 @@ def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Pa
         killed_after(process, run, rng.randint(low, high), rng.random() * 0.05)
         assert process.returncode == -9, log.read_text()
         reached.append(step_of(run))
-        if kill == 1:  # as if it had been killed amid writing: a later one, of which only a part is there
+        if kill == 1:  # as if killed while writing a later checkpoint
             half = run.folder / f"checkpoint-{reached[-1] + 1}"
             last = run.last_complete()
             assert last is not None
@@ -95,15 +95,15 @@ def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Pa
         assert (target / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     before, after = (json.loads((tmp_path / name / "epochs.json").read_text()) for name in ("whole", "broken"))
     for one, other in zip(before, after, strict=True):
-        # The loss in training is averaged between the moments it is logged at, which a break moves.
+        # The training loss is averaged between log entries, which a break moves.
         assert {**one, "train_loss": 0} == {**other, "train_loss": 0}
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=0.3)
     assert any(entry["kept"] for entry in after)
 
 
 @pytest.mark.slow
-def test_a_run_that_differs_does_not_go_on(given: tuple[Path, Path], tmp_path: Path) -> None:
-    """Another recipe is refused by what differs and leaves the stopped run alone; --restart begins anew."""
+def test_a_run_that_differs_does_not_resume(given: tuple[Path, Path], tmp_path: Path) -> None:
+    """A different recipe is refused with the difference and leaves the stopped run alone; --restart begins anew."""
     target, log = tmp_path / "model", tmp_path / "log"
     process = started(given, target, log)
     killed_after(process, run_folder_for(target), 5, 0.0)
@@ -139,7 +139,7 @@ class _Killed(BaseException):
 
 
 def stop(target: Path, *steps: int, half: int | None = None, identity: dict[str, Any] = IDENTITY) -> RunFolder:
-    """Let a run of `target` end amid its work, after whole checkpoints at `steps` and amid one at `half`."""
+    """Stop a run of `target` after whole checkpoints at `steps`, within the one at `half`."""
     with contextlib.suppress(_Killed), open_run_folder(target, identity, restart=False) as run:
         for step in steps:
             saved(run, step)
@@ -151,14 +151,14 @@ def stop(target: Path, *steps: int, half: int | None = None, identity: dict[str,
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> RunFolder:
-    """A run that was stopped after its checkpoint 7, and one of 9 that is half written."""
+    """A run that was stopped with a whole checkpoint 7 and a half-written checkpoint 9."""
     run = stop(tmp_path / "model", 3, 7)
     saved(run, 9, whole=False)
     return run
 
 
-def test_the_newest_whole_checkpoint_is_gone_on_from(stopped: RunFolder) -> None:
-    """Of whole and half-written checkpoints the newest whole one is taken, older ones are gone, half ones removed."""
+def test_a_run_resumes_from_the_newest_whole_checkpoint(stopped: RunFolder) -> None:
+    """The newest whole checkpoint counts; older ones are gone, and half-written ones are removed."""
     assert sorted(path.name for path in stopped.folder.glob("checkpoint-*")) == ["checkpoint-7", "checkpoint-9"]
     last = stopped.last_complete()
     assert last == stopped.folder / "checkpoint-7"
@@ -167,7 +167,7 @@ def test_the_newest_whole_checkpoint_is_gone_on_from(stopped: RunFolder) -> None
 
 @pytest.mark.parametrize("damage", ["shorter", "missing", "no sizes", "odd sizes"])
 def test_a_checkpoint_that_lost_something_is_not_whole(stopped: RunFolder, damage: str) -> None:
-    """A checkpoint with a file missing or of another size, or without its list, is not gone on from."""
+    """A run does not resume from a checkpoint with a missing file, a file of another size, or no list of sizes."""
     folder = stopped.folder / "checkpoint-7"
     if damage == "shorter":
         (folder / "model.safetensors").write_bytes(b"x")
@@ -178,8 +178,8 @@ def test_a_checkpoint_that_lost_something_is_not_whole(stopped: RunFolder, damag
     assert stopped.last_complete() is None
 
 
-def test_a_stopped_run_goes_on_only_as_itself(stopped: RunFolder, tmp_path: Path) -> None:
-    """The same run finds its checkpoint; one that differs is refused by name; `restart` throws it away."""
+def test_a_stopped_run_resumes_only_as_itself(stopped: RunFolder, tmp_path: Path) -> None:
+    """The same run finds its checkpoint; a different one is refused with the difference; `restart` discards it."""
     target = tmp_path / "model"
     with open_run_folder(target, IDENTITY, restart=False) as run:
         assert run.last_complete() is not None
@@ -196,13 +196,13 @@ def test_a_stopped_run_goes_on_only_as_itself(stopped: RunFolder, tmp_path: Path
 
 
 def test_a_run_stopped_before_it_saved_leaves_nothing(tmp_path: Path) -> None:
-    """Without a whole checkpoint there is nothing to go on from, and nothing is left."""
+    """A run stopped before its first whole checkpoint leaves nothing."""
     stop(tmp_path / "model", half=3)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    """A run is refused while another is at work in its folder, which goes on undisturbed."""
+    """A run is refused while another works in its folder, and that one is not disturbed."""
     with open_run_folder(tmp_path / "model", IDENTITY, restart=False) as run:
         saved(run, 3)
         with (
@@ -213,8 +213,8 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         assert run.last_complete() is not None
 
 
-def test_a_folder_that_is_no_run_s_is_left_alone(tmp_path: Path) -> None:
-    """A folder of that name with other files in it is refused, and nothing of it removed."""
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    """A folder of that name with other files in it is refused, and none of them is removed."""
     folder = run_folder_for(tmp_path / "model").folder
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
@@ -227,7 +227,7 @@ def test_a_folder_that_is_no_run_s_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_best_weights_are_kept_until_others_are_saved(tmp_path: Path) -> None:
-    """Of weights kept as best all but the best go."""
+    """Of the best weights only those of the best epoch stay."""
     with open_run_folder(tmp_path / "model", IDENTITY, restart=False) as run:
         for step in (3, 7):
             run.best_weights(step).write_text("x")
@@ -235,8 +235,8 @@ def test_the_best_weights_are_kept_until_others_are_saved(tmp_path: Path) -> Non
         assert [path.name for path in run.folder.glob("best-*")] == ["best-3.safetensors"]
 
 
-def test_what_makes_a_run_another_is_compared_as_json(tmp_path: Path) -> None:
-    """Lists and tuples, and numbers that JSON writes alike, do not make a run another."""
+def test_identities_are_compared_as_json(tmp_path: Path) -> None:
+    """Lists and tuples, and numbers that JSON writes alike, are equal."""
     stop(tmp_path / "model", 1, identity={"sizes": (1, 2), "rate": 1e-4})
     with open_run_folder(tmp_path / "model", {"sizes": [1, 2], "rate": 0.0001}, restart=False) as run:
         assert run.last_complete() is not None

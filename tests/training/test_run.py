@@ -1,4 +1,4 @@
-"""Real runs of `python -m training` from a random BERT made on the spot, and what stops one before it begins."""
+"""Real runs of `python -m training` from a random BERT, and the faults that stop one before it begins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from training.model import base_model
 from training.model.base_model import EMBEDDED, base_model_path
 from training.recipe.recipe import Recipe, read_recipe
 
-# Sees to it that a run ends, in an error, at its first step towards torch.
+# Runs the command with torch blocked: importing it is an error.
 NO_TORCH = """
 import sys
 
@@ -78,7 +78,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(base: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Runs: a single-label one twice, one with calibration rows, and a multi-label one by separator and by columns."""
+    """A single-label run twice, one with calibration rows, and a multi-label one by separator and by columns."""
     forms = {
         "single": ("--label-column", "colour", "--labels", "red,green,blue"),
         "again": ("--label-column", "colour", "--labels", "red,green,blue"),
@@ -115,7 +115,7 @@ def f1(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 @pytest.mark.slow
 def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, Run]) -> None:
-    """With a calibration share a checkpoint has calibration.csv besides, of rows that are in no other part."""
+    """With a calibration share a checkpoint also has calibration.csv, of rows in no other part."""
     run = runs["calibrated"]
     assert run.done.returncode == 0, run.done.stderr
     header, *calibration = run.rows("calibration.csv")
@@ -132,7 +132,7 @@ def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, R
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["single", "joined", "flags"])
 def test_a_run_writes_an_ordinary_checkpoint(runs: dict[str, Run], name: str) -> None:
-    """A run ends with 0 and leaves safetensors, the tokenizer, the held-out rows and the record, and nothing beside."""
+    """A run ends with 0 and leaves safetensors, the tokenizer, the held-out rows and the record, and no other."""
     run = runs[name]
     assert run.done.returncode == 0, run.done.stderr
     there = {path.name for path in run.folder.iterdir()}
@@ -169,7 +169,7 @@ def test_the_config_names_labels_and_problem(
 
 @pytest.mark.slow
 def test_the_tokenizer_neither_pads_nor_truncates_by_itself(runs: dict[str, Run], base: Path) -> None:
-    """tokenizer.json has no padding and no truncation though the base's has; the length stands in its config."""
+    """tokenizer.json has neither padding nor truncation, unlike the base's; its config has the length."""
     assert json.loads((base / "tokenizer.json").read_text())["padding"] is not None
     tokenizer = runs["single"].json("tokenizer.json")
     assert tokenizer["padding"] is None
@@ -191,7 +191,7 @@ def test_single_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run]) 
     assert figures["accuracy"] == pytest.approx((predicted == truth).mean())
     assert figures["macro_f1"] == pytest.approx(np.mean([f1(truth == i, predicted == i) for i in range(3)]))
     assert figures["majority_accuracy"] == pytest.approx((truth == 0).mean())
-    # So far above chance that rows and predictions in two orders would show.
+    # Far above chance: rows and predictions in different orders would fail.
     assert figures["accuracy"] > figures["majority_accuracy"] + 0.3
 
 
@@ -218,7 +218,7 @@ def test_multi_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run], n
 
 @pytest.mark.slow
 def test_held_out_rows_are_rows_of_the_data(runs: dict[str, Run], table: Path) -> None:
-    """Each held-out row is a row of the data with its own label, and the record counts the others as trained on."""
+    """Each held-out row is a row of the data with its own label, and the record counts the others as training rows."""
     with table.open(encoding="utf-8", newline="") as file:
         data = [(row["text"], row["colour"]) for row in csv.DictReader(file)]
     held_out = [tuple(row) for row in runs["single"].rows("held_out.csv")[1:]]
@@ -228,7 +228,7 @@ def test_held_out_rows_are_rows_of_the_data(runs: dict[str, Run], table: Path) -
 
 @pytest.mark.slow
 def test_the_record_has_the_recipe_and_the_versions(runs: dict[str, Run], table: Path) -> None:
-    """training.json has every option as it was resolved, and what the run was made with."""
+    """training.json has every option as resolved, and the versions of the libraries."""
     record = runs["single"].json("training.json")
     assert record["recipe"]["file"] == str(table)
     assert record["recipe"]["labels"] == ["red", "green", "blue"]
@@ -246,14 +246,14 @@ def test_the_record_has_the_recipe_and_the_versions(runs: dict[str, Run], table:
 
 @pytest.mark.slow
 def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
-    """A run shows on stderr what it read, a bar that reaches its last step, and the figures; stdout stays empty."""
+    """A run shows on stderr the data, a bar up to the last step, and the figures; stdout stays empty."""
     done, steps = runs["single"].done, 6 * 14  # 112 texts by 8
     assert done.stdout == ""
     assert "160 texts from" in done.stderr
     assert "tokens per text: median" in done.stderr
     assert "training on 112 texts, 48 held out" in done.stderr
     assert f"  0%|          | 0/{steps} [" in done.stderr
-    # The bar's carriage returns come as newlines in text mode.
+    # Text mode turns the bar's carriage returns into newlines.
     assert re.search(rf"\n +[1-9]\d?%\|[^|]+\| [1-9]\d?/{steps} \[", done.stderr)
     assert f"100%|██████████| {steps}/{steps} [" in done.stderr
     figures = runs["single"].json("training.json")["held_out"]
@@ -268,8 +268,8 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["single", "joined", "flags"])
-def test_a_run_leaves_everything_that_says_how_good_it_is(runs: dict[str, Run], name: str) -> None:
-    """The folder has recipe, epochs, report, mistakes, three pictures and a card, and they say the same."""
+def test_a_run_writes_reports_that_agree(runs: dict[str, Run], name: str) -> None:
+    """The folder has recipe, epochs, report, mistakes, three pictures and a card, with equal figures."""
     run = runs[name]
     record, report, epochs = (run.json(f"{file}.json") for file in ("training", "report", "epochs"))
     assert record["held_out"] == {key: report[key] for key in record["held_out"]}
@@ -310,10 +310,8 @@ def test_the_same_seed_gives_the_same_checkpoint(runs: dict[str, Run]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_what_was_done(
-    base: Path, table: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    """A run stopped in training ends with 130 and one line; the old checkpoint stays, beside it what goes on from."""
+def test_an_interrupted_run_keeps_its_progress(base: Path, table: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """A run stopped in training ends with 130 and one line; the old checkpoint and the progress stay."""
     parent, scratch, log = tmp_path / "out", tmp_path / "scratch", tmp_path / "log"
     scratch.mkdir()
     (parent / "model").mkdir(parents=True)
@@ -358,7 +356,7 @@ def test_an_interrupted_run_leaves_what_was_done(
 def test_a_model_that_diverged_is_not_written(
     base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: tuple[str, ...]
 ) -> None:
-    """A run whose logits are not finite ends with 2 and names the learning rate, and leaves nothing to go on from."""
+    """A run with logits that are not finite ends with 2 and names the learning rate, and keeps nothing."""
     import torch
     from transformers import AutoTokenizer, BertModel
 
@@ -377,7 +375,7 @@ def test_a_model_that_diverged_is_not_written(
 
 
 def damage(name: str, folder: Path, base: Path) -> str:
-    """Make a copy of `base` in `folder` with a fault, or none at all; return the base model's name."""
+    """Copy `base` to `folder` with a fault; return the base model's name."""
     if name == "hub":
         return "nobody/no-such-model"
     for path in base.iterdir():
@@ -418,7 +416,7 @@ def damage(name: str, folder: Path, base: Path) -> str:
 def test_a_base_model_that_cannot_be_loaded_is_named(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A base model that is not there, is damaged, or lacks weights of its own is an error in one line."""
+    """A base model that is missing or damaged, or lacks weights, is an error in one line."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     from training.pipeline import finetune
 
@@ -473,7 +471,7 @@ def test_an_existing_checkpoint_is_refused_and_untouched(tmp_path: Path, capsys:
     ids=["column", "text", "label", "class", "quoting", "utf-8", "flag", "missing", "range", "recipe"],
 )
 def test_faults_are_found_before_torch(tmp_path: Path, content: bytes, flags: tuple[str, ...], fault: str) -> None:
-    """Each fault of data or options ends the run with 2 and its line, no traceback, without importing torch."""
+    """Each fault of data or options ends the run with 2 and its message, without importing torch."""
     path = tmp_path / "data.csv"
     path.write_bytes(content)
     done = run_to_end(sys.executable, "-c", NO_TORCH, *command(path, "base", tmp_path / "model", *flags))
@@ -485,7 +483,7 @@ def test_faults_are_found_before_torch(tmp_path: Path, content: bytes, flags: tu
 
 
 def test_a_small_class_of_a_multi_label_run_warns_and_goes_on(tmp_path: Path) -> None:
-    """A multi-label class that is too small gives a warning, and the run goes on to torch."""
+    """A small multi-label class gives a warning, and the run continues."""
     path = tmp_path / "data.csv"
     path.write_text("text,label\n" + "".join(f"a{i},x\n" for i in range(9)) + "b,x|y\n")
     flags = ("--label-column", "label", "--label-separator", "|")
@@ -500,7 +498,7 @@ def test_a_small_class_of_a_multi_label_run_warns_and_goes_on(tmp_path: Path) ->
 
 @pytest.mark.parametrize("flags", [("--epochs", "many"), ("--no-such-flag",), ("--seed", "1.5")])
 def test_a_flag_that_cannot_be_read_ends_with_2(flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """A flag that there is none of, or that is no number, ends the run with 2 and is named."""
+    """An unknown flag, or a value that is not a number, ends the run with 2 and names the flag."""
     with pytest.raises(SystemExit) as ended:
         main(list(flags))
     assert ended.value.code == 2
@@ -508,7 +506,7 @@ def test_a_flag_that_cannot_be_read_ends_with_2(flags: tuple[str, ...], capsys: 
 
 
 def package(folder: Path, monkeypatch: pytest.MonkeyPatch, weights: bytes | None) -> Path:
-    """Make a package that looks like the embedded model's, let it be found, and return its model folder."""
+    """Make a package in the place of the embedded model's, and return its model folder."""
     model = folder / "package" / "model"
     model.mkdir(parents=True)
     if weights is not None:

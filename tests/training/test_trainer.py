@@ -1,11 +1,14 @@
-"""The order of texts, the heads' own rate, the best epoch, bf16, and several processes of one run."""
+"""The order of texts, the head's learning rate, the best epoch, bf16, and runs of several processes."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, run_to_end
 from training.model.precision import uses_bf16
+from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import Recipe
 from training.run.epochs import BestEpoch, best_epoch, epoch_records
 from training.run.trainer import ClassifierTrainer, EpochOrder, training_arguments
@@ -24,7 +28,7 @@ LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    """The order is the same for a seed and an epoch, whatever random numbers were drawn before, and else another."""
+    """The order depends on seed and epoch, and not on random numbers drawn before."""
     first = EpochOrder(LENGTHS, 8, 5, grouped=True)
     torch.manual_seed(1)
     expected = list(first)
@@ -49,7 +53,7 @@ def test_texts_of_like_length_come_together() -> None:
 
 
 def history(*figures: float) -> list[dict[str, Any]]:
-    """Return the log of a run of ten steps an epoch with these figures."""
+    """Return the log of a run with ten steps per epoch and these figures."""
     log: list[dict[str, Any]] = []
     for i, figure in enumerate(figures, start=1):
         log.append({"loss": 1.0, "step": 10 * i - 4, "epoch": i - 0.4, "learning_rate": 0.1})
@@ -59,7 +63,7 @@ def history(*figures: float) -> list[dict[str, Any]]:
 
 
 def test_the_best_epoch_is_the_first_of_the_highest() -> None:
-    """The best epoch is the one with the highest figure, the first of equals, with how many came after it."""
+    """The best epoch is the one with the highest figure, the first of equals, with the number of epochs after it."""
     assert best_epoch(history(0.2, 0.7, 0.7, 0.1), "macro_f1") == BestEpoch(0.7, 20, 2)
     assert best_epoch([], "macro_f1") is None
 
@@ -81,7 +85,7 @@ def test_epochs_have_the_mean_loss_and_the_figures() -> None:
 def test_bf16_is_used_where_the_cpu_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool
 ) -> None:
-    """With "auto" bf16 is used by the CPU's flags; "bf16" and "fp32" say so themselves."""
+    """With "auto" the CPU's flags decide on bf16; "bf16" and "fp32" decide by themselves."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
@@ -99,7 +103,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def ran(given: tuple[Path, Path], target: Path, *flags: str, launcher: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Run a training and return what it recorded, with what it said under "said"."""
+    """Run a training and return its record, with its stderr under "said"."""
     how = ("-m", *launcher) if launcher else ()
     done = run_to_end(
         sys.executable, *how, "-m", "training", *command(*given, target, "--label-column", "colour", *flags),
@@ -143,13 +147,13 @@ def test_a_run_stops_early_and_keeps_the_best_epoch(given: tuple[Path, Path], tm
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "token"])
 def test_a_run_with_a_head_and_a_frozen_encoder(given: tuple[Path, Path], tmp_path: Path, head: str) -> None:
-    """A run with another head on a frozen encoder leaves the encoder's weights as they were, and learns something."""
+    """A run with another head on a frozen encoder keeps the encoder's weights, and learns."""
     from safetensors.numpy import load_file
 
     record = ran(
         given, tmp_path / "m", "--head", head, "--freeze", "encoder", "--learning-rate", "0.02", "--epochs", "10"
     )
-    if head == "token":  # what a random encoder's pooler gives tells nothing of the words
+    if head == "token":  # the pooler of a random encoder tells nothing about the words
         assert record["held_out"]["accuracy"] > record["held_out"]["majority_accuracy"] + 0.1
     before = load_file(given[1] / "model.safetensors")
     after = load_file(tmp_path / "m" / "model.safetensors")
@@ -160,7 +164,7 @@ def test_a_run_with_a_head_and_a_frozen_encoder(given: tuple[Path, Path], tmp_pa
 
 @pytest.mark.slow
 def test_two_processes_make_one_run(given: tuple[Path, Path], tmp_path: Path) -> None:
-    """Started by accelerate's launcher in two processes a run speaks once, writes one folder, and learns as well."""
+    """Started by accelerate's launcher in two processes a run prints once, writes one folder, and learns as well."""
     launcher = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
                 "--mixed_precision", "no", "--dynamo_backend", "no")  # fmt: skip
     flags = ("--head-first-epochs", "1", "--epochs", "10")
@@ -182,14 +186,14 @@ def weights_of(folder: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_the_head_is_trained_first_and_by_its_own_rate(given: tuple[Path, Path], tmp_path: Path) -> None:
-    """In the head's epochs the encoder stays; after them it moves, and by far less than a head with a higher rate."""
+    """The encoder stays in the head-first epochs; then it moves far less than a head with a higher rate."""
     before = {name: weight for name, weight in weights_of(given[1]).items() if not name.startswith("pooler.")}
 
     def moved(folder: Path) -> float:
         after = weights_of(folder)
         return max(float(np.abs(after[f"bert.{name}"] - weight).max()) for name, weight in before.items())
 
-    # A run is stopped after its first epoch by letting it have but little more than that.
+    # 1.01 epochs: one head-first epoch and one step.
     flags = ("--head-first-epochs", "1", "--learning-rate", "1e-5", "--head-learning-rate", "0.01")
     ran(given, tmp_path / "one", *flags, "--epochs", "1.01")
     ran(given, tmp_path / "three", *flags, "--epochs", "3")
@@ -200,7 +204,7 @@ def test_the_head_is_trained_first_and_by_its_own_rate(given: tuple[Path, Path],
 
 @pytest.mark.slow
 def test_accumulated_batches_are_one_large_batch(given: tuple[Path, Path], tmp_path: Path) -> None:
-    """Class weights, smoothing and all, two batches of 4 make the step that one of 8 makes, but for dropout."""
+    """Two accumulated batches of 4 make the step of one of 8, with class weights and smoothing, without dropout."""
     config = json.loads((given[1] / "config.json").read_text())
     base = tmp_path / "base"
     shutil.copytree(given[1], base)
@@ -212,7 +216,7 @@ def test_accumulated_batches_are_one_large_batch(given: tuple[Path, Path], tmp_p
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     start = weights_of(base)
     for name, weight in whole.items():
-        # A bias of the keys moves all scores of a query alike: its gradient is rounding alone, which Adam enlarges.
+        # A bias of the keys moves all scores of a query alike: its gradient is only rounding, which Adam enlarges.
         if not name.endswith("attention.self.key.bias"):
             np.testing.assert_allclose(parts[name], weight, atol=2e-4, err_msg=name)
     assert (
@@ -223,7 +227,7 @@ def test_accumulated_batches_are_one_large_batch(given: tuple[Path, Path], tmp_p
 
 @pytest.mark.slow
 def test_a_base_that_classified_before_brings_nothing_but_its_encoder(given: tuple[Path, Path], tmp_path: Path) -> None:
-    """A run from a checkpoint of another head, cut and threshold has none of these, and a head of its own."""
+    """A run from a checkpoint with its own head, truncation and threshold takes over only the encoder."""
     old = ("--head", "mlp", "--truncation", "head_tail", "--epochs", "1")
     ran(given, tmp_path / "old", *old)
     config = json.loads((tmp_path / "old" / "config.json").read_text())
@@ -240,7 +244,7 @@ def test_a_base_that_classified_before_brings_nothing_but_its_encoder(given: tup
 def test_a_run_that_failed_at_the_end_does_not_train_again(
     given: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_signals: None
 ) -> None:
-    """When what follows training fails, the same command goes on from the trained model, to the same weights."""
+    """If writing the result fails, the same command resumes from the trained model, with the same weights."""
     from training import pipeline as finetune
     from training.__main__ import main
 
@@ -260,6 +264,27 @@ def test_a_run_that_failed_at_the_end_does_not_train_again(
     assert weights_of(tmp_path / "model").keys() == weights_of(tmp_path / "whole").keys()
     for name, weight in weights_of(tmp_path / "whole").items():
         np.testing.assert_allclose(weights_of(tmp_path / "model")[name], weight, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_each_text_is_tokenized_once(
+    given: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_signals: None
+) -> None:
+    """A run tokenizes every row of the data once, for lengths, training, validation and held-out figures together."""
+    from training.__main__ import main
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    encode, seen = TextEncoder.encode, Counter[str]()
+
+    def counted(self: TextEncoder, texts: Sequence[str]) -> EncodedTexts:
+        seen.update(texts)
+        return encode(self, texts)
+
+    monkeypatch.setattr(TextEncoder, "encode", counted)
+    flags = ("--label-column", "colour", "--epochs", "0.1", "--validation-share", "0.2", "--keep-best")
+    assert main(command(*given, tmp_path / "model", *flags)) == 0
+    with given[0].open(encoding="utf-8", newline="") as file:
+        assert seen == Counter(row["text"] for row in csv.DictReader(file))
 
 
 def test_the_recipe_s_numbers_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
