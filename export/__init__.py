@@ -1,1 +1,1 @@
-"""Turn a PyTorch checkpoint into a bundle: fp32 ONNX, dynamic int8, checked, written whole or not at all."""
+"""Export of a PyTorch checkpoint to a bundle: fp32 ONNX and dynamic int8, checked, written whole or not at all."""

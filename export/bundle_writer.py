@@ -1,4 +1,4 @@
-"""Write the bundle: the models, the tokenizer, the config, the manifest and the model card."""
+"""Writer of a bundle's model card and manifest."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ def write_card_and_manifest(
     folder: Path,
     quantization: dict[str, Any],
     parity: Parity,
-    options: dict[str, Any],
+    fields: dict[str, Any],
 ) -> None:
     """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
 
-    options: how texts are read and logits become labels, the golden set, the guard's figures and those of the scores,
-    as the manifest states them.
+    fields: the manifest's own on truncation, windows, scores, golden set and guard.
     """
     sizes = {name: (folder / name).stat().st_size for name in (INT8_MODEL, FP32_MODEL) if (folder / name).is_file()}
-    card = model_card(checkpoint, quantization, parity, sizes, options)
+    card = model_card(checkpoint, quantization, parity, sizes, fields)
     (folder / MODEL_CARD).write_text(card, encoding="utf-8")
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -42,7 +41,7 @@ def write_card_and_manifest(
         "problem_type": checkpoint.problem_type,
         "max_length": checkpoint.max_length,
         "max_positions": checkpoint.max_positions,
-        **options,
+        **fields,
         "quantization": quantization,
         "parity": parity.as_dict(),
         "opset": {name: _opset(folder / name) for name in sizes},
@@ -56,6 +55,6 @@ def write_card_and_manifest(
 
 
 def _opset(model: Path) -> int:
-    """Return the version of the standard operators that `model` uses."""
+    """Return the version of the standard operators in `model`."""
     imported = onnx.load(model, load_external_data=False).opset_import
-    return next(entry.version for entry in imported if entry.domain == "")
+    return next(int(entry.version) for entry in imported if entry.domain == "")

@@ -1,7 +1,6 @@
-"""Read a PyTorch checkpoint: a Hugging Face folder, or a bare state dict with a config that describes it.
+"""A PyTorch checkpoint: a Hugging Face folder, or a bare state dict with a config that describes it.
 
-Every weight of the model must come from the checkpoint: transformers would fill what is missing with
-random numbers and say so in a log line that nobody reads. Nothing is unpickled but tensors.
+Every weight must come from the checkpoint, and only tensors are unpickled.
 """
 
 from __future__ import annotations
@@ -13,32 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
 from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
-from training.errors import TrainingError
 from training.model.heads import from_config
 from training.model.load import load_classifier, max_positions_of, token_limit, weight_faults, why_unreadable
 
-# Promised and tested. Others are exported when the checks pass, and the export says that they are untested.
+# Others are exported with a note that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A classifier with trained weights, ready to convert, and the facts that the bundle will state.
+    """A trained classifier in eval mode, ready to convert, and its facts for the bundle.
 
-    truncation and threshold: how texts were cut in training, and the multi-label threshold chosen there, where the
-    checkpoint says so.
+    truncation, threshold: those of training, where config.json states them; the threshold is multi-label alone.
     """
 
     source: Path
@@ -53,23 +45,23 @@ class Checkpoint:
 
     @property
     def model_type(self) -> str:
-        """Return the architecture's name as config.json has it."""
+        """Return the architecture's name in config.json."""
         return str(self.model.config.model_type)
 
 
 def load_checkpoint(path: Path, config: Config) -> Checkpoint:
-    """Return the checkpoint at `path`, in eval mode, with what `config` says put over its own facts.
+    """Return the checkpoint at `path`, its facts overridden by `config`.
 
-    Raises ExportError for weights that are missing or left over, by name; for a problem_type that
+    Raises ExportError or TrainingError for weights that are missing or left over, by name; for a problem_type that
     neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
     """
     model, tokenizer = _from_folder(path) if path.is_dir() else _from_state_dict(path, config)
-    check_vocabulary(path, tokenizer, model.get_input_embeddings().num_embeddings)
+    check_vocabulary(path, tokenizer, model.get_input_embeddings().get_parameter("weight").shape[0])
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
     if problem_type not in PROBLEM_TYPES:
         raise ExportError(
-            f"checkpoint {path}: problem_type is {problem_type!r}, which does not say between softmax and sigmoid; "
+            f"checkpoint {path}: problem_type is {problem_type!r}, which does not decide between softmax and sigmoid; "
             f"give --problem-type, one of {', '.join(PROBLEM_TYPES)}"
         )
     max_positions = max_positions_of(model)
@@ -86,7 +78,7 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
 
 
 def _truncation(path: Path, config: PretrainedConfig) -> str:
-    """Return how training cut long texts."""
+    """Return the truncation of training."""
     found = getattr(config, "inferer_truncation", HEAD)
     if found not in TRUNCATIONS:
         raise ExportError(
@@ -96,7 +88,7 @@ def _truncation(path: Path, config: PretrainedConfig) -> str:
 
 
 def _threshold(path: Path, config: PretrainedConfig) -> float:
-    """Return the threshold that training chose for all labels of a multi-label model."""
+    """Return the threshold that training chose for all labels."""
     found = getattr(config, "inferer_threshold", DEFAULT_THRESHOLD)
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < 1:
         raise ExportError(f"checkpoint {path}: inferer_threshold is {found!r} in config.json, expected 0 to 1")
@@ -105,24 +97,18 @@ def _threshold(path: Path, config: PretrainedConfig) -> float:
 
 def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not (path / "config.json").is_file():
-        raise ExportError(f"checkpoint {path}: has no config.json; expected a Hugging Face checkpoint folder")
-    try:
-        model = load_classifier(path)
-    except TrainingError as error:
-        raise ExportError(str(error)) from error
-    return model, load_tokenizer(path, str(path), local_only=True)
+        raise ExportError(f"checkpoint {path}: no config.json; expected a Hugging Face checkpoint folder")
+    return load_classifier(path), load_tokenizer(path, str(path), local_only=True)
 
 
 def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not config.model_name:
         raise ExportError(
-            f"checkpoint {path}: is a bare state dict; describe it with --config FILE.json "
+            f"checkpoint {path}: a bare state dict; describe it with --config FILE.json "
             "(model_type, model_name, labels, problem_type, max_seq_length)"
         )
     state = _read_state_dict(path)
-    changes: dict[str, Any] = {}
-    if config.labels:
-        changes = {"num_labels": len(config.labels)}
+    changes: dict[str, Any] = {"num_labels": len(config.labels)} if config.labels else {}
     local = Path(config.model_name).is_dir()
     try:
         architecture = AutoConfig.from_pretrained(config.model_name, local_files_only=local, **changes)
@@ -135,7 +121,7 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
     model = from_config(architecture)
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes that do not fit; torch lists them, one a line
+    except RuntimeError as error:  # misfitting shapes; torch lists one per line
         details = [line.strip() for line in str(error).splitlines()[1:]]
         raise ExportError(f"checkpoint {path}: does not fit {config.model_name}: {'; '.join(details)}") from error
     if faults := weight_faults(missing, unexpected):
@@ -144,7 +130,7 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
 
 
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors in `path`, out of the wrappings that training loops put around them."""
+    """Return the tensors in `path`, without the wrappings of training loops."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -153,14 +139,15 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
             state = state[wrapping]
     if not isinstance(state, Mapping) or not state or not all(torch.is_tensor(v) for v in state.values()):
-        raise ExportError(f"checkpoint {path}: holds no state dict (a mapping of names to tensors)")
-    # DataParallel saves every name behind "module."
+        raise ExportError(f"checkpoint {path}: not a state dict (a mapping of names to tensors)")
+    # DataParallel puts "module." before every name.
     prefix = "module." if all(str(name).startswith("module.") for name in state) else ""
     return {str(name).removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def _labels(path: Path, own: PretrainedConfig, config: Config) -> tuple[str, ...]:
-    labels = config.labels or tuple(own.id2label.get(i) for i in range(own.num_labels))
+    id2label = own.id2label or {}
+    labels = config.labels or tuple(id2label.get(i, "") for i in range(own.num_labels))
     if not all(isinstance(label, str) and label for label in labels):
         raise ExportError(
             f"checkpoint {path}: id2label is {own.id2label!r}, expected a name for each of 0 to {own.num_labels - 1}"

@@ -1,4 +1,4 @@
-"""Which checkpoint a name means. Free of torch, so that a wrong name is told at once."""
+"""Lookup of a checkpoint by path or as "latest". No torch, so a wrong name fails at once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _DEFAULT_CHECKPOINTS = Path("checkpoints")
 
 
 def find_checkpoint(name: str, root: Path = _DEFAULT_CHECKPOINTS) -> Path:
-    """Return the checkpoint that `name` is; "latest" is the newest folder under `root`."""
+    """Return the path called `name`; "latest" is the newest checkpoint under `root`."""
     if name != "latest":
         if not Path(name).exists():
             raise ExportError(f"checkpoint {name}: does not exist")
         return Path(name)
     runs = [config.parent for config in root.glob("[!.]*/config.json")]
     if not runs:
-        raise ExportError(f"latest: there is no checkpoint under {root}/; train one first")
+        raise ExportError(f"latest: found no checkpoint under {root}/; train one first")
     return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)

@@ -1,5 +1,5 @@
-"""What ends an export: an ExportError, told to the user in one line, with nothing written."""
+"""The error that ends an export: one line for the user, nothing written."""
 
 
 class ExportError(Exception):
-    """The checkpoint cannot be exported; the message names what is wrong and what would mend it."""
+    """A failed export; the message names the fault and its remedy."""

@@ -1,4 +1,4 @@
-"""The user's own texts, to measure on and to fit to: what is read of a file, and how it fits the model. No torch."""
+"""The user's own texts, to measure and to fit: read from a file, and checked against the model. No torch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from training.errors import DataError
 
 @dataclass(frozen=True)
 class EvalFile:
-    """A file as it was when the export began, checked as far as it can be without the model.
+    """A file's content at the start of the export, checked as far as possible without the model.
 
-    source: its path or its address, whose ending says how `content` is read.
+    source: its path or address; the ending decides the format of `content`.
     """
 
     source: Path | str
@@ -30,7 +30,7 @@ class EvalFile:
     content: bytes
 
     def dataset(self, labels: tuple[str, ...] | None) -> Dataset:
-        """Return its rows; `labels` are the only names allowed. Raises DataError with every fault by row."""
+        """Return the rows; `labels` are the only allowed names. Raises DataError with every fault by row."""
         columns = self.columns
         if not columns.label_columns:
             columns = replace(columns, labels=labels)
@@ -39,12 +39,12 @@ class EvalFile:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Texts to run, their labels, and how they came out of the file.
+    """Texts to run and their labels.
 
-    labels_from: the columns of the labels. truth: bool [texts, labels] in the model's order, None when no
-    labels were read. row_numbers: each text's in the file, from 1. keys: of texts that the model reads alike the same.
-    rows: in the file. truncation: the bundle's. cut: texts of which only a part is read. left_out: rows that a bundle
-    with truncation "error" would refuse.
+    labels_from: the columns of the labels. truth: bool [texts, labels] in the model's order; None without labels.
+    row_numbers: each text's row in the file, from 1. keys: equal for texts with equal token ids. rows: count in the
+    file. truncation: the bundle's. cut: count of texts that it cuts. left_out: count of rows that truncation "error"
+    refuses.
     """
 
     name: str
@@ -61,24 +61,24 @@ class EvalSet:
 
 
 def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: Encoder, truncation: str) -> EvalSet:
-    """Return the texts of `file` with their labels by the model's ids.
+    """Return the texts of `file` with their labels in the order of the model's `labels`.
 
-    labels: the model's, in order. truncation: the bundle's. Raises DataError for a label that the model
-    does not know and for a text that it cannot read, by row; TrainingError for labels of another kind.
+    truncation: the bundle's. Raises DataError, by row, for unknown labels and texts that cannot be encoded;
+    TrainingError for labels of another problem type.
     """
     dataset = file.dataset(tuple(labels))
     truth = _truth(file, dataset, labels, problem_type) if file.columns.labelled else None
     faults, kept, keys, cut = [], [], [], 0
     for i, text in enumerate(dataset.texts):
         try:
-            read = encoder.encode(text, HEAD if truncation == ERROR else truncation)
+            parts = encoder.encode(text, HEAD if truncation == ERROR else truncation)
         except TextError as error:
             faults.append(f"row {i + 1}, column '{file.columns.text_column}': {error}")
             continue
-        longer = read[0].num_tokens > encoder.max_length
+        longer = parts[0].num_tokens > encoder.max_length
         if not longer or truncation != ERROR:
             kept.append(i)
-            keys.append(b"".join(part.input_ids.tobytes() for part in read))
+            keys.append(b"".join(part.input_ids.tobytes() for part in parts))
             cut += longer and truncation != WINDOWS
     if faults:
         raise DataError(file.source, faults)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferer.scoring import Calibration, activate
+from inferer.scoring import Calibration, activate, calibrated
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DecisionRule:
 
 @dataclass(frozen=True)
 class Predictions:
-    """One model's predictions: logits and scores, float [texts, labels], and the named labels, bool of that shape.
+    """One model's predictions: logits and scores, float64 [texts, labels], and the named labels, bool of that shape.
 
     Logits are calibrated where the rule calibrates. Single-label names the best label, even where the bundle would
     abstain; multi-label names every label at or above its threshold.
@@ -33,12 +33,9 @@ class Predictions:
 
 def predictions_from_logits(logits: np.ndarray, rule: DecisionRule) -> Predictions:
     """Return the predictions that `rule` makes from a model's raw `logits` [texts, labels]."""
-    calibration = rule.calibration
-    scores = np.stack([activate(row, rule.problem_type, calibration) for row in logits])
+    scores = activate(logits, rule.problem_type, rule.calibration)
     if rule.thresholds is None:
         chosen = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
     else:
         chosen = scores >= np.array(rule.thresholds)
-    if calibration is not None:
-        logits = logits.astype(np.float64) * calibration.scale + calibration.bias
-    return Predictions(logits, scores, chosen)
+    return Predictions(calibrated(logits, rule.calibration), scores, chosen)

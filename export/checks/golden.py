@@ -1,7 +1,7 @@
-"""Choose the golden set: the texts whose answers a server re-checks on the CPU that it runs on.
+"""The golden set: texts with stored logits that a server re-checks on its own CPU.
 
-Candidates are built-in sentences and random words of the tokenizer's own vocabulary; nothing of a user's data goes
-into a bundle. About 300 of them run in fp32, most of them a few words long, and the chosen ones in int8.
+Candidates are built-in sentences and random words of the tokenizer's vocabulary, so no user data enters a bundle. About
+300 of them run in fp32, most of a few words, and the chosen ones in int8.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from inferer.errors import EmptyTextError
 from inferer.scoring import activate
 from inferer.session import Session
 
-# (words a text, texts chosen, candidates). About 1,000 tokens are chosen where 512 are read at most, half of them
-# in the one text of full length: a second at a server's start for BERT-base on two cores.
+# (words per text, texts chosen, candidates). For a max_length of 512 the chosen texts have about 1,000 tokens, half of
+# them in the one text of full length: on two cores BERT-base takes a second at a server's start.
 _CLASSES = (
     (1, 8, 96),
     (2, 6, 72),
@@ -35,20 +35,19 @@ _CLASSES = (
     (32, 2, 8),
     (80, 1, 4),
 )
-_FULL_LENGTH = (1, 3)  # texts chosen, candidates: as many tokens as are read
+_FULL_LENGTH = (1, 3)  # texts chosen, candidates, of max_length tokens
 
-# A best score that leads by less may be another on a CPU that rounds otherwise, with nothing wrong.
+# With a smaller lead over the second score, the best label may change on a CPU that rounds differently.
 _MIN_LEAD = 0.05
-# Of answers that lead by more, those of about 3 to 1 are preferred: a score near 1 hides what moved its logits.
+# Of larger leads those of about 3 to 1 are preferred: a score near 1 hides a change of its logits.
 _WANTED_LEAD = 0.5
-# Candidates tried in int8 for one place, so that the choice stays cheap.
-_MOST_TRIES = 3
+_MOST_TRIES = 3  # candidates that run in int8 for one place
 _SEED = 20260107
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A text, its fp32 logits, and what they say: the best label's place and the lead of its score."""
+    """A text, its fp32 logits, the place of its best label, and the lead of that label's score."""
 
     text: str
     logits: np.ndarray
@@ -57,11 +56,11 @@ class _Candidate:
 
 
 def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None) -> list[dict[str, Any]]:
-    """Return about 32 texts with their logits, as the manifest's `golden` states them: text, fp32, int8.
+    """Return about 32 texts with their logits, as the manifest's `golden` has them: text, fp32, int8.
 
-    Texts of one word up to exactly max_length tokens; every label that some candidate is given is among the best
-    labels, as far as there are places; best scores lead clearly, and in int8 as in fp32, where any candidate's do. The
-    int8 logits are those of exact arithmetic, whatever this machine's CPU does, where the model allows it.
+    The texts have from one word to max_length tokens. As far as candidates allow, every label is some text's best one,
+    and best scores lead clearly in fp32 and in int8. int8 logits are those of exact arithmetic, where the model allows
+    it, whatever this machine's CPU does.
     """
     threads = available_cpus()
     session = Session(fp32, threads)
@@ -74,15 +73,15 @@ def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pa
             candidate, int8_logits = _next(left, labels, checkpoint, encoder, exact)
             left.remove(candidate)
             labels[candidate.best] += 1
-            stored = None if int8_logits is None else _plain(int8_logits)
-            chosen.append({"text": candidate.text, "fp32": _plain(candidate.logits), "int8": stored})
+            int8_row = None if int8_logits is None else int8_logits.tolist()
+            chosen.append({"text": candidate.text, "fp32": candidate.logits.tolist(), "int8": int8_row})
     return chosen
 
 
 def _next(
     left: list[_Candidate], labels: Counter[int], checkpoint: Checkpoint, encoder: Encoder, int8: Session | None
 ) -> tuple[_Candidate, np.ndarray | None]:
-    """Return the best candidate left for a place and its int8 logits: a rare label, a clear lead in both."""
+    """Return the best remaining candidate, of a rare label with a clear lead in both models, and its int8 logits."""
 
     def rank(candidate: _Candidate) -> tuple[bool, float, float]:
         clear = candidate.lead > _MIN_LEAD
@@ -94,11 +93,11 @@ def _next(
     tried = []
     for candidate in ranked[:_MOST_TRIES]:
         logits = int8.run(encoder.encode_one(candidate.text))
-        answer = _candidate(candidate.text, logits, checkpoint)
-        same = answer.best == candidate.best  # int8 that is far off on its own CPU may be far off elsewhere, otherwise
-        if same and answer.lead > _MIN_LEAD:
+        found = _candidate(candidate.text, logits, checkpoint)
+        same = found.best == candidate.best  # a text that int8 moves far may move elsewhere on another CPU
+        if same and found.lead > _MIN_LEAD:
             return candidate, logits
-        tried.append((same, answer.lead, candidate, logits))
+        tried.append((same, found.lead, candidate, logits))
     *_, candidate, logits = max(tried, key=lambda one: one[:2])
     return candidate, logits
 
@@ -110,16 +109,11 @@ def _candidate(text: str, logits: np.ndarray, checkpoint: Checkpoint) -> _Candid
     return _Candidate(text, logits, int(scores.argmax()), lead)
 
 
-def _plain(logits: np.ndarray) -> list[float]:
-    return [float(logit) for logit in logits]
-
-
 def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list[str], int]]:
-    """Yield the candidates of each length, no two read alike, and how many of them to choose."""
-    numbers = random.Random(_SEED)  # noqa: S311 - the same texts every time, nothing secret
-    words = _words(checkpoint)
+    """Yield the candidates of each length, all with different token ids, and the number to choose."""
+    numbers = random.Random(_SEED)  # noqa: S311 - reproducible, nothing secret
     built_in = built_in_texts(encoder)
-    words = words or " ".join(built_in).split()
+    words = _words(checkpoint) or " ".join(built_in).split()
     seen: set[tuple[int, ...]] = set()
 
     def drawn(count: int) -> str:
@@ -130,7 +124,7 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
         for text in texts:
             try:
                 encoding = encoder.encode_one(text)
-            except EmptyTextError:  # of a word that the tokenizer's normalizer drops
+            except EmptyTextError:  # the tokenizer's normalizer drops the word
                 continue
             ids = tuple(encoding.input_ids.tolist())
             if encoding.num_tokens <= most_tokens and ids not in seen:
@@ -142,7 +136,7 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
     for count, places, candidates in _CLASSES:
         own = [text for text in built_in if fewer < len(text.split()) <= count]
         texts = own + [drawn(count) for _ in range(candidates - len(own))]
-        # Single words always, however few tokens are read; of longer texts, none that costs as much as the longest.
+        # Single words at any max_length; longer texts only when they cost less than those of full length.
         yield fresh(texts, math.inf if count == 1 else encoder.max_length - 1), places
         fewer = count
     places, candidates = _FULL_LENGTH
@@ -152,8 +146,8 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
 def _words(checkpoint: Checkpoint) -> list[str]:
     """Return the whole words of the tokenizer's vocabulary, in the order of their ids.
 
-    Decoded, they are told from pieces whatever the tokenizer's kind: "##ing" keeps its mark, and half a character
-    is no letter.
+    Decoding tells words from pieces for every kind of tokenizer: "##ing" keeps its mark, and half a character is not a
+    letter.
     """
     backend = checkpoint.tokenizer.backend_tokenizer
     special = set(checkpoint.tokenizer.all_special_ids)

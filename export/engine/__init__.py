@@ -1,1 +1,1 @@
-"""ONNX: conversion, graph rewriting and int8 quantization."""
+"""Conversion to ONNX, rewriting of the graph, and int8 quantization."""

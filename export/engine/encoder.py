@@ -1,23 +1,22 @@
-"""Rewrite the encoder of an exported graph into one that does the same with fewer and cheaper nodes.
+"""Rewriting of an exported encoder into fewer and cheaper nodes, by exact algebra in fp32.
 
-Everything here is exact algebra or layout, still in fp32; int8 comes after (export/engine/token_wise.py):
+int8 comes after (token_wise.py). The rewritten encoder differs in these ways:
 
-- activations are [tokens · texts, width], token by token, so that attention reads heads in place;
-- 1/sqrt(head width) goes into the query's weights; the key's bias goes, as a softmax does not see it; the
-  value's bias goes through the output projection, as the rows of a softmax sum to one;
-- what a layer reads is shifted so that each channel's mean is near zero, by way of the normalization before
-  it: a channel that is far off on one side no longer sets every token's scale (the shifting of Outlier
-  Suppression+, Wei et al., arXiv 2304.09145). Biases take it back, so that how good the means are decides how
-  much int8 loses, and never what the graph computes;
-- what query, key and value read is divided, channel by channel, by a power of how far the channel reaches, and
-  their weights multiplied by it: a channel that reaches far takes fewer steps from the others (SmoothQuant, Xiao
-  et al., arXiv 2211.10438). The residual takes it back by a multiplication;
-- neurons of the feed-forward layer with weights far above the others are split into copies (export/engine/outliers.py);
-- the feed-forward branch's last bias moves into the normalization before the branch, and what that changes for
-  the branch's first product goes into its bias;
-- where the head reads only the first token, the last layer computes, after its keys and values, two tokens
-  a text (one alone would take onnxruntime's matrix-vector kernel, which rounds differently);
-- without padding the mask is not added.
+- Activations are [tokens · texts, width], token by token, so attention reads heads in place.
+- 1/sqrt(head width) moves into the query's weights. The key's bias goes, because it cancels in the softmax. The value's
+  bias moves through the output projection, because softmax rows sum to one.
+- The normalization before a layer shifts each channel's mean to near zero, so a one-sided channel no longer sets every
+  token's scale (Outlier Suppression+, Wei et al., arXiv 2304.09145). Biases undo the shift: poor means cost int8
+  accuracy but never change the function.
+- The input of query, key and value is divided per channel by a power of the channel's reach, and their weights are
+  multiplied by it, so a far-reaching channel takes fewer steps from the others (SmoothQuant, Xiao et al., arXiv
+  2211.10438). The residual undoes it by a multiplication.
+- Feed-forward neurons with outlier weights are split into copies (outliers.py).
+- The last bias of the feed-forward branch moves into the normalization before the branch; the bias of the branch's
+  first product makes up for it.
+- Where the head reads only the first token, the last layer computes two tokens per text after its keys and values (one
+  alone would take onnxruntime's matrix-vector kernel, which rounds differently).
+- The mask is added only where there is padding.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ from export.engine.layers import GraphLinear, Layer, Norm
 from export.engine.outliers import share, split_rows
 from export.engine.probe import Channels
 
-_NEGATIVE = 1e9  # exp of a score minus this is 0 in fp32, whatever the score
+_NEGATIVE = 1e9  # exp(score - 1e9) is 0 in fp32 for any score
 
 
 @dataclass
 class Hints:
-    """What the rewriting knows of tensors of shape [rows, width], for those that quantize them.
+    """Facts about tensors of shape [rows, width], by name, for their quantization.
 
     row_shapes: the name of a tensor that holds [rows, 1]. floors: a bound f where no element is below -f.
-    owners: of a weight whose rows are shares of another's, which row each is a share of.
+    owners: for a weight with copies, the row that each row is a share of.
     """
 
     row_shapes: dict[str, str] = field(default_factory=dict)
@@ -53,10 +52,10 @@ class Hints:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Names of what depends on the input.
+    """Names of the tensors that depend on the input's shape and mask.
 
-    texts: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end:
-    the same count as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where padded: bool.
+    texts: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end: that count
+    as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where the bool `padded` is true.
     """
 
     texts: str
@@ -67,28 +66,26 @@ class _Sizes:
     padded: str
 
 
-# GELU is nowhere below -0.16997 (erf), -0.17004 (tanh).
+# The minimum of GELU is -0.16997 (erf) or -0.17004 (tanh).
 _GELU_FLOOR = 0.171
-
-
-# Of a channel's reach, over the middle one's, and the least that is taken for that. At 0.75 the scores of three
-# trained models changed least; at 0.5 and 1 nearly as little (docs/log.md).
+# Exponent of a channel's reach over the median reach, and the least value of that ratio. At 0.75 the scores of three
+# trained models changed least, at 0.5 and 1 nearly as little (docs/log.md).
 _EQUALIZED = 0.75
 _LEAST_REACH = 0.2
 
 
 @dataclass(frozen=True)
 class _Change:
-    """How what a layer reads, x, differs from what the exported one reads: x = (that + shift) / divisor; [width]."""
+    """The affine change of a layer's input, from exported to rewritten: (input + shift) / divisor; both [width]."""
 
     shift: np.ndarray
     divisor: np.ndarray
 
 
 def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str, Channels]) -> Hints:
-    """Rewrite the encoder, which is `layers`, in place; return what is known of the new tensors.
+    """Rewrite the encoder, made of `layers`, in place; return hints on the new tensors.
 
-    channels: of what each layer reads, by the tensor's name.
+    channels: statistics of each layer's input, by the tensor's name.
     """
     last = layers[-1].output_norm.y
     reads = graph.readers(last)
@@ -110,10 +107,10 @@ def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str
 
 
 def _changes(layers: Sequence[Layer], channels: Mapping[str, Channels], width: int) -> list[_Change]:
-    """Return the change of what each layer reads, and of the last one's output.
+    """Return the change of each layer's input and of the last output.
 
-    None of what the first reads, as no layer normalizes it, and of the output. Weights that several layers share
-    (ALBERT's) are not multiplied, as each layer would need its own.
+    The first input, which no layer normalizes, and the last output do not change. Weights that several layers share
+    (ALBERT's) are not multiplied, because each layer would need its own.
     """
     none = _Change(np.zeros(width), np.ones(width))
     uses = Counter(linear.weight for layer in layers for linear in (layer.query, layer.key, layer.value))
@@ -129,7 +126,8 @@ def _divisor(reach: np.ndarray) -> np.ndarray:
     middle = np.median(reach)
     if not (np.isfinite(reach).all() and middle > 0):
         return np.ones_like(reach)
-    return np.maximum(reach / middle, _LEAST_REACH) ** _EQUALIZED
+    divisor: np.ndarray = np.maximum(reach / middle, _LEAST_REACH) ** _EQUALIZED
+    return divisor
 
 
 def _takes_first(graph: Graph, node: NodeProto) -> bool:
@@ -139,7 +137,7 @@ def _takes_first(graph: Graph, node: NodeProto) -> bool:
 
 @dataclass
 class _Block:
-    """Emits layers into `graph`."""
+    """The emitter of rewritten layers into `graph`."""
 
     graph: Graph
     sizes: _Sizes
@@ -147,9 +145,9 @@ class _Block:
     shapes: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def emit(self, layer: Layer, x: str, change: _Change, after: _Change, *, trim: bool) -> str:
-        """Emit `layer` on `x`, which has `change`; return its output, which has `after`.
+        """Emit `layer` on `x` with its `change`; return the output, changed by `after`.
 
-        trim: only for the first two tokens of each text.
+        trim: compute only the first two tokens of each text.
         """
         graph = self.graph
         self.hints.row_shapes[x] = self.sizes.rows
@@ -161,7 +159,7 @@ class _Block:
         bias = value_bias @ graph.value(layer.output.weight) + _bias(graph, layer.output) - change.shift
         attended = graph.add("Add", self._product(context, layer.output), graph.weight(_row(bias)))
         total = graph.add("Add", attended, residual)
-        # The bias of the feed-forward branch rides on the residual from here on.
+        # The residual carries the bias of the feed-forward branch from here on.
         outer_bias = _bias(graph, layer.outer)
         x = self._norm(total, layer.attention_norm, _Change(outer_bias, np.ones_like(outer_bias)))
         self.hints.row_shapes[x] = rows
@@ -171,7 +169,7 @@ class _Block:
         return self._norm(total, layer.output_norm, after)
 
     def _attention(self, layer: Layer, x: str, change: _Change, *, trim: bool) -> tuple[str, str, str]:
-        """Return the heads' output, [rows, width], the residual to add it to, and what tells their rows."""
+        """Return the heads' output, [rows, width], its residual, and the tensor that holds their [rows, 1]."""
         graph = self.graph
         scale = 1 / np.sqrt(graph.value(layer.query.weight).shape[1] / layer.heads)
         bias = (_bias(graph, layer.query) - change.shift @ graph.value(layer.query.weight)) * scale
@@ -194,12 +192,12 @@ class _Block:
     def _heads(self, x: str, linear: GraphLinear, heads: int, factor: np.ndarray) -> str:
         """Return x·(weight · factor), split into heads: [tokens, texts, heads, head width].
 
-        Three products, not one and a Split, which copies as much as it saves in calls.
+        Query, key and value are three products: one and a Split would copy as much as it saves in calls.
         """
         graph = self.graph
         weight = linear.weight
         if (factor != 1).any():
-            # One name for the same weights times the same, so that layers that share them go on to.
+            # The name depends on weight and factor alone, so layers that share weights go on sharing them.
             weight = f"{linear.weight}*{factor[0]:g}" if np.ptp(factor) == 0 else f"{linear.node}/weight*channels"
             graph.weight((graph.value(linear.weight) * factor[:, np.newaxis]).astype(np.float32), weight)
         product = graph.add("MatMul", x, weight, name=linear.node)
@@ -210,7 +208,7 @@ class _Block:
         return graph.add("Reshape", product, self.shapes[split])
 
     def _feed_forward(self, layer: Layer, x: str, shift: np.ndarray) -> str:
-        """Return the activations of the neurons and their copies on x, which has `shift` on top of it."""
+        """Return the activations of the neurons and their copies on x, which includes `shift`."""
         graph = self.graph
         weight = graph.value(layer.inner.weight)
         owners = self.hints.owners[self._shared(layer)]
@@ -222,7 +220,7 @@ class _Block:
         return self._activation(layer, graph.add("Add", product, graph.weight(_row(bias[owners]))))
 
     def _shared(self, layer: Layer) -> str:
-        """Return the last weights of the feed-forward branch, shared between neurons and their copies."""
+        """Return the last weights of the feed-forward branch, shared out between neurons and their copies."""
         name = f"{layer.outer.weight}/shared"
         if name not in self.hints.owners:
             weight = self.graph.value(layer.outer.weight)
@@ -231,7 +229,7 @@ class _Block:
         return name
 
     def _softmax(self, scores: str) -> str:
-        """Return the softmax of `scores`, with the mask added where there is padding."""
+        """Return the softmax of `scores`, masked where there is padding."""
         self.graph.serial += 1
         masked, with_mask, without = (f"inferer.softmax_{self.graph.serial}.{i}" for i in range(3))
         then = helper.make_graph(
@@ -255,7 +253,7 @@ class _Block:
         return self.graph.add("MatMul", x, linear.weight, name=linear.node)
 
     def _norm(self, x: str, norm: Norm, change: _Change) -> str:
-        """Normalize x, with `change` done to it."""
+        """Normalize x and apply `change`."""
         graph = self.graph
         beta = graph.weight(((graph.value(norm.beta) + change.shift) / change.divisor).astype(np.float32))
         gamma = norm.gamma
@@ -264,11 +262,11 @@ class _Block:
         return graph.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=norm.epsilon)
 
     def _activation(self, layer: Layer, x: str) -> str:
-        """Emit the activation on `x`: as one node where there is one, else as the nodes that it was exported to."""
+        """Emit the activation on `x`: one node for GELU, else copies of the exported nodes."""
         graph = self.graph
         kinds = {node.op_type for node in layer.activation}
         if "Erf" in kinds or {"Tanh", "Pow"} <= kinds:
-            # A bias of its own would make it BiasGelu, whose kernel takes 1.8 times as long as Add and Gelu.
+            # Not BiasGelu: its kernel takes 1.8 times as long as Add and Gelu.
             y = graph.add("Gelu" if "Erf" in kinds else "FastGelu", x, domain=MICROSOFT)
             self.hints.floors[y] = _GELU_FLOOR
             return y

@@ -1,4 +1,4 @@
-"""An ONNX graph that can be asked and extended: who makes a tensor, who reads it, and what is constant."""
+"""Look-ups and edits on an ONNX graph: producers and readers of tensors, constants, new nodes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ MICROSOFT = "com.microsoft"
 
 
 class Graph:
-    """A model's main graph, with the look-ups that a pass over it needs. Edits in place.
-
-    `prune` must be called at the end: it drops what nothing reads any more and puts nodes in order.
-    """
+    """A model's main graph, edited in place. Call `prune` at the end."""
 
     def __init__(self, model: ModelProto) -> None:
         self.proto: GraphProto = model.graph
@@ -32,11 +29,11 @@ class Graph:
         self._weights = {tensor.name: tensor for tensor in self.proto.initializer}
 
     def readers(self, tensor: str) -> list[NodeProto]:
-        """Return the nodes that read `tensor`, once each, but not those that only ask for its shape."""
+        """Return the nodes that read `tensor`, once each, Shape nodes left out."""
         return [node for node in self._readers[tensor] if node.op_type != "Shape"]
 
     def constant(self, tensor: str) -> np.ndarray | None:
-        """Return the value of `tensor` where the graph fixes it, else None."""
+        """Return the value of `tensor` where it is constant, else None."""
         if tensor in self._weights:
             return numpy_helper.to_array(self._weights[tensor])
         node = self.producer.get(tensor)
@@ -45,18 +42,18 @@ class Graph:
         return numpy_helper.to_array(node.attribute[0].t) if node.attribute[0].name == "value" else None
 
     def value(self, tensor: str) -> np.ndarray:
-        """Return the value of a constant in float64, for algebra."""
+        """Return the value of a constant in float64. Raises KeyError for other tensors."""
         array = self.constant(tensor)
         if array is None:
             raise KeyError(tensor)
         return array.astype(np.float64)
 
     def is_constant(self, tensor: str) -> bool:
-        """Return whether the graph fixes the value of `tensor`."""
+        """Return whether `tensor` is constant."""
         return tensor in self._weights or (tensor in self.producer and self.producer[tensor].op_type == "Constant")
 
     def weight(self, array: np.ndarray, name: str | None = None) -> str:
-        """Add a constant and return its name. With a `name` that is there already, return that one."""
+        """Add a constant, unless there is one called `name`; return its name."""
         if name is None:
             self.serial += 1
             name = f"inferer.constant_{self.serial}"
@@ -68,11 +65,13 @@ class Graph:
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Return the shape of a constant."""
-        tensors = self._weights
-        return tuple(tensors[tensor].dims) if tensor in tensors else np.shape(self.constant(tensor))
+        if tensor in self._weights:
+            return tuple(self._weights[tensor].dims)
+        array = self.constant(tensor)
+        return () if array is None else array.shape
 
     def add(self, op: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output and return the output's name."""
+        """Add a node with one output; return the output's name."""
         self.serial += 1
         name = name or f"inferer/{op}_{self.serial}"
         made = f"{name}:0"
@@ -92,7 +91,7 @@ class Graph:
         self._readers[old].clear()
 
     def prune(self, *wanted: str) -> None:
-        """Drop what neither the outputs nor the tensors `wanted` need, and order nodes after what they read."""
+        """Drop nodes and constants that neither the outputs nor the tensors `wanted` need; sort nodes by dependency."""
         kept: list[NodeProto] = []
         done: set[str] = set()
         stack = [(name, False) for name in (*(output.name for output in self.proto.output), *wanted)]
@@ -123,12 +122,12 @@ class Graph:
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
-    """Return the value of a node's attribute."""
+    """Return the value of a node's attribute, or `default`."""
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
 def _reads(node: NodeProto) -> list[str]:
-    """Return the tensors that `node` reads, those that its subgraphs take from around them included."""
+    """Return the tensors that `node` reads, with those that its subgraphs read from the outer graph."""
     names = [name for name in node.input if name]
     for a in node.attribute:
         if a.type == onnx.AttributeProto.GRAPH:

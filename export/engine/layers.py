@@ -1,8 +1,7 @@
-"""Find the encoder's layers in an exported graph: attention, feed-forward, and what ties them.
+"""Recognition of post-norm transformer layers in an exported graph.
 
-Recognizes the post-norm transformer layer of BERT and its relatives by how its nodes hang together, not
-by names. What is taken on trust here (the scale of the scores, the meaning of the mask) is proved
-afterwards on real texts, where the rebuilt graph must agree with torch (export/parity.py).
+It goes by the connections between nodes, not by names. Two assumptions (the scale of the scores, the meaning of the
+mask) are checked later: the rebuilt graph must agree with torch on real texts (export/checks/parity.py).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from export.engine.graph import Graph, attribute
 _SCALING = ("Mul", "Div")
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Relu", "Sigmoid", "Gelu", "Softplus", "Max", "Min")
 _LAYOUT = ("Reshape", "Transpose")
-_FEW = 8  # numbers in a constant that may be a scale, an axis or a shape
+_MOST_NUMBERS = 8  # of a constant that may be a scale, an axis or a shape
 
 
 @dataclass(frozen=True)
 class GraphLinear:
-    """A linear layer: x · weight + bias. node: its MatMul; weight: [inputs, outputs], a constant's name."""
+    """A linear layer x · weight + bias. node: its MatMul; weight, [inputs, outputs], and bias: names of constants."""
 
     node: str
     x: str
@@ -33,7 +32,7 @@ class GraphLinear:
 
 @dataclass(frozen=True)
 class Norm:
-    """A LayerNormalization's constants and its output."""
+    """A LayerNormalization: its constants and its output y."""
 
     gamma: str
     beta: str
@@ -43,9 +42,9 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layer:
-    """One post-norm transformer layer, from the tensor that it reads, x, to output_norm.y.
+    """One post-norm transformer layer, from its input x to output_norm.y.
 
-    inner_output: what the activation reads; activation: the nodes between the two feed-forward linears.
+    activation: the nodes between the two feed-forward linears; inner_output: their input.
     """
 
     x: str
@@ -63,11 +62,11 @@ class Layer:
 
 
 class _NotALayerError(Exception):
-    """What is around a Softmax is not the layer that is looked for."""
+    """The nodes around a Softmax do not form a post-norm layer."""
 
 
 def find_layers(graph: Graph) -> list[Layer]:
-    """Return the layers in order, or an empty list when any Softmax of the graph is not in such a chain."""
+    """Return the layers in order; none unless every Softmax of the graph belongs to one chain of them."""
     softmaxes = [node for node in graph.proto.node if node.op_type == "Softmax"]
     try:
         layers = [_layer(graph, node) for node in softmaxes]
@@ -116,10 +115,9 @@ def _demand(holds: bool) -> None:
 
 
 def _producer(graph: Graph, tensor: str) -> NodeProto:
-    node = graph.producer.get(tensor)
-    if node is None:
+    if tensor not in graph.producer:
         raise _NotALayerError
-    return node
+    return graph.producer[tensor]
 
 
 def _reader(graph: Graph, tensor: str, op: str) -> NodeProto:
@@ -130,7 +128,7 @@ def _reader(graph: Graph, tensor: str, op: str) -> NodeProto:
 
 
 def _product(graph: Graph, tensor: str, depth: int = 4) -> NodeProto:
-    """Return the product of queries and keys behind the scores: through the mask and the scaling."""
+    """Return the product of queries and keys behind the scores, through the mask and the scaling."""
     node = _producer(graph, tensor)
     if node.op_type == "MatMul":
         _demand(not any(graph.is_constant(name) for name in node.input))
@@ -147,7 +145,7 @@ def _product(graph: Graph, tensor: str, depth: int = 4) -> NodeProto:
 
 
 def _is_mask(graph: Graph, tensor: str) -> bool:
-    """Return whether `tensor` is made of the attention mask and single numbers alone: no bias by position, say."""
+    """Return whether `tensor` is computed from the attention mask and small constants alone."""
     seen: set[str] = set()
     stack = [tensor]
     while stack:
@@ -157,7 +155,7 @@ def _is_mask(graph: Graph, tensor: str) -> bool:
         seen.add(name)
         constant = graph.constant(name)
         if constant is not None:
-            if constant.size > _FEW:
+            if constant.size > _MOST_NUMBERS:
                 return False
             continue
         node = graph.producer.get(name)
@@ -169,7 +167,7 @@ def _is_mask(graph: Graph, tensor: str) -> bool:
 
 
 def _linear(graph: Graph, tensor: str, depth: int = 6) -> GraphLinear:
-    """Return the linear layer behind `tensor`: through the split into heads and the scaling."""
+    """Return the linear layer behind `tensor`, through the split into heads and the scaling."""
     node = _producer(graph, tensor)
     if node.op_type == "MatMul":
         _demand(graph.is_constant(node.input[1]))
@@ -191,15 +189,16 @@ def _linear(graph: Graph, tensor: str, depth: int = 6) -> GraphLinear:
 
 
 def _biased(graph: Graph, product: NodeProto) -> str:
-    """Return the output of a linear layer: after its bias, where it has one."""
-    readers = graph.readers(product.output[0])
+    """Return the output of a linear layer, after its bias if it has one."""
+    output: str = product.output[0]
+    readers = graph.readers(output)
     if len(readers) == 1 and readers[0].op_type == "Add" and any(map(graph.is_constant, readers[0].input)):
-        return readers[0].output[0]
-    return product.output[0]
+        output = readers[0].output[0]
+    return output
 
 
 def _residual(graph: Graph, tensor: str) -> NodeProto:
-    """Return the addition that `tensor` takes part in as the residual."""
+    """Return the addition that takes `tensor` as the residual."""
     adds = [n for n in graph.readers(tensor) if n.op_type == "Add" and not any(map(graph.is_constant, n.input))]
     _demand(len(adds) == 1)
     return adds[0]
@@ -215,7 +214,7 @@ def _norm(graph: Graph, branch: str, residual: str) -> Norm:
 
 
 def _between(graph: Graph, start: str, end: str) -> tuple[NodeProto, ...]:
-    """Return the nodes that lead from `start` to `end`, in order; all must be elementwise, and the same for each."""
+    """Return the nodes from `start` to `end`, in order; all must be elementwise, with scalar constants."""
     found: dict[str, NodeProto] = {}
 
     def visit(tensor: str) -> None:
@@ -235,7 +234,7 @@ def _between(graph: Graph, start: str, end: str) -> tuple[NodeProto, ...]:
 
 
 def _heads(graph: Graph, values: str) -> int:
-    """Return the number of heads from the Reshape that splits the values, [batch, tokens, heads, width]."""
+    """Return the number of heads, from the Reshape of the values to [batch, tokens, heads, width]."""
     node = _producer(graph, values)
     while node.op_type == "Transpose":
         node = _producer(graph, node.input[0])

@@ -1,4 +1,4 @@
-"""PyTorch to fp32 ONNX by optimum, tidied: one name per weight, no detours in front of it."""
+"""Conversion from PyTorch to fp32 ONNX by optimum, and the linear layers that int8 must cover."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ OPSET = 18  # optimum-onnx 0.1.0's recommended minimum for these architectures
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer as it ran: its name in the model, and how often a text passes through it."""
+    """A linear layer's name in the model, and its number of calls per text."""
 
     name: str
     calls: int
 
 
 def token_linears(model: PreTrainedModel) -> list[Linear]:
-    """Return the linear layers that run on every token, found by running the model once.
+    """Return the linear layers that run on every token, found by one run of the model.
 
-    A layer of the classification head sees one row a text (2-d input), the encoder's see one a token
-    (3-d). ALBERT runs its one layer many times: each call is a MatMul in the exported graph.
+    Their input is 3-d, one row per token; layers of the classification head get one row per text. ALBERT calls its one
+    layer many times, and each call is a MatMul in the exported graph.
     """
     calls: dict[str, int] = {}
     hooks = []
@@ -47,7 +47,7 @@ def token_linears(model: PreTrainedModel) -> list[Linear]:
     try:
         with torch.no_grad():
             ids = torch.ones((1, 3), dtype=torch.long)
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))  # without a mask, RoBERTa warns of padding
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))  # RoBERTa warns without a mask
     finally:
         for hook in hooks:
             hook.remove()
@@ -55,7 +55,7 @@ def token_linears(model: PreTrainedModel) -> list[Linear]:
 
 
 def to_onnx(model: PreTrainedModel, target: Path) -> None:
-    """Write `model` to `target` as fp32 ONNX, with the inputs that its architecture has and `logits` out.
+    """Write `model` to `target` as fp32 ONNX with the inputs of its architecture and the output `logits`.
 
     Raises ExportError for an architecture that optimum cannot export.
     """
@@ -65,7 +65,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     folder = target.parent / "optimum"
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # tracing's notes about constants; parity is checked on real texts
+            warnings.simplefilter("ignore")  # tracing notes constants; the parity check covers them
             # optimum passes dynamo=False to torch.onnx.export, whose default needs onnxscript
             onnx_export_from_model(model, folder, opset=OPSET, task="text-classification", do_validation=False)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
@@ -85,11 +85,11 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
 def _drop_identities(graph: onnx.GraphProto) -> None:
     """Let every node read a weight by its own name.
 
-    Shared weights (ALBERT's layer, run many times) come out of the exporter behind an Identity node,
-    where quantization does not look: it would leave them in fp32 without a word.
+    The exporter puts Identity nodes before shared weights (ALBERT's layer), and quantization would silently leave those
+    in fp32.
     """
     weights = {tensor.name for tensor in graph.initializer}
-    names = {}
+    names: dict[str, str] = {}
     for node in graph.node:
         if node.op_type == "Identity" and names.get(node.input[0], node.input[0]) in weights:
             names[node.output[0]] = names.get(node.input[0], node.input[0])

@@ -1,47 +1,48 @@
-"""Weights far larger than the others of their column, which would set the scale of all of it.
+"""Outlier weights, split over copies of their neuron.
 
-In trained BERTs they sit in the feed-forward layer's last product: one of MiniLM's columns reaches 39 times its
-standard deviation, by a few neurons. Such neurons are computed several times, each copy with its share of the
-weights: the sum is the same, and the largest weight a fraction (outlier channel splitting, Zhao et al., arXiv
-1901.09504).
+A weight far larger than the others of its column would set the int8 scale of the whole column. In trained BERTs such
+weights sit in the last product of the feed-forward layer: a column of MiniLM reaches 39 standard deviations, by a few
+neurons. Each copy of a neuron takes a share of its weights, so the sum stays and the largest weight shrinks (outlier
+channel splitting, Zhao et al., arXiv 1901.09504).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# One copy for so many neurons takes two thirds of these weights' error; eight times as many hardly more (docs/log.md).
-_NEURONS_A_COPY = 192
-# A wider product takes longer, so copies are made where the squares of the columns' scales fall at least this far.
-_WORTH_IT = 0.7
+# One copy per 192 neurons removes two thirds of the error of these weights, eight times as many hardly more
+# (docs/log.md).
+_NEURONS_PER_COPY = 192
+# A wider product takes longer, so copies must bring the sum of squared column scales down to this share.
+_MOST_SHARE = 0.7
 
 
 def split_rows(weight: np.ndarray) -> np.ndarray:
-    """Return which row of `weight`, [K, N], each row of the widened one is a share of: int64, [K + copies].
+    """Return for each row of the widened weight the row of `weight`, [K, N], that owns it: int64, [K + copies].
 
-    The first K are the rows themselves. Copies go where the largest magnitude of a share then is least; there
-    are none where no few weights stand out.
+    The first K are the rows themselves. Copies go where they lower the largest magnitude most; a weight without
+    outliers gets none.
     """
     largest = np.abs(weight).max(axis=1).astype(np.float64)
     rows = np.arange(len(largest))
-    room = -(-len(largest) // _NEURONS_A_COPY)
-    # With n shares a row is still as large as its largest / n: split what would be largest otherwise.
+    room = -(-len(largest) // _NEURONS_PER_COPY)
+    # A row split n times still reaches its largest / n: split the rows that would reach farthest.
     bounds = np.concatenate([largest / shares for shares in range(1, room + 1)])
     copied = np.tile(rows, room)[np.argsort(-bounds, kind="stable")[:room]]
     owners = np.concatenate([rows, np.sort(copied)])
     before, after = (np.square(np.abs(w).max(axis=0)).sum() for w in (weight, share(weight, owners)))
-    return owners if after < _WORTH_IT * before else rows
+    return owners if after < _MOST_SHARE * before else rows
 
 
 def share(weight: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Return `weight` widened: each row's part for each of its copies, [K + copies, N]."""
+    """Return `weight` widened to [K + copies, N]: each row divided by the number of its copies."""
     return np.asarray(weight[owners] / np.bincount(owners)[owners, np.newaxis])
 
 
 def share_rounded(totals: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Return integers that sum to `totals`, [K, N], over each row's copies, as evenly as can be.
+    """Return integers that sum to `totals`, [K, N], over each row's copies, as evenly as possible.
 
-    So that copies that round the same way do not add up.
+    Rounding each copy alone would add up errors of one sign.
     """
     left = totals.copy()
     copies = np.bincount(owners)

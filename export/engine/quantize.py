@@ -1,10 +1,10 @@
-"""fp32 ONNX to dynamic int8, and the proof that nothing was left out.
+"""Dynamic int8 quantization of fp32 ONNX, and the proof that it left no layer out.
 
-`int8-token`: this project's own; the encoder is rewritten first (export/engine/encoder.py), then quantized with one
-scale a token (export/engine/token_wise.py). A text's answer does not depend on what else is in the batch.
+`int8-token`, this project's own: the encoder is rewritten (encoder.py), then quantized with one scale per token
+(token_wise.py), so a text's result does not depend on the batch.
 
-`int8-tensor`: onnxruntime's own quantizer, signed weights, one scale a column; activations scaled at run
-time over the whole tensor. That scale spans a batch, so bundles of this scheme are run one text at a time.
+`int8-tensor`, onnxruntime's quantizer: signed weights with one scale per column, activations with one scale per run.
+That scale spans a batch, so bundles of this scheme run one text at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -29,17 +30,35 @@ from export.engine.token_wise import INT8, quantize_linears, quantize_tables
 from export.errors import ExportError
 from inferer.bundle.reader import INT8_TOKEN
 
-_OPSET = 21  # the first with QuantizeLinear by blocks, which takes a scale a row as it comes
+_OPSET = 21  # the first whose QuantizeLinear takes a scale per row
 _IR_VERSION = 10  # opset 21's own
 _INT8_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 
 
-def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, kept: Collection[str] = ()) -> int:
-    """Write the int8 version of `fp32` to `target`; return how many of the linear layers' calls are int8.
+@dataclass(frozen=True)
+class Quantizer:
+    """`quantize` for one fp32 model and scheme."""
 
-    linears: the encoder's linear layers, each of which must have become that many int8 products, but
-    those named in `kept`, which stay fp32. The head's (one row a text) stay fp32 too: they cost little and
-    decide the answer. Raises ExportError, naming the layers, when one was left out.
+    fp32: Path
+    linears: Sequence[Linear]
+    scheme: str
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the names of the linear layers."""
+        return tuple(linear.name for linear in self.linears)
+
+    def __call__(self, target: Path, kept: Collection[str] = ()) -> int:
+        """Write the int8 model, with the layers named in `kept` in fp32; return its number of int8 products."""
+        return quantize(self.fp32, target, self.linears, self.scheme, kept)
+
+
+def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, kept: Collection[str] = ()) -> int:
+    """Write the int8 version of `fp32` to `target`; return its number of int8 products.
+
+    linears: the encoder's linear layers; each call of each becomes an int8 product, but those named in `kept` stay
+    fp32. The head's layers (one row per text) stay fp32 too: they cost little and decide the prediction. Raises
+    ExportError with the names of layers that were left out.
     """
     model = onnx.load(fp32, load_external_data=False)
     names = {linear.name for linear in linears}
@@ -74,7 +93,7 @@ def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> 
 
 def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) -> None:
     gemms = [node.name for node in model.graph.node if node.op_type == "Gemm"]
-    # The quantizer turns Gemm into MatMul and Add first, under this name, and looks for exclusions after.
+    # The quantizer first turns Gemm into MatMul and Add under this name, then looks up the exclusions.
     head = [*gemms, *(f"{name}_MatMul" for name in gemms)]
     root = logging.getLogger()
     level = root.level
@@ -92,10 +111,7 @@ def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) ->
 
 
 def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> int:
-    """Return the int8 products in `graph`, which must be one for every call of every layer in `linears`.
-
-    Raises ExportError otherwise.
-    """
+    """Return the number of int8 products in `graph`; raise ExportError unless it has one per call of `linears`."""
     names = {linear.name for linear in linears}
     products = [node.name.removesuffix(INT8) for node in graph.node if node.op_type in _INT8_PRODUCTS]
     found = Counter(layer_of(name, names) for name in products)
@@ -105,14 +121,14 @@ def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> in
         return expected
     raise ExportError(
         f"{found.total()} linear layers were quantized, {expected} expected; "
-        f"left in fp32: {', '.join(left) or 'none of these, so the head was quantized too'}"
+        f"left in fp32: {', '.join(left) or 'none of them, so the head was quantized too'}"
     )
 
 
 def layer_of(node_name: str, known: Set[str]) -> str:
-    """Return the layer's name in the model from a node's: /bert/encoder/layer.0/…/query/MatMul_quant.
+    """Return a layer's name in the model from a node's, such as /bert/encoder/layer.0/…/query/MatMul_quant.
 
-    The exporter numbers the later calls of a layer that runs several times: …/query_1/MatMul_quant.
+    The exporter numbers the later calls of a layer: …/query_1/MatMul_quant.
     """
     name = ".".join(part for part in node_name.split("/")[:-1] if part)
     return name if name in known else re.sub(r"_\d+$", "", name)

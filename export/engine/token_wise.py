@@ -1,18 +1,17 @@
-"""Token-wise dynamic int8: one activation scale a token, one weight scale a column, both symmetric.
+"""Token-wise dynamic int8: one activation scale per token, one weight scale per column, both symmetric.
 
 For y = x·W + b with x of shape [..., K]:
 
     once      s_w[n] = max|W[:, n]| / 127,  W_q = round(W / s_w)               int8
-    a run     s_x = max|x| over the last axis / 127,  x_q = round(x / s_x) + 128   uint8
+    per run   s_x = max|x| over the last axis / 127,  x_q = round(x / s_x) + 128   uint8
               y = (x_q - 128)·W_q · s_w · s_x + b
 
-The sums are exact integers and everything else is done token by token, so that no token's result depends
-on what else is in the batch. Vector-wise quantization of LLM.int8() (Dettmers et al., arXiv 2208.07339) and
-ZeroQuant's token-wise one (Yao et al., arXiv 2206.01861). A row of zeros has scale 0 and stays zeros:
-whatever is rounded to, it is multiplied by 0.
+The sums are exact integers and all other steps are per token, so no token's result depends on the rest of the batch.
+Sources: the vector-wise quantization of LLM.int8() (Dettmers et al., arXiv 2208.07339) and the token-wise one of
+ZeroQuant (Yao et al., arXiv 2206.01861). A row of zeros has scale 0 and stays zero.
 
-What is bounded below, as GELU's and ReLU's outputs are, needs few of the steps below zero that a symmetric
-scale keeps: there the zero point is lower, a constant still, and the scale is that of the largest value.
+Outputs of GELU and ReLU are bounded below and need few steps below zero: their zero point is a lower constant, and
+their scale that of the largest value.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from export.engine.graph import MICROSOFT, Graph
 from export.engine.outliers import share_rounded
 
 _LARGEST = 127
-INT8 = "/int8"  # what the int8 product, weight or table adds to the name of the fp32 one
-# Unsigned activations against signed weights are what onnxruntime has fast kernels for: signed against
-# signed measured 10 times slower, unsigned against unsigned 2 times (benchmarks, docs/log.md).
+INT8 = "/int8"  # suffix of int8 products, weights and tables
+# onnxruntime's fast kernels take unsigned activations and signed weights: signed by signed measured 10 times slower,
+# unsigned by unsigned 2 times (docs/log.md).
 _ZERO_POINT = 128
 _MOST = 255
-# The zero point where no value is below -f, f > 0. Lower leaves more steps above zero, but none is finer than
-# f over this: with 24 and GELU's f of 0.17 that binds for tokens whose largest value is below 1.6.
+# The zero point where no value is below -f, f > 0. A lower one leaves more steps above zero, but no step is finer than
+# f over it: with 24 and GELU's f of 0.17 that binds for tokens whose largest value is below 1.6.
 _BOUNDED_ZERO_POINT = 24
-# Smaller tables (token types) stay fp32: they are read whole from cache, and are nothing in size.
+# Smaller tables (token types) stay fp32: they fit the cache and add little to the file.
 _SMALLEST_TABLE = 16_384
 
 
 def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
-    """Make every MatMul with constant weights an int8 one, but those named in `kept`."""
+    """Make every MatMul with constant weights int8, but those named in `kept`."""
     by_input = defaultdict(list)
     for node in list(graph.proto.node):
         if node.op_type != "MatMul" or node.name in kept or not graph.is_constant(node.input[1]):
@@ -61,7 +60,7 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
         quantized = graph.add("QuantizeLinear", x, scale, points[shape, point], axis=-1, block_size=width)
         for node in nodes:
             weight, weight_scale = _int8_weight(graph, node.input[1], hints.owners.get(node.input[1]))
-            # One a node: onnxruntime 1.31's exact mode rewrites it, and cannot do so twice to the same constant.
+            # One per node: the exact mode of onnxruntime 1.31 rewrites it and fails on a shared constant.
             no_zero_point = graph.weight(np.array(0, np.int8), f"{node.name}/zero_point")
             product = graph.add(
                 "MatMulIntegerToFloat",
@@ -83,7 +82,7 @@ def _symmetric(graph: Graph, x: str) -> tuple[str, int]:
 
 
 def _bounded(graph: Graph, x: str, floor: float) -> tuple[str, int]:
-    """Return the same for an x that is nowhere below -floor."""
+    """Return the same for an x with no value below -floor."""
     point = _BOUNDED_ZERO_POINT if floor else 0
     steps = _MOST - point
     return _scale(graph, x, floor * steps / point if floor else 0.0, steps), point
@@ -104,7 +103,7 @@ def _zero_points(graph: Graph, shape: str, point: int) -> str:
 
 
 def _int8_weight(graph: Graph, name: str, owners: np.ndarray | None) -> tuple[str, str]:
-    """Return the names of the int8 weight, [K, N], and of its scales, float32 [N]; made once a weight."""
+    """Return the names of the int8 weight, [K, N], and of its scales, float32 [N]; made once per weight."""
     quantized, scale = name + INT8, f"{name}/scale"
     if not graph.is_constant(quantized):
         values, scales = quantize_along(graph.value(name), axis=0, owners=owners)
@@ -114,9 +113,9 @@ def _int8_weight(graph: Graph, name: str, owners: np.ndarray | None) -> tuple[st
 
 
 def quantize_along(values: np.ndarray, axis: int, owners: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return `values` as int8 and their scales, float32, by the largest magnitude along `axis` (kept as 1).
+    """Return `values` as int8 and their float32 scales by the largest magnitude along `axis`, which stays as 1.
 
-    owners: which row each row is a share of; what is rounded is then their sum.
+    owners: the row that each row is a share of; then the sum of the shares is rounded.
     """
     scale = (np.abs(values).max(axis=axis, keepdims=True) / _LARGEST).astype(np.float32)
     scale[scale == 0] = 1
@@ -129,7 +128,7 @@ def quantize_along(values: np.ndarray, axis: int, owners: np.ndarray | None = No
 
 
 def quantize_tables(graph: Graph) -> None:
-    """Make embedding tables int8 with a scale a row, which is gathered with it."""
+    """Make embedding tables int8 with a scale per row, gathered with the row."""
     for node in list(graph.proto.node):
         if node.op_type != "Gather" or not graph.is_constant(node.input[0]):
             continue

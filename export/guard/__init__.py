@@ -1,1 +1,1 @@
-"""The guard: int8 compared with fp32 on the user's texts, and limits on the change."""
+"""The guard: int8 compared with fp32 on the user's texts, within limits on the change."""

@@ -1,9 +1,9 @@
-"""The guard on int8: measured on the user's own texts, held to the user's limits, and given up layer by layer.
+"""The guard on int8: measured on the user's texts, held to the user's limits, given up layer by layer.
 
-When a limit is missed a ladder is climbed: the scheme whole, then without its most sensitive layers (the
-worst 1, 2, 4, 8, … stay fp32, then the fewest between the last that missed and the first that held), then
-fp32. What is written is the first rung that holds, which is the smallest. Each rung, and fp32, is measured under the
-rule that it would be served with: where scores are calibrated, that is fitted to its own answers.
+When int8 misses a limit, the guard climbs a ladder: the whole scheme; the scheme without its most sensitive layers (1,
+2, 4, 8, … in fp32, then the fewest between the last that missed and the first that held); fp32. The bundle gets the
+first rung that holds, which is the smallest. Each model is measured under its own decision rule: a calibration is
+fitted to that model's logits.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from export.engine.quantize import Quantizer
 from export.eval_texts import EvalSet
 from export.guard.compare import METHOD, compare
 from export.guard.limits import Limits
-from export.guard.sensitivity import Quantizer, Sensitivity, rank_layers, sample_of
-from export.logits import TextReader, compute_logits
+from export.guard.sensitivity import Sensitivity, rank_layers, sample_of
+from export.logits import compute_logits
 from export.predictions import Predictions, predictions_from_logits
-from export.scores.rule_fitter import FitError, FittedRule, Fitting
+from export.scores.rule_fitter import FitError, FittedRule, RuleFitter
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import FP32
 from training.report.intervals import Figure
@@ -30,9 +31,9 @@ from training.report.intervals import Figure
 
 @dataclass(frozen=True)
 class Rung:
-    """One int8 model that was measured: the layers left in fp32, its figures, and the limits that it misses.
+    """One measured int8 model: its fp32 layers, figures and missed limits.
 
-    fit: how its logits [texts, labels] become labels; fp32, int8: both models' answers, each by its own fit.
+    fit: of its logits [texts, labels]. fp32, int8: both models' predictions, each by its own fit.
     """
 
     kept: tuple[str, ...]
@@ -45,27 +46,20 @@ class Rung:
     fp32: Predictions
     int8: Predictions
 
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured: the fp32 model, how to quantize it, its linear layers by name, how texts are read, a fit made.
-
-    int8 is where the whole scheme stands when the guard begins, and the chosen model when it ends.
-    """
-
-    fp32: Path
-    int8: Path
-    scheme: str
-    layers: tuple[str, ...]
-    quantizer: Quantizer
-    reader: TextReader
-    problem_type: str
-    fit: Fitting
+    def as_dict(self) -> dict[str, Any]:
+        """Return the manifest's entry in `rungs`."""
+        shown = ("agreement", "accuracy_drop")
+        return {
+            "kept_fp32": list(self.kept),
+            "model_bytes": self.model_bytes,
+            **{name: asdict(self.figures[name]) for name in shown if name in self.figures},
+            "missed": list(self.missed),
+        }
 
 
 @dataclass(frozen=True)
-class Guard:
-    """What the guard found. `chosen` is the rung whose model is in the bundle; None when only fp32 holds.
+class GuardResult:
+    """The guard's findings. chosen: the rung in the bundle; None when only fp32 holds the limits.
 
     fit, logits [texts, labels]: of the model in the bundle.
     """
@@ -87,7 +81,7 @@ class Guard:
 
     @property
     def measured(self) -> Rung:
-        """Return the rung that the figures are of: the chosen one, or the whole scheme where none was."""
+        """Return the rung of the reported figures: the chosen one, or else the whole scheme."""
         return self.chosen or self.rungs[0]
 
     def quantization(self) -> dict[str, Any]:
@@ -117,95 +111,103 @@ class Guard:
             "figures": {name: asdict(figure) for name, figure in self.measured.figures.items()},
             "intervals": METHOD,
             "limits": self.limits.as_dict(),
-            "rungs": [_rung_as_dict(rung) for rung in self.rungs],
+            "rungs": [rung.as_dict() for rung in self.rungs],
             "sensitivity": [asdict(one) for one in self.sensitivity],
         }
 
 
-def _rung_as_dict(rung: Rung) -> dict[str, Any]:
-    shown = ("agreement", "accuracy_drop")
-    return {
-        "kept_fp32": list(rung.kept),
-        "model_bytes": rung.model_bytes,
-        **{name: asdict(rung.figures[name]) for name in shown if name in rung.figures},
-        "missed": list(rung.missed),
-    }
+class Ladder:
+    """The ladder from int8 to fp32 on the user's texts."""
 
-
-def guard_int8(subject: Subject, texts: EvalSet, limits: Limits, quantized: int) -> Guard:
-    """Measure int8 on `texts`, climb the ladder where `limits` are missed, and leave the chosen model at subject.int8.
-
-    quantized: int8 products of the whole scheme. When only fp32 holds, subject.int8 is gone. Raises
-    ExportError for a model whose logits are not finite, FitError where no model can be fitted.
-    """
-    problem_type = subject.problem_type
-    fp32 = compute_logits(subject.fp32, subject.reader, texts.texts, "asking fp32")
-    rungs: list[Rung] = []
-
-    fp32_fit: FittedRule | None = None
-    fp32_fault: FitError | None = None
-    try:
-        fp32_fit = subject.fit(subject.fp32, "fp32")
-    except FitError as error:
-        fp32_fault = error
-
-    def fitted(model: Path, what: str) -> tuple[FittedRule, tuple[str, ...]]:
+    def __init__(self, quantizer: Quantizer, int8: Path, texts: EvalSet, fitter: RuleFitter, limits: Limits) -> None:
+        self._quantizer, self._int8, self._texts = quantizer, int8, texts
+        self._fitter, self._limits = fitter, limits
+        self._problem_type = fitter.plain.problem_type
+        self._rungs: list[Rung] = []
+        self._fp32 = compute_logits(quantizer.fp32, fitter.reader, texts.texts, "running fp32")
+        self._fp32_fit: FittedRule | FitError
         try:
-            return subject.fit(model, what), ()
-        except FitError:
-            if not limits.given:
-                raise
-            if fp32_fit is None:
-                raise fp32_fault from None  # the ladder, which leads to fp32, cannot mend it
-            return fp32_fit, ("calibration",)
+            self._fp32_fit = fitter.fit(quantizer.fp32, "fp32")
+        except FitError as error:
+            self._fp32_fit = error
 
-    def measure(model: Path, kept: tuple[str, ...], quantized: int) -> Rung:
-        what = f"int8, {len(kept)} kept fp32" if kept else "int8"
-        logits = compute_logits(model, subject.reader, texts.texts, f"asking {what}")
-        fit, unfitted = fitted(model, what)
-        pair = predictions_from_logits(fp32, (fp32_fit or fit).rule), predictions_from_logits(logits, fit.rule)
-        figures = compare(*pair, texts.truth, problem_type)
-        missed = (*limits.missed(figures), *unfitted)
-        rung = Rung(kept, quantized, model.stat().st_size, figures, missed, fit, logits, *pair)
-        rungs.append(rung)
+    def climb(self, quantized: int) -> GuardResult:
+        """Climb from the int8 model, which has `quantized` int8 products, and leave the chosen model in its place.
+
+        When only fp32 holds, the int8 file is gone. Raises ExportError for logits that are not finite, FitError when
+        no model can be fitted.
+        """
+        whole = self._measure(self._int8, (), quantized)
+        if not whole.missed:
+            return self._result(whole)
+        with tempfile.TemporaryDirectory(dir=self._int8.parent) as folder:
+            scratch = Path(folder)
+            sample = sample_of(len(self._texts.texts))
+            texts = [self._texts.texts[i] for i in sample]
+            ranked = rank_layers(
+                self._quantizer, scratch, self._fitter.reader, texts, self._fp32[sample], self._problem_type
+            )
+            fewest = fewest_kept(len(ranked), lambda count: self._holds(ranked[:count], scratch))
+            if fewest is None:
+                self._int8.unlink()
+                return self._result(None, ranked)
+            (scratch / "held.onnx").replace(self._int8)
+        return self._result(next(rung for rung in self._rungs if len(rung.kept) == fewest), ranked)
+
+    def _holds(self, kept: Sequence[Sensitivity], scratch: Path) -> bool:
+        """Return whether int8 with these layers in fp32 holds the limits; then its model is scratch/held.onnx."""
+        layers = tuple(one.layer for one in kept)
+        trial = scratch / "trial.onnx"
+        rung = self._measure(trial, layers, self._quantizer(trial, layers))
+        if not rung.missed:
+            trial.replace(scratch / "held.onnx")
+        return not rung.missed
+
+    def _measure(self, model: Path, kept: tuple[str, ...], quantized: int) -> Rung:
+        name = f"int8, {len(kept)} kept fp32" if kept else "int8"
+        logits = compute_logits(model, self._fitter.reader, self._texts.texts, f"running {name}")
+        fit, unfitted = self._fit(model, name)
+        fp32_fit = fit if isinstance(self._fp32_fit, FitError) else self._fp32_fit
+        fp32, int8 = predictions_from_logits(self._fp32, fp32_fit.rule), predictions_from_logits(logits, fit.rule)
+        figures = compare(fp32, int8, self._texts.truth, self._problem_type)
+        missed = (*self._limits.missed(figures), *unfitted)
+        rung = Rung(kept, quantized, model.stat().st_size, figures, missed, fit, logits, fp32, int8)
+        self._rungs.append(rung)
         return rung
 
-    def found(chosen: Rung | None, ranked: Sequence[Sensitivity] = ()) -> Guard:
-        if chosen is None and fp32_fit is None:
-            raise fp32_fault
-        served = (chosen.fit, chosen.logits) if chosen is not None else (fp32_fit, fp32)
-        return Guard(texts, subject.scheme, problem_type, limits, tuple(rungs), chosen, tuple(ranked), *served)
+    def _fit(self, model: Path, name: str) -> tuple[FittedRule, tuple[str, ...]]:
+        """Return the model's fit and no missed limit, or with limits set fp32's fit and "calibration" as missed."""
+        try:
+            return self._fitter.fit(model, name), ()
+        except FitError:
+            if not self._limits.given:
+                raise
+            return self._fit_of_fp32(), ("calibration",)
 
-    whole = measure(subject.int8, (), quantized)
-    if not whole.missed:
-        return found(whole)
-    with tempfile.TemporaryDirectory(dir=subject.int8.parent) as folder:
-        scratch = Path(folder)
-        places = sample_of(len(texts.texts))
-        sample = ([texts.texts[i] for i in places], fp32[places], problem_type)
-        ranked = rank_layers(subject.layers, subject.quantizer, scratch, subject.reader, sample)
+    def _fit_of_fp32(self) -> FittedRule:
+        if isinstance(self._fp32_fit, FitError):
+            raise self._fp32_fit  # the ladder leads to fp32, so no rung helps
+        return self._fp32_fit
 
-        def holds(count: int) -> bool:
-            kept = tuple(one.layer for one in ranked[:count])
-            trial = scratch / "trial.onnx"
-            rung = measure(trial, kept, subject.quantizer(trial, kept))
-            if not rung.missed:
-                trial.replace(scratch / "held.onnx")
-            return not rung.missed
-
-        fewest = fewest_kept(len(ranked), holds)
-        if fewest is None:
-            subject.int8.unlink()
-            return found(None, ranked)
-        (scratch / "held.onnx").replace(subject.int8)
-    return found(next(rung for rung in rungs if len(rung.kept) == fewest), ranked)
+    def _result(self, chosen: Rung | None, ranked: Sequence[Sensitivity] = ()) -> GuardResult:
+        return GuardResult(
+            texts=self._texts,
+            scheme=self._quantizer.scheme,
+            problem_type=self._problem_type,
+            limits=self._limits,
+            rungs=tuple(self._rungs),
+            chosen=chosen,
+            sensitivity=tuple(ranked),
+            fit=self._fit_of_fp32() if chosen is None else chosen.fit,
+            logits=self._fp32 if chosen is None else chosen.logits,
+        )
 
 
 def fewest_kept(layers: int, holds: Callable[[int], bool]) -> int | None:
-    """Return the fewest layers to keep in fp32, of `layers`, for which `holds`; None when even all but one do not.
+    """Return the fewest of `layers` to keep in fp32 for which `holds`; None when even all but one do not hold.
 
-    Doubles from 1 until it holds, then halves the gap to the last that did not, taking for granted that
-    keeping more never makes it worse. The last count for which `holds` was true is what is returned.
+    Doubles from 1 until it holds, then halves the gap to the last that missed, assuming that keeping more never makes
+    it worse. `holds` was last true for the returned count.
     """
     missed, count = 0, 1
     while count < layers and not holds(count):

@@ -1,4 +1,4 @@
-"""How much int8 may change: the limits that a user sets, their units, and whether figures hold them."""
+"""The user's limits on the change by int8: their units, and their check against figures."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from export.errors import ExportError
 from training.report.intervals import Figure
 
-# Beyond these a limit forbids nothing, and is more likely a fraction or a slip than meant.
+# A limit beyond these forbids nothing; the user probably meant a fraction, or mistyped.
 _MOST_POINTS = 50
 _LEAST_PERCENT = 50
-_ROUNDING = 1e-9  # 0.5 points of 200 texts are one text, and must hold although 100 * 0.005 is not 0.5 in binary
+_ROUNDING = 1e-9  # one of 200 texts must hold a limit of 0.5 points, though 100 * 0.005 is not 0.5 in binary
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What int8 must hold on the user's texts; None where nothing is asked.
+    """Limits that int8 must hold on the user's texts; None sets no limit.
 
-    max_accuracy_drop: fp32's accuracy minus int8's, in percentage points, 0 to 50. min_agreement: texts
-    with the same label (multi-label: the same set of labels), in percent, 50 to 100. Both are held
-    against what was measured, not against its interval. Raises ExportError for other values.
+    max_accuracy_drop: fp32's accuracy minus int8's, in percentage points, 0 to 50. min_agreement: texts with the same
+    label (multi-label: the same set of labels), in percent, 50 to 100. Both apply to the measured value, not to its
+    interval. Raises ExportError for other values.
     """
 
     max_accuracy_drop: float | None = None
@@ -35,12 +35,12 @@ class Limits:
             )
         if agreement is not None and not _LEAST_PERCENT <= agreement <= 100:
             raise ExportError(
-                f"--min-agreement is {agreement:g}, expected {_LEAST_PERCENT} to 100 per cent (99 means 99 %, not 0.99)"
+                f"--min-agreement is {agreement:g}, expected {_LEAST_PERCENT} to 100 percent (99 means 99 %, not 0.99)"
             )
 
     @property
     def given(self) -> bool:
-        """Return whether anything is asked."""
+        """Return whether a limit is set."""
         return self.max_accuracy_drop is not None or self.min_agreement is not None
 
     def missed(self, figures: Mapping[str, Figure]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The bundle's README.md: what the model answers, how it was made, what int8 changed, and what a score means."""
+"""The model card: the bundle's README.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from export.checkpoint import Checkpoint
 from export.checks.parity import Parity
 from export.report.guard_table import card_section as guard_section
 from export.report.score_table import card_section as score_section
-from export.report.tables import cell
+from export.report.tables import cell, kept_layers
 from inferer.bundle.manifest import MAX, MULTI_LABEL
 from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, TAIL
 
@@ -24,7 +24,7 @@ def model_card(
     """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle. facts: fields of the manifest."""
     multi = checkpoint.problem_type == MULTI_LABEL
     count = len(quantization["kept_fp32"])
-    kept = f", {count} layer{'' if count == 1 else 's'} kept in fp32" if count else ""
+    kept = f", {kept_layers(count)}" if count else ""
     guard = facts["guard"]
     measured = "" if guard is None else guard_section(guard, multi=multi) + "\n\n"
     labels = "\n".join(f"| {i} | {cell(label)} |" for i, label in enumerate(checkpoint.labels))
@@ -38,7 +38,7 @@ pipeline_tag: text-classification
 # {checkpoint.source.resolve().stem}
 
 A {kind}-label text classifier ({checkpoint.model_type}), exported from a PyTorch checkpoint for
-onnxruntime. {_how_read(checkpoint.max_length, facts)}
+onnxruntime. {_truncation(checkpoint.max_length, facts)}
 
 | id | label |
 | --- | --- |
@@ -54,13 +54,13 @@ Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matri
 
 {measured}{_changes(parity)}
 
-Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or ask it from Python:
+Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or use it from Python:
 `ModelInferer("<this folder>").predict("some text")`. Hugging Face's
-`ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` reads it too.
+`ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` loads it too.
 """
 
 
-def _how_read(max_length: int, facts: Mapping[str, Any]) -> str:
+def _truncation(max_length: int, facts: Mapping[str, Any]) -> str:
     longer = f"a text of more than {max_length} tokens"
     if facts["truncation"] == HEAD:
         return f"It reads the first {max_length} tokens of a text."
@@ -71,8 +71,8 @@ def _how_read(max_length: int, facts: Mapping[str, Any]) -> str:
     if facts["truncation"] == ERROR:
         return f"It refuses {longer}."
     overlap, pooling = facts["windows"]["overlap"], facts["windows"]["pooling"]
-    pooled = "each label's highest logit counts" if pooling == MAX else "their logits are averaged by their length"
-    return f"It reads {longer} in windows of that many, which share {overlap} with the one before; {pooled}."
+    pooled = "each label's highest logit counts" if pooling == MAX else "their logits are averaged by length"
+    return f"It reads {longer} in windows of that many, each sharing {overlap} with the one before; {pooled}."
 
 
 def _changes(parity: Parity) -> str:
@@ -88,8 +88,8 @@ def _changes(parity: Parity) -> str:
         )
     return f"""## int8 against fp32 on built-in sentences
 
-Measured at export on {parity.n} built-in sentences of several lengths: enough to find a broken export, too
-few to say how it does on your texts.
+Measured at export on {parity.n} built-in sentences of several lengths: enough to find a broken export, too few to judge
+the model on your texts.
 
 | | |
 | --- | --- |

@@ -1,18 +1,18 @@
-"""What a bundle's scores mean, for a reader: rows and sentences shared by the screen and the model card."""
+"""The meaning of a bundle's scores on the terminal and in the model card, from the manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from export.report.tables import Row, card_table, cell, rows_of, screen_notes, screen_table
+from export.report.tables import Row, card_table, cell, rows_of, terminal_notes, terminal_table
 from inferer.bundle.reader import DEFAULT_THRESHOLD, RELIABILITY
 
-_WORDS = {
+_ROWS = {
     "ece_before": ("ECE before", "score"),
     "ece_after": ("ECE after", "score"),
     "ece_change": ("ECE, after less before", "change"),
-    "ece_by_chance": ("ECE if scores were exact", "score"),
+    "ece_by_chance": ("ECE by chance", "score"),
     "brier_before": ("Brier score before", "score"),
     "brier_after": ("Brier score after", "score"),
     "brier_change": ("Brier, after less before", "change"),
@@ -36,30 +36,30 @@ _WORDS = {
 
 
 def figure_rows(figures: Mapping[str, Any]) -> list[Row]:
-    """Return a row for each figure that is there: what, value, 95 % interval, n."""
-    return rows_of(figures, _WORDS)
+    """Return a row for each of the figures: name, value, 95 % interval, n."""
+    return rows_of(figures, _ROWS)
 
 
 def how_fitted(calibration: Mapping[str, Any]) -> str:
-    """Return in a sentence what was fitted to what, and on which other rows the figures are."""
+    """Return one sentence on the fit, its rows, and the rows of the figures."""
     if calibration["method"] == "temperature":
-        what = f"temperature {calibration['temperature']:.4g}"
+        fit = f"temperature {calibration['temperature']:.4g}"
     else:
-        what = "a scale and a bias for each label"
-    what += f" fitted to the answers of {calibration['model']}"
+        fit = "a scale and a bias per label"
+    fit += f" fitted to the logits of {calibration['model']}"
     if calibration["tuning"]:
-        what += f", and a threshold a label ({calibration['tuning']}),"
-    what += f" on {calibration['fitted_rows']:,} rows of {calibration['file']}"
+        fit += f", and a threshold per label ({calibration['tuning']}),"
+    fit += f" on {calibration['fitted_rows']:,} rows of {calibration['file']}"
     if calibration["held_back"]:
-        return f"{what}; figures on the other {calibration['reported_rows']:,}"
-    return f"{what}; figures on {calibration['reported_rows']:,} rows of {calibration['reported_file']}"
+        return f"{fit}; figures on the other {calibration['reported_rows']:,}"
+    return f"{fit}; figures on {calibration['reported_rows']:,} rows of {calibration['reported_file']}"
 
 
 def notes(calibration: Mapping[str, Any]) -> list[str]:
-    """Return what must be known to read the figures, and what was not fitted."""
+    """Return notes on the figures: cut texts, definitions, and labels that were not fitted."""
     lines = []
     if calibration["cut"]:
-        lines.append(f"{calibration['cut']:,} of {calibration['rows']:,} texts are longer than is read")
+        lines.append(f"{calibration['cut']:,} of {calibration['rows']:,} texts are longer than max_length")
     if calibration["left_out"]:
         lines.append(
             f"{calibration['left_out']:,} of {calibration['rows']:,} rows are too long for truncation 'error': left out"
@@ -67,10 +67,10 @@ def notes(calibration: Mapping[str, Any]) -> list[str]:
     labels = calibration["labels"]
     if labels is None:
         return [*lines, "ECE: the best label's score against whether it is right"]
-    lines.append("ECE: every label's score against whether the text carries the label")
+    lines.append("ECE: every label's score against whether the text has the label")
     plain = {row["threshold_before"] for row in labels.values()}
     given = f"{DEFAULT_THRESHOLD:g}" if plain == {DEFAULT_THRESHOLD} else "as configured"
-    lines.append(f"F1 before and calibrated: thresholds {given}; macro-F1 over the labels that reported texts carry")
+    lines.append(f"F1 before and calibrated: thresholds {given}; macro-F1 over the labels of the reported texts")
     tuned = [row["threshold"] for row in labels.values() if row["threshold"] != row["threshold_before"]]
     if tuned:
         lines.append(f"thresholds of {len(tuned)} of {len(labels)} labels tuned: {min(tuned):.4f} to {max(tuned):.4f}")
@@ -78,22 +78,22 @@ def notes(calibration: Mapping[str, Any]) -> list[str]:
 
 
 def when_abstaining(abstention: Mapping[str, Any]) -> str:
-    """Return in a sentence below which score no label is named, and on which rows the figures are."""
+    """Return one sentence on the threshold of abstention and the rows of its figures."""
     below = f"no label where the best score is below {abstention['below']:.4g}"
     if abstention["fitted_rows"] is not None:
         below += f" ({abstention['asked']} on the {abstention['fitted_rows']:,} fitted rows)"
     return f"{below}; figures on {abstention['reported_rows']:,} rows of {abstention['reported_file']}"
 
 
-def screen(calibration: Mapping[str, Any] | None, abstention: Mapping[str, Any] | None) -> list[str]:
+def terminal_lines(calibration: Mapping[str, Any] | None, abstention: Mapping[str, Any] | None) -> list[str]:
     """Return the lines for a terminal of 80 columns."""
     lines = []
     if calibration is not None:
-        lines += ["  calibration", *screen_notes([how_fitted(calibration), *notes(calibration)])]
-        lines += screen_table(figure_rows(calibration["figures"]))
+        lines += ["  calibration", *terminal_notes([how_fitted(calibration), *notes(calibration)])]
+        lines += terminal_table(figure_rows(calibration["figures"]))
     if abstention is not None:
-        lines += ["  abstaining", *screen_notes([when_abstaining(abstention)])]
-        lines += screen_table(figure_rows(abstention["figures"]))
+        lines += ["  abstaining", *terminal_notes([when_abstaining(abstention)])]
+        lines += terminal_table(figure_rows(abstention["figures"]))
     return lines
 
 
@@ -107,12 +107,12 @@ def card_section(manifest: Mapping[str, Any]) -> str:
         lines += [_meaning(calibration), ""]
         lines += [*card_table(figure_rows(calibration["figures"])), ""]
         lines += [f"{'. '.join([_sentence(note) for note in notes(calibration)])}. {calibration['intervals']}.", ""]
-        lines += [f"![How often answers are right, by score]({RELIABILITY})", ""]
+        lines += [f"![Share of right predictions, by score]({RELIABILITY})", ""]
     lines += _thresholds(manifest)
     if manifest["abstain_threshold"] is not None:
         lines += [
-            f"No label is named where the best score is below {manifest['abstain_threshold']:.6g}: `labels` is empty "
-            "and `abstained` is true.",
+            f"The model names no label where the best score is below {manifest['abstain_threshold']:.6g}: `labels` is "
+            "empty and `abstained` is true.",
             "",
         ]
     if abstention is not None:
@@ -122,16 +122,16 @@ def card_section(manifest: Mapping[str, Any]) -> str:
 
 def _meaning(calibration: Mapping[str, Any]) -> str:
     one = "Of the texts whose best score is near 0.9, about nine in ten are labelled right"
-    many = "Of the texts to which a label gives a score near 0.9, about nine in ten carry it"
+    many = "Of the texts with a score near 0.9 for a label, about nine in ten have the label"
     means = one if calibration["labels"] is None else many
-    return f"Scores are calibrated. {means}, on texts like those that were fitted on: {how_fitted(calibration)}."
+    return f"Scores are calibrated. {means}, on texts like the fitted ones: {how_fitted(calibration)}."
 
 
 def _thresholds(manifest: Mapping[str, Any]) -> list[str]:
     thresholds, calibration = manifest["thresholds"], manifest["calibration"]
     if thresholds is None:
         return []
-    lines = ["A text gets every label whose score is at or above its threshold.", ""]
+    lines = ["A text gets every label with a score at or above its threshold.", ""]
     if calibration is None:
         lines += ["| label | threshold |", "| --- | ---: |"]
         return [*lines, *(f"| {cell(label)} | {threshold:.4g} |" for label, threshold in thresholds.items()), ""]

@@ -1,4 +1,4 @@
-"""Which rows are fitted on and which are reported on: never one text, as the model reads it, in both. No torch."""
+"""The rows of a calibration: those to fit and those to report, which share no text as the model reads it. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from export.errors import ExportError
 from export.eval_texts import EvalSet
 from inferer.bundle.manifest import SINGLE_LABEL
 
-LEAST_ROWS = 100  # to fit on, and to report on: with fewer the interval of an ECE is wider than most ECEs
+LEAST_ROWS = 100  # to fit, and to report: with fewer the interval of an ECE is wider than most ECEs
 LEAST_EXAMPLES = 10  # of a label, with it and without it, to fit its scores or to choose its threshold
 _SEED = 0
 _SHOWN = 60
@@ -19,18 +19,18 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts of the CSV called `file`, with their labels, bool [texts, labels]; None where none were read."""
+    """Texts of the file called `name` with their labels, bool [texts, labels]."""
 
-    file: str
+    name: str
     texts: tuple[str, ...]
-    truth: np.ndarray | None
+    truth: np.ndarray
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The rows of --calibrate that are fitted on, and those that are reported on.
+    """The fitted and the reported rows of `given`, the file of --calibrate.
 
-    given: what came out of the file. held_back: whether the reported rows are a part of it; else they are --eval's.
+    held_back: whether the reported rows are a part of that file; otherwise they are those of --eval.
     """
 
     given: EvalSet
@@ -42,28 +42,27 @@ class CalibrationSet:
 def calibration_set(
     given: EvalSet, evaluated: EvalSet | None, labels: tuple[str, ...], problem_type: str
 ) -> CalibrationSet:
-    """Return the rows of `given` to fit on, and others to report on: those of `evaluated`, or else half of `given`.
+    """Return the rows of `given` to fit, and those of `evaluated`, or else half of `given`, to report.
 
-    Both have labels, as one set of flags names the columns of both. Raises ExportError for
-    texts that are in both files, and for rows that are too few or too alike to fit on.
+    Both must have labels. Raises ExportError for texts that are in both files, and for rows that are too few or too
+    alike to fit.
     """
-    held_back = evaluated is None
-    if held_back:
-        fitted, reported = (_rows(given, places) for places in split_rows(given.keys, given.truth))
+    if evaluated is None:
+        fitted, reported = (_rows(given, places) for places in split_rows(given.keys, _rows(given).truth))
     else:
         _check_apart(given, evaluated)
-        fitted, reported = (Rows(one.name, one.texts, one.truth) for one in (given, evaluated))
-    rows = CalibrationSet(given, fitted, reported, held_back)
+        fitted, reported = _rows(given), _rows(evaluated)
+    rows = CalibrationSet(given, fitted, reported, held_back=evaluated is None)
     _check_counts(rows)
     _check_labels(rows, labels, problem_type)
     return rows
 
 
 def split_rows(keys: Sequence[Hashable], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of two halves of texts, in order; those with equal `keys` are in one.
+    """Return the places of two halves of the texts, in order; texts with equal `keys` stay together.
 
-    truth: bool [texts, labels]. Every second text is taken, of an order that is random within the texts of one label
-    (multi-label: of which that label is the rarest), so that each label is halved.
+    truth: bool [texts, labels]. Texts are shuffled within each label (multi-label: within each text's rarest label),
+    and every second one taken, so that each label is halved.
     """
     rng = np.random.default_rng(_SEED)
     groups: dict[Hashable, list[int]] = {}
@@ -79,7 +78,11 @@ def split_rows(keys: Sequence[Hashable], truth: np.ndarray) -> tuple[np.ndarray,
     return fitted, reported
 
 
-def _rows(given: EvalSet, places: np.ndarray) -> Rows:
+def _rows(given: EvalSet, places: np.ndarray | None = None) -> Rows:
+    if given.truth is None:
+        raise ExportError(f"{given.name}: a calibration needs labels")
+    if places is None:
+        return Rows(given.name, given.texts, given.truth)
     return Rows(given.name, tuple(given.texts[i] for i in places), given.truth[places])
 
 
@@ -97,7 +100,7 @@ def _check_apart(given: EvalSet, evaluated: EvalSet) -> None:
     count = "1 text is" if len(shared) == 1 else f"{len(shared):,} texts are"
     raise ExportError(
         f"{count} in --calibrate {given.name} and in --eval {evaluated.name}, the first in row {row} (--eval: row "
-        f"{there[key]}): {clipped!r}; figures on what was fitted on would flatter, so take them out of one of the two"
+        f"{there[key]}): {clipped!r}; figures on fitted rows would flatter, so remove them from one of the two"
     )
 
 
@@ -113,8 +116,8 @@ def _check_counts(rows: CalibrationSet) -> None:
         )
     needed = f"at least {LEAST_ROWS} are needed"
     if fitted < LEAST_ROWS:
-        raise ExportError(f"--calibrate {rows.fitted.file} has {fitted} rows to fit on, {needed}")
-    raise ExportError(f"--eval {rows.reported.file} has {reported} rows to report the calibration on, {needed}")
+        raise ExportError(f"--calibrate {rows.fitted.name} has {fitted} rows to fit on, {needed}")
+    raise ExportError(f"--eval {rows.reported.name} has {reported} rows to report the calibration on, {needed}")
 
 
 def _check_labels(rows: CalibrationSet, labels: tuple[str, ...], problem_type: str) -> None:
@@ -123,11 +126,11 @@ def _check_labels(rows: CalibrationSet, labels: tuple[str, ...], problem_type: s
     if problem_type == SINGLE_LABEL:
         if examples.max() == count:
             raise ExportError(
-                f"--calibrate {rows.fitted.file}: all {count:,} rows to fit on are labelled "
-                f"'{labels[examples.argmax()]}'; a temperature needs rows of two labels at least"
+                f"--calibrate {rows.fitted.name}: all {count:,} rows to fit on are labelled "
+                f"'{labels[examples.argmax()]}'; a temperature needs rows of at least two labels"
             )
     elif (np.minimum(examples, count - examples) < LEAST_EXAMPLES).all():
         raise ExportError(
-            f"--calibrate {rows.fitted.file}: no label has {LEAST_EXAMPLES} rows with it and {LEAST_EXAMPLES} without "
+            f"--calibrate {rows.fitted.name}: no label has {LEAST_EXAMPLES} rows with it and {LEAST_EXAMPLES} without "
             f"it among the {count:,} to fit on"
         )

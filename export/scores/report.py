@@ -1,100 +1,107 @@
-"""What the manifest says of a bundle's scores: how they were fitted, on which rows, and what that did on others."""
+"""The manifest's report on scores: their fit, the fitted rows, and its effect on other rows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from export.predictions import predictions_from_logits
-from export.scores.calibration_rows import CalibrationSet, Rows
+from export.scores.calibration_rows import CalibrationSet
 from export.scores.figures import METHOD, ScoreOutcomes, abstention_figures, calibration_figures, score_outcomes
 from export.scores.rule_fitter import FittedRule, RuleFitter
+from training.report.intervals import Figure
 
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """The manifest's `calibration` and `abstention`: plain types, never a text; None where there is nothing to say.
+    """The manifest's `calibration` and `abstention` as plain types, never a text; None where not used.
 
-    before, after: what the figures of the calibration were made of, to be drawn.
+    outcomes: scores and truth before and after calibration, to draw.
     """
 
     calibration: dict[str, Any] | None = None
     abstention: dict[str, Any] | None = None
-    before: ScoreOutcomes | None = None
-    after: ScoreOutcomes | None = None
+    outcomes: tuple[ScoreOutcomes, ScoreOutcomes] | None = None
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """The model of the bundle: its scheme, its fit, and its logits [texts, labels] of the rows to report on."""
+def calibration_report(
+    scheme: str, fit: FittedRule, fitter: RuleFitter, rows: CalibrationSet, logits: np.ndarray
+) -> tuple[dict[str, Any], tuple[ScoreOutcomes, ScoreOutcomes]]:
+    """Return the manifest's `calibration`, and the outcomes before and after it.
 
-    scheme: str
-    fit: FittedRule
-    logits: np.ndarray
-
-
-def score_report(served: ServedModel, fitter: RuleFitter, rows: CalibrationSet | None, reported: Rows) -> ScoreReport:
-    """Return what the fit did to the scores of the served model on the rows `reported`.
-
-    rows: which rows were fitted on; None where nothing was calibrated.
+    scheme, fit: of the bundle's model. logits: [texts, labels], its own of the reported rows.
     """
-    fit, logits = served.fit, served.logits
-    after = predictions_from_logits(logits, fit.rule)
-    abstention = None
-    if fit.abstain_threshold is not None:
-        figures = abstention_figures(after, reported.truth, fit.abstain_threshold)
-        abstention = {
-            "below": fit.abstain_threshold,
-            "asked": fitter.options.abstaining,
-            "fitted_rows": None if fitter.options.abstain_accuracy is None else len(rows.fitted.texts),
-            "reported_file": reported.file,
-            "reported_rows": len(reported.texts),
-            "figures": {name: asdict(figure) for name, figure in figures.items()},
-            "intervals": METHOD,
-        }
-    if rows is None:
-        return ScoreReport(None, abstention)
-    plain, kind = fitter.plain, fitter.plain.problem_type
-    figures = calibration_figures(logits, reported.truth, plain, fit.rule)
+    plain, truth = fitter.plain, rows.reported.truth
     calibration = {
         "method": "temperature" if fit.platt is None else "platt",
         "temperature": fit.temperature,
-        "model": served.scheme,
+        "model": scheme,
         "file": rows.given.name,
         "rows": rows.given.rows,
         "cut": rows.given.cut,
         "left_out": rows.given.left_out,
         "fitted_rows": len(rows.fitted.texts),
-        "reported_file": reported.file,
-        "reported_rows": len(reported.texts),
+        "reported_file": rows.reported.name,
+        "reported_rows": len(rows.reported.texts),
         "held_back": rows.held_back,
-        "figures": {name: asdict(figure) for name, figure in figures.items()},
+        "figures": _plain(calibration_figures(logits, truth, plain, fit.rule)),
         "intervals": METHOD,
         "tuning": fitter.options.tuning,
-        "labels": None if fit.platt is None else _labels(fit, fitter, rows),
+        "labels": None if fit.platt is None else _labels(fit.platt, fit, fitter, rows),
         "notes": list(fit.notes),
     }
-    before = score_outcomes(predictions_from_logits(logits, plain), reported.truth, kind)
-    return ScoreReport(calibration, abstention, before, score_outcomes(after, reported.truth, kind))
+    before, after = (
+        score_outcomes(predictions_from_logits(logits, rule), truth, plain.problem_type) for rule in (plain, fit.rule)
+    )
+    return calibration, (before, after)
 
 
-def _labels(fit: FittedRule, fitter: RuleFitter, rows: CalibrationSet) -> dict[str, dict[str, Any]]:
-    """Return for each label how many fitted and reported texts carry it, its scale and bias, its threshold."""
+def abstention_report(
+    fit: FittedRule, fitter: RuleFitter, file: str, logits: np.ndarray, truth: np.ndarray | None
+) -> dict[str, Any] | None:
+    """Return the manifest's `abstention`; None for a bundle that always names a label.
+
+    logits, truth: [texts, labels], of the reported rows, which are from `file`.
+    """
+    if fit.abstain_threshold is None:
+        return None
+    fitted = fitter.rows if fitter.options.abstain_accuracy is not None else None
+    figures = abstention_figures(predictions_from_logits(logits, fit.rule), truth, fit.abstain_threshold)
+    return {
+        "below": fit.abstain_threshold,
+        "asked": fitter.options.abstaining,
+        "fitted_rows": None if fitted is None else len(fitted.texts),
+        "reported_file": file,
+        "reported_rows": len(logits),
+        "figures": _plain(figures),
+        "intervals": METHOD,
+    }
+
+
+def _plain(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: asdict(figure) for name, figure in figures.items()}
+
+
+def _labels(
+    platt: Mapping[str, Any], fit: FittedRule, fitter: RuleFitter, rows: CalibrationSet
+) -> dict[str, dict[str, Any]]:
+    """Return each label's number of fitted and reported texts, its scale and bias, and its thresholds."""
     columns = zip(
         fitter.labels,
         rows.fitted.truth.sum(axis=0).tolist(),
         rows.reported.truth.sum(axis=0).tolist(),
-        fitter.plain.thresholds,
-        fit.rule.thresholds,
+        fitter.plain.thresholds or (),
+        fit.rule.thresholds or (),
         strict=True,
     )
     return {
         label: {
             "fitted": fitted,
             "reported": reported,
-            **asdict(fit.platt[label]),
+            **asdict(platt[label]),
             "threshold_before": before,
             "threshold": after,
         }

@@ -156,7 +156,7 @@ def test_a_text_in_both_files_is_refused(
     )
     said = early("--calibrate", file, *LABELLED, "--eval", other)
     assert "2 texts are in --calibrate own.csv and in --eval other.csv, the first in row 8 (--eval: row 203): " in said
-    assert f": '{rows[7][0]}'; figures on what was fitted on would flatter" in said
+    assert f": '{rows[7][0]}'; figures on fitted rows would flatter" in said
 
 
 def test_the_same_file_twice_is_refused(early: Callable[..., str], file: Path) -> None:
@@ -291,7 +291,7 @@ def test_the_bundle_shows_its_calibration_and_no_text(calibrated: Path, rows: li
     assert (
         "Scores are calibrated. Of the texts whose best score is near 0.9, about nine in ten are labelled right" in card
     )
-    assert "fitted to the answers of int8-token on 250 rows of own.csv; figures on the other 250." in card
+    assert "fitted to the logits of int8-token on 250 rows of own.csv; figures on the other 250." in card
     assert f"No label is named where the best score is below {found['abstain_threshold']:.6g}" in card
     assert "](reliability.png)" in card
     picture = (calibrated / "reliability.png").read_bytes()
@@ -418,14 +418,14 @@ def test_a_rung_that_cannot_be_fitted_misses(
     tmp_path: Path, bert: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With limits, int8 whose answers allow no fit is a rung that misses, and the ladder goes on; without, the end."""
-    fit = RuleFitter.__call__
+    fit = RuleFitter.fit
 
-    def only_kept(self: RuleFitter, model: Path, what: str) -> object:
-        if what == "int8":
+    def only_kept(self: RuleFitter, model: Path, name: str) -> object:
+        if name == "int8":
             raise FitError("no fit")
-        return fit(self, model, what)
+        return fit(self, model, name)
 
-    monkeypatch.setattr(RuleFitter, "__call__", only_kept)
+    monkeypatch.setattr(RuleFitter, "fit", only_kept)
     known = set(texts(ROWS))
     other = [row for row in single_rows(bert, 130, seed=1) if row[0] not in known][:110]
     evaluated = write_rows(tmp_path / "other.csv", ("text", "label"), other)
@@ -567,4 +567,4 @@ def test_what_is_measured_is_read_as_it_is_served(tmp_path: Path, bert: Path, tr
     assert said[truncation] in card
     read = {"windows": (), "head_tail": ("only their beginning and end were",), "tail": ("only their end was",)}
     assert all(words in card for words in read[truncation])
-    assert ("are longer than is read" in card) == bool(cut)
+    assert ("are longer than max_length" in card) == bool(cut)

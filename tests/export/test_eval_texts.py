@@ -250,7 +250,7 @@ def test_long_texts_are_counted(
     file = write_rows(tmp_path / "long.csv", ("text",), [("ok",), (LONG_TEXT,), ("the dog",)])
     assert run_export(bert, tmp_path / "bundle", "--eval", file, "--truncation", truncation) == 0
     said = capsys.readouterr().err
-    assert ("1 of 3 texts are longer than is read: only their beginning was" in said) == bool(cut)
+    assert ("1 of 3 texts are longer than max_length: only their beginning was" in said) == bool(cut)
     assert ("1 of 3 rows are too long for truncation 'error': left out" in said) == bool(left_out)
     assert f"against fp32 on {3 - left_out} of your texts" in said
 

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, log_loss
 
 from export.options import ScoreOptions
 from export.predictions import DecisionRule, Predictions, predictions_from_logits
-from export.report import reliability_diagram as reliability
+from export.report.pictures import draw_reliability
 from export.scores import figures as calibration_figures
 from export.scores.calibration_rows import split_rows
 from export.scores.figures import ScoreOutcomes, abstention_figures, bin_gaps, bin_of, score_outcomes
@@ -211,25 +211,23 @@ def test_neighbouring_floats_are_told_apart() -> None:
 def test_all_right_is_no_ground_for_a_temperature() -> None:
     """Rows that are all answered right are refused, with the reason."""
     logits = np.random.default_rng(7).normal(size=(120, 2))
-    with pytest.raises(FitError, match="all 120 rows that are fitted on are answered right.*every score would be 1"):
-        fitter(ScoreOptions(), ("a", "b")).of(logits, one_hot(logits.argmax(axis=1), 2))
+    with pytest.raises(FitError, match="all 120 fitted rows right.*every score would be 1"):
+        fitter(ScoreOptions(), ("a", "b")).fit_logits(logits, one_hot(logits.argmax(axis=1), 2))
 
 
 def test_scores_that_tell_nothing_are_refused() -> None:
     """Rows whose labels the scores speak against are refused, with the share that is right."""
     logits = np.random.default_rng(8).normal(size=(120, 3))
     truth = one_hot(logits.argmin(axis=1), 3)
-    with pytest.raises(
-        FitError, match=r"no temperature up to 20 .* tell nothing of which answers are right \(0.0% are\)"
-    ):
-        fitter(ScoreOptions(), ("a", "b", "c")).of(logits, truth)
+    with pytest.raises(FitError, match=r"no temperature up to 20 .* which predictions are right \(0.0% are\)"):
+        fitter(ScoreOptions(), ("a", "b", "c")).fit_logits(logits, truth)
 
 
 def test_the_abstain_threshold_reaches_its_accuracy() -> None:
     """At or above the threshold the asked share of answers is right, and at no lower score."""
     logits = np.random.default_rng(9).normal(0, 2, (1000, 3))
     truth = drawn(logits / 2, 10)
-    fit = fitter(ScoreOptions(abstain_accuracy=0.8), ("a", "b", "c")).of(logits, truth)
+    fit = fitter(ScoreOptions(abstain_accuracy=0.8), ("a", "b", "c")).fit_logits(logits, truth)
     answers = predictions_from_logits(logits, fit.rule)
     best, right = answers.scores.max(axis=1), (answers.chosen & truth).any(axis=1)
     assert right[best >= fit.abstain_threshold].mean() >= 0.8 > right.mean()
@@ -241,7 +239,7 @@ def test_an_accuracy_that_no_score_reaches_is_refused() -> None:
     logits = np.vstack([np.tile([[3.0, 0.0]], (50, 1)), np.tile([[0.0, 1.0]], (50, 1))])
     truth = one_hot(np.array([0] * 40 + [1] * 10 + [1] * 30 + [0] * 20), 2)
     with pytest.raises(FitError, match="--abstain-below accuracy=0.95: .*fewer"):
-        fitter(ScoreOptions(abstain_accuracy=0.95), ("a", "b")).of(logits, truth)
+        fitter(ScoreOptions(abstain_accuracy=0.95), ("a", "b")).fit_logits(logits, truth)
 
 
 def multi_rows() -> tuple[np.ndarray, np.ndarray]:
@@ -254,14 +252,14 @@ def multi_rows() -> tuple[np.ndarray, np.ndarray]:
 
 def test_labels_that_cannot_be_fitted_keep_their_scores_and_are_named() -> None:
     """Too few rows, or a logit against the label, leave scale 1 and bias 0, and the notes name the label and why."""
-    fit = fitter(ScoreOptions(tune_f1=True), ("common", "rare", "wrong"), MULTI_LABEL, 0.4).of(*multi_rows())
+    fit = fitter(ScoreOptions(tune_f1=True), ("common", "rare", "wrong"), MULTI_LABEL, 0.4).fit_logits(*multi_rows())
     assert fit.platt["common"].scale == pytest.approx(0.5, abs=0.15)
     assert fit.platt["rare"] == fit.platt["wrong"] == Platt(1.0, 0.0)
     assert fit.rule.thresholds[1] == 0.4
     assert fit.rule.thresholds[0] != 0.4
     assert fit.notes == (
-        "fewer than 10 fitted rows with or without the label, so scores stay as they were: rare",
-        "the logit does not rise with the label, so scores stay as they were: wrong",
+        "fewer than 10 fitted rows with or without the label, so its scores stay: rare",
+        "the logit does not rise with the label, so its scores stay: wrong",
         "fewer than 10 fitted rows with the label, so the threshold stays: rare",
     )
 
@@ -270,7 +268,7 @@ def test_a_threshold_that_reaches_no_precision_stays_and_is_named() -> None:
     """Where no threshold has the precision, the label keeps its own, and the notes say so."""
     logits, truth = multi_rows()
     truth[logits[:, 0].argmax(), 0] = False  # even the highest score is wrong
-    fit = fitter(ScoreOptions(precision=0.99), ("common", "rare", "wrong"), MULTI_LABEL).of(logits, truth)
+    fit = fitter(ScoreOptions(precision=0.99), ("common", "rare", "wrong"), MULTI_LABEL).fit_logits(logits, truth)
     assert fit.rule.thresholds[0] == 0.5
     assert "no threshold reaches precision=0.99, so it stays: common, wrong" in fit.notes
 
@@ -378,7 +376,7 @@ def test_f1_is_scikit_learns_before_and_after() -> None:
     logits = rng.normal(-1, 2, (600, 4))
     truth = rng.random((600, 4)) < 1 / (1 + np.exp(-(0.5 * logits - 1)))
     plain = DecisionRule(MULTI_LABEL, (0.5,) * 4)
-    fit = fitter(ScoreOptions(tune_f1=True), ("a", "b", "c", "d"), MULTI_LABEL).of(logits, truth)
+    fit = fitter(ScoreOptions(tune_f1=True), ("a", "b", "c", "d"), MULTI_LABEL).fit_logits(logits, truth)
     figures = calibration_figures.calibration_figures(logits, truth, plain, fit.rule)
     rules = {
         "before": plain,
@@ -447,8 +445,9 @@ def test_the_picture_is_drawn_without_a_warning(tmp_path: Path, labels: int) -> 
     rng = np.random.default_rng(19)
     before = ScoreOutcomes(rng.random((40, labels)) ** 4, rng.random((40, labels)) < 0.2)
     after = ScoreOutcomes(np.full((40, labels), 1.0), before.true)
-    file = tmp_path / "reliability.png"
-    reliability.draw(before, after, (0.1, 0.02), "A title with $ signs $ and _", file)
-    header = file.read_bytes()[:24]
+    figures = {"ece_before": {"value": 0.1}, "ece_after": {"value": 0.02}}
+    calibration = {"figures": figures, "labels": None if labels == 1 else {}, "model": "fp32", "reported_rows": 40}
+    draw_reliability(calibration, (before, after), tmp_path)
+    header = (tmp_path / "reliability.png").read_bytes()[:24]
     assert header.startswith(b"\x89PNG")
     assert struct.unpack(">II", header[16:]) == (1210, 682)
