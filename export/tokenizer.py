@@ -16,7 +16,7 @@ from inferer.errors import first_line
 def load_tokenizer(path: Path, source: str, *, local_only: bool) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer that `source`, a folder or a hub name, has for the checkpoint at `path`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, local_files_only=local_only)
     except Exception as error:  # a damaged tokenizer.json raises a bare Exception (huggingface/tokenizers)
         lost = local_only and not (Path(source) / TOKENIZER).is_file()
         reason = f"{TOKENIZER} is missing" if lost else first_line(error)

@@ -115,9 +115,10 @@ def _demand(holds: bool) -> None:
 
 
 def _producer(graph: Graph, tensor: str) -> NodeProto:
-    if tensor not in graph.producer:
+    node: NodeProto | None = graph.producer.get(tensor)
+    if node is None:
         raise _NotALayerError
-    return graph.producer[tensor]
+    return node
 
 
 def _reader(graph: Graph, tensor: str, op: str) -> NodeProto:

@@ -44,7 +44,7 @@ def score_outcomes(predictions: Predictions, truth: np.ndarray, problem_type: st
 
 def bin_of(scores: np.ndarray) -> np.ndarray:
     """Return the bin of each score, from 0: i for those above i/15, up to (i+1)/15; 0 itself is in the first."""
-    return np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
+    return np.asarray(np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1))
 
 
 def bin_gaps(outcomes: ScoreOutcomes) -> np.ndarray:
