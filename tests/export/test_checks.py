@@ -300,7 +300,7 @@ def test_a_file_of_other_things_than_tensors_by_name_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], content: object
 ) -> None:
     """A .pt file that holds no mapping of names to tensors is refused as no state dict."""
-    assert "weights.pt: holds no state dict" in refusal(*_bare(tmp_path, bert, content))
+    assert "weights.pt: not a state dict" in refusal(*_bare(tmp_path, bert, content))
 
 
 class Booby:
@@ -498,7 +498,7 @@ def test_a_config_that_cannot_be_read_is_refused(
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
     """A folder without config.json is refused, and the message says so."""
     (tmp_path / "other").mkdir()
-    assert "other: has no config.json" in refusal(tmp_path / "other")
+    assert "other: no config.json" in refusal(tmp_path / "other")
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
