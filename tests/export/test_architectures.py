@@ -1,4 +1,4 @@
-"""Each architecture that is promised, exported for real: the bundle answers as torch did, and all of it is int8."""
+"""Every promised architecture, exported for real: the bundle gives torch's predictions, and all layers are int8."""
 
 from __future__ import annotations
 
@@ -141,14 +141,14 @@ def test_weights_are_signed_with_a_scale_per_column(exported: Exported) -> None:
 
 
 def test_the_head_stays_fp32(exported: Exported) -> None:
-    """The classification head, which decides the answer, stays in fp32."""
+    """The classification head, which decides the prediction, stays in fp32."""
     products = _fp32_products(exported.graph)
     assert [len(LABELS), 32] in [list(weight.dims) for weight in products]
     assert {weight.data_type for weight in products} == {onnx.TensorProto.FLOAT}
 
 
 def test_the_graph_declares_the_architectures_inputs_and_gets_no_others(exported: Exported) -> None:
-    """The graph declares the inputs of its architecture, and the model answers when fed them."""
+    """The graph declares the inputs of its architecture, and the model runs on them."""
     declared = {i.name for i in exported.graph.input}
     assert declared == INPUTS[exported.name]
     prediction = ModelInferer(exported.bundle).predict(TEXTS[0])
@@ -156,7 +156,7 @@ def test_the_graph_declares_the_architectures_inputs_and_gets_no_others(exported
 
 
 def test_a_text_longer_than_the_model_is_cut_and_answered(exported: Exported) -> None:
-    """A text of more tokens than positions is cut there and answered, and the answer says so."""
+    """A text of more tokens than positions is cut, and the prediction says so."""
     model = ModelInferer(exported.bundle)
     assert model.max_length == 64
     prediction = model.predict(LONG_TEXT)
@@ -166,7 +166,7 @@ def test_a_text_longer_than_the_model_is_cut_and_answered(exported: Exported) ->
 
 
 def test_optimum_reads_the_bundle(exported: Exported) -> None:
-    """Optimum's own class loads the bundle, and answers as ModelInferer does."""
+    """Optimum's own class loads the bundle and gives ModelInferer's logits."""
     model = ORTModelForSequenceClassification.from_pretrained(exported.bundle, file_name="model_quantized.onnx")
     tokenizer = AutoTokenizer.from_pretrained(exported.bundle)
     ours = ModelInferer(exported.bundle)
@@ -191,7 +191,7 @@ def test_alberts_shared_weights_stand_once_in_the_int8_file(tmp_path_factory: py
 def test_an_untested_architecture_is_exported_with_a_note(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """MPNet, which nobody promised, is exported with a note that says so, all int8, and answers as torch does."""
+    """MPNet, an untested architecture, is exported with a note, all int8, and gives torch's predictions."""
     tokenizer = BertTokenizerFast.from_pretrained(architectures.checkpoint(tmp_path_factory, "bert"))
     torch.manual_seed(0)
     config = MPNetConfig(
@@ -227,7 +227,7 @@ def test_an_untested_architecture_is_exported_with_a_note(
 def test_onnxruntimes_own_int8_can_be_chosen(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
-    """With --scheme int8-tensor every layer is quantized by onnxruntime's quantizer, and answers are near torch's."""
+    """With --scheme int8-tensor every layer is quantized by onnxruntime's quantizer, and scores are near torch's."""
     checkpoint = architectures.checkpoint(tmp_path_factory, name)
     assert architectures.run_export(checkpoint, tmp_path / "bundle", "--scheme", "int8-tensor") == 0
     operators = [node.op_type for node in onnx.load(tmp_path / "bundle" / INT8_MODEL).graph.node]
@@ -242,7 +242,7 @@ def test_a_tested_architecture_is_exported_without_a_word_of_others(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A promised architecture is exported without a note, and the export prints only what is its own."""
+    """A promised architecture is exported without a note, and the export prints only its own lines."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "roberta")
     transformers_logging.warning_once.cache_clear()  # what it said in an earlier test, it should say again
     assert architectures.run_export(checkpoint, tmp_path / "bundle") == 0
@@ -276,7 +276,7 @@ def test_an_architecture_that_optimum_cannot_export_is_named(
 def test_distilbert_with_berts_tokenizer_is_exported(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, source: str
 ) -> None:
-    """A DistilBERT saved with BERT's tokenizer, which names token_type_ids, is exported and answers as torch."""
+    """A DistilBERT saved with BERT's tokenizer, which names token_type_ids, is exported and gives torch's logits."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "distilbert")
     arguments = _with_bert_tokenizer(tmp_path, checkpoint, source)
     assert architectures.run_export(arguments[0], tmp_path / "bundle", *arguments[1:]) == 0

@@ -1,4 +1,4 @@
-"""One text, one answer: int8-token gives a text the same bits alone, in any batch and with any number of threads."""
+"""Batch invariance: int8-token gives a text the same bits alone, in any batch and with any number of threads."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_real_texts_bits_do_not_depend_on_their_neighbours(
 
 
 def test_int8_tensor_does_depend_on_the_batch(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Onnxruntime's own scheme gives most texts other bits in a batch, so what is tested here can fail."""
+    """onnxruntime's own scheme gives most texts other bits in a batch, so this test can fail."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "bert")
     assert architectures.run_export(checkpoint, tmp_path / "bundle", "--scheme", "int8-tensor") == 0
     texts = made_texts(Encoder(tmp_path / "bundle" / TOKENIZER, POSITIONS))

@@ -1,4 +1,4 @@
-"""What a bundle states and holds: its manifest, its model card, its tokenizer, and which models are in it."""
+"""The contents of a bundle: manifest, model card, tokenizer and models."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_max_length_and_truncation_are_the_bundles(tmp_path: Path, bert: Path) -
 
 
 def test_the_tokenizers_own_limit_is_the_default(tmp_path: Path, bert: Path) -> None:
-    """A checkpoint whose tokenizer stops at 20 tokens is served on 20, though its architecture could read 64."""
+    """A tokenizer's limit of 20 tokens holds in the bundle, though the architecture has 64 positions."""
     folder = copy_of(bert, tmp_path / "checkpoint")
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": 20})
@@ -203,7 +203,7 @@ def test_labels_by_config_are_the_bundles(tmp_path: Path, bert: Path) -> None:
 
 
 def test_more_than_ten_labels_in_no_alphabetical_order_keep_their_order(tmp_path: Path) -> None:
-    """Twelve labels keep the order of their ids as numbers, and each answer comes out under its own name."""
+    """Twelve labels keep the order of their ids as numbers, and each score has its own name."""
     labels = tuple(f"label {letter}" for letter in "zyxkabmnolpq")
     checkpoint = architectures.write_checkpoint(tmp_path / "twelve", "bert", labels=labels)
     bundle = _export(checkpoint, tmp_path / "bundle", "--scheme", "fp32")
@@ -293,7 +293,7 @@ def test_scheme_fp32_has_no_int8_model(fp32: Path, bert: Path) -> None:
 def test_padding_and_truncation_in_the_checkpoints_tokenizer_do_not_get_into_the_bundle(
     tmp_path: Path, bert: Path
 ) -> None:
-    """A tokenizer.json that was saved with padding to 48 and a cut at 8 neither pads nor cuts what is served."""
+    """A tokenizer.json that was saved with padding to 48 and a cut at 8 neither pads nor cuts the served texts."""
     folder = copy_of(bert, tmp_path / "checkpoint")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding(length=48)

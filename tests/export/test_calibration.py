@@ -1,4 +1,4 @@
-"""An export with --calibrate, --tune-thresholds, --abstain-below: what is written and refused, and on which rows."""
+"""Exports with --calibrate, --tune-thresholds and --abstain-below: results, refusals and rows."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def file(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) 
 
 @pytest.fixture
 def refusal(tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that exports, checks that nothing was written, and returns what was said after the progress bar."""
+    """A function that exports, checks that nothing was written, and returns the message after the progress bar."""
 
     def refuse(*options: object, checkpoint: Path = bert) -> str:
         return architectures.refusal(checkpoint, tmp_path / "refused", capsys, *options)
@@ -78,7 +78,7 @@ def refusal(tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> C
 
 @pytest.fixture
 def early(refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """The same, for what must be refused before the checkpoint is converted."""
+    """The same, for refusals before the checkpoint is converted."""
     monkeypatch.setattr("export.pipeline.to_onnx", lambda *_: pytest.fail("the checkpoint was converted"))
     return refusal
 
@@ -115,7 +115,7 @@ def test_flags_that_make_no_sense_are_refused(
     assert said in refusal(*options)
 
 
-def test_the_wishes_of_the_other_kind_of_model_are_refused(early: Callable[..., str], file: Path) -> None:
+def test_options_of_the_other_problem_type_are_refused(early: Callable[..., str], file: Path) -> None:
     """Thresholds are not tuned for single-label, and multi-label does not abstain: each is refused by name."""
     calibrated = ("--calibrate", file, *LABELLED)
     assert "--tune-thresholds is for multi-label; the model is single-label" in early(
@@ -134,7 +134,7 @@ def test_fp32_has_no_limits_to_hold(early: Callable[..., str], file: Path) -> No
 def test_an_overlap_that_no_window_has_room_for_is_refused(
     early: Callable[..., str], bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """More than half of what a window holds is refused with the most that is allowed; less than 0 is a usage error."""
+    """An overlap of more than half a window is refused with the allowed maximum; less than 0 is a usage error."""
     assert early("--window-overlap", 32) == (
         "export: --window-overlap is 32, expected 0 to 31 tokens: half of what a window of 64 holds of a text"
     )
@@ -253,7 +253,7 @@ def test_the_temperature_is_fitted_on_half_of_what_int8_answers(
 
 @pytest.mark.slow
 def test_the_figures_are_of_the_rows_that_were_held_back(calibrated: Path, rows: list[tuple[str, str]]) -> None:
-    """The bundle's own predictions on the other half have the report's accuracy, Brier score, and share of answers."""
+    """The bundle's own predictions on the other half have the report's accuracy, Brier score, and share of texts with a label."""
     truth = np.array([[label == name for name in LABELS] for _, label in rows])
     _, reported = split_rows(tuple(text for text, _ in rows), truth)
     model, found = ModelInferer(calibrated), manifest(calibrated)
@@ -284,7 +284,7 @@ def test_served_scores_are_calibrated(calibrated: Path) -> None:
 
 @pytest.mark.slow
 def test_the_bundle_shows_its_calibration_and_no_text(calibrated: Path, rows: list[tuple[str, str]]) -> None:
-    """The card has the figures and what scores mean, the picture is listed by its hash, and no row is anywhere."""
+    """The card has the figures and the meaning of scores, the picture's hash is listed, and no row is anywhere."""
     card, found = (calibrated / "README.md").read_text(encoding="utf-8"), manifest(calibrated)
     ece = found["calibration"]["figures"]["ece_after"]
     assert f"| ECE after | {ece['value']:.4f} | {ece['low']:.4f} to {ece['high']:.4f} | 250 |" in card
@@ -303,7 +303,7 @@ def test_the_bundle_shows_its_calibration_and_no_text(calibrated: Path, rows: li
 
 @pytest.mark.slow
 def test_what_is_not_calibrated_says_so(tmp_path: Path, bert: Path) -> None:
-    """Without --calibrate the manifest's calibration is empty, the card says it, and there is no picture."""
+    """Without --calibrate the manifest's calibration is empty, the card says it, and nothing is drawn."""
     assert run_export(bert, tmp_path / "bundle", "--scheme", "fp32", "--abstain-below", 0.8) == 0
     found = manifest(tmp_path / "bundle")
     names = ("temperature", "platt", "calibration", "abstention", "abstain_threshold")
@@ -332,7 +332,7 @@ def test_an_abstain_score_is_reported_on_the_texts_of_eval(
 def test_the_screen_fits_80_columns_and_the_bar_ends(
     tmp_path: Path, bert: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is said of the scores keeps to 80 columns, and the steps that were announced are the ones that were done."""
+    """Lines on scores keep to 80 columns, and the number of announced steps is the number of done ones."""
     options = ("--calibrate", file, *LABELLED, "--abstain-below", 0.5)
     assert run_export(bert, tmp_path / "bundle", *options) == 0
     said = capsys.readouterr().err
@@ -342,14 +342,14 @@ def test_the_screen_fits_80_columns_and_the_bar_ends(
     assert " 7/7 [" in said
 
 
-# Which rows are asked what
+# Fitted and reported rows
 
 
 @pytest.mark.slow
 def test_no_row_is_fitted_on_and_reported_on(
     tmp_path: Path, bert: Path, rows: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the fit asks and what the report asks have no text in common, as the model reads it; both are the file."""
+    """Fit and report share no text, as the model reads it; together they are the file."""
     asked: dict[str, list[str]] = {}
 
     def recorded(where: str) -> Callable[..., np.ndarray]:
@@ -396,7 +396,7 @@ def test_with_eval_all_rows_are_fitted_and_the_guard_judges_calibrated_scores(
 
 @pytest.mark.slow
 def test_when_only_fp32_holds_the_temperature_is_fp32s(tmp_path: Path, bert: Path, file: Path) -> None:
-    """Where the bundle falls back to fp32 its temperature is fitted anew, on what fp32 answers."""
+    """A bundle that falls back to fp32 has a temperature fitted to fp32's logits."""
     ruined = with_outlier_embedding(bert, tmp_path / "bert", token=4, size=100.0)  # int8 can still be fitted
     known = set(texts(ROWS))
     other = [row for row in single_rows(bert, 130, seed=1) if row[0] not in known][:110]
@@ -417,7 +417,7 @@ def test_when_only_fp32_holds_the_temperature_is_fp32s(tmp_path: Path, bert: Pat
 def test_a_rung_that_cannot_be_fitted_misses(
     tmp_path: Path, bert: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With limits, int8 whose answers allow no fit is a rung that misses, and the ladder goes on; without, the end."""
+    """With limits, int8 logits that allow no fit are a rung that misses; without, the export fails."""
     fit = RuleFitter.fit
 
     def only_kept(self: RuleFitter, model: Path, name: str) -> object:
@@ -480,7 +480,7 @@ def test_each_label_has_its_scale_its_bias_and_its_threshold(tuned: Path) -> Non
 
 @pytest.mark.slow
 def test_served_labels_are_those_of_calibrated_scores_and_tuned_thresholds(tuned: Path) -> None:
-    """A text gets each label whose logit, scaled and shifted, has a sigmoid at or above the label's threshold."""
+    """A text gets each label with a sigmoid of the scaled and shifted logit at or above its threshold."""
     model, found = ModelInferer(tuned), manifest(tuned)
     for text in TEXTS:
         logits = dict(zip(LABELS, model.logits(text).tolist(), strict=True))
@@ -511,7 +511,7 @@ def test_tuned_thresholds_are_reported_on_other_rows(tuned: Path, multi_file: Pa
 
 @pytest.mark.slow
 def test_the_card_lists_the_thresholds(tuned: Path) -> None:
-    """The card has a row a label with its threshold, and says which were tuned."""
+    """The card has a row per label with its threshold, and marks the tuned ones."""
     card, found = (tuned / "README.md").read_text(encoding="utf-8"), manifest(tuned)
     brand, one = found["calibration"]["labels"]["brand"], found["platt"]["brand"]
     row = f"| brand | {brand['fitted']} | {brand['reported']} | {one['scale']:.4g} | {one['bias']:.4g} "
@@ -541,7 +541,7 @@ def test_a_precision_is_reached_on_the_fitted_rows(tmp_path: Path, bert: Path, m
 @pytest.mark.slow
 @pytest.mark.parametrize(("truncation", "cut"), [("windows", 0), ("head_tail", 1), ("tail", 1)])
 def test_what_is_measured_is_read_as_it_is_served(tmp_path: Path, bert: Path, truncation: str, cut: int) -> None:
-    """Long texts are asked as the bundle reads them: the guard's figures are those of the bundle's own predictions."""
+    """Long texts run as the bundle reads them: the guard's figures are those of the bundle's own predictions."""
     listed = [LONG_TEXT, *texts(40)]
     file = write_rows(tmp_path / "long.csv", ("text",), [(text,) for text in listed])
     bundle = tmp_path / "bundle"

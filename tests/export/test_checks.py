@@ -1,4 +1,4 @@
-"""What an export refuses, each in one line that names the fault, with exit code 2 and no bundle left behind."""
+"""Exports that fail: one line that names the fault, exit code 2, no bundle left behind."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _bare(tmp_path: Path, source: Path, weights: object = None, **changes: Any) 
 def test_a_layer_that_the_quantizer_skips_is_named(
     bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A linear layer left in fp32 stops the export, and the message says which it is."""
+    """A linear layer left in fp32 stops the export, and the message names it."""
 
     def skipping(source: Path, target: Path, *, nodes_to_exclude: list[str], **options: Any) -> None:
         skipped = "/bert/encoder/layer.1/attention/self/key/MatMul"
@@ -100,7 +100,7 @@ def test_a_layer_that_the_quantizer_skips_is_named(
 def test_a_layer_that_token_wise_quantization_skips_is_named(
     bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A linear layer that int8-token left in fp32 stops the export, and the message says which it is."""
+    """A linear layer that int8-token left in fp32 stops the export, and the message names it."""
 
     def skipping(graph: Any, kept: set[str], hints: Any) -> None:
         quantize_linears(graph, {*kept, "/bert/encoder/layer.0/output/dense/MatMul"}, hints)
@@ -133,7 +133,7 @@ def test_int8_token_that_depends_on_the_batch_is_refused(
 def test_shared_weights_that_are_out_of_the_quantizers_sight_are_refused(
     tmp_path_factory: pytest.TempPathFactory, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ALBERT's layer behind an Identity node, where the quantizer does not look, is refused by name."""
+    """ALBERT's layer behind an Identity node, which the quantizer skips, is refused by name."""
     monkeypatch.setattr(export.engine.onnx_model, "_drop_identities", lambda graph: graph)
     line = refusal(architectures.checkpoint(tmp_path_factory, "albert"))
     assert "linear layers were quantized, 19 expected; left in fp32: albert.encoder." in line
@@ -142,7 +142,7 @@ def test_shared_weights_that_are_out_of_the_quantizers_sight_are_refused(
 
 
 def _after(step: Callable[..., Any], change: Callable[[onnx.GraphProto], None]) -> Callable[..., Any]:
-    """Return `step`, whose second argument is the ONNX file it writes, with `change` made to that file."""
+    """Return `step`, which writes an ONNX file to its second argument, with `change` made to that file."""
 
     def changed(source: object, target: Path, *rest: object) -> Any:
         result = step(source, target, *rest)
@@ -167,7 +167,7 @@ def _scale_head(graph: onnx.GraphProto, factor: float) -> None:
 def test_an_fp32_model_that_is_not_the_checkpoint_is_refused(
     bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    """A conversion that changed weights by one per cent, or to something that is not a number, is refused."""
+    """A conversion that changed weights by one per cent, or to NaN, is refused."""
     converted = _after(export.engine.onnx_model.to_onnx, lambda graph: _scale_head(graph, factor))
     monkeypatch.setattr(export.pipeline, "to_onnx", converted)
     assert "the fp32 ONNX model differs from the checkpoint: logits differ by" in refusal(bert)
@@ -187,7 +187,7 @@ def _ignore_mask(graph: onnx.GraphProto) -> None:
 def test_a_model_that_does_not_heed_the_mask_is_refused(
     bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that reads the padding as text, right for a text alone and wrong in a batch, is refused."""
+    """A model that takes padding for text, right for one text and wrong in a batch, is refused."""
     monkeypatch.setattr(export.pipeline, "to_onnx", _after(export.engine.onnx_model.to_onnx, _ignore_mask))
     assert "the fp32 ONNX model differs from the checkpoint: logits differ by" in refusal(
         bert, "--scheme", "int8-tensor"
@@ -199,7 +199,7 @@ def test_a_model_that_does_not_heed_the_mask_is_refused(
 def test_int8_that_is_broken_is_refused_with_a_way_out(
     bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An int8 model with other answers than fp32 is refused, and the message names --scheme fp32."""
+    """An int8 model with other predictions than fp32 is refused, and the message names --scheme fp32."""
     broken = _after(export.engine.quantize.quantize, lambda graph: _scale_head(graph, -5))
     monkeypatch.setattr(export.pipeline, "quantize", broken)
     line = refusal(bert)
@@ -207,10 +207,10 @@ def test_int8_that_is_broken_is_refused_with_a_way_out(
     assert "--scheme fp32" in line
 
 
-def test_a_tokenizer_that_would_read_otherwise_when_served_is_refused(
+def test_a_tokenizer_that_differs_from_the_served_one_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str]
 ) -> None:
-    """A checkpoint whose tokenizer keeps the ends of long texts is refused, since serving keeps the beginnings."""
+    """A tokenizer that keeps the ends of long texts is refused, because serving keeps the beginnings."""
     folder = copy_of(bert, tmp_path / "left")
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     write_json(folder / "tokenizer_config.json", {**settings, "truncation_side": "left"})
@@ -228,7 +228,7 @@ def test_weights_missing_in_a_folder_are_named(tmp_path: Path, bert: Path, refus
 
 
 def test_weights_left_over_in_a_folder_are_named(tmp_path: Path, bert: Path, refusal: Callable[..., str]) -> None:
-    """Weights that the architecture has no place for are refused by name."""
+    """Weights that the architecture does not have are refused by name."""
     folder = copy_of(bert, tmp_path / "more")
     _change_weights(folder, lambda weights: weights.update({"classifier.dense.weight": torch.ones(2, 2)}))
     assert refusal(folder).endswith("more: unexpected weights: classifier.dense.weight")
@@ -245,7 +245,7 @@ def test_weights_of_another_shape_in_a_folder_are_named(
 def test_many_missing_weights_are_counted_and_not_all_listed(
     tmp_path: Path, bert: Path, refusal: Callable[..., str]
 ) -> None:
-    """Of many missing weights the message lists the first, and says how many more there are."""
+    """Of many missing weights the message lists the first and counts the rest."""
     folder = copy_of(bert, tmp_path / "shallow")
     _change_weights(folder, lambda weights: [weights.pop(n) for n in list(weights) if n.startswith("bert.encoder")])
     line = refusal(folder)
@@ -256,7 +256,7 @@ def test_many_missing_weights_are_counted_and_not_all_listed(
 def test_weights_missing_and_left_over_in_a_state_dict_are_named(
     tmp_path: Path, bert: Path, refusal: Callable[..., str]
 ) -> None:
-    """A state dict with a head of another name is refused, and the message names what is missing and left over."""
+    """A state dict with a head of another name is refused with its missing and unexpected weights."""
     state = architectures.state_of(bert)
     state["head.bias"] = state.pop("classifier.bias")
     line = refusal(*_bare(tmp_path, bert, state))
@@ -286,7 +286,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, bert: Path, refusal: Callab
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip, no pickle", b"PK\x03\x04 but not more"])
-def test_a_file_that_is_no_state_dict_is_refused(
+def test_a_file_without_a_state_dict_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], content: bytes
 ) -> None:
     """A .pt file of other bytes is refused without a traceback."""
@@ -299,7 +299,7 @@ def test_a_file_that_is_no_state_dict_is_refused(
 def test_a_file_of_other_things_than_tensors_by_name_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], content: object
 ) -> None:
-    """A .pt file that holds no mapping of names to tensors is refused as no state dict."""
+    """A .pt file without a mapping of names to tensors is refused."""
     assert "weights.pt: not a state dict" in refusal(*_bare(tmp_path, bert, content))
 
 
@@ -314,7 +314,7 @@ class Booby:
 
 
 def test_a_pickled_object_is_refused_and_not_run(tmp_path: Path, bert: Path, refusal: Callable[..., str]) -> None:
-    """A state dict with code in it is refused, its code not run, and no advice given to load it all the same."""
+    """A state dict with code in it is refused without running the code or advising to load it."""
     made = tmp_path / "made"
     line = refusal(*_bare(tmp_path, bert, {**architectures.state_of(bert), "extra": Booby(made)}))
     assert not made.exists()
@@ -339,10 +339,10 @@ def test_a_pickled_object_in_a_folder_is_refused_and_not_run(
     assert not made.exists()
 
 
-def test_a_whole_pickled_model_is_refused_with_what_to_save_instead(
+def test_a_whole_pickled_model_is_refused_with_the_way_to_save(
     tmp_path: Path, bert: Path, refusal: Callable[..., str]
 ) -> None:
-    """The frequent torch.save(model) is refused, and its owner is told what to save."""
+    """The frequent torch.save(model) is refused with the right way to save."""
     model = load_checkpoint(bert, read_config(None)).model
     line = refusal(*_bare(tmp_path, bert, model))
     assert "BertForSequenceClassification" in line
@@ -376,12 +376,10 @@ def test_a_state_dict_is_found_in_the_wrappings_of_training_loops(tmp_path: Path
     assert (loaded.labels, loaded.max_length) == (LABELS, 64)
 
 
-# What the config and the checkpoint say
+# Facts of the config and the checkpoint
 
 
-def test_a_state_dict_without_a_config_is_told_what_to_give(
-    tmp_path: Path, bert: Path, refusal: Callable[..., str]
-) -> None:
+def test_a_state_dict_without_a_config_is_refused(tmp_path: Path, bert: Path, refusal: Callable[..., str]) -> None:
     """A bare state dict is refused, and the message names --config and its keys."""
     line = refusal(_bare(tmp_path, bert)[0])
     assert "--config FILE.json (model_type, model_name, labels, problem_type, max_seq_length)" in line
@@ -390,7 +388,7 @@ def test_a_state_dict_without_a_config_is_told_what_to_give(
 def test_another_architecture_than_the_config_says_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str]
 ) -> None:
-    """A model_type that is not model_name's is refused, and the message names both."""
+    """A model_type other than that of model_name is refused, and the message names both."""
     line = refusal(*_bare(tmp_path, bert, model_type="roberta"))
     assert "config.model_type is 'roberta'" in line
     assert line.endswith("is 'bert'")
@@ -424,7 +422,7 @@ def test_a_list_of_labels_of_another_length_is_refused(tmp_path: Path, bert: Pat
         ({"0": "a", "1": "b", "2": "a"}, "names a label twice: a, b, a"),
     ],
 )
-def test_labels_that_are_no_names_in_order_are_refused(
+def test_labels_without_ordered_names_are_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], id2label: dict[str, Any], said: str
 ) -> None:
     """An id2label that does not start at 0, holds numbers or has a name twice is refused."""
@@ -432,21 +430,21 @@ def test_labels_that_are_no_names_in_order_are_refused(
 
 
 def test_more_tokens_than_the_model_has_positions_are_refused(bert: Path, refusal: Callable[..., str]) -> None:
-    """A --max-length that the model cannot read is refused, and the message names the limit."""
+    """A --max-length beyond the model's positions is refused, and the message names the limit."""
     assert refusal(bert, "--max-length", 65).endswith("max_length is 65, the model can read at most 64 tokens")
 
 
 def test_roberta_loses_the_positions_before_its_padding_id(
     tmp_path_factory: pytest.TempPathFactory, refusal: Callable[..., str]
 ) -> None:
-    """Of RoBERTa's 66 positions 64 are counted as readable, since two are never reached."""
+    """RoBERTa with 66 positions takes 64 tokens, because two positions are never reached."""
     roberta = architectures.checkpoint(tmp_path_factory, "roberta")
     assert json.loads((roberta / "config.json").read_text())["max_position_embeddings"] == 66
     assert refusal(roberta, "--max-length", 65).endswith("max_length is 65, the model can read at most 64 tokens")
 
 
 def test_thresholds_for_a_single_label_are_refused(tmp_path: Path, bert: Path, refusal: Callable[..., str]) -> None:
-    """Thresholds for a single-label model, where no answer would heed them, are refused."""
+    """Thresholds for a single-label model, which would ignore them, are refused."""
     config = write_json(tmp_path / "config.json", {"thresholds": 0.3})
     assert "config.thresholds: 0.3 is not allowed" in refusal(bert, "--config", config)
 
@@ -462,7 +460,7 @@ def test_a_threshold_for_a_label_that_is_not_there_is_refused(
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
-    """A model whose embeddings lack the tokenizer's last ids is refused."""
+    """A model with fewer embeddings than the tokenizer has ids is refused."""
     folder = architectures.write_checkpoint(tmp_path / "few", "bert", vocab_size=100)
     assert refusal(folder).endswith("the model has embeddings for 0 to 99")
 
@@ -471,7 +469,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path: Path, ref
 def test_a_folder_without_a_readable_tokenizer_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], content: str | None, said: str
 ) -> None:
-    """A checkpoint whose tokenizer is missing or damaged is refused, and the message says which."""
+    """A checkpoint with a missing or damaged tokenizer is refused, and the message says which."""
     folder = copy_of(bert, tmp_path / "mute")
     for file in (folder / "vocab.txt", folder / "tokenizer.json"):
         file.unlink()
@@ -495,7 +493,7 @@ def test_a_config_that_cannot_be_read_is_refused(
     assert said in refusal(folder)
 
 
-def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
     """A folder without config.json is refused, and the message says so."""
     (tmp_path / "other").mkdir()
     assert "other: no config.json" in refusal(tmp_path / "other")
@@ -506,7 +504,7 @@ def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path, refusal: Call
     assert refusal(tmp_path / "nowhere").endswith("nowhere: does not exist")
 
 
-# Where it is written
+# The target folder
 
 
 def _written(folder: Path) -> dict[str, bytes]:
@@ -515,7 +513,7 @@ def _written(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def earlier(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of this test's own, that is there already."""
+    """An existing bundle, copied for this test."""
     return Path(shutil.copytree(architectures.bundle(tmp_path_factory, "bert"), tmp_path / "earlier" / "bundle"))
 
 
@@ -547,7 +545,7 @@ def test_an_export_that_fails_leaves_the_bundle_that_was_there(tmp_path: Path, e
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])
-def test_a_folder_that_is_no_bundle_is_never_replaced(
+def test_a_folder_without_a_bundle_is_never_replaced(
     tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:
     """A folder of somebody's files is left alone, with --overwrite or without."""
@@ -577,7 +575,7 @@ def test_latest_without_a_run_says_so(
 ) -> None:
     """`latest` with nothing under checkpoints/ is refused, and the message says to train first."""
     monkeypatch.chdir(tmp_path)
-    assert refusal("latest") == "export: latest: there is no checkpoint under checkpoints/; train one first"
+    assert refusal("latest") == "export: latest: found no checkpoint under checkpoints/; train one first"
 
 
 # How it ends
@@ -646,7 +644,7 @@ def test_the_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_checks_pass_what_is_right(tmp_path: Path, bert: Path) -> None:
-    """The same state dict, config and tokenizer as above, with nothing wrong, are exported and answer as torch."""
+    """The same state dict, config and tokenizer without a fault are exported and give torch's logits."""
     arguments = _bare(tmp_path, bert)
     assert run_export(arguments[0], tmp_path / "bundle", *arguments[1:]) == 0
     expected = architectures.torch_logits(bert, TEXTS)

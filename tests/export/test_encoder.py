@@ -1,4 +1,4 @@
-"""The rewritten encoder is the exported one in fp32: same answers, for every kind of layer that is recognized."""
+"""The rewritten encoder gives the exported one's logits in fp32, for every kind of layer that is recognized."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def answers(model: onnx.ModelProto, tokens: int = 20) -> np.ndarray:
 
 
 def same(one: onnx.ModelProto, other: onnx.ModelProto) -> None:
-    """Both answer alike, padded, in a batch, and for texts of one and of two tokens."""
+    """Both give the same logits, padded, in a batch, and for texts of one and of two tokens."""
     for tokens in (20, 2, 1):
         found, expected = answers(other, tokens), answers(one, tokens)
         assert np.ptp(expected) > 0.05
@@ -75,7 +75,7 @@ def same(one: onnx.ModelProto, other: onnx.ModelProto) -> None:
 def test_every_promised_architecture_answers_as_before(
     architecture: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """For every promised architecture the layers are recognized, and the rewritten graph answers as the exported."""
+    """For every promised architecture the layers are recognized, and the rewriting keeps the logits."""
     checkpoint = architectures.checkpoint(tmp_path_factory, architecture)
     model = exported(AutoModelForSequenceClassification.from_pretrained(checkpoint), tmp_path)
     same(model, rebuilt(model))
@@ -83,7 +83,7 @@ def test_every_promised_architecture_answers_as_before(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_activations_depths_and_heads_answer_as_before(variant: str, tmp_path: Path) -> None:
-    """Other activations, a single layer and other numbers of heads are recognized and answer as before."""
+    """Other activations, a single layer and other numbers of heads are recognized and keep their logits."""
     folder = architectures.write_checkpoint(tmp_path / "variant", "bert", **VARIANTS[variant])
     model = exported(AutoModelForSequenceClassification.from_pretrained(folder), tmp_path)
     same(model, rebuilt(model))
@@ -92,7 +92,7 @@ def test_other_activations_depths_and_heads_answer_as_before(variant: str, tmp_p
 def test_a_head_that_reads_every_token_gets_every_token(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Where the head takes the mean over tokens the last layer is not cut, and the answers are as before."""
+    """Where the head takes the mean over tokens the last layer is not cut, and the logits stay."""
 
     class Mean(torch.nn.Module):
         def __init__(self) -> None:
@@ -135,7 +135,7 @@ def test_one_layer_less_of_work_where_the_head_reads_the_first_token(
 def test_neurons_with_large_weights_get_copies(
     architecture: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A neuron with far larger weights than the others is computed several times; the answers are as before."""
+    """A neuron with far larger weights than the others is computed several times; the logits stay."""
     checkpoint = architectures.checkpoint(tmp_path_factory, architecture)
     model = AutoModelForSequenceClassification.from_pretrained(checkpoint)
     name = "ffn_output" if architecture == "albert" else "layer.0.output.dense"

@@ -1,4 +1,4 @@
-"""The user's own texts: what is read as what, and every mistake told in one line before anything is written."""
+"""The user's own texts: columns, labels and cuts, and one line for every mistake before anything is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def good(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refusal(tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """A function that exports, checks that nothing was written, and returns what was said after the progress bar."""
+    """A function that exports, checks that nothing was written, and returns the message after the progress bar."""
 
     def refuse(*options: object, checkpoint: Path = bert) -> str:
         return architectures.refusal(checkpoint, tmp_path / "refused", capsys, *options)
@@ -65,7 +65,7 @@ def test_a_column_needs_a_file(refusal: Callable[..., str], options: tuple[str, 
 
 
 def test_an_accuracy_drop_without_labels_is_refused(refusal: Callable[..., str], good: Path) -> None:
-    """--max-accuracy-drop on texts whose labels are not read is refused, with the flags that would help."""
+    """--max-accuracy-drop on texts without labels is refused with the flags that name them."""
     line = refusal("--eval", good, "--max-accuracy-drop", 1)
     assert "--max-accuracy-drop needs labels: name their column with --label-column" in line
 
@@ -88,7 +88,7 @@ def test_an_accuracy_drop_without_labels_is_refused(refusal: Callable[..., str],
 def test_flags_that_make_no_sense_are_refused(
     refusal: Callable[..., str], good: Path, options: tuple[str, ...], said: str
 ) -> None:
-    """A limit out of its range and flags that contradict each other are refused, with what is allowed."""
+    """A limit out of its range and flags that contradict each other are refused with the allowed values."""
     assert said in refusal("--eval", good, *options)
 
 
@@ -122,7 +122,7 @@ def test_a_file_that_is_not_there_is_refused(refusal: Callable[..., str], tmp_pa
 def test_a_bad_file_is_refused_before_torch_is_needed(
     refusal: Callable[..., str], tmp_path: Path, content: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of the file is told as training tells it, before the checkpoint is read."""
+    """A fault of the file gives training's message, before the checkpoint is read."""
     (tmp_path / "bad.csv").write_text(content, encoding="utf-8")
     monkeypatch.setattr("export.pipeline.load_checkpoint", lambda *_: pytest.fail("the checkpoint was read"))
     assert said in refusal("--eval", tmp_path / "bad.csv", "--label-column", "label")
@@ -131,7 +131,7 @@ def test_a_bad_file_is_refused_before_torch_is_needed(
 def test_a_label_that_the_model_does_not_know_is_named_with_its_row(
     refusal: Callable[..., str], tmp_path: Path
 ) -> None:
-    """A label that is none of the model's is refused with its row, and the model's labels are listed."""
+    """A label that the model does not have is refused with its row and a list of the model's labels."""
     file = write_rows(tmp_path / "odd.csv", ("text", "label"), [("ok", "brand"), ("fox", "Brand"), ("dog", "shop")])
     said = refusal("--eval", file, "--label-column", "label")
     assert "odd.csv: 2 faults:" in said
@@ -175,7 +175,7 @@ def test_an_address_is_read(refusal: Callable[..., str], tmp_path: Path) -> None
 
 
 def test_a_file_of_another_ending_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
-    """An ending that is no format's is refused with those that are."""
+    """An unknown ending is refused with the known ones."""
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     line = refusal("--eval", tmp_path / "a.xlsx")
     assert line.endswith("has the ending .xlsx, expected .csv, .tsv, .jsonl, .ndjson, .json or .parquet")
@@ -192,7 +192,7 @@ def test_lists_of_labels_for_a_single_label_model_are_refused(refusal: Callable[
 def test_parquet_with_lists_of_labels_is_measured_on(
     tmp_path: Path, bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A multi-label model is measured on Parquet whose labels are lists, without a separator."""
+    """A multi-label model is measured on Parquet with lists of labels, without a separator."""
     rows = [{"text": text, "label": labels} for text, labels in (("ok", ["brand", "other"]), ("the dog", ["other"]))]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "lists.parquet")
     arguments = ("--eval", tmp_path / "lists.parquet", "--label-column", "label", "--problem-type", MULTI)
@@ -204,7 +204,7 @@ def test_parquet_with_lists_of_labels_is_measured_on(
 
 
 def test_several_labels_for_a_single_label_model_are_refused(refusal: Callable[..., str], good: Path) -> None:
-    """0/1 columns for a model with one label a text are refused, with what to give instead."""
+    """0/1 columns for a single-label model are refused with the flag to use."""
     line = refusal("--eval", good, "--label-columns", ",".join(LABELS))
     assert line == "export: the model is single-label: give --label-column alone, one label per row"
 
@@ -217,7 +217,7 @@ def test_one_label_for_a_multi_label_model_is_refused(refusal: Callable[..., str
 
 
 def test_label_columns_that_are_not_the_models_labels_are_refused(refusal: Callable[..., str], good: Path) -> None:
-    """A 0/1 column that is no label is named, and so is each label that has no column."""
+    """A 0/1 column without a label of the model is named, and so is each label without a column."""
     renamed = good.with_name("renamed.csv")
     renamed.write_text(good.read_text().replace("retailer,brand,other", "retailer,marca,other"))
     said = refusal("--eval", renamed, "--label-columns", "retailer,marca", "--problem-type", MULTI)

@@ -28,7 +28,7 @@ TRUTH = np.eye(3, dtype=bool)[[0, 1, 1, 0]]
 
 
 def predictions(probabilities: list[list[float]]) -> Predictions:
-    """Return single-label answers with these scores."""
+    """Return single-label predictions with these scores."""
     return predictions_from_logits(np.log(np.array(probabilities)), SINGLE)
 
 
@@ -79,7 +79,7 @@ def test_the_divergence_of_a_multi_label_model_is_the_sum_over_its_labels() -> N
 
 
 def test_the_divergence_of_huge_logits_is_finite() -> None:
-    """Logits far beyond what exp can hold give the limit's value and no warning, for both kinds of model."""
+    """Logits far beyond the range of exp give the limit's value without a warning, for both problem types."""
     fp32, int8 = np.array([[900.0, -900.0]]), np.array([[890.0, -900.0]])
     assert divergence(fp32, int8, SINGLE_LABEL) == pytest.approx([0.0])
     assert divergence(fp32, int8, MULTI_LABEL) == pytest.approx([0.0])
@@ -101,9 +101,9 @@ def test_figures_without_labels() -> None:
 
 
 def test_figures_with_labels() -> None:
-    """Accuracy, macro-F1 over the labels that texts carry, and what int8 lost of them are those counted by hand."""
+    """Accuracy, macro-F1 over the labels of the texts, and their loss by int8 are those counted by hand."""
     figures = compare(predictions(FP32), predictions(INT8), TRUTH, SINGLE_LABEL)
-    # fp32 answers a b c a, int8 a b c b, where a b b a is right
+    # fp32 names a b c a, int8 a b c b; a b b a is right
     assert figures["accuracy_fp32"].value == 3 / 4
     assert figures["accuracy_int8"].value == 2 / 4
     assert figures["accuracy_drop"].value == 1 / 4
@@ -114,7 +114,7 @@ def test_figures_with_labels() -> None:
 
 
 def test_macro_f1_is_scikit_learns_and_lies_in_its_interval() -> None:
-    """On 300 random answers macro-F1 is scikit-learn's, and each value lies within its interval."""
+    """On 300 random predictions macro-F1 is scikit-learn's, and each value lies within its interval."""
     rng = np.random.default_rng(1)
     fp32, int8 = (predictions_from_logits(rng.normal(size=(300, 4)), SINGLE) for _ in range(2))
     ids = rng.integers(0, 4, 300)
@@ -137,7 +137,7 @@ def test_the_accuracy_difference_is_paired() -> None:
 
 
 def test_a_multi_label_text_is_right_and_the_same_when_all_its_labels_are() -> None:
-    """Agreement compares sets of labels at each label's own threshold, accuracy wants all of a text's labels right."""
+    """Agreement compares sets of labels at each label's own threshold, accuracy needs all labels of a text right."""
     rule = DecisionRule(MULTI_LABEL, (0.5, 0.8))
     logit = {0.4: math.log(2 / 3), 0.6: math.log(1.5), 0.7: math.log(7 / 3), 0.9: math.log(9)}
     fp32 = predictions_from_logits(
@@ -159,7 +159,7 @@ def test_a_multi_label_text_is_right_and_the_same_when_all_its_labels_are() -> N
 
 
 def test_texts_without_any_label_have_no_macro_f1() -> None:
-    """A multi-label file in which no text has a label gives accuracy, and no macro-F1 out of nothing."""
+    """A multi-label file in which no text has a label gives accuracy but not macro-F1."""
     model = predictions_from_logits(np.array([[1.0, -1.0], [-1.0, -1.0]]), DecisionRule(MULTI_LABEL, (0.5, 0.5)))
     figures = compare(model, model, np.zeros((2, 2), dtype=bool), MULTI_LABEL)
     assert figures["accuracy_fp32"].value == 1 / 2
@@ -172,7 +172,7 @@ def test_texts_without_any_label_have_no_macro_f1() -> None:
 @pytest.mark.parametrize("rule", [SINGLE, DecisionRule(MULTI_LABEL, (0.5, 0.5, 0.5))], ids=["single", "multi"])
 @pytest.mark.parametrize("change", [0.0, 2.0])
 def test_the_picture_is_drawn_without_a_warning(tmp_path: Path, rule: DecisionRule, change: float) -> None:
-    """For either kind of model, moved or unmoved, a PNG as wide as asked is written, and nothing warns."""
+    """For either problem type, with and without a change, a PNG of the right size is written without a warning."""
     logits = np.random.default_rng(3).normal(size=(40, 3))
     int8 = predictions_from_logits(logits + change * np.eye(3)[0], rule)
     measured = SimpleNamespace(fp32=predictions_from_logits(logits, rule), int8=int8, kept=("a", "b"))
@@ -208,15 +208,15 @@ def test_no_limit_is_never_missed() -> None:
 
 
 @pytest.mark.parametrize("value", [-0.1, 51, math.nan, math.inf])
-def test_an_accuracy_drop_that_cannot_be_meant_is_refused(value: float) -> None:
+def test_an_accuracy_drop_out_of_range_is_refused(value: float) -> None:
     """A drop below 0, beyond 50 points or not a number is refused with the range and the unit."""
     with pytest.raises(ExportError, match=r"--max-accuracy-drop is .*, expected 0 to 50 percentage points"):
         Limits(max_accuracy_drop=value)
 
 
 @pytest.mark.parametrize("value", [0.99, 49.9, 100.1, math.nan])
-def test_an_agreement_that_cannot_be_meant_is_refused(value: float) -> None:
-    """An agreement that is no per cent from 50 to 100, as the fraction 0.99, is refused with what to write."""
+def test_an_agreement_out_of_range_is_refused(value: float) -> None:
+    """An agreement outside 50 to 100 percent, such as the fraction 0.99, is refused with an example."""
     with pytest.raises(ExportError, match=r"--min-agreement is .*, expected 50 to 100 percent \(99 means 99 %"):
         Limits(min_agreement=value)
 

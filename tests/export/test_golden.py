@@ -1,4 +1,4 @@
-"""The golden set that an export chooses: lengths, labels, leads, and that it holds no user's words."""
+"""The golden set of an export: lengths, labels, leads, and no words of the user."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_best_scores_lead_clearly(bundle: Path) -> None:
 
 
 def test_the_logits_are_those_of_the_bundles_models(bundle: Path) -> None:
-    """The stored logits are what the two models in the bundle answer."""
+    """The stored logits are those of the two models in the bundle."""
     int8, fp32 = ModelInferer(bundle), ModelInferer(bundle, quantize=False)
     assert int8.golden_check.outcome == fp32.golden_check.outcome == "passed"
     for entry in golden_of(bundle):
@@ -93,7 +93,7 @@ def test_a_bundle_of_fp32_has_fp32_logits_alone(tmp_path: Path, tmp_path_factory
 def test_few_tokens_leave_at_least_single_words(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, max_length: int
 ) -> None:
-    """A model that reads only a few tokens of a text has a golden set of the short texts that fit."""
+    """A model with a small max_length has a golden set of the short texts that fit."""
     source = architectures.checkpoint(tmp_path_factory, "bert")
     assert architectures.run_export(source, tmp_path / "b", "--max-length", max_length) == 0
     assert len(golden_of(tmp_path / "b")) >= 8

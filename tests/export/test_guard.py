@@ -1,4 +1,4 @@
-"""The guard on int8 and its ladder, on real small checkpoints whose int8 goes wrong where the test wants it to."""
+"""The guard on int8 and its ladder, on real small checkpoints with a layer that int8 ruins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def int8_products(bundle: Path) -> int:
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 12, 37])
 def test_the_fewest_layers_that_hold_are_found(layers: int) -> None:
-    """Whatever number of layers must be kept, just that many are; none but all is no answer."""
+    """The fewest layers that hold are found for any number; None when only all hold."""
     for needed in range(1, layers + 1):
         tried: list[int] = []
 
@@ -116,7 +116,7 @@ def test_the_manifest_says_what_was_measured_and_no_text(measured: Path) -> None
 
 @pytest.mark.slow
 def test_info_shows_the_guards_figures(measured: Path) -> None:
-    """/info answers with the manifest's figures, limits and counts, without the lists of rungs and layers."""
+    """/info has the manifest's figures, limits and counts, without the lists of rungs and layers."""
     settings = Settings(bundle=measured)
     answer = create_app(settings, ModelInferer(measured)).test_client().get("/info").json
     guard = manifest(measured)["guard"]
@@ -227,7 +227,7 @@ def test_two_layers_that_int8_ruins_are_both_kept(tmp_path: Path, tmp_path_facto
 def test_when_only_fp32_holds_the_bundle_is_fp32_and_the_exit_code_is_4(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where int8 ruins what is no layer, every rung misses: the bundle is fp32, says so, and the exit code is 4."""
+    """When int8 ruins more than the layers, every rung misses: the bundle is fp32, says so, and the exit code is 4."""
     source = architectures.checkpoint(tmp_path_factory, "bert")
     bert = with_outlier_embedding(source, tmp_path / "bert", token=4)
     file = labelled_by_torch(tmp_path / "own.csv", bert, 60)

@@ -1,4 +1,4 @@
-"""Checkpoints with heads of their own, or with what training chose, exported: what the bundle answers and states."""
+"""Exports of checkpoints with heads, or choices, of training: the bundle's predictions and facts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[Path, Path]]:
-    """The checkpoint and the bundle (fp32 kept) of an architecture and a head, made when first asked for."""
+    """The checkpoint and the bundle (fp32 kept) of an architecture and a head, made on first use."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Weights that stand out are shared between copies of their row, whose sum is the row, in fp32 and in int8."""
+"""Outlier weights are shared between copies of their row, which sum to the row in fp32 and in int8."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_nothing_is_copied_where_nothing_stands_out() -> None:
 
 
 def test_shares_sum_to_the_row() -> None:
-    """What the copies hold adds up to the row, each an equal part."""
+    """The copies hold equal parts of the row and add up to it."""
     weight = weights()
     owners = split_rows(weight)
     shares = share(weight, owners)

@@ -1,4 +1,4 @@
-"""Fitting scores and thresholds, and measuring it: each by numbers from hand, brute force or other libraries."""
+"""Fits of scores and thresholds, and their figures, against numbers by hand, brute force or other libraries."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from training.report.intervals import bootstrapped, resampled_sums
 from training.report.thresholds import best_f1, lowest_with_share
 
 SINGLE = DecisionRule(SINGLE_LABEL)
-# Multiples of 1/1024, as far apart as neighbouring scores of a model ever need to be told apart.
+# Multiples of 1/1024.
 LOGITS = st.integers(-20_000, 20_000).map(lambda n: n / 1024)
 
 
 def one_hot(ids: np.ndarray, labels: int) -> np.ndarray:
-    """Return bool [texts, labels] of one label id a text."""
+    """Return bool [texts, labels] of one label id per text."""
     return np.eye(labels, dtype=bool)[ids]
 
 
 def drawn(logits: np.ndarray, seed: int) -> np.ndarray:
-    """Return one label a text, bool [texts, labels], drawn with the chances that softmax of `logits` gives."""
+    """Return one label per text, bool [texts, labels], drawn with the probabilities softmax(`logits`)."""
     noise = np.random.default_rng(seed).gumbel(size=logits.shape)
     return one_hot((logits + noise).argmax(axis=1), logits.shape[1])
 
@@ -74,7 +74,7 @@ def test_the_temperature_is_the_one_of_least_log_loss() -> None:
 
 
 def test_a_temperature_ends_at_its_bounds() -> None:
-    """Where every answer is right the lowest is given, where scores speak against the labels the highest."""
+    """When every prediction is right the fit is the lowest bound; when scores contradict the labels, the highest."""
     logits = np.random.default_rng(4).normal(0, 2, (50, 3))
     assert fit_temperature(logits, one_hot(logits.argmax(axis=1), 3)) == LOWEST_TEMPERATURE
     assert fit_temperature(logits, one_hot(logits.argmin(axis=1), 3)) == HIGHEST_TEMPERATURE
@@ -209,14 +209,14 @@ def test_neighbouring_floats_are_told_apart() -> None:
 
 
 def test_all_right_is_no_ground_for_a_temperature() -> None:
-    """Rows that are all answered right are refused, with the reason."""
+    """Rows that are all labelled right are refused with the reason."""
     logits = np.random.default_rng(7).normal(size=(120, 2))
     with pytest.raises(FitError, match="all 120 fitted rows right.*every score would be 1"):
         fitter(ScoreOptions(), ("a", "b")).fit_logits(logits, one_hot(logits.argmax(axis=1), 2))
 
 
 def test_scores_that_tell_nothing_are_refused() -> None:
-    """Rows whose labels the scores speak against are refused, with the share that is right."""
+    """Labels that contradict the scores are refused with the share of right predictions."""
     logits = np.random.default_rng(8).normal(size=(120, 3))
     truth = one_hot(logits.argmin(axis=1), 3)
     with pytest.raises(FitError, match=r"no temperature up to 20 .* which predictions are right \(0.0% are\)"):
@@ -224,12 +224,12 @@ def test_scores_that_tell_nothing_are_refused() -> None:
 
 
 def test_the_abstain_threshold_reaches_its_accuracy() -> None:
-    """At or above the threshold the asked share of answers is right, and at no lower score."""
+    """At or above the threshold the requested share of predictions is right, and at no lower score."""
     logits = np.random.default_rng(9).normal(0, 2, (1000, 3))
     truth = drawn(logits / 2, 10)
     fit = fitter(ScoreOptions(abstain_accuracy=0.8), ("a", "b", "c")).fit_logits(logits, truth)
-    answers = predictions_from_logits(logits, fit.rule)
-    best, right = answers.scores.max(axis=1), (answers.chosen & truth).any(axis=1)
+    found = predictions_from_logits(logits, fit.rule)
+    best, right = found.scores.max(axis=1), (found.chosen & truth).any(axis=1)
     assert right[best >= fit.abstain_threshold].mean() >= 0.8 > right.mean()
     assert all(right[best >= score].mean() < 0.8 for score in best[best < fit.abstain_threshold])
 
@@ -289,7 +289,7 @@ def test_ece_of_several_labels_is_pooled() -> None:
 
 
 def test_a_bin_has_its_upper_end() -> None:
-    """0 and 1/15 are in the first bin, what is just above in the second, 1 in the last."""
+    """0 and 1/15 are in the first bin, a value just above in the second, 1 in the last."""
     scores = np.array([0.0, 1 / 15, np.nextafter(1 / 15, 1) + 1e-15, 0.5, 1.0])
     assert bin_of(scores).tolist() == [0, 0, 1, 7, 14]
 
@@ -410,7 +410,7 @@ def test_texts_that_get_no_label_are_counted() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60))
 def test_no_text_is_on_both_sides_of_the_split(rows: list[tuple[int, bool]]) -> None:
-    """Every row is on one side, and a text that is there several times is on the same."""
+    """Every row is on one side, and equal texts are on the same."""
     keys = [number for number, _ in rows]
     fitted, reported = split_rows(keys, np.array([[yes, not yes] for _, yes in rows]))
     assert sorted([*fitted, *reported]) == list(range(len(rows)))
@@ -429,7 +429,7 @@ def test_the_split_halves_every_label() -> None:
 
 
 def test_the_split_halves_rare_labels_of_a_multi_label_file() -> None:
-    """The rarest label of each text decides, so that a label on 20 of 400 texts is on 10 of either side."""
+    """The rarest label of each text decides, so a label on 20 of 400 texts is on 10 of either side."""
     rng = np.random.default_rng(18)
     truth = np.stack([rng.random(400) < 0.6, np.arange(400) < 20, np.zeros(400, dtype=bool)], axis=1)
     fitted, reported = split_rows(tuple(map(str, range(400))), truth)
@@ -441,7 +441,7 @@ def test_the_split_halves_rare_labels_of_a_multi_label_file() -> None:
 
 @pytest.mark.parametrize("labels", [1, 28])
 def test_the_picture_is_drawn_without_a_warning(tmp_path: Path, labels: int) -> None:
-    """For either kind of model a PNG as wide as asked is written, and nothing warns, also where bins are empty."""
+    """For either problem type a PNG of the right size is written without a warning, even with empty bins."""
     rng = np.random.default_rng(19)
     before = ScoreOutcomes(rng.random((40, labels)) ** 4, rng.random((40, labels)) < 0.2)
     after = ScoreOutcomes(np.full((40, labels), 1.0), before.true)

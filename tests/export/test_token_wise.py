@@ -45,7 +45,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 
 
 def by_hand(x: np.ndarray, floor: float | None = None) -> np.ndarray:
-    """Return what int8-token gives, its sums in Python's integers."""
+    """Return the result of int8-token, with sums in Python's integers."""
     columns = np.abs(WEIGHT).max(axis=0) / np.float32(127)
     weight = np.rint(WEIGHT / columns).astype(int)
     zero_point = {None: 128, 0.0: 0}.get(floor, 24)
@@ -66,7 +66,7 @@ def test_a_linear_layer_is_what_integers_give() -> None:
 
 @pytest.mark.parametrize("floor", [0.1, 0.0])
 def test_a_bound_below_leaves_more_steps_above(floor: float) -> None:
-    """Where nothing is below -f, few steps or none are for what is, also in a row whose largest value is small."""
+    """Where no value is below -f, few steps or none lie below zero, also in a row of small values."""
     x = np.maximum(ROWS, -floor)
     x[2] = np.linspace(-floor, 0.05, 8)
     found = run(linear_model(floor=floor), x)
@@ -78,7 +78,7 @@ def test_a_bound_below_leaves_more_steps_above(floor: float) -> None:
 
 
 def test_a_row_of_zeros_gives_the_bias() -> None:
-    """A row of zeros, whose scale is 0, gives exactly the bias, and leaves its neighbours alone."""
+    """A row of zeros, with scale 0, gives exactly the bias and leaves its neighbours alone."""
     x = ROWS.copy()
     x[3] = 0
     found = run(linear_model(), x)

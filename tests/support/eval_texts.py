@@ -1,4 +1,4 @@
-"""CSVs of texts to measure int8 on, and checkpoints whose int8 goes wrong in a layer of the test's choosing."""
+"""CSVs of texts to measure int8 on, and checkpoints with a chosen layer that int8 ruins."""
 
 from __future__ import annotations
 
