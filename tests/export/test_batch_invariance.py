@@ -108,7 +108,7 @@ def test_real_texts_bits_do_not_depend_on_their_neighbours(
 
 
 def test_int8_tensor_does_depend_on_the_batch(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """onnxruntime's own scheme gives most texts other bits in a batch, so this test can fail."""
+    """The scheme of onnxruntime gives most texts other bits in a batch, so this test can fail."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "bert")
     assert architectures.run_export(checkpoint, tmp_path / "bundle", "--scheme", "int8-tensor") == 0
     texts = made_texts(Encoder(tmp_path / "bundle" / TOKENIZER, POSITIONS))

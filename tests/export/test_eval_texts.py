@@ -73,7 +73,7 @@ def test_an_accuracy_drop_without_labels_is_refused(refusal: Callable[..., str],
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--min-agreement", "0.99"), "--min-agreement is 0.99, expected 50 to 100 per cent (99 means 99 %, not 0.99)"),
+        (("--min-agreement", "0.99"), "--min-agreement is 0.99, expected 50 to 100 percent (99 means 99 %, not 0.99)"),
         (("--label-column", "label", "--max-accuracy-drop", "-1"), "--max-accuracy-drop is -1, expected 0 to 50"),
         (("--label-column", "label", "--max-accuracy-drop", "nan"), "--max-accuracy-drop is nan, expected 0 to 50"),
         (("--scheme", "fp32"), "--eval compares int8 with fp32, and --scheme fp32 makes no int8"),
