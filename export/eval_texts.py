@@ -67,7 +67,10 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     TrainingError for labels of another problem type.
     """
     dataset = file.dataset(tuple(labels))
-    truth = _truth(file, dataset, labels, problem_type) if file.columns.labelled else None
+    truth = None
+    if file.columns.labelled:
+        check_problem_type(dataset.columns, problem_type)  # not the file's columns: lists of labels make it multi-label
+        truth = in_model_order(file.source, dataset, labels).multi_hot()
     faults, kept, keys, cut = [], [], [], 0
     for i, text in enumerate(dataset.texts):
         try:
@@ -83,10 +86,8 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     if faults:
         raise DataError(file.source, faults)
     if not kept:
-        raise DataError(
-            file.source,
-            [f"every text has more than {encoder.max_length} tokens, which truncation 'error' refuses"],
-        )
+        fault = f"every text has more than {encoder.max_length} tokens, which truncation 'error' refuses"
+        raise DataError(file.source, [fault])
     return EvalSet(
         name=file_name(file.source),
         text_column=file.columns.text_column,
@@ -100,8 +101,3 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
         cut=cut,
         left_out=len(dataset) - len(kept),
     )
-
-
-def _truth(file: EvalFile, dataset: Dataset, labels: Sequence[str], problem_type: str) -> np.ndarray:
-    check_problem_type(dataset.columns, problem_type)  # not the file's: lists of labels make it multi-label
-    return in_model_order(file.source, dataset, labels).multi_hot()

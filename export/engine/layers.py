@@ -89,23 +89,13 @@ def _layer(graph: Graph, softmax: NodeProto) -> Layer:
     attention_norm = _norm(graph, _biased(graph, product), query.x)
     outer_sum = _residual(graph, attention_norm.y)
     outer = _linear(graph, next(name for name in outer_sum.input if name != attention_norm.y))
-    inner_product = _reader(graph, attention_norm.y, "MatMul")
-    inner = _linear(graph, _biased(graph, inner_product))
-    activation = _between(graph, _biased(graph, inner_product), outer.x)
+    inner_output = _biased(graph, _reader(graph, attention_norm.y, "MatMul"))
+    inner = _linear(graph, inner_output)
+    activation = _between(graph, inner_output, outer.x)
     output_norm = _norm(graph, next(name for name in outer_sum.input if name != attention_norm.y), attention_norm.y)
+    heads = _heads(graph, context.input[1])
     return Layer(
-        query.x,
-        _heads(graph, context.input[1]),
-        query,
-        key,
-        value,
-        output,
-        attention_norm,
-        inner,
-        _biased(graph, inner_product),
-        activation,
-        outer,
-        output_norm,
+        query.x, heads, query, key, value, output, attention_norm, inner, inner_output, activation, outer, output_norm
     )
 
 
@@ -169,17 +159,16 @@ def _is_mask(graph: Graph, tensor: str) -> bool:
 
 def _linear(graph: Graph, tensor: str, depth: int = 6) -> GraphLinear:
     """Return the linear layer behind `tensor`, through the split into heads and the scaling."""
-    node = _producer(graph, tensor)
-    if node.op_type == "MatMul":
-        _demand(graph.is_constant(node.input[1]))
-        return GraphLinear(node.name, node.input[0], node.input[1], None)
+    node, bias = _producer(graph, tensor), None
     if node.op_type == "Add":
         biases = [name for name in node.input if graph.is_constant(name)]
         products = [name for name in node.input if not graph.is_constant(name)]
         _demand(len(biases) == len(products) == 1)
-        product = _producer(graph, products[0])
-        _demand(product.op_type == "MatMul" and graph.is_constant(product.input[1]))
-        return GraphLinear(product.name, product.input[0], product.input[1], biases[0])
+        node, bias = _producer(graph, products[0]), biases[0]
+        _demand(node.op_type == "MatMul")
+    if node.op_type == "MatMul":
+        _demand(graph.is_constant(node.input[1]))
+        return GraphLinear(node.name, node.input[0], node.input[1], bias)
     _demand(depth > 0 and node.op_type in (*_SCALING, *_LAYOUT))
     for name in node.input:
         try:

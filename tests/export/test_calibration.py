@@ -253,7 +253,7 @@ def test_the_temperature_is_fitted_on_half_of_what_int8_answers(
 
 @pytest.mark.slow
 def test_the_figures_are_of_the_rows_that_were_held_back(calibrated: Path, rows: list[tuple[str, str]]) -> None:
-    """The bundle's own predictions on the other half give the report's accuracy, Brier score and share of answered texts."""
+    """The bundle's predictions on the other half give the same accuracy, Brier score, share of answered texts."""
     truth = np.array([[label == name for name in LABELS] for _, label in rows])
     _, reported = split_rows(tuple(text for text, _ in rows), truth)
     model, found = ModelInferer(calibrated), manifest(calibrated)
