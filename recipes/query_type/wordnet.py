@@ -64,8 +64,8 @@ def open_wordnet(folder: Path) -> Iterator[WordNetCorpusReader]:
     missing = [name for name in (*_FILES, *_EXCEPTIONS) if not (place / name).is_file()]
     if missing:
         raise TrainingError(
-            f"wordnet {folder}: {', '.join(missing[:3])} missing; expected the folder of WordNet's database "
-            "(apt-get install wordnet-base)"
+            f"wordnet {folder}: {', '.join(missing[:3])} missing; name the folder of WordNet's database "
+            "(apt-get install wordnet-base), or give --no-synonyms"
         )
     with ExitStack() as files:
         nltk.data.path.append(str(place))  # nltk opens nothing outside the folders of this list
