@@ -154,6 +154,8 @@ class Batcher:
 
     def _split(self, encodings: Sequence[Encoding]) -> list[list[int]]:
         """Return the places of `encodings`, split into one list per run, similar lengths together."""
+        if len(encodings) == 1:
+            return [[0]]
         runs: list[list[int]] = []
         size = _Size(0, 0, 0)
         for place in sorted(range(len(encodings)), key=lambda place: len(encodings[place].input_ids)):
