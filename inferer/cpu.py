@@ -1,6 +1,6 @@
 """The CPUs that this process may use: quota, affinity and instruction set.
 
-gunicorn.conf.py imports this before the fork, so it is free of onnxruntime and numpy.
+gunicorn's configuration imports this before the fork, so it is free of onnxruntime and numpy.
 """
 
 from __future__ import annotations

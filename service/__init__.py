@@ -1,6 +1,6 @@
 """The HTTP layer: a Flask application around one ModelInferer, made by `create_app`.
 
-gunicorn.conf.py imports service.settings before the fork, so this package must not import onnxruntime.
+gunicorn's configuration imports service.settings before the fork, so this package must not import onnxruntime.
 """
 
 from __future__ import annotations

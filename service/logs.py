@@ -1,6 +1,6 @@
 """Log lines, as JSON objects or as text on a terminal, for gunicorn's messages and the service's own.
 
-A logging call adds fields with `extra=fields(...)`. gunicorn.conf.py imports this module before the fork.
+A logging call adds fields with `extra=fields(...)`. gunicorn's configuration imports this module before the fork.
 """
 
 from __future__ import annotations

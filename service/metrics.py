@@ -1,7 +1,7 @@
 """Prometheus metrics, by the names of docs/run.md.
 
 With several workers prometheus_client keeps the values in files that all workers share, in a folder that
-gunicorn.conf.py names; the worker that gets GET /metrics adds them up.
+gunicorn_config.py names; the worker that gets GET /metrics adds them up.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The settings of a deployment: the variables INFERER_*, PORT and Vertex AI's AIP_*, parsed once.
 
-gunicorn.conf.py imports this module before the fork, so it must stay free of onnxruntime and of Flask's app.
+gunicorn's configuration imports this module before the fork, so it must stay free of onnxruntime and of Flask's app.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _EXTENSION = "inferer"
 class State:
     """One worker's state.
 
-    routes: path -> rule, with the model's name in place of the variable. is_draining: set by gunicorn.conf.py.
+    routes: path -> rule, with the model's name in place of the variable. is_draining: set by gunicorn_config.py.
     openapi: the OpenAPI document, once made.
     """
 

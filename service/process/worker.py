@@ -52,7 +52,7 @@ _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Reque
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """The worker class named in gunicorn.conf.py."""
+    """The worker class named in gunicorn_config.py."""
 
     def init_process(self) -> None:
         """Create the extra thread pools, then start gunicorn's worker."""

@@ -39,8 +39,8 @@ def _settings() -> dict[str, str]:
 
 
 def _local(word: str) -> str | None:
-    """Return the local folder that a setting names; an index has its files beside it."""
+    """Return the local file or folder that a setting names; an index has its files beside it."""
     path = Path(urlsplit(word).path if word.startswith("file://") else word)
-    if not path.is_absolute() or not path.is_dir():
+    if not path.is_absolute() or not path.exists():
         return None
     return str(path.parent if path.name == "simple" else path)

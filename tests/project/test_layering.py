@@ -133,15 +133,15 @@ def test_app_answers_with_torch_transformers_and_optimum_blocked(tiny_bundle: Pa
 
 @pytest.mark.parametrize("module", ["inferer", "inferer.cpu", "service", "service.settings"])
 def test_what_gunicorn_reads_before_the_fork_is_free_of_onnxruntime(module: str) -> None:
-    """A module that gunicorn.conf.py needs before the fork does not bring in onnxruntime."""
+    """A module that gunicorn's configuration needs before the fork does not bring in onnxruntime."""
     code = BLOCK.format(blocked=("onnxruntime",)) + f"import {module}\nprint('imported')\n"
     done = run_to_end(sys.executable, "-c", code)
     assert done.stdout.strip() == "imported", done.stderr
 
 
 def test_gunicorn_configuration_is_free_of_onnxruntime() -> None:
-    """gunicorn.conf.py does not bring onnxruntime into the master, before the fork."""
-    code = BLOCK.format(blocked=("onnxruntime",)) + "import runpy; runpy.run_path('gunicorn.conf.py'); print('read')\n"
+    """Gunicorn's configuration does not bring onnxruntime into the master, before the fork."""
+    code = BLOCK.format(blocked=("onnxruntime",)) + "import service.process.gunicorn_config; print('read')\n"
     done = run_to_end(sys.executable, "-c", code)
     assert done.stdout.strip() == "read", done.stderr
 

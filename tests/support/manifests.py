@@ -108,7 +108,7 @@ def image_user() -> int:
 
 def graceful_timeout() -> int:
     """Return gunicorn's graceful timeout in seconds."""
-    tree = ast.parse((ROOT / "gunicorn.conf.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "service" / "process" / "gunicorn_config.py").read_text(encoding="utf-8"))
     (value,) = [
         node.value
         for node in tree.body
