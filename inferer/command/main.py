@@ -71,7 +71,7 @@ def _serve(arguments: Sequence[str]) -> NoReturn:
     if not args.bundle and not os.environ.get("INFERER_BUNDLE"):
         parser.error("give a bundle's folder, or set INFERER_BUNDLE")
     os.environ.update({name: value for name, value in given.items() if value is not None})
-    _run("serve", SERVE, ["-c", "python:service.process.gunicorn_config", "service.app:app_or_exit()"])
+    _run("serve", SERVE, [])
 
 
 def _run(name: str, stage: Stage, arguments: Sequence[str]) -> NoReturn:

@@ -28,7 +28,7 @@ class Stage:
     def missing(self) -> list[str]:
         """Return the packages that this stage needs and that are not installed."""
         package = self.module.partition(".")[0]
-        ours = () if self.module == "gunicorn" or (_ROOT / package / "__init__.py").is_file() else (package,)
+        ours = () if (_ROOT / package / "__init__.py").is_file() else (package,)
         return [*ours, *(name for name in self.needs if importlib.util.find_spec(name) is None)]
 
     def command(self, arguments: Sequence[str]) -> list[str]:
@@ -39,7 +39,9 @@ class Stage:
 TRAIN = Stage("training", "training", ("torch", "transformers", "accelerate", "sklearn"))
 EVALUATE = Stage("training.evaluate", "training", TRAIN.needs)
 EXPORT = Stage("export", "export", ("torch", "transformers", "optimum", "onnx"))
-SERVE = Stage("gunicorn", "serve", ("flask", "flask_swagger_ui", "gunicorn", "msgspec", "prometheus_client"))
+SERVE = Stage(
+    "service.process.serve", "serve", ("flask", "flask_swagger_ui", "gunicorn", "msgspec", "prometheus_client")
+)
 
 
 def stage_environment() -> dict[str, str]:
