@@ -50,13 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_flags(args: argparse.Namespace) -> None:
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise TrainingError(f"--threshold is {args.threshold}, expected 0 to 1")
-    if args.overwrite and args.output is None:
-        raise TrainingError("--overwrite needs --output FOLDER, the report to replace")
-
-
 def _columns(args: argparse.Namespace, model: ModelFolder) -> Columns:
     """Return the columns that the flags name, else those of the model's recipe, else text and label.
 
@@ -104,20 +97,22 @@ def _predict(
             f"{model.path}: gives {logits.shape[1]} logits, id2label names {len(dataset.labels)} labels"
         )
     lengths, max_length = encoded.lengths, loaded.encoder.max_length
-    cut = next(one for one in (threshold, model.threshold, DEFAULT_THRESHOLD) if one is not None)
+    threshold = next(one for one in (threshold, model.threshold, DEFAULT_THRESHOLD) if one is not None)
     facts = {
         "truncated": sum(length > max_length for length in lengths),
         "max_length": max_length,
         "tokens": {"median": float(np.median(lengths)), "longest": max(lengths)},
+        **({"threshold": threshold} if multi else {}),
     }
-    if multi:
-        facts["threshold"] = cut
-    return predictions_from_logits(logits, dataset.problem_type, cut), facts, (lengths, max_length)
+    return predictions_from_logits(logits, dataset.problem_type, threshold), facts, (lengths, max_length)
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Print the figures, and with --output write the report."""
-    _check_flags(args)
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise TrainingError(f"--threshold is {args.threshold}, expected 0 to 1")
+    if args.overwrite and args.output is None:
+        raise TrainingError("--overwrite needs --output FOLDER, the report to replace")
     model = read_model_folder(Path(args.model))
     target = None if args.output is None else Path(args.output)
     if target is not None:

@@ -35,10 +35,15 @@ def write_report(
     """
     metrics = measure(dataset, predictions)
     report = {**(facts or {}), "problem_type": dataset.problem_type, **metrics}
-    (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / REPORT, report)
     draw_confusion(folder / CONFUSION, dataset, predictions)
     write_mistakes(folder / MISTAKES, dataset, predictions)
     return metrics
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_mistakes(path: Path, dataset: Dataset, predictions: Predictions) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,7 +13,7 @@ from training.data.csv_file import write_csv
 from training.evaluation.model_folder import RECORD
 from training.evaluation.predictions import Predictions
 from training.recipe.recipe import Recipe, as_toml
-from training.report.evaluation_report import CONFUSION, LENGTHS, write_report
+from training.report.evaluation_report import CONFUSION, LENGTHS, write_json, write_report
 from training.report.model_card import model_card
 from training.report.pictures import draw_curves, draw_lengths
 from training.run.output import fresh_folder
@@ -66,7 +64,7 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
         max_length = int(result.tokenizer.model_max_length)
         draw_lengths(folder / LENGTHS, result.lengths, max_length)
         (folder / RECIPE).write_text(as_toml(recipe), encoding="utf-8")
-        _write_json(folder / EPOCHS, list(result.epochs))
+        write_json(folder / EPOCHS, list(result.epochs))
         record = {
             "recipe": recipe.as_dict(),
             "data": splits.facts,
@@ -80,11 +78,7 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
             "seeds": [recipe.seed],
             "versions": result.versions,
         }
-        _write_json(folder / RECORD, record)
+        write_json(folder / RECORD, record)
         card = model_card(recipe.target.name, splits.held_out.problem_type, record, _PICTURES)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return metrics
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

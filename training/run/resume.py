@@ -35,13 +35,10 @@ class RunFolder:
 
     def last_complete(self) -> Path | None:
         """Return the newest whole checkpoint, or None; remove half-written ones."""
-        whole = {}
-        for step, folder in self._checkpoints():
-            if _is_whole(folder):
-                whole[step] = folder
-            else:
+        for _, folder in self._checkpoints():
+            if not _is_whole(folder):
                 shutil.rmtree(folder)
-        return whole[max(whole)] if whole else None
+        return max(self._checkpoints(), default=(0, None))[1]
 
     def mark_complete(self, step: int) -> None:
         """Mark the checkpoint of `step` as whole, then remove those before it."""
