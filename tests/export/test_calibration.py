@@ -214,7 +214,7 @@ def test_rows_that_are_all_right_are_refused(refusal: Callable[..., str], tmp_pa
     best = architectures.torch_logits(bert, listed).argmax(axis=1)
     own = [(text, LABELS[i]) for text, i in zip(listed, best, strict=True)]
     file = write_rows(tmp_path / "right.csv", ("text", "label"), own)
-    assert "answered right, from which every score would be 1" in refusal(
+    assert "fitted rows right, from which every score would be 1" in refusal(
         "--calibrate", file, *LABELLED, "--scheme", "fp32"
     )
 
@@ -292,7 +292,7 @@ def test_the_bundle_shows_its_calibration_and_no_text(calibrated: Path, rows: li
         "Scores are calibrated. Of the texts whose best score is near 0.9, about nine in ten are labelled right" in card
     )
     assert "fitted to the logits of int8-token on 250 rows of own.csv; figures on the other 250." in card
-    assert f"No label is named where the best score is below {found['abstain_threshold']:.6g}" in card
+    assert f"names no label where the best score is below {found['abstain_threshold']:.6g}" in card
     assert "](reliability.png)" in card
     picture = (calibrated / "reliability.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
@@ -560,7 +560,7 @@ def test_what_is_measured_is_read_as_it_is_served(tmp_path: Path, bert: Path, tr
     )
     card = (bundle / "README.md").read_text(encoding="utf-8")
     said = {
-        "windows": "in windows of that many, which share 8 with the one before; each label's highest logit counts.",
+        "windows": "in windows of that many, each sharing 8 with the one before; each label's highest logit counts.",
         "tail": "It reads the last 64 tokens of a text.",
         "head_tail": "Of a text of more than 64 tokens it reads that many, the first quarter from its beginning",
     }
