@@ -201,7 +201,7 @@ def test_int8_that_is_broken_is_refused_with_a_way_out(
 ) -> None:
     """An int8 model with other predictions than fp32 is refused, and the message names --scheme fp32."""
     broken = _after(export.engine.quantize.quantize, lambda graph: _scale_head(graph, -5))
-    monkeypatch.setattr(export.pipeline, "quantize", broken)
+    monkeypatch.setattr(export.engine.quantize, "quantize", broken)
     line = refusal(bert)
     assert "int8 is broken: scores move by" in line
     assert "--scheme fp32" in line

@@ -227,7 +227,7 @@ def test_a_label_column_is_read_only_when_it_is_named(
     """Without --label-column the texts are unlabelled, whatever columns there are, and the screen says so."""
     assert run_export(bert, tmp_path / "bundle", "--eval", good) == 0
     said = capsys.readouterr().err
-    assert "good.csv: texts from column 'text', no labels read" in said
+    assert "good.csv: texts from column 'text', no labels" in said
     assert "for accuracy, name the column of the labels: --label-column NAME" in said
     assert "accuracy of" not in said
 
