@@ -18,7 +18,7 @@ from service.cors import Cors
 from service.errors import STATUS, ServiceError, error_response
 from service.logs import fields
 from service.process import arrival_time
-from service.request import RequestRecord, attach_record, request_id_of
+from service.request import RECORD, RequestRecord, request_id_of
 from service.state import State
 
 log = logging.getLogger("inferer.request")
@@ -51,7 +51,7 @@ class Middleware:
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Reply to one request."""
         record = RequestRecord(request_id_of(environ), arrival_time.take(), time.monotonic())
-        attach_record(environ, record)
+        environ[RECORD] = record
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
             record.status = int(status[:3])
@@ -62,7 +62,9 @@ class Middleware:
             body: Iterable[bytes] = ()
         elif environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
             record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
-            body = error_response(self._state.overloaded(), record.request_id)(environ, start)
+            response = error_response(self._state.overloaded(), record.request_id)
+            response.status = "429 Too Many Requests"
+            body = response(environ, start)
         else:
             body = self._app(environ, start)
         return ClosingIterator(body, lambda: self._finish(environ, record))

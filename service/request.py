@@ -12,7 +12,8 @@ from flask import request
 
 from inferer.options import Timings
 
-_KEY = "inferer.record"
+# The key of the record in the WSGI environment.
+RECORD = "inferer.record"
 _SAFE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 UNMATCHED = "unmatched"
@@ -56,14 +57,9 @@ def request_id_of(environ: dict[str, Any]) -> str:
     return given if _SAFE.fullmatch(given) else os.urandom(16).hex()
 
 
-def attach_record(environ: dict[str, Any], record: RequestRecord) -> None:
-    """Attach `record` to the request's WSGI environment."""
-    environ[_KEY] = record
-
-
 def record_of(environ: dict[str, Any]) -> RequestRecord:
     """Return the record of a request by its WSGI environment."""
-    record: RequestRecord = environ[_KEY]
+    record: RequestRecord = environ[RECORD]
     return record
 
 
