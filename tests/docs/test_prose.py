@@ -20,7 +20,7 @@ FOLDERS = (
 ENDINGS = {".py", ".js", ".md", ".html", ".toml", ".yml", ".yaml", ".cfg", ".sh", ".ipynb"}
 QUESTION = re.compile(r"(?i)(who|what|whose|which|how|why|when|where|whether|is|are)\b")
 PRONOUN = re.compile(r"(?i)(?<![\w'/.-])(he|him|his)(?![\w/'-])")
-NEGATION = re.compile(r"(?i)\b(?:(?:is|are) no\s|that is none\b)")
+NEGATION = re.compile(r"(?i)\b(?:(?:is|are) no\s(?!longer\b)|that is none\b)")
 
 
 def files(*endings: str) -> Iterator[Path]:
