@@ -493,7 +493,7 @@ def test_a_small_class_of_a_multi_label_run_warns_and_goes_on(tmp_path: Path) ->
         f"10 texts from {path}\n"
     )
     assert re.search(r"\n  x +\d+ +\d+\n  y +\d+ +\d+\n", done.stderr)
-    assert "ImportError: torch was imported" in done.stderr
+    assert re.search("ImportError: (torch|transformers) was imported", done.stderr)
 
 
 @pytest.mark.parametrize("flags", [("--epochs", "many"), ("--no-such-flag",), ("--seed", "1.5")])
