@@ -18,15 +18,14 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)  # KeyboardInterrupt also ends a running conversion
     signal.alarm(_TIMEOUT_S)
     try:
-        outcome: object = load_model(from_env(os.environ)).bundle.path
+        print(load_model(from_env(os.environ)).bundle.path, flush=True)
     except (InfererError, SettingsError) as error:
-        outcome, code = error, 3
+        print(error, flush=True)
     except KeyboardInterrupt:
-        outcome, code = f"the check of the bundle was stopped or took more than {_TIMEOUT_S} s", 3
+        print(f"the check of the bundle was stopped or took more than {_TIMEOUT_S} s", flush=True)
     else:
-        code = 0
-    print(outcome, flush=True)
-    return code
+        return 0
+    return 3
 
 
 if __name__ == "__main__":

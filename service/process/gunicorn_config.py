@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from types import FrameType
 from typing import Any
 
 from inferer.bundle.reader import read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config
 from inferer.errors import InfererError
-from service.process import metrics_folder, startup
-from service.process.connection_limit import max_connections
+from service.process import startup
 from service.process.reload import Reloader
+from service.process.resources import make_metrics_folder, max_connections
 from service.settings import SettingsError, from_env
 
 startup.check_gunicorn()
@@ -52,15 +51,11 @@ _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it on impo
 _reloader: Reloader | None = None
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def on_starting(server: Any) -> None:
     """Check the bundle before any worker loads it; convert a PyTorch checkpoint once."""
     global _reloader
     # gunicorn handles signals only after this hook; SIGTERM must also end a conversion.
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         folder = bundle_for(_settings.bundle, Config(), cache_dir=_settings.cache_dir)
         read_bundle(folder)
@@ -74,7 +69,7 @@ def on_starting(server: Any) -> None:
     _reloader = Reloader(server, _settings.bundle, folder)
     os.environ.pop(_MULTIPROCESS, None)
     if workers > 1:
-        os.environ[_MULTIPROCESS] = str(metrics_folder.make(worker_tmp_dir))
+        os.environ[_MULTIPROCESS] = str(make_metrics_folder(worker_tmp_dir))
 
 
 def post_worker_init(worker: Any) -> None:

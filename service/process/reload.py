@@ -1,11 +1,8 @@
 """The reload on SIGHUP: check the new bundle in a child process, start new workers beside the old, then stop the old.
 
-gunicorn's own SIGHUP stops the old workers while the new ones load: in 20 reloads under load no request, health checks
-included, got a reply for up to 6 s (0.6 s here). And a new worker that fails to start ends the whole server.
-Each step here is short and part of gunicorn's main loop, which goes on replacing workers and obeying signals.
-
-Undocumented names of gunicorn: Arbiter.manage_workers, reap_workers, kill_worker, num_workers, worker_age and WORKERS;
-Worker.age and tmp.
+gunicorn's own SIGHUP interrupts the service (docs/decisions/0018). Each step here is short and part of gunicorn's main
+loop, which goes on replacing workers and obeying signals. Undocumented names of gunicorn: Arbiter.manage_workers,
+reap_workers, kill_worker, num_workers, worker_age and WORKERS; Worker.age and tmp.
 """
 
 from __future__ import annotations

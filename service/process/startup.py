@@ -13,15 +13,10 @@ from gunicorn import __version__ as installed_gunicorn
 
 from inferer.cpu import cpu_quota, instruction_flags
 from service.logs import fields, formatter
-from service.process.memory import memory_limit, resident_memory
+from service.process.resources import memory_limit, resident_memory
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"
-
-# gunicorn's own code for "a worker could not boot": the master stops instead of trying again.
-EXIT_CANNOT_START = 3
-
-_MAX_EXAMPLE_CHARS = 60
 
 
 def exit_cannot_start(problem: object) -> NoReturn:
@@ -30,7 +25,7 @@ def exit_cannot_start(problem: object) -> NoReturn:
     message = f"cannot start: {problem}"
     record = logging.LogRecord("inferer", logging.CRITICAL, "", 0, message, None, None)
     print(formatter(os.environ).format(record), file=sys.stderr)
-    raise SystemExit(EXIT_CANNOT_START) from None
+    raise SystemExit(3) from None  # gunicorn's own code for "a worker could not boot": the master stops
 
 
 def check_gunicorn() -> None:
@@ -84,17 +79,11 @@ def log_start(worker: Any) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""
     body = shlex.quote(json.dumps({"text": example_text([golden.text for golden in model.bundle.golden])}))
-    worker.log.info(
-        "try it: curl -s http://%s/predict%s -H 'content-type: application/json' -d %s",
-        address(host, settings.port),
-        key,
-        body,
-    )
+    url = f"http://{address(host, settings.port)}/predict"
+    worker.log.info("try it: curl -s %s%s -H 'content-type: application/json' -d %s", url, key, body)
 
 
 def example_text(texts: list[str]) -> str:
     """Return the first of `texts` that is short, printable and has a letter, to paste into a shell."""
-    for text in texts:
-        if len(text) <= _MAX_EXAMPLE_CHARS and text.isprintable() and any(letter.isalpha() for letter in text):
-            return text
-    return "some text"
+    fitting = (text for text in texts if len(text) <= 60 and text.isprintable() and any(map(str.isalpha, text)))
+    return next(fitting, "some text")

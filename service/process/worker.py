@@ -1,15 +1,5 @@
 """gunicorn's threaded worker (gthread) with the changes that paid for themselves; docs/decisions/0018 has the figures.
 
-- Health checks and metrics run on threads of their own, so predictions never delay them.
-- A new connection waits in the poller until its first byte; gthread gives it a thread for up to 5 s.
-- A thread stays with its connection for 10 ms after a reply, which saves two thread switches and a poll.
-- The replying thread or a separate pool closes a connection; gthread closes it on the accepting thread and waits up
-  to 2 s there for the client to close its side.
-- When nearly all connections are taken, the longest-idle ones close to make room. When no more files can be opened,
-  the worker logs it and goes on; gthread exits.
-- A stopping worker exits soon after its grace period, even if a client never sends the rest of its request.
-- Malformed HTTP gets the JSON error body, and the log names only the kind of fault: the line may hold a key or a text.
-
 Names of gunicorn that its documentation does not promise, checked against GUNICORN_VERSION in startup.py:
 - ThreadWorker.accept, enqueue_req, finish_request, handle and murder_pending: the life of a connection.
 - ThreadWorker._cap_keepalive: the stop must also end connections that have sent nothing.
@@ -79,11 +69,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             exit_timer.start()
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection and register it with the poller until its request begins."""
+        """Accept a connection and let it wait in the poller until its first byte; gthread gives it a thread for 5 s."""
         try:
             client, address = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # gthread exits
                 if time.monotonic() > self._next_log:
                     self._next_log = time.monotonic() + _LOG_INTERVAL_S
                     self.log.error(f"no connection can be accepted: {self.nr_conns} are open at the file limit")  # noqa: TRY400
@@ -115,7 +105,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 conn.close()
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Give the request on `conn` to a thread of its kind."""
+        """Give the request on `conn` to a thread of its kind: predictions never delay health checks and metrics."""
         conn.arrived = time.monotonic()
         conn.is_operation = self._is_operation(_peek(conn))
         pool = self._operations if conn.is_operation else self.tpool
@@ -141,7 +131,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return self.alive and has_spare_threads and not (conn.is_operation or conn.is_http2 or _has_read_ahead(conn))
 
     def handle(self, conn: TConn) -> Any:
-        """Handle the request on `conn`, and the next ones that follow at once; close the connection unless kept."""
+        """Handle the request on `conn` and the next ones that follow within 10 ms; close the connection unless kept.
+
+        To stay with the connection saves two thread switches and a poll.
+        """
         arrival_time.note(conn.arrived)
         keep = super().handle(conn)
         while keep is True and self._may_stay(conn) and _is_readable_within(conn, _STAY_S):
@@ -152,6 +145,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return keep
 
     def _close(self, conn: TConn) -> None:
+        """Close on this thread or a pool's; gthread waits up to 2 s on its accepting thread for the client to close."""
         close, conn.close = conn.close, lambda **_: None  # finish_request closes once more
         if not conn.is_operation:
             _close_gracefully(close)
@@ -166,7 +160,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             super().handle_error(req, client, addr, exc)
             return
         fault = type(exc).__name__
-        self.log.warning("malformed HTTP: %s", fault)
+        self.log.warning("malformed HTTP: %s", fault)  # not the line itself, which may hold a key or a text
         headers, body = self.wsgi.wsgi_app.unreadable(fault)
         lines = [
             f"HTTP/1.1 {_STATUS.get(type(exc), '400 Bad Request')}",

@@ -81,8 +81,8 @@ def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInf
 def test_the_folder_of_a_killed_server_is_removed(tmp_path: Path) -> None:
     """Making a folder removes those of killed servers; those of running servers stay."""
     source = (
-        "import sys; from service.process.metrics_folder import make; "
-        "print(make(sys.argv[1]), flush=True); sys.stdin.read()"
+        "import sys; from service.process.resources import make_metrics_folder; "
+        "print(make_metrics_folder(sys.argv[1]), flush=True); sys.stdin.read()"
     )
     run = [sys.executable, "-c", source, str(tmp_path)]
     with contextlib.ExitStack() as stack:

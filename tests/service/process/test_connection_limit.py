@@ -21,7 +21,7 @@ _ASK = """
 import resource, sys
 soft, hard, threads = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from service.process.connection_limit import max_connections
+from service.process.resources import max_connections
 print(max_connections(threads), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 

@@ -1,0 +1,91 @@
+"""Resources of a server: memory, open files, and the folder in which several workers share their metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+
+from service.settings import SettingsError
+
+_NO_LIMIT = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
+
+# Clients with kept-alive connections can fill gunicorn's default of 1,000 and lock out health checks.
+_MIN_WANTED = 4000
+_OTHER_FILES = 100  # libraries, logs, metrics and the check of a bundle
+
+_PREFIX = "inferer-metrics-"
+_LOCK = "lock"
+_open_locks: list[object] = []  # workers inherit the open file, and with it the lock
+
+
+def resident_memory() -> int:
+    """Return the bytes of memory that this process holds now; 0 where unknown."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_limit() -> int | None:
+    """Return the container's memory limit in bytes; None without a visible limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = Path("/sys/fs/cgroup", name).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and int(limit) < _NO_LIMIT:
+            return int(limit)
+    return None
+
+
+def max_connections(threads: int) -> int:
+    """Return the connections for a worker with `threads` threads, raising the soft limit of open files as needed.
+
+    gthread keeps only the connections beyond its threads alive, hence twice as many. Raises SettingsError if not even
+    each thread can have a connection.
+    """
+    wanted = max(_MIN_WANTED, 2 * threads)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raised = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        with contextlib.suppress(ValueError, OSError):  # the kernel may have a lower limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    allowed = wanted if soft == resource.RLIM_INFINITY else min(wanted, soft - _OTHER_FILES)
+    if allowed <= threads:
+        raise SettingsError(
+            f"{threads} threads need more than {threads + _OTHER_FILES} open files and the limit is {soft}: "
+            "raise it (ulimit -n), or lower INFERER_MAX_IN_FLIGHT or INFERER_THREADS"
+        )
+    return allowed
+
+
+def make_metrics_folder(parent: str | None) -> Path:
+    """Return a new folder in `parent` (default: the temporary folder), locked; remove those of killed servers."""
+    base = Path(parent or tempfile.gettempdir())
+    for folder in base.glob(f"{_PREFIX}*"):
+        if _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    unlocked = made / f"{_LOCK}.new"
+    lock = unlocked.open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    unlocked.rename(made / _LOCK)  # other servers look at the folder only from now on
+    _open_locks.append(lock)
+    return made
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked, of another user, or not yet complete
+        return False
+    return True
