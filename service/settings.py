@@ -116,10 +116,6 @@ def _one_of(allowed: tuple[str, ...]) -> _Parser:
     return {value: value for value in allowed}.__getitem__, f"one of {', '.join(allowed)}"
 
 
-def _switch(on: str, off: str) -> _Parser:
-    return {on: True, off: False}.__getitem__, f"{on} or {off}"
-
-
 def _matching(pattern: str, expected: str) -> _Parser:
     def parse(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -134,28 +130,23 @@ def _list_of(pattern: str, expected: str) -> _Parser:
     return lambda value: tuple(parse(item.strip()) for item in value.split(",")), expected
 
 
-def _workers(value: str) -> int:
-    return 0 if value == "auto" else int(_integer(1)[0](value))
-
-
 def _origins(value: str) -> tuple[str, ...]:
     parse, _ = _list_of(r"https?://[A-Za-z0-9.\-\[\]:]+/*", "")
     return ("*",) if value == "*" else tuple(origin.rstrip("/") for origin in parse(value))
 
 
 def _host(value: str) -> str:
-    return _text(value.removeprefix("[").removesuffix("]"))
-
-
-def _text(value: str) -> str:
-    if not value:
+    host = value.removeprefix("[").removesuffix("]")
+    if not host:
         raise ValueError
-    return value
+    return host
 
 
 def _path(value: str) -> Path:
+    if not value:
+        raise ValueError
     try:
-        return Path(_text(value)).expanduser()
+        return Path(value).expanduser()
     except RuntimeError as error:  # an unknown user's home
         raise ValueError from error
 
@@ -168,10 +159,13 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_MODEL_NAME": _matching(r"[A-Za-z0-9._-]{1,100}", "letters, digits, '.', '_' and '-'"),
     "INFERER_HOST": (_host, "an address to listen on"),
     "PORT": _integer(1, 65535),
-    "INFERER_WORKERS": (_workers, "'auto' or a whole number from 1"),
+    "INFERER_WORKERS": (
+        lambda value: 0 if value == "auto" else _integer(1)[0](value),
+        "'auto' or a whole number from 1",
+    ),
     "INFERER_THREADS": _integer(1),
     "INFERER_INTRA_OP_THREADS": _integer(1, MOST_THREADS),
-    "INFERER_BATCHING": _switch("on", "off"),
+    "INFERER_BATCHING": ({"on": True, "off": False}.__getitem__, "on or off"),
     "INFERER_MAX_BATCH_TOKENS": _integer(1),
     "INFERER_MAX_IN_FLIGHT": _integer(1),
     "INFERER_DEADLINE_MS": _integer(1),
@@ -182,7 +176,7 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_CACHE_DIR": (_path, "the path of a folder"),
     "INFERER_GOLDEN_CHECK": _one_of(MODES),
     LOG_FORMAT: _one_of(FORMATS),
-    "INFERER_LOG_TEXTS": _switch("1", "0"),
+    "INFERER_LOG_TEXTS": ({"1": True, "0": False}.__getitem__, "1 or 0"),
     "INFERER_CORS_ORIGINS": (_origins, "origins such as https://example.org separated by commas, or *"),
 }
 VARIABLES = tuple(_VARIABLES)
@@ -197,11 +191,12 @@ _FROM_VERTEX: dict[str, _Parser] = {
 
 def from_env(environ: Mapping[str, str]) -> Settings:
     """Return the settings in `environ`; raises SettingsError naming every wrong variable."""
-    problems = [
-        _unknown(name)
-        for name in sorted(environ)
-        if name.startswith(_PREFIX) and name not in _VARIABLES and not _FROM_KUBERNETES.fullmatch(name)
-    ]
+    problems = []
+    for name in sorted(environ):
+        if name.startswith(_PREFIX) and name not in _VARIABLES and not _FROM_KUBERNETES.fullmatch(name):
+            near = difflib.get_close_matches(name, VARIABLES, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(VARIABLES)}"
+            problems.append(f"{name} is unknown; {hint}")
     values: dict[str, Any] = {}
     for name, (parse, expected) in {**_VARIABLES, **_FROM_VERTEX}.items():
         if name not in environ or (name in _FROM_VERTEX and not environ[name]):
@@ -222,8 +217,3 @@ def from_env(environ: Mapping[str, str]) -> Settings:
             f"({settings.max_in_flight}), or requests queue unseen instead of getting a 429"
         )
     return settings
-
-
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, VARIABLES, 1)
-    return f"{name} is unknown" + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(VARIABLES)}")
