@@ -18,11 +18,11 @@ from service.middleware import Middleware
 from service.process.startup import exit_cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
-from service.state import State, install
-from service.views import explain, health, info, kserve, metrics, openapi, page, predict
+from service.state import State
+from service.views import explain, health, info, kserve, page, predict
 
 # /openapi.json lists the routes in this order.
-_VIEWS = (predict, explain, health, info, metrics, openapi, page, kserve)
+_VIEWS = (predict, explain, health, info, page, kserve)
 
 
 def load_model(settings: Settings) -> ModelInferer:
@@ -45,18 +45,26 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
     app = Flask("inferer", static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is a 404, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    state = State(settings, inferer, Metrics(inferer.labels, _facts(settings, inferer)))
+    facts = {
+        "model": settings.name,
+        "scheme": inferer.scheme,
+        "problem_type": inferer.problem_type,
+        "bundle": str(inferer.bundle.manifest.get("manifest_sha256", ""))[:12],
+        "version": __version__,
+        "onnxruntime": ORT_VERSION,
+    }
+    state = State(settings, inferer, Metrics(inferer.labels, facts))
     state.metrics.watch(inferer.batcher)
-    install(app, state)
+    app.extensions["inferer"] = state
     app.before_request(_note_route)
     require_keys(app, settings.api_keys)
     register_handlers(app)
     predict.add_vertex_paths(app, settings)
     for module in _VIEWS:
         app.register_blueprint(module.blueprint)
-    # Reversed: of two rules for a path the first one counts, as in Flask.
-    rules = reversed(list(app.url_map.iter_rules()))
-    state.routes = {_path_of(rule.rule, settings.name): rule.rule for rule in rules}
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<name>", settings.name).replace("<version>", VERSION)
+        state.routes.setdefault(path.encode().decode("latin-1"), rule.rule)  # WSGI's form; the first rule counts
     app.wsgi_app = Middleware(app.wsgi_app, state)  # type: ignore[method-assign]  # the documented way
     return app
 
@@ -72,20 +80,3 @@ def app_or_exit() -> Flask:
 def _note_route() -> None:
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
     record_of(current.environ).route = UNMATCHED if current.url_rule is None else current.url_rule.rule
-
-
-def _path_of(rule: str, name: str) -> str:
-    """Return the path of a rule for the model `name`, its bytes as WSGI has them."""
-    path = rule.replace("<name>", name).replace("<version>", VERSION)
-    return path.encode().decode("latin-1")
-
-
-def _facts(settings: Settings, inferer: ModelInferer) -> dict[str, str]:
-    return {
-        "model": settings.name,
-        "scheme": inferer.scheme,
-        "problem_type": inferer.problem_type,
-        "bundle": str(inferer.bundle.manifest.get("manifest_sha256", ""))[:12],
-        "version": __version__,
-        "onnxruntime": ORT_VERSION,
-    }

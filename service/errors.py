@@ -12,28 +12,29 @@ from werkzeug.exceptions import BadHost, HTTPException
 
 from inferer.errors import RunError, shown
 from service.logs import fields
-from service.request import current_record
+from service.request import record_of
 
 log = logging.getLogger("inferer.service")
 
-# error_type -> status
-STATUS: Mapping[str, int] = {
-    "BadRequest": 400,
-    "InvalidJson": 400,
-    "Empty": 400,
-    "Unauthorized": 401,
-    "NotFound": 404,
-    "MethodNotAllowed": 405,
-    "PayloadTooLarge": 413,
-    "UnsupportedMediaType": 415,
-    "Validation": 422,
-    "Tokenizer": 422,
-    "Backend": 424,
-    "Overloaded": 429,
-    "Internal": 500,
-    "DeadlineExceeded": 503,
-    "Unhealthy": 503,
+# error_type -> status, and the cause as /openapi.json describes it
+ERRORS: Mapping[str, tuple[int, str]] = {
+    "BadRequest": (400, "malformed HTTP or an invalid Host header"),
+    "InvalidJson": (400, "the body is not JSON in UTF-8, or incomplete"),
+    "Empty": (400, "a text is empty"),
+    "Unauthorized": (401, "the key is missing or wrong"),
+    "NotFound": (404, "an unknown name"),
+    "MethodNotAllowed": (405, "the path takes other methods"),
+    "PayloadTooLarge": (413, "the body is too large"),
+    "UnsupportedMediaType": (415, "the body has another content type, charset or encoding"),
+    "Validation": (422, "a field is wrong; the error names it, its value and the allowed values"),
+    "Tokenizer": (422, "a text cannot be tokenized"),
+    "Backend": (424, "the runtime failed on a valid text; the log has the details"),
+    "Overloaded": (429, "the service is at capacity; try again"),
+    "Internal": (500, "an internal error; the log has the details"),
+    "DeadlineExceeded": (503, "the deadline passed before the model ran"),
+    "Unhealthy": (503, "the worker is draining, or its last model run failed"),
 }
+STATUS = {error_type: status for error_type, (status, _) in ERRORS.items()}
 
 # Error types for the errors that Flask and Werkzeug raise; their 400 is an incomplete body.
 _BY_STATUS = {
@@ -56,6 +57,11 @@ class ServiceError(Exception):
         self.headers = dict(headers or {})
 
 
+def wrong_field(field: str, problem: str) -> ServiceError:
+    """Return the error of a field of the body with a value that is not allowed."""
+    return ServiceError("Validation", f"field '{field}': {problem}")
+
+
 def error_response(error: ServiceError, request_id: str) -> Response:
     """Return the reply for `error`; its body is flat so that the clients of every contract can read it."""
     body = {"error": error.message, "error_type": error.error_type, "request_id": request_id}
@@ -72,7 +78,7 @@ def register_handlers(app: Flask) -> None:
 
 
 def _service_error(error: ServiceError) -> Response:
-    request_id = current_record().request_id
+    request_id = record_of(request.environ).request_id
     if error.error_type == "Internal" or isinstance(error.__cause__, RunError):
         log.exception("request %s failed", request_id, exc_info=error.__cause__, extra=fields(request_id=request_id))
     return error_response(error, request_id)

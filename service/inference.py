@@ -6,7 +6,6 @@ import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 from flask import Request, Response, request
@@ -17,71 +16,64 @@ from inferer.explain import Explanation
 from inferer.options import ExplainOptions, Timings
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, ErrorTypes, PredictCall
-from service.contracts.registry import choose
-from service.errors import INTERNAL, ServiceError
+from service.errors import INTERNAL, ServiceError, wrong_field
 from service.json_body import check_length, decode, json_response, read_body, validate
 from service.request import RequestRecord, record_of
 from service.settings import RETRY_AFTER_S, Settings
 from service.state import State, current_state
 
 _TIMEOUT = "X-Request-Timeout-Ms"
-_NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
-def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] = _NO_ALIASES) -> Response:
-    """Answer the current request by that one of `contracts` which fits its body; aliases: see `read_body`."""
+def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = None) -> Response:
+    """Reply to the current request by the contract that fits its body; aliases: see `read_body`."""
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
     data, content_type = read_body(current, dict.fromkeys(one.content_type for one in contracts), aliases)
     state = current_state()
     with state.admitted():  # after the body has arrived: a slow sender must not hold a place
         decoded = decode(data, content_type)
-        contract = choose(contracts, content_type, decoded)
+        contract = _choose([one for one in contracts if one.content_type == content_type], decoded)
         body = validate(contract.body, decoded)
         call = contract.read(body)
         _check_limits(call, state.settings)
-        predictions = predict(state, current, call, contract.errors)
+        with _running(state, current, call, contract.errors) as cancellation:
+            predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation)
+        _note(state, current, predictions, timings)
+        state.metrics.count_predictions(predictions)
         return json_response(contract.render(body, predictions, state))
+
+
+def _choose(contracts: Sequence[Contract], body: object) -> Contract:
+    """Return the first of `contracts` with a key in `body`, else the first."""
+    keys = body if isinstance(body, dict) else {}
+    return next((one for one in contracts if any(key in keys for key in one.keys)), contracts[0])
 
 
 def _check_limits(call: PredictCall, limits: Settings) -> None:
     if not 1 <= len(call.texts) <= limits.max_texts:
-        wrong = f"field '{call.texts_field}': has {len(call.texts)} texts"
-        raise ServiceError("Validation", f"{wrong}, allowed are 1 to {limits.max_texts}")
+        raise wrong_field(call.texts_field, f"has {len(call.texts)} texts, allowed are 1 to {limits.max_texts}")
     for text, field in zip(call.texts, call.fields, strict=True):
         check_length(text, field, limits.max_text_chars)
 
 
-def predict(state: State, current: Request, call: PredictCall, types: ErrorTypes) -> list[Prediction]:
-    """Return the predictions for the texts of `call`, in order.
-
-    types: see `Contract.errors`. Raises ServiceError, also for a wrong timeout header.
-    """
-    record = record_of(current.environ)
-    record.texts = call.texts
-    with _running(state, record, call, types):
-        cancellation = _cancellation(state, current, record)
-        predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation)
-    _note(state, record, predictions, timings)
-    state.metrics.count_predictions(predictions)
-    return predictions
-
-
 def explain(state: State, current: Request, text: str, options: ExplainOptions) -> Explanation:
-    """Return the contribution of each word of `text` to a label. Errors as `predict`."""
-    record = record_of(current.environ)
-    record.texts = [text]
-    with _running(state, record, PredictCall([text], ["text"]), {}):
-        cancellation = _cancellation(state, current, record)
+    """Return the contribution of each word of `text` to a label; raises ServiceError."""
+    with _running(state, current, PredictCall([text], ["text"]), {}) as cancellation:
         explanation, timings = state.inferer.explain_timed(text, options, cancellation)
-    _note(state, record, [explanation.prediction], timings)
+    _note(state, current, [explanation.prediction], timings)
     return explanation
 
 
 @contextmanager
-def _running(state: State, record: RequestRecord, call: PredictCall, types: ErrorTypes) -> Iterator[None]:
-    """Note the outcome of the model runs in the block; turn the inferer's errors into ServiceError."""
+def _running(state: State, current: Request, call: PredictCall, types: ErrorTypes) -> Iterator[Cancellation]:
+    """Note the outcome of the model runs in the block; turn the inferer's errors into ServiceError.
+
+    types: see `Contract.errors`. Raises ServiceError also for a wrong timeout header.
+    """
+    record = record_of(current.environ)
+    record.texts = call.texts
     try:
-        yield
+        yield _cancellation(state, current, record)
     except (TextError, ConfigError, WaitError, RunError) as error:
         if isinstance(error, RunError):
             state.last_run_failed = True
@@ -105,8 +97,9 @@ def _service_error(error: InfererError, call: PredictCall, types: ErrorTypes) ->
     return ServiceError(error_type or "Internal", INTERNAL)
 
 
-def _note(state: State, record: RequestRecord, predictions: Sequence[Prediction], timings: Timings) -> None:
+def _note(state: State, current: Request, predictions: Sequence[Prediction], timings: Timings) -> None:
     """Keep the values that the request's headers and log line show."""
+    record = record_of(current.environ)
     record.timings = timings
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
@@ -131,9 +124,7 @@ def _is_closed(connection: Any) -> bool:
     """Return whether the client has closed its side; reads nothing from the connection."""
     try:
         return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except ValueError:  # a TLS connection cannot be peeked at
+    except (BlockingIOError, ValueError):  # ValueError: a TLS connection cannot be peeked at
         return False
     except OSError:
         return True

@@ -12,7 +12,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from inferer.errors import shown
-from service.errors import ServiceError
+from service.errors import ServiceError, wrong_field
 
 JSON = "application/json"
 
@@ -24,30 +24,27 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 
-def read_body(request: Request, accepted: Collection[str], aliases: Mapping[str, str]) -> tuple[bytes, str]:
+def read_body(
+    request: Request, accepted: Collection[str], aliases: Mapping[str, str] | None = None
+) -> tuple[bytes, str]:
     """Return the whole body and its content type; raises ServiceError (UnsupportedMediaType) for one not `accepted`.
 
     aliases: content types that some clients send for another; "" stands for a missing one.
     """
     content_type = request.environ.get("CONTENT_TYPE", "")
     if content_type != JSON or JSON not in accepted:  # the usual header needs no parsing
-        content_type = aliases.get(request.mimetype, request.mimetype)
-        _check_type(request, content_type, accepted)
+        content_type = (aliases or {}).get(request.mimetype, request.mimetype)
+        if content_type not in accepted:
+            named = shown(content_type) if content_type else "missing"
+            raise ServiceError("UnsupportedMediaType", f"Content-Type is {named}, expected {' or '.join(accepted)}")
+        charset = request.mimetype_params.get("charset", "utf-8")
+        if charset.lower() not in _UTF_8:
+            raise ServiceError("UnsupportedMediaType", f"the charset {shown(charset)} is not supported; send UTF-8")
     coding = request.environ.get("HTTP_CONTENT_ENCODING", "")
     if coding.lower() not in ("", "identity"):
-        raise ServiceError(
-            "UnsupportedMediaType", f"the Content-Encoding {shown(coding)} is not supported; send the body uncompressed"
-        )
+        wrong = f"the Content-Encoding {shown(coding)} is not supported"
+        raise ServiceError("UnsupportedMediaType", f"{wrong}; send the body uncompressed")
     return _bytes(request), content_type
-
-
-def _check_type(request: Request, content_type: str, accepted: Collection[str]) -> None:
-    if content_type not in accepted:
-        named = shown(content_type) if content_type else "missing"
-        raise ServiceError("UnsupportedMediaType", f"Content-Type is {named}, expected {' or '.join(accepted)}")
-    charset = request.mimetype_params.get("charset", "utf-8")
-    if charset.lower() not in _UTF_8:
-        raise ServiceError("UnsupportedMediaType", f"the charset {shown(charset)} is not supported; send UTF-8")
 
 
 def decode(data: bytes, content_type: str = JSON) -> object:
@@ -78,15 +75,13 @@ def json_response(body: object) -> Response:
 def check_one_of(value: str, field: str, allowed: Sequence[str]) -> None:
     """Raise ServiceError (Validation) if the field's value is not allowed."""
     if value not in allowed:
-        raise ServiceError(
-            "Validation", f"field '{field}': {shown(value)} is not allowed; expected {', '.join(allowed)}"
-        )
+        raise wrong_field(field, f"{shown(value)} is not allowed; expected {', '.join(allowed)}")
 
 
 def check_length(text: str, field: str, most: int) -> None:
     """Raise ServiceError (Validation) if the field's text has more than `most` characters."""
     if len(text) > most:
-        raise ServiceError("Validation", f"field '{field}': has {len(text)} characters, at most {most} are allowed")
+        raise wrong_field(field, f"has {len(text)} characters, at most {most} are allowed")
 
 
 def _bytes(request: Request) -> bytes:

@@ -11,20 +11,14 @@ import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from inferer.batching import Batcher
 from inferer.options import Timings
 from inferer.scoring import Prediction
+from service.request import RequestRecord
 
 # prometheus_client reads this variable.
 MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -67,14 +61,12 @@ class Metrics:
         if MULTIPROCESS_FOLDER not in os.environ:
             ProcessCollector(registry=self._registry)
 
-    def count_request(self, route: str, status: int, seconds: float) -> None:
+    def count_request(self, record: RequestRecord, seconds: float) -> None:
         """Count one request with its reply."""
-        self._requests.labels(route, str(status)).inc()
-        self._durations.labels(route).observe(seconds)
-
-    def count_rejected(self, reason: str) -> None:
-        """Count a request that was refused for load; reason: overloaded, deadline or caller_gone."""
-        self._rejected[reason].inc()
+        self._requests.labels(record.route, str(record.status)).inc()
+        self._durations.labels(record.route).observe(seconds)
+        if record.rejected is not None:
+            self._rejected[record.rejected].inc()
 
     def watch(self, batcher: Batcher) -> None:
         """Count the runs of `batcher` and follow the length of its queue."""
@@ -93,9 +85,8 @@ class Metrics:
 
     def count_timings(self, timings: Timings) -> None:
         """Count the stages of one request."""
-        self._stages["tokenize"].observe(timings.tokenize_s)
-        self._stages["queue"].observe(timings.queue_s)
-        self._stages["infer"].observe(timings.infer_s)
+        for stage, histogram in self._stages.items():
+            histogram.observe(getattr(timings, f"{stage}_s"))
 
     def count_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Count the predictions of one request."""

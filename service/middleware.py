@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from werkzeug.wsgi import ClosingIterator
 
-from service.cors import Cors
 from service.errors import STATUS, ServiceError, error_response
 from service.logs import fields
 from service.process import arrival_time
@@ -23,8 +22,6 @@ from service.state import State
 
 log = logging.getLogger("inferer.request")
 
-_LONGEST_PATH = 200
-
 # Browsers must not sniff, frame, run or cache a reply of an API.
 SECURITY_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
@@ -32,6 +29,14 @@ SECURITY_HEADERS = [
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
+]
+
+# CORS: the headers that pages of INFERER_CORS_ORIGINS may read, and those of the reply to a preflight.
+EXPOSED_HEADERS = "Retry-After, Server-Timing, X-Abstained-Texts, X-Request-Id, X-Truncated-Texts"
+_PREFLIGHT = [
+    ("Access-Control-Allow-Methods", "GET, POST"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-API-Key, X-Request-Id, X-Request-Timeout-Ms"),
+    ("Access-Control-Max-Age", "600"),
 ]
 
 _Headers = list[tuple[str, str]]
@@ -45,7 +50,7 @@ class Middleware:
     def __init__(self, app: _App, state: State) -> None:
         self._app = app
         self._state = state
-        self._cors = Cors(state.settings.cors_origins)
+        self._origins = frozenset(state.settings.cors_origins)
         self._monitoring_paths = frozenset(state.settings.machine_paths)
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
@@ -57,10 +62,11 @@ class Middleware:
             record.status = int(status[:3])
             return start_response(status, self._complete(headers, environ, record), exc_info)
 
-        if self._cors.is_preflight(environ):
-            start("204 No Content", self._cors.preflight())
+        method, requested = environ["REQUEST_METHOD"], environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
+        if method == "OPTIONS" and requested is not None and self._allowed_origin(environ):
+            start("204 No Content", [*_PREFLIGHT])  # a preflight comes without a key
             body: Iterable[bytes] = ()
-        elif environ["REQUEST_METHOD"] == "POST" and self._state.is_full():
+        elif method == "POST" and self._state.is_full():
             record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
             response = error_response(self._state.overloaded(), record.request_id)
             response.status = "429 Too Many Requests"
@@ -79,7 +85,7 @@ class Middleware:
         """Return `headers` with those of every reply added."""
         given = {name.lower() for name, _ in headers}
         headers += [(name, value) for name, value in SECURITY_HEADERS if name.lower() not in given]
-        headers += self._cors.headers(environ)
+        headers += self._cors_headers(environ)
         headers.append(("X-Request-Id", record.request_id))
         if stages := record.stages():
             timing = ", ".join(f"{stage};dur={milliseconds:.3f}" for stage, milliseconds in stages.items())
@@ -91,14 +97,27 @@ class Middleware:
             headers.append(("X-Abstained-Texts", str(record.abstained)))
         return headers
 
+    def _allowed_origin(self, environ: dict[str, Any]) -> str | None:
+        """Return the value of Access-Control-Allow-Origin for the request; None if its origin is not allowed."""
+        if self._origins == {"*"}:
+            return "*"
+        origin = environ.get("HTTP_ORIGIN")
+        return origin if origin in self._origins else None
+
+    def _cors_headers(self, environ: dict[str, Any]) -> _Headers:
+        """Return the headers of every reply by the CORS protocol of the Fetch standard."""
+        origin = self._allowed_origin(environ)
+        headers = [("Vary", "Origin")] if self._origins and origin != "*" else []
+        if origin is not None:
+            headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", EXPOSED_HEADERS)]
+        return headers
+
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
         """Count and log the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
         if record.status == STATUS["Overloaded"]:  # refused here, or by `State.admitted`
             record.rejected = "overloaded"
-        self._state.metrics.count_request(record.route, record.status, seconds)
-        if record.rejected is not None:
-            self._state.metrics.count_rejected(record.rejected)
+        self._state.metrics.count_request(record, seconds)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if record.status < 400 and method == "GET" and path in self._monitoring_paths:
             return
@@ -113,17 +132,11 @@ class Middleware:
             values["rejected"] = record.rejected
         if stages := record.stages():
             values |= {f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in stages.items()}
-            values |= {
-                "texts": len(record.num_tokens), "tokens": sum(record.num_tokens), "truncated": record.truncated,
-            }  # fmt: skip
+            tokens = record.num_tokens
+            values |= {"texts": len(tokens), "tokens": sum(tokens), "truncated": record.truncated}
         if self._state.settings.log_texts:
             values["input"] = list(record.texts)
+        shown, ms = quote(path[:200]), seconds * 1000
         log.info(
-            "%s %s %d in %.1f ms, id %s",
-            method,
-            quote(path[:_LONGEST_PATH]),
-            record.status,
-            seconds * 1000,
-            record.request_id,
-            extra=fields(**values),
+            "%s %s %d in %.1f ms, id %s", method, shown, record.status, ms, record.request_id, extra=fields(**values)
         )

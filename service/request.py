@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import request
-
 from inferer.options import Timings
 
 # The key of the record in the WSGI environment.
@@ -23,7 +21,8 @@ UNMATCHED = "unmatched"
 class RequestRecord:
     """One request. arrived, started: time.monotonic() of its arrival and of its thread's start.
 
-    route: the matching rule, or UNMATCHED; never the path, which would make any number of metrics.
+    route: the matching rule, or UNMATCHED; never the path, which would make any number of metrics. rejected: the reason
+    of a refusal for load: overloaded, deadline or caller_gone.
     """
 
     request_id: str
@@ -38,16 +37,12 @@ class RequestRecord:
     texts: Sequence[str] = field(default=(), repr=False)
     rejected: str | None = None
 
-    @property
-    def queue_s(self) -> float:
-        """Return the seconds of waiting for a thread and for model runs."""
-        return self.started - self.arrived + (self.timings.queue_s if self.timings else 0.0)
-
     def stages(self) -> dict[str, float]:
         """Return the milliseconds of each stage, or nothing if the model did not run."""
         if self.timings is None:
             return {}
-        seconds = {"queue": self.queue_s, "tokenize": self.timings.tokenize_s, "infer": self.timings.infer_s}
+        queue_s = self.started - self.arrived + self.timings.queue_s  # for a thread, and for model runs
+        seconds = {"queue": queue_s, "tokenize": self.timings.tokenize_s, "infer": self.timings.infer_s}
         return {stage: value * 1000 for stage, value in seconds.items()}
 
 
@@ -61,8 +56,3 @@ def record_of(environ: dict[str, Any]) -> RequestRecord:
     """Return the record of a request by its WSGI environment."""
     record: RequestRecord = environ[RECORD]
     return record
-
-
-def current_record() -> RequestRecord:
-    """Return the record of the current request."""
-    return record_of(request.environ)

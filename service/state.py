@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flask import current_app
-from flask.sansio.app import App
 
 from inferer.errors import RunError, shown
 from inferer.model import ModelInferer
@@ -17,21 +16,19 @@ from service.errors import ServiceError
 from service.metrics import Metrics
 from service.settings import RETRY_AFTER_S, Settings
 
-_EXTENSION = "inferer"
-
 
 @dataclass
 class State:
     """One worker's state.
 
-    routes: path -> rule, with the model's name in place of the variable. is_draining: set by gunicorn_config.py.
+    routes: path as WSGI has it, with the model's name -> rule. is_draining: set by gunicorn_config.py.
     openapi: the OpenAPI document, once made.
     """
 
     settings: Settings
     inferer: ModelInferer
     metrics: Metrics
-    routes: Mapping[str, str] = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
     is_draining: Callable[[], bool] = lambda: False
     last_run_failed: bool = False
     openapi: bytes | None = None
@@ -92,17 +89,7 @@ class State:
             raise ServiceError("NotFound", f"no model {shown(name)} here; the model is {self.settings.name!r}")
 
 
-def install(app: App, state: State) -> None:
-    """Attach `state` to `app`."""
-    app.extensions[_EXTENSION] = state
-
-
-def state_of(app: App) -> State:
-    """Return the state of an app."""
-    state: State = app.extensions[_EXTENSION]
-    return state
-
-
 def current_state() -> State:
     """Return the state of the current request's app."""
-    return state_of(current_app)
+    state: State = current_app.extensions["inferer"]
+    return state

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from inferer.bundle.reader import TRUNCATIONS
 from service.state import State
 
-# The key of a limit's name in a field's schema: msgspec copies it, and service/openapi/schemas.py fills in the limit.
+# The key of a limit's name in a field's schema: msgspec copies it, and service/openapi/document.py fills in the limit.
 LIMIT = "x-inferer-limit"
 
 # A character for which Python's str.isspace is false; `\s` differs between languages.
 NOT_BLANK = r"[^\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 
+def documented(description: str | None = None, **schema: Any) -> Meta:
+    """Return the metadata of a field: its description, and a part of its schema that msgspec does not check."""
+    return Meta(description=description, extra_json_schema=schema)
+
+
 def limited(limit: str, description: str | None = None, **schema: Any) -> Meta:
-    """Return the metadata of a field: the name of its limit, its description, and more of its schema."""
-    return Meta(description=description, extra_json_schema={LIMIT: limit, **schema})
+    """Return the metadata of a field with the limit of this name; otherwise as `documented`."""
+    return documented(description, **{LIMIT: limit}, **schema)
+
+
+def given(value: Any) -> Any:
+    """Return the value of a field, None for a missing one."""
+    return None if value is UNSET else value
 
 
 def limits(state: State) -> dict[str, dict[str, Any] | None]:
@@ -46,10 +56,7 @@ Texts = Annotated[list[Text], limited("texts", "texts", minItems=1)]
 TopK = Annotated[int, Meta(ge=1, description="the number of scores to return, best first")]
 Truncation = Annotated[
     str,
-    Meta(
-        description="the treatment of a text that is too long for the model; by default the bundle's",
-        extra_json_schema={"enum": [*TRUNCATIONS]},
-    ),
+    documented("the treatment of a text that is too long for the model; by default the bundle's", enum=[*TRUNCATIONS]),
 ]
 Label = Annotated[str, limited("label", "a label of the model; by default the best one")]
 Threshold = Annotated[

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
 from inferer.options import CallOptions
 from inferer.scoring import ACTIVATIONS, Prediction
 from service.contracts.base import Contract, PredictCall, ranked
-from service.contracts.fields import Text, Texts, TopK
+from service.contracts.fields import Text, Texts, TopK, documented
 from service.json_body import check_one_of
 from service.state import State
 
@@ -20,10 +19,7 @@ class HuggingFaceParameters(msgspec.Struct):
     """The number of labels, and the function that turns logits into scores."""
 
     top_k: TopK | None = None
-    function_to_apply: (
-        Annotated[str, Meta(description="by default the model's own", extra_json_schema={"enum": [*ACTIVATIONS]})]
-        | None
-    ) = None
+    function_to_apply: Annotated[str, documented("by default the model's own", enum=[*ACTIVATIONS])] | None = None
 
 
 class HuggingFaceRequest(msgspec.Struct):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 
 from inferer.options import CallOptions
-from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, Threshold, TopK, Truncation, limited
 from service.contracts.own import PredictionReply, prediction_reply
-from service.state import State
 
 
 class Instance(msgspec.Struct):
@@ -52,16 +49,12 @@ def _read(body: KServeRequest) -> PredictCall:
     return PredictCall(texts, fields, options, texts_field="instances", options_prefix="parameters.")
 
 
-def _render(_: KServeRequest, predictions: Sequence[Prediction], __: State) -> KServeReply:
-    return KServeReply([prediction_reply(prediction) for prediction in predictions])
-
-
 CONTRACT = Contract(
     "KServe v1 and Vertex AI",
     KServeRequest,
     KServeReply,
     _read,
-    _render,
+    lambda _, predictions, __: KServeReply(list(map(prediction_reply, predictions))),
     keys=("instances",),
     examples={
         "one instance": {"instances": ["I like you"]},

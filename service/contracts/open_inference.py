@@ -12,8 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 from inferer.errors import shown
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import Text, limited
-from service.errors import ServiceError
+from service.contracts.fields import Text, documented, limited
+from service.errors import ServiceError, wrong_field
 from service.json_body import check_one_of
 from service.state import State
 
@@ -38,16 +38,14 @@ _OneText = Annotated[list[Text], Meta(min_length=1, max_length=1)]
 class RequestedOutput(msgspec.Struct):
     """The name of an output to return."""
 
-    name: Annotated[str, Meta(extra_json_schema={"enum": [*OUTPUTS]})]
-    parameters: Annotated[dict[str, Any] | None, Meta(extra_json_schema={"properties": {"classification": False}})] = (
-        None
-    )
+    name: Annotated[str, documented(enum=[*OUTPUTS])]
+    parameters: Annotated[dict[str, Any] | None, documented(properties={"classification": False})] = None
 
 
 class InferParameters(msgspec.Struct):
     """Parameters of the input. Unknown ones are ignored."""
 
-    content_type: Annotated[str, Meta(extra_json_schema={"enum": ["str"]})] | None = None
+    content_type: Annotated[str, documented(enum=["str"])] | None = None
 
 
 class InferInput(msgspec.Struct):
@@ -58,7 +56,7 @@ class InferInput(msgspec.Struct):
         list[Annotated[int, Meta(ge=1)]],
         Meta(min_length=1, max_length=2, description="[n] or [n, 1]", extra_json_schema={"prefixItems": _SHAPE}),
     ]
-    datatype: Annotated[str, Meta(extra_json_schema={"enum": ["BYTES"]})]
+    datatype: Annotated[str, documented(enum=["BYTES"])]
     data: Annotated[list[Text | _OneText], limited("texts", minItems=1)]
     parameters: InferParameters | None = None
 
@@ -66,7 +64,7 @@ class InferInput(msgspec.Struct):
 class InferRequest(msgspec.Struct):
     """One input, and the names of the outputs; by default label, score and scores. Unknown parameters are ignored."""
 
-    inputs: Annotated[list[InferInput], Meta(extra_json_schema={"minItems": 1, "maxItems": 1})]
+    inputs: Annotated[list[InferInput], documented(minItems=1, maxItems=1)]
     id: str | None = None
     outputs: list[RequestedOutput] | None = None
 
@@ -97,14 +95,12 @@ def check_version(version: str) -> None:
 
 def _read(body: InferRequest) -> PredictCall:
     if len(body.inputs) != 1:
-        raise ServiceError("Validation", f"field 'inputs': has {len(body.inputs)} inputs, expected one, the texts")
+        raise wrong_field("inputs", f"has {len(body.inputs)} inputs, expected one, the texts")
     for index, output in enumerate(body.outputs or ()):
         check_one_of(output.name, f"outputs[{index}].name", tuple(OUTPUTS))
         if "classification" in (output.parameters or ()):
-            raise ServiceError(
-                "Validation",
-                f"field 'outputs[{index}].parameters.classification': is not supported; ask for the output 'label'",
-            )
+            field = f"outputs[{index}].parameters.classification"
+            raise wrong_field(field, "is not supported; ask for the output 'label'")
     given = body.inputs[0]
     check_one_of(given.datatype, "inputs[0].datatype", ("BYTES",))
     if given.parameters is not None and given.parameters.content_type is not None:
@@ -112,11 +108,8 @@ def _read(body: InferRequest) -> PredictCall:
     texts = [value if isinstance(value, str) else value[0] for value in given.data]
     fields = [f"inputs[0].data[{row}]{'' if isinstance(value, str) else '[0]'}" for row, value in enumerate(given.data)]
     if given.shape[1:] not in ([], [1]) or prod(given.shape) != len(texts):
-        raise ServiceError(
-            "Validation",
-            f"field 'inputs[0].shape': {given.shape} is not allowed; expected [{len(texts)}] or [{len(texts)}, 1], the "
-            f"number of texts",
-        )
+        expected = f"[{len(texts)}] or [{len(texts)}, 1], the number of texts"
+        raise wrong_field("inputs[0].shape", f"{given.shape} is not allowed; expected {expected}")
     return PredictCall(texts, fields, texts_field="inputs[0].data")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import Text, Texts, Threshold, TopK, Truncation
+from service.contracts.fields import Text, Texts, Threshold, TopK, Truncation, given
 from service.errors import ServiceError
 from service.state import State
 
@@ -56,17 +56,13 @@ def prediction_reply(prediction: Prediction) -> PredictionReply:
 
 def _read(body: PredictRequest) -> PredictCall:
     if isinstance(body.text, UnsetType) == isinstance(body.texts, UnsetType):
-        given = "neither" if body.text is UNSET else "both"
-        raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {given}")
-    options = CallOptions(_given(body.top_k), _given(body.truncation), _given(body.threshold))
+        found = "neither" if body.text is UNSET else "both"
+        raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {found}")
+    options = CallOptions(given(body.top_k), given(body.truncation), given(body.threshold))
     if not isinstance(body.text, UnsetType):
         return PredictCall([body.text], ["text"], options)
     texts = body.texts or []
     return PredictCall(texts, [f"texts[{index}]" for index in range(len(texts))], options)
-
-
-def _given(value: Any) -> Any:
-    return None if value is UNSET else value
 
 
 def _render(body: PredictRequest, predictions: Sequence[Prediction], _: State) -> PredictionReply | PredictionsReply:

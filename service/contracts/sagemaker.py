@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from typing import Annotated
 
-from msgspec import Meta
-
-from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import NOT_BLANK, Text
+from service.contracts.fields import NOT_BLANK, Text, documented
 from service.contracts.own import PredictionReply, PredictionsReply, prediction_reply
 from service.errors import ServiceError
-from service.state import State
 
 NAME = "SageMaker"
 
@@ -22,20 +17,8 @@ NAME = "SageMaker"
 csv.field_size_limit(2**31 - 1)
 
 _CsvBody = Annotated[
-    str,
-    Meta(
-        description="one text per row, in one column, without a header row",
-        extra_json_schema={"minLength": 1, "pattern": NOT_BLANK},
-    ),
+    str, documented("one text per row, in one column, without a header row", minLength=1, pattern=NOT_BLANK)
 ]
-
-
-def _read_text(text: str) -> PredictCall:
-    return PredictCall([text], ["the body"])
-
-
-def _render_text(_: str, predictions: Sequence[Prediction], __: State) -> PredictionReply:
-    return prediction_reply(predictions[0])
 
 
 def _read_csv(body: str) -> PredictCall:
@@ -51,16 +34,12 @@ def _read_csv(body: str) -> PredictCall:
     return PredictCall(texts, [f"row {index}" for index in range(1, len(texts) + 1)], texts_field="the body")
 
 
-def _render_csv(_: str, predictions: Sequence[Prediction], __: State) -> PredictionsReply:
-    return PredictionsReply([prediction_reply(prediction) for prediction in predictions])
-
-
 PLAIN_TEXT = Contract(
     NAME,
     Text,
     PredictionReply,
-    _read_text,
-    _render_text,
+    lambda text: PredictCall([text], ["the body"]),
+    lambda _, predictions, __: prediction_reply(predictions[0]),
     content_type="text/plain",
     examples={"plain text": "I like you"},
 )
@@ -69,7 +48,7 @@ CSV = Contract(
     _CsvBody,
     PredictionsReply,
     _read_csv,
-    _render_csv,
+    lambda _, predictions, __: PredictionsReply(list(map(prediction_reply, predictions))),
     content_type="text/csv",
     examples={"CSV": 'I like you\n"not for me, thanks"\n'},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -13,12 +13,13 @@ from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError
 from inferer.options import CallOptions
 from inferer.scoring import NONE, Prediction
 from service.contracts.base import Contract, PredictCall, ranked
-from service.contracts.fields import Text, limited
-from service.errors import ServiceError
+from service.contracts.fields import Text, documented, limited
+from service.errors import ServiceError, wrong_field
 from service.json_body import check_one_of
 from service.state import State
 
 _DIRECTIONS = {"Right": HEAD, "Left": TAIL, "right": HEAD, "left": TAIL}
+_Direction = Annotated[str, documented("the end that `truncate` true cuts off", enum=[*_DIRECTIONS])]
 
 
 class TextEmbeddingsRequest(msgspec.Struct):
@@ -32,10 +33,7 @@ class TextEmbeddingsRequest(msgspec.Struct):
         ),
     ]
     truncate: Annotated[bool, Meta(description="false refuses a long text; null follows the bundle")] | None = None
-    truncation_direction: Annotated[
-        str,
-        Meta(description="the end that `truncate` true cuts off", extra_json_schema={"enum": [*_DIRECTIONS]}),
-    ] = "Right"
+    truncation_direction: _Direction = "Right"
     raw_scores: Annotated[bool, Meta(description="return the model's logits in place of scores")] = False
 
 
@@ -69,22 +67,15 @@ def _is_batch(inputs: Sequence[str | list[str]]) -> bool:
 def _single(texts: object, field: str) -> str:
     """Return the only text of a list; raises ServiceError (Validation) for any other value."""
     if not isinstance(texts, list):
-        raise ServiceError("Validation", f"field '{field}': a text among lists; a batch is a list of lists of one text")
+        raise wrong_field(field, "a text among lists; a batch is a list of lists of one text")
     if len(texts) == 2 and all(isinstance(text, str) for text in texts):
-        raise ServiceError(
-            "Validation",
-            f'field \'{field}\': text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]',
-        )
+        raise wrong_field(field, 'text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]')
     if len(texts) != 1 or not isinstance(texts[0], str):
-        raise ServiceError(
-            "Validation", f'field \'{field}\': has {len(texts)} elements, expected one text; a batch is [["a"], ["b"]]'
-        )
+        raise wrong_field(field, f'has {len(texts)} elements, expected one text; a batch is [["a"], ["b"]]')
     return texts[0]
 
 
-def _render(
-    body: TextEmbeddingsRequest, predictions: Sequence[Prediction], _: State
-) -> list[ScoreLabel] | list[list[ScoreLabel]]:
+def _render(body: TextEmbeddingsRequest, predictions: Sequence[Prediction], _: State) -> list[Any]:
     rows = [[ScoreLabel(score, label) for label, score in ranked(prediction)] for prediction in predictions]
     return rows[0] if isinstance(body.inputs, str) or not _is_batch(body.inputs) else rows
 

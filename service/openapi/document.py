@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from flask import Flask
+from msgspec.json import schema_components
 from werkzeug.routing import Rule
 
 from inferer import __version__
 from service.contracts import own
 from service.contracts.base import Contract
-from service.errors import STATUS
+from service.contracts.fields import LIMIT, limits
+from service.contracts.open_inference import VERSION
+from service.errors import ERRORS
 from service.json_body import JSON, encode
 from service.openapi import texts
-from service.openapi.schemas import Schema, Schemas
 from service.openapi.view_metadata import ViewMetadata, metadata_of
-from service.state import State, state_of
+from service.state import State
 
-VERSION = "3.1.1"
-_METHODS = ("GET", "POST")
+Schema = dict[str, Any]
 _FIRST_TAGS = (own.CONTRACT.name, "Operations")
 
 
@@ -45,11 +46,10 @@ class _Operation:
     metadata: ViewMetadata
 
 
-def document(app: Flask) -> bytes:
+def document(app: Flask, state: State) -> bytes:
     """Return the document of `app` as JSON."""
-    state = state_of(app)
     operations = _operations(app)
-    schemas = Schemas(state)
+    schemas = _Schemas(state)
     paths: dict[str, dict[str, Any]] = {}
     ids: list[str] = []
     for one in operations:
@@ -61,7 +61,7 @@ def document(app: Flask) -> bytes:
     keyed = bool(state.settings.api_keys)
     return encode(
         {
-            "openapi": VERSION,
+            "openapi": "3.1.1",
             "info": {
                 "title": f"{state.settings.name}: text classification",
                 "version": __version__,
@@ -72,7 +72,10 @@ def document(app: Flask) -> bytes:
             "paths": paths,
             "components": {
                 "schemas": schemas.components,
-                "headers": {name: _header(name) for name in texts.HEADERS},
+                "headers": {
+                    name: {"description": about, "required": name not in texts.OPTIONAL_HEADERS, "schema": schema}
+                    for name, (about, schema) in texts.HEADERS.items()
+                },
                 **({"securitySchemes": texts.SECURITY_SCHEMES} if keyed else {}),
             },
             **({"security": [{name: []} for name in texts.SECURITY_SCHEMES]} if keyed else {}),
@@ -86,21 +89,26 @@ def _operations(app: Flask) -> list[_Operation]:
     for rule in app.url_map.iter_rules():
         view = app.view_functions[rule.endpoint]
         metadata = metadata_of(view)
-        for method in _METHODS:
+        for method in ("GET", "POST"):
             if metadata.listed and method in (rule.methods or ()):  # of two rules for a path Flask takes the first
                 found.setdefault((rule.rule, method), _Operation(rule, method.lower(), view, metadata))
     tags = list(dict.fromkeys([*_FIRST_TAGS, *(one.metadata.tag for one in found.values())]))
     return sorted(found.values(), key=lambda one: tags.index(one.metadata.tag))
 
 
-def _operation(one: _Operation, schemas: Schemas, state: State) -> Schema:
+def _operation(one: _Operation, schemas: _Schemas, state: State) -> Schema:
     summary, _, description = (inspect.getdoc(one.view) or "").partition("\n")
     bodies = _bodies(one.metadata, schemas)
+    allowed = {"name": state.settings.name, "version": VERSION}
+    path_parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": [allowed[name]]}}
+        for name in sorted(one.rule.arguments, key=one.rule.rule.index)
+    ]
     operation: Schema = {
         "tags": [one.metadata.tag],
         "summary": summary,
         "description": description.strip(),
-        "parameters": [*_path_parameters(one, state), *(texts.PARAMETERS if bodies else ())],
+        "parameters": [*path_parameters, *(texts.PARAMETERS if bodies else ())],
         "requestBody": {"required": True, "content": bodies} if bodies else None,
         "responses": _responses(one.metadata, schemas, state),
     }
@@ -109,50 +117,35 @@ def _operation(one: _Operation, schemas: Schemas, state: State) -> Schema:
     return {name: value for name, value in operation.items() if value or name in ("responses", "security")}
 
 
-def _path_parameters(one: _Operation, state: State) -> list[Schema]:
-    allowed = {"name": state.settings.name, **one.metadata.parameters}
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": _listed(allowed[name])}}
-        for name in sorted(one.rule.arguments, key=one.rule.rule.index)
-    ]
-
-
-def _listed(allowed: str | Sequence[str]) -> list[str]:
-    return [allowed] if isinstance(allowed, str) else list(allowed)
-
-
-def _bodies(metadata: ViewMetadata, schemas: Schemas) -> dict[str, Schema]:
+def _bodies(metadata: ViewMetadata, schemas: _Schemas) -> dict[str, Schema]:
     """Return schema and examples by content type."""
     if metadata.body is not None:
-        return {JSON: {"schema": schemas.of(metadata.body), "examples": _examples(metadata.examples)}}
+        examples = {title: {"value": body} for title, body in metadata.examples.items()}
+        return {JSON: {"schema": schemas.of(metadata.body), "examples": examples}}
     by_type: dict[str, list[Contract]] = {}
     for contract in metadata.contracts:
         by_type.setdefault(contract.content_type, []).append(contract)
     return {
-        content_type: {"schema": schemas.of_bodies(contracts), "examples": _examples(_titled(contracts))}
+        content_type: {"schema": schemas.of_bodies(contracts), "examples": _examples(contracts)}
         for content_type, contracts in by_type.items()
     }
 
 
-def _titled(contracts: Sequence[Contract]) -> dict[str, object]:
+def _examples(contracts: Sequence[Contract]) -> Schema:
     """Return the examples of all `contracts` by title, the wrong ones last."""
     groups = [(one, one.examples) for one in contracts] + [(one, one.wrong_examples) for one in contracts]
     return {
-        title if len(contracts) == 1 else f"{contract.name}: {title}": body
+        title if len(contracts) == 1 else f"{contract.name}: {title}": {"value": body}
         for contract, examples in groups
         for title, body in examples.items()
     }
 
 
-def _examples(bodies: Mapping[str, object]) -> Schema:
-    return {title: {"value": body} for title, body in bodies.items()}
-
-
-def _responses(metadata: ViewMetadata, schemas: Schemas, state: State) -> Schema:
+def _responses(metadata: ViewMetadata, schemas: _Schemas, state: State) -> Schema:
     by_status: dict[int, list[str]] = {}
     keys = ("Unauthorized",) if state.settings.api_keys and not metadata.open else ()
     for error_type in dict.fromkeys((*metadata.errors, *keys)):
-        by_status.setdefault(STATUS[error_type], []).append(error_type)
+        by_status.setdefault(ERRORS[error_type][0], []).append(error_type)
     responses: Schema = {
         "200": {
             "description": "success",
@@ -166,7 +159,7 @@ def _responses(metadata: ViewMetadata, schemas: Schemas, state: State) -> Schema
     for status, types in sorted(by_status.items()):
         schema = {"allOf": [schemas.of(Error), {"properties": {"error_type": {"enum": types}}}]}
         responses[str(status)] = {
-            "description": "; ".join(f"{error_type}: {texts.ERRORS[error_type]}" for error_type in types),
+            "description": "; ".join(f"{error_type}: {ERRORS[error_type][1]}" for error_type in types),
             "headers": _headers(status, (), state),
             "content": {JSON: {"schema": schema}},
         }
@@ -179,6 +172,47 @@ def _headers(status: int, more: Sequence[str], state: State) -> Schema:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _header(name: str) -> Schema:
-    description, schema = texts.HEADERS[name]
-    return {"description": description, "required": name not in texts.OPTIONAL_HEADERS, "schema": schema}
+class _Schemas:
+    """The schemas for one deployment; `components` collects those with a name."""
+
+    def __init__(self, state: State) -> None:
+        self._limits = limits(state)
+        self.components: dict[str, Schema] = {}
+
+    def of(self, kind: Any) -> Schema:
+        """Return the schema of a msgspec type, by reference if it has a name; for a tuple, any of its types."""
+        if isinstance(kind, tuple):
+            return self.of(kind[0]) if len(kind) == 1 else {"anyOf": [self.of(one) for one in kind]}
+        (schema,), components = schema_components([kind], ref_template="#/components/schemas/{name}")
+        if extra := getattr(kind, "schema_extra", None):
+            components[kind.__name__] |= extra
+        self.components |= self._filled(components)
+        return dict(self._filled(schema))
+
+    def of_bodies(self, contracts: Sequence[Contract]) -> Schema:
+        """Return the schema of a body of any of `contracts`: each has one of its own keys and none of those before."""
+        if len(contracts) == 1:
+            return self.of(contracts[0].body)
+        earlier: list[Schema] = []
+        schemas = []
+        for contract in contracts:
+            keys = [{"required": [key]} for key in contract.keys]
+            excluded = [{"not": {"anyOf": list(earlier)}}] if earlier else []
+            schemas.append({"title": contract.name, "allOf": [self.of(contract.body), {"anyOf": keys}, *excluded]})
+            earlier += keys
+        return {"anyOf": schemas}
+
+    def _filled(self, schema: Any) -> Any:
+        """Return `schema` with its limits filled in and without fields that the model does not take."""
+        if isinstance(schema, list):
+            return [self._filled(one) for one in schema]
+        if not isinstance(schema, dict):
+            return schema
+        filled = {
+            name: self._filled(value) for name, value in schema.items() if name != LIMIT and self._is_taken(value)
+        }
+        return {**filled, **(self._limits[schema[LIMIT]] or {})} if LIMIT in schema else filled
+
+    def _is_taken(self, schema: Any) -> bool:
+        choices = (schema, *schema.get("anyOf", ())) if isinstance(schema, dict) else ()
+        return all(LIMIT not in one or self._limits[one[LIMIT]] is not None for one in choices)

@@ -1,33 +1,15 @@
-"""Texts of the OpenAPI document that are the same for every route: errors, headers, parameters and keys."""
+"""Texts of the OpenAPI document that are the same for every route: headers, parameters and keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from service.cors import EXPOSED_HEADERS
-from service.middleware import SECURITY_HEADERS
+from service.middleware import EXPOSED_HEADERS, SECURITY_HEADERS
 
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-}
-
-ERRORS = {
-    "BadRequest": "malformed HTTP or an invalid Host header",
-    "InvalidJson": "the body is not JSON in UTF-8, or incomplete",
-    "Empty": "a text is empty",
-    "Unauthorized": "the key is missing or wrong",
-    "NotFound": "an unknown name",
-    "PayloadTooLarge": "the body is too large",
-    "UnsupportedMediaType": "the body has another content type, charset or encoding",
-    "Validation": "a field is wrong; the error names it, its value and the allowed values",
-    "Tokenizer": "a text cannot be tokenized",
-    "Backend": "the runtime failed on a valid text; the log has the details",
-    "Overloaded": "the service is at capacity; try again",
-    "Internal": "an internal error; the log has the details",
-    "DeadlineExceeded": "the deadline passed before the model ran",
-    "Unhealthy": "the worker is draining, or its last model run failed",
 }
 
 HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {

@@ -9,9 +9,6 @@ from typing import Any, TypeVar
 from service.contracts.base import Contract
 from service.json_body import JSON
 
-HTML = "text/html"
-PLAIN = "text/plain"
-
 # Error types of every view, and of views that take a body.
 ALWAYS = ("BadRequest", "Internal")
 WITH_BODY = (
@@ -32,7 +29,7 @@ class ViewMetadata:
     replies: content type -> msgspec type, several types as a tuple, None for a body that is not JSON. contracts: those
     that the view takes; or else body, the msgspec type of its JSON, and examples by title. errors: error types but
     that of a missing key. open: whether the view needs no key. headers: those of a successful reply beside every
-    reply's. parameters: allowed values of the path's parts. listed: whether /openapi.json shows the view.
+    reply's. listed: whether /openapi.json shows the view.
     """
 
     tag: str
@@ -43,7 +40,6 @@ class ViewMetadata:
     errors: Sequence[str] = ALWAYS
     open: bool = False
     headers: Sequence[str] = ()
-    parameters: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     listed: bool = True
 
     def __call__(self, view: _View) -> _View:
@@ -58,13 +54,7 @@ def metadata_of(view: Callable[..., Any]) -> ViewMetadata:
     return found
 
 
-def contract_metadata(
-    contracts: Sequence[Contract],
-    *,
-    tag: str = "",
-    errors: Sequence[str] = (),
-    parameters: Mapping[str, str | Sequence[str]] | None = None,
-) -> ViewMetadata:
+def contract_metadata(contracts: Sequence[Contract], *, tag: str = "", errors: Sequence[str] = ()) -> ViewMetadata:
     """Return the metadata of a view that takes any of `contracts`; tag: by default the first one's name."""
     kinds = [kind for one in contracts for kind in (one.reply if isinstance(one.reply, tuple) else (one.reply,))]
     return ViewMetadata(
@@ -73,5 +63,4 @@ def contract_metadata(
         contracts,
         errors=(*WITH_BODY, *errors, *(special for one in contracts for special in one.errors.values())),
         headers=OF_PREDICTIONS,
-        parameters=parameters or {},
     )

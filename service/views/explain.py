@@ -11,8 +11,8 @@ from msgspec import UNSET, Meta, UnsetType
 from inferer.explain import MOST_WORDS, Part
 from inferer.options import ExplainOptions
 from service.contracts import own
-from service.contracts.fields import Label, Text, Truncation, limited
-from service.errors import ServiceError
+from service.contracts.fields import Label, Text, Truncation, given, limited
+from service.errors import wrong_field
 from service.inference import explain
 from service.json_body import JSON, check_length, decode, json_response, read_body, validate
 from service.openapi.view_metadata import OF_PREDICTIONS, WITH_BODY, ViewMetadata
@@ -21,16 +21,13 @@ from service.state import current_state
 blueprint = Blueprint("explain", __name__)
 
 
-_MaxParts = Annotated[int, Meta(ge=1), limited("parts", "the number of parts at most")]
-
-
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A text, and the options of the call."""
 
     text: Text
     label: Label | UnsetType = UNSET
     truncation: Truncation | UnsetType = UNSET
-    max_parts: _MaxParts | UnsetType = UNSET
+    max_parts: Annotated[int, Meta(ge=1), limited("parts", "the number of parts at most")] | UnsetType = UNSET
 
 
 class Cost(msgspec.Struct):
@@ -69,7 +66,7 @@ class ExplainReply(msgspec.Struct):
 def explanation() -> Response:
     """Return the parts of the text, and the points that the label's score loses without each."""
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
-    data, _ = read_body(current, (JSON,), {})
+    data, _ = read_body(current, (JSON,))
     state = current_state()
     with state.admitted():  # after the body has arrived: a slow sender must not hold a place
         body: ExplainRequest = validate(ExplainRequest, decode(data))
@@ -84,7 +81,5 @@ def _options(body: ExplainRequest, most: int) -> ExplainOptions:
     if not isinstance(body.max_parts, UnsetType):
         parts = body.max_parts
         if parts > most:
-            raise ServiceError("Validation", f"field 'max_parts': {parts} is not allowed; expected at most {most}")
-    label = None if isinstance(body.label, UnsetType) else body.label
-    truncation = None if isinstance(body.truncation, UnsetType) else body.truncation
-    return ExplainOptions(label, truncation, parts)
+            raise wrong_field("max_parts", f"{parts} is not allowed; expected at most {most}")
+    return ExplainOptions(given(body.label), given(body.truncation), parts)

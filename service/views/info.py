@@ -1,26 +1,21 @@
-"""`GET /info`: facts about the model and its making, and the limits of the deployment."""
+"""Facts for operators: `GET /info`, `/metrics` and `/openapi.json`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Response, current_app, request
 
 from inferer import __version__
 from inferer.session import VERSION as ORT_VERSION
 from service.json_body import JSON, json_response
+from service.openapi.document import document
 from service.openapi.view_metadata import ViewMetadata
 from service.state import State, current_state
 
 blueprint = Blueprint("info", __name__)
-
-
-def _without(facts: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
-    """Return `facts` without the long lists, which serve only the exporter."""
-    return None if facts is None else {name: value for name, value in facts.items() if name not in names}
 
 
 class Limits(msgspec.Struct):
@@ -79,9 +74,28 @@ def info() -> Response:
     return json_response(_info(current_state()))
 
 
+@blueprint.get("/metrics")
+@ViewMetadata("Operations", {"text/plain": None, "application/openmetrics-text": None})
+def metrics() -> Response:
+    """Return the metrics in Prometheus' text format, or in OpenMetrics on request."""
+    body, content_type = current_state().metrics.exposition(request.headers.get("Accept", ""))
+    return Response(body, content_type=content_type)
+
+
+@blueprint.get("/openapi.json")
+@ViewMetadata("Operations", {JSON: dict[str, Any]})
+def openapi() -> Response:
+    """Return this document, OpenAPI 3.1."""
+    state = current_state()
+    if state.openapi is None:
+        state.openapi = document(current_app, state)
+    return Response(state.openapi, mimetype=JSON)
+
+
 def _info(state: State) -> Info:
     model, settings = state.inferer, state.settings
     manifest = model.bundle.manifest
+    guard = manifest.get("guard")
     id2label = {str(index): label for index, label in enumerate(model.labels)}
     label2id = {label: index for index, label in enumerate(model.labels)}
     return Info(
@@ -102,7 +116,8 @@ def _info(state: State) -> Info:
         quantization={**manifest["quantization"], "running": model.scheme, "exact_because": model.exact_because},
         golden_check=model.golden_check.as_dict(),
         parity=manifest.get("parity"),
-        guard=_without(manifest.get("guard"), "rungs", "sensitivity"),
+        # Without the long lists, which serve only the exporter.
+        guard=guard and {name: value for name, value in guard.items() if name not in ("rungs", "sensitivity")},
         limits=msgspec.convert(settings, Limits, from_attributes=True),
         batching={
             "shared": model.batcher.shared,

@@ -87,7 +87,7 @@ def ready() -> Response:
 
 @blueprint.get("/v2/models/<name>/versions/<version>")
 @blueprint.get("/v2/models/<name>")
-@ViewMetadata(_V2, {JSON: ModelMetadata}, errors=_OF_MODEL, parameters={"version": VERSION})
+@ViewMetadata(_V2, {JSON: ModelMetadata}, errors=_OF_MODEL)
 def metadata(name: str, version: str = VERSION) -> Response:
     """Return the model's input and output tensors."""
     state = current_state()
@@ -104,7 +104,7 @@ def metadata(name: str, version: str = VERSION) -> Response:
 
 @blueprint.get("/v2/models/<name>/versions/<version>/ready")
 @blueprint.get("/v2/models/<name>/ready")
-@ViewMetadata(_V2, {JSON: ModelReady}, errors=(*_OF_MODEL, "Unhealthy"), parameters={"version": VERSION})
+@ViewMetadata(_V2, {JSON: ModelReady}, errors=(*_OF_MODEL, "Unhealthy"))
 def model_ready(name: str, version: str = VERSION) -> Response:
     """Return 200 if the model should get requests, else 503."""
     current_state().check_name(name)

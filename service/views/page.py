@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from inferer.errors import shown
 from service.errors import ServiceError
 from service.json_body import JSON, json_response
-from service.openapi.view_metadata import HTML, ViewMetadata
+from service.openapi.view_metadata import ViewMetadata
 
 blueprint = Blueprint("page", __name__)
 
@@ -25,13 +25,11 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-# The stylesheet of Swagger UI has its icons in data URLs.
-_DOCS_POLICY = _POLICY.replace("img-src 'self'", "img-src 'self' data:")
 _LINKS = {name: f"/{name}" for name in ("predict", "docs", "openapi.json", "info", "health", "metrics")}
 
 
 @blueprint.get("/")
-@ViewMetadata("Operations", {HTML: None, JSON: dict[str, str]}, open=True, headers=("Vary",))
+@ViewMetadata("Operations", {"text/html": None, JSON: dict[str, str]}, open=True, headers=("Vary",))
 def page() -> Response:
     """Return the page to try the model, or the main paths as JSON if the client does not prefer HTML."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
@@ -43,11 +41,12 @@ def page() -> Response:
 
 
 @blueprint.get("/docs")
-@ViewMetadata("Operations", {HTML: None}, open=True)
+@ViewMetadata("Operations", {"text/html": None}, open=True)
 def docs() -> Response:
     """Return the page that shows /openapi.json in Swagger UI."""
     response = _file("docs.html")
-    response.headers["Content-Security-Policy"] = _DOCS_POLICY
+    # The stylesheet of Swagger UI has its icons in data URLs.
+    response.headers["Content-Security-Policy"] = _POLICY.replace("img-src 'self'", "img-src 'self' data:")
     return response
 
 

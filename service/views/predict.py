@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response, request
 
-from service.contracts import hugging_face, kserve_v1, open_inference, sagemaker
-from service.contracts.registry import SAGEMAKER, SHARED
+from service.contracts import hugging_face, kserve_v1, open_inference, own, sagemaker, text_embeddings
 from service.errors import ServiceError
 from service.inference import handle
 from service.json_body import JSON
@@ -15,6 +14,10 @@ from service.state import current_state
 from service.views.health import ready
 
 blueprint = Blueprint("predict", __name__)
+
+# `POST /predict`. A body with keys of several contracts belongs to the first of them.
+SHARED = (own.CONTRACT, kserve_v1.CONTRACT, hugging_face.CONTRACT, text_embeddings.CONTRACT)
+_SAGEMAKER = (*SHARED, sagemaker.PLAIN_TEXT, sagemaker.CSV)
 
 _BINARY_TENSORS = "Inference-Header-Content-Length"
 # Triton's client sends JSON without a Content-Type, its asyncio client as bytes.
@@ -44,7 +47,7 @@ def text_classification() -> Response:
 
 @blueprint.post("/v2/models/<name>/versions/<version>/infer")
 @blueprint.post("/v2/models/<name>/infer")
-@contract_metadata((open_inference.CONTRACT,), errors=("NotFound",), parameters={"version": open_inference.VERSION})
+@contract_metadata((open_inference.CONTRACT,), errors=("NotFound",))
 def infer(name: str, version: str = open_inference.VERSION) -> Response:
     """Classify the texts of one BYTES input and return tensors.
 
@@ -69,12 +72,12 @@ def kserve(name: str) -> Response:
 
 
 @blueprint.post("/invocations")
-@contract_metadata(SAGEMAKER, tag=sagemaker.NAME)
+@contract_metadata(_SAGEMAKER, tag=sagemaker.NAME)
 def invocations() -> Response:
     """Classify JSON as /predict does, plain text as one text, and CSV as one text per row."""
     if request.mimetype == sagemaker.CSV.content_type and request.mimetype_params.get("header") == "present":
         raise ServiceError("UnsupportedMediaType", "a CSV header row is not supported; send the texts alone")
-    return handle(SAGEMAKER)
+    return handle(_SAGEMAKER)
 
 
 @contract_metadata(SHARED, tag=kserve_v1.CONTRACT.name)
@@ -85,9 +88,6 @@ def vertex() -> Response:
 
 def add_vertex_paths(app: Flask, settings: Settings) -> None:
     """Add the paths of Vertex AI's variables. Add them before all others, so that they take precedence."""
-    for path, view, method in (
-        (settings.aip_predict_route, vertex, "POST"),
-        (settings.aip_health_route, ready, "GET"),
-    ):
+    for path, view, method in ((settings.aip_predict_route, vertex, "POST"), (settings.aip_health_route, ready, "GET")):
         if path:
             app.add_url_rule(path, f"vertex_{view.__name__}", view, methods=[method])
