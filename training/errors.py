@@ -1,9 +1,4 @@
-"""Errors of a user's data, options or base model, and of a run that diverged.
-
-TrainingError          an option, a recipe, a base model: one line
-├── DivergedError        the weights became infinite or NaN
-└── DataError            faults in the data: a list, each with row and column
-"""
+"""Errors of a user's data, options or base model, and of a run that diverged."""
 
 from __future__ import annotations
 
@@ -24,16 +19,13 @@ class DivergedError(TrainingError):
 
 
 class DataError(TrainingError):
-    """Faults of the data, one line each in `faults`. `path` is a file, a folder or an address."""
+    """Faults of the data, one line each in `faults`, with row and column. `path` is a file, a folder or an address."""
 
     def __init__(self, path: Path | str, faults: Sequence[str]) -> None:
-        lines = list(faults[:_SHOWN_FAULTS])
+        shown = list(faults[:_SHOWN_FAULTS])
         if len(faults) > _SHOWN_FAULTS:
-            lines.append(f"… and {len(faults) - _SHOWN_FAULTS} more")
-        if len(faults) == 1:
-            message = f"{redacted(path)}: {faults[0]}"
-        else:
-            message = f"{redacted(path)}: {len(faults)} faults:\n  " + "\n  ".join(lines)
-        super().__init__(message)
+            shown.append(f"… and {len(faults) - _SHOWN_FAULTS} more")
+        what = faults[0] if len(faults) == 1 else f"{len(faults)} faults:\n  " + "\n  ".join(shown)
+        super().__init__(f"{redacted(path)}: {what}")
         self.path = path
         self.faults = list(faults)

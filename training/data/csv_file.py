@@ -35,9 +35,8 @@ def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Tab
         raise DataError(source, [fault.message for fault in faults])
     if not any(name.strip() for name in names):
         raise DataError(source, ["is empty; expected a header line with the column names"])
-    for i, name in enumerate(names, 1):
-        if not_utf8(name):
-            faults.append(Fault(0, f"line 1, column {i}: the name {name!r} is not UTF-8"))
+    bad_names = [(i, name) for i, name in enumerate(names, 1) if not_utf8(name)]
+    faults += [Fault(0, f"line 1, column {i}: the name {name!r} is not UTF-8") for i, name in bad_names]
     is_utf8 = not_utf8(text) is None  # checked once instead of for each cell
     rows = []
     for number, line, cells in lines:
@@ -56,27 +55,22 @@ def _rows(text: str, delimiter: str, faults: list[Fault]) -> Iterator[tuple[int,
     """Yield number, line and cells of the rows, the header as number 0. Broken quoting ends them and adds a fault."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     number, begin = 0, 1
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            where = f"{row_place(number, begin)}, column {_broken_quote(text, begin, delimiter)}"
-            faults.append(Fault(number, f"{where}: broken quoting ({error})"))
-            return
-        if cells is None:
-            return
-        if cells:  # a blank line is not a row
-            yield number, begin, cells
-            number += 1
-        begin = reader.line_num + 1
+    try:
+        for cells in reader:
+            if cells:  # a blank line is not a row
+                yield number, begin, cells
+                number += 1
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        where = f"{row_place(number, begin)}, column {_broken_quote(text, begin, delimiter)}"
+        faults.append(Fault(number, f"{where}: broken quoting ({error})"))
 
 
 def _broken_quote(text: str, begin: int, delimiter: str) -> str:
     """Return number and beginning of the cell with broken quoting in the row that starts at line `begin`."""
     # Lines as csv.reader counts them: one may end in \r alone.
     start = sum(len(line) for line in itertools.islice(io.StringIO(text, newline=""), begin - 1))
-    end = rf"[{delimiter}\r\n]"
-    cell = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|[^"{delimiter}\r\n][^{delimiter}\r\n]*)?(?={end}|\Z)')
+    cell = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|[^"{delimiter}\r\n][^{delimiter}\r\n]*)?(?=[{delimiter}\r\n]|\Z)')
     column = 1
     while found := cell.match(text, start):
         if text[found.end() : found.end() + 1] != delimiter:
@@ -86,11 +80,11 @@ def _broken_quote(text: str, begin: int, delimiter: str) -> str:
 
 
 def _row_faults(row: Row, names: list[str], cells: list[str]) -> list[Fault]:
-    if len(cells) != len(names):
-        column = names[len(cells)] if len(cells) < len(names) else names[-1]
-        how = "missing from" if len(cells) < len(names) else "the last of the header; there is more in"
-        what = f"{how} this row, which has {len(cells)} cells where the header has {len(names)}"
-        return [row.fault(column, what)]
+    sizes = f"this row, which has {len(cells)} cells where the header has {len(names)}"
+    if len(cells) < len(names):
+        return [row.fault(names[len(cells)], f"missing from {sizes}")]
+    if len(cells) > len(names):
+        return [row.fault(names[-1], f"the last of the header; there is more in {sizes}")]
     return [row.fault(name, bad) for name, cell in zip(names, cells, strict=True) if (bad := not_utf8(cell))]
 
 

@@ -105,11 +105,10 @@ def rows_needed(test_share: float) -> int:
 def check_class_sizes(dataset: Dataset, shares: Mapping[str, float], path: Path | str) -> list[str]:
     """Return warnings about small classes. Raises DataError where no split is possible.
 
-    shares: of the rows that are not trained on, by purpose. Small multi-label classes only cause
-    warnings, because their texts serve other labels.
+    shares: of the rows that are not trained on, by purpose. Small multi-label classes only cause warnings, because
+    their texts serve other labels.
     """
-    sizes = [*shares.values(), 1 - sum(shares.values())] if len(shares) > 1 else [*shares.values()]
-    needed = rows_needed(min(sizes)) if sizes else 0
+    needed = rows_needed(min(*shares.values(), 1 - sum(shares.values()))) if shares else 0
     split = " and ".join(f"{name} share {share:g}" for name, share in shares.items())
     lines = [
         f"label '{label}' has {n} row{'' if n == 1 else 's'}; a split with {split} needs {needed}"

@@ -31,7 +31,8 @@ def load_hub_dataset(name: str, columns: Columns, split: str) -> Dataset:
     names = found.column_names
     kept = found.select_columns([column for column in columns.names if column in names])
     table = arrow_table(f"data set {name}, split {split}", names, kept.with_format("arrow")[:])
-    class_names = _class_names(found.features.get(columns.label_column or ""))
+    feature = found.features.get(columns.label_column or "")
+    class_names = getattr(getattr(feature, "feature", feature), "names", None)  # of a ClassLabel, or a list of them
     if class_names and columns.label_column:
         table = _with_names(table, columns.label_column, class_names)
         if columns.positive_from is None:
@@ -49,12 +50,6 @@ def _call(name: str, function: str, *given: str | None, **named: str) -> Any:
         return getattr(datasets, function)(*given, **named)
     except Exception as error:  # of the hub, the network, and every format that `datasets` reads
         raise TrainingError(f"data set {name}: cannot be loaded: {first_line(error)}") from error
-
-
-def _class_names(feature: Any) -> list[str]:
-    """Return the names of a ClassLabel or of a list of them; empty for other features."""
-    inner = getattr(feature, "feature", feature)
-    return list(getattr(inner, "names", None) or [])
 
 
 def _with_names(table: Table, column: str, class_names: list[str]) -> Table:

@@ -18,10 +18,9 @@ _KINDS = {list: "a list", str: "a string", bool: "true or false", type(None): "n
 
 
 def json_lines_table(source: Path | str, content: bytes) -> Table:
-    """Return the table in `content`: its columns are the keys of all objects.
+    """Return the table in `content`: its columns are the keys of all objects, its faults lines that are not objects.
 
-    A line that is not a JSON object in UTF-8 is a fault of the table. Raises DataError for an empty file and for a JSON
-    array.
+    Raises DataError for an empty file and for a JSON array.
     """
     check_no_nul(source, content)
     content = content.removeprefix(BYTE_ORDER_MARK)
@@ -30,12 +29,11 @@ def json_lines_table(source: Path | str, content: bytes) -> Table:
     rows: list[Row] = []
     faults: list[Fault] = []
     names: dict[str, None] = {}  # an ordered set
-    number = 0
     # Bytes are split, because str.splitlines would also split at U+2028, which JSON allows inside a string.
-    for line, raw in enumerate(content.splitlines(), start=1):
-        if not raw.strip():
-            continue
-        number += 1
+    lines = [(line, raw) for line, raw in enumerate(content.splitlines(), start=1) if raw.strip()]
+    if not lines:
+        raise DataError(source, ["is empty; expected one JSON object per line"])
+    for number, (line, raw) in enumerate(lines, start=1):
         try:
             cells = _object(raw)
         except ValueError as error:
@@ -43,8 +41,6 @@ def json_lines_table(source: Path | str, content: bytes) -> Table:
             continue
         names.update(dict.fromkeys(cells))
         rows.append(Row(number, cells, line))
-    if not number:
-        raise DataError(source, ["is empty; expected one JSON object per line"])
     return Table(source, tuple(names), rows, faults)
 
 
@@ -60,8 +56,7 @@ def _object(raw: bytes) -> dict[str, object]:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     if not isinstance(found, dict):
-        kind = _KINDS.get(type(found), "a number")
-        raise ValueError(f'is {kind}, expected an object such as {{"text": "…"}}')  # noqa: TRY004  as the others
+        raise ValueError(f'is {_KINDS.get(type(found), "a number")}, expected an object such as {{"text": "…"}}')  # noqa: TRY004  as the others
     return found
 
 

@@ -1,14 +1,10 @@
-"""Data locations: a Path, or a str for an address such as s3://bucket/file.csv.
-
-A Path would collapse the two slashes of an address.
-"""
+"""Data locations: a Path, or a str for an address such as s3://bucket/file.csv (a Path would collapse its slashes)."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
 
-_CHAIN = "::"  # between fsspec's chained protocols
 _CONTAINERS = ("abfs://", "abfss://", "az://", "adl://")  # the part before @ is a container, not a user
 
 
@@ -28,11 +24,10 @@ def parse_location(value: str) -> Path | str:
 
 
 def redacted(source: Path | str) -> str:
-    """Return `source` fit for messages and files: an address without user, password and query.
-
-    A signed address holds its signature in the query.
-    """
-    return _CHAIN.join(map(_redacted_part, source.split(_CHAIN))) if isinstance(source, str) else str(source)
+    """Return `source` fit for messages and files: an address without user, password and query (a signature's place)."""
+    if not isinstance(source, str):
+        return str(source)
+    return "::".join(map(_redacted_part, source.split("::")))  # fsspec chains protocols with ::
 
 
 def _redacted_part(part: str) -> str:

@@ -23,6 +23,7 @@ def read_bytes(source: Path | str) -> bytes:
 def _read_address(address: str) -> bytes:
     try:
         import fsspec.core  # not at the top: reading files does not need it
+        from fsspec.registry import known_implementations
     except ImportError as error:
         raise DataError(address, ["cannot be read: an address needs fsspec: pip install fsspec"]) from error
     # aiohttp reads the proxy's environment variables only with trust_env.
@@ -31,20 +32,13 @@ def _read_address(address: str) -> bytes:
         files, path = fsspec.core.url_to_fs(address, **options)
         return bytes(files.cat_file(path))
     except ImportError as error:
-        raise DataError(address, [f"cannot be read: {error}{_package(address)}"]) from error
+        package = known_implementations.get(address.split("://", 1)[0], {}).get("class", "fsspec").split(".")[0]
+        hint = "" if package == "fsspec" else f": pip install {package}"
+        raise DataError(address, [f"cannot be read: {error}{hint}"]) from error
     except FileNotFoundError as error:
         raise DataError(address, ["cannot be read: the file does not exist"]) from error
     except Exception as error:  # each protocol's package has its own errors for permissions, networks and hosts
         raise DataError(address, [f"cannot be read: {_reason(address, error)}"]) from error
-
-
-def _package(address: str) -> str:
-    """Return a hint to install the package for the protocol of `address`, where fsspec knows it."""
-    from fsspec.registry import known_implementations
-
-    protocol = address.split("://", 1)[0]
-    package = known_implementations.get(protocol, {}).get("class", "fsspec").split(".")[0]
-    return "" if package == "fsspec" else f": pip install {package}"
 
 
 def _reason(address: str, error: Exception) -> str:
