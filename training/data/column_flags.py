@@ -13,7 +13,7 @@ from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.data.dataset import Columns, Dataset
 from training.errors import DataError, TrainingError
 
-EITHER = "give either --label-column, or --label-columns for one 0/1 column per label"
+_EITHER = "give either --label-column, or --label-columns for one 0/1 column per label"
 _TEXT = Columns("text")
 _NAMES = ("text_column", "label_column", "label_separator", "label_columns")
 COLUMN_OPTIONS = (*_NAMES, "allow_unlabelled")
@@ -55,7 +55,7 @@ def check_columns(columns: Columns, *, may_be_lists: bool = False) -> None:
     """Raise TrainingError for columns that contradict each other. may_be_lists: a cell may hold a list of labels."""
     names, labels = columns.label_columns, columns.labels
     if columns.label_column and names:
-        raise TrainingError(EITHER)
+        raise TrainingError(_EITHER)
     if names and (columns.separator or labels):
         raise TrainingError("--label-columns name the labels themselves; no --label-separator or labels with them")
     if len(set(names)) != len(names):
@@ -73,15 +73,26 @@ def check_columns(columns: Columns, *, may_be_lists: bool = False) -> None:
             raise TrainingError(f"--positive-from makes two labels; labels name {len(labels)}")
 
 
+def check_named(columns: Columns, source: Path | str | None, of: str = "") -> None:
+    """Raise TrainingError for a table without the names of its columns; a folder needs none, or is checked later.
+
+    of: names the table in the message.
+    """
+    if isinstance(source, Path) and source.is_dir():
+        return
+    if not columns.text_column:
+        raise TrainingError(f"--text-column is missing: the column{of} with the texts")
+    if not columns.labelled:
+        raise TrainingError(_EITHER)
+
+
 def check_problem_type(columns: Columns, problem_type: str | None) -> None:
     """Raise TrainingError for columns of another kind than a model of `problem_type`, where that is known."""
     if problem_type == SINGLE_LABEL and columns.problem_type != SINGLE_LABEL:
         raise TrainingError("the model is single-label: give --label-column alone, one label per row")
     if problem_type == MULTI_LABEL and columns.problem_type != MULTI_LABEL:
-        raise TrainingError(
-            "the model is multi-label: give --label-column with --label-separator, which joins the labels in a cell, "
-            "or --label-columns, one 0/1 column per label"
-        )
+        joined = "--label-column with --label-separator, which joins the labels in a cell"
+        raise TrainingError(f"the model is multi-label: give {joined}, or --label-columns, one 0/1 column per label")
 
 
 def in_model_order(path: Path | str, dataset: Dataset, labels: Sequence[str]) -> Dataset:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
-from training.data.column_flags import EITHER, check_columns
+from training.data.column_flags import check_columns, check_named
 from training.errors import TrainingError
 from training.recipe.options import Option
 from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
@@ -23,12 +22,11 @@ def check_recipe(recipe: Recipe) -> Recipe:
         _check_range(name, one, getattr(recipe, name))
     _check_shares(recipe)
     _check_model(recipe)
-    kind = _kind(recipe)
-    if kind is not None:
+    if (kind := _kind(recipe)) is not None:
         check_kind(recipe, kind)
     if recipe.batch_size % processes.count():
-        expected = f"expected a multiple of the {processes.count()} processes"
-        raise TrainingError(f"batch_size is {recipe.batch_size}, {expected}")
+        several = f"a multiple of the {processes.count()} processes"
+        raise TrainingError(f"batch_size is {recipe.batch_size}, expected {several}")
     return recipe
 
 
@@ -45,11 +43,7 @@ def _check_range(name: str, one: Option, value: Any) -> None:
         return
     if not one.low <= value <= one.high:
         also = "".join(f' or "{word}"' for word in one.choices)
-        raise TrainingError(f"{name} is {value}, expected {_number(one.low)} to {_number(one.high)}{also}")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else f"{value}"
+        raise TrainingError(f"{name} is {value}, expected {one.low:.12g} to {one.high:.12g}{also}")
 
 
 def _check_source(recipe: Recipe) -> None:
@@ -58,12 +52,7 @@ def _check_source(recipe: Recipe) -> None:
     if recipe.test_file is not None and recipe.file is None:
         raise TrainingError("--test-data goes with --data; a data set of the hub has its own test rows")
     check_columns(recipe.columns(), may_be_lists=_kind(recipe) != SINGLE_LABEL)
-    if isinstance(recipe.file, Path) and recipe.file.is_dir():
-        return  # a folder of texts needs no columns; a folder of tables is checked when it is read
-    if not recipe.text_column:
-        raise TrainingError("--text-column is missing: the column with the texts")
-    if not recipe.columns().labelled:
-        raise TrainingError(EITHER)
+    check_named(recipe.columns(), recipe.file)
 
 
 def _check_shares(recipe: Recipe) -> None:

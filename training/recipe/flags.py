@@ -9,8 +9,6 @@ from typing import Any
 from training.recipe.options import BALANCED, Option
 from training.recipe.recipe import OPTIONS, Recipe
 
-_SECTIONS = {"data": "data", "model": "model", "training": "training", "": "output"}
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser; its namespace holds only the flags that are given, under the options' names."""
@@ -20,8 +18,8 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     made.add_argument("--config", metavar="RECIPE.toml", help="a recipe; flags override it")
-    for section, title in _SECTIONS.items():
-        group = made.add_argument_group(title)
+    for section in ("data", "model", "training", ""):
+        group = made.add_argument_group(section or "output")
         for name, one in OPTIONS.items():
             if one.section == section and one.metavar is not None:
                 _add(group, name, one)

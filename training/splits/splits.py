@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inferer.bundle.manifest import SINGLE_LABEL
-from training.data.column_flags import EITHER
+from training.data.column_flags import check_named
 from training.data.dataset import Columns, Dataset, check_class_sizes
 from training.data.hub import load_hub_dataset
 from training.data.location import redacted
@@ -16,8 +16,7 @@ from training.data.reader import read_dataset, split_files
 from training.errors import DataError, TrainingError
 from training.recipe.checks import check_kind, check_weights
 from training.recipe.recipe import Recipe
-from training.splits.duplicates import first_shuffled, without_shared_texts
-from training.splits.stratify import further_split, stratified_split
+from training.splits.stratify import further_split, plain, stratified_split
 
 _FURTHER = ("validation", "calibration")
 
@@ -63,9 +62,8 @@ def read_splits(recipe: Recipe) -> Splits:
             asked = round(share / left * len(train))
             train, part = further_split(train, seen, round(share / left, 6), recipe.seed, name)
             if len(part) < asked:
-                notes.append(
-                    f"{len(part)} rows for {name}, not {asked}: the texts of the rest are among other rows too"
-                )
+                why = "the texts of the rest are among other rows too"
+                notes.append(f"{len(part)} rows for {name}, not {asked}: {why}")
             seen = replace(seen, texts=seen.texts + part.texts, targets=seen.targets + part.targets)
             further[name], left = part, left - share
     train = first_shuffled(train, recipe.train_rows, recipe.seed, "train_rows")
@@ -73,19 +71,42 @@ def read_splits(recipe: Recipe) -> Splits:
     if shared:
         notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
     warnings += _check_trained(train, source)
-    counts = Counter[str]()
-    for part in given:
-        counts.update(part.counts())
+    counts = [part.counts() for part in given]
     facts = {
         "file": source,
         "rows": sum(map(len, given)),
-        "counts": dict(counts),
+        "counts": {label: sum(one[label] for one in counts) for label in whole.labels},
         "dropped": dropped,
         "duplicates": shared,
         "classes": {name: part.counts() for name, part in {"train": train, "held_out": held_out, **further}.items()},
     }
     validation, calibration = (further.get(name) for name in _FURTHER)
     return Splits(train, held_out, validation, calibration, source, tuple(notes), tuple(warnings), facts)
+
+
+def without_shared_texts(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:
+    """Return `train` without the texts of `held_out`, and the number of rows left out.
+
+    Figures on texts that the model was trained on would flatter it. Raises TrainingError where no row is left.
+    """
+    seen = {plain(text) for text in held_out.texts}
+    kept = [i for i, text in enumerate(train.texts) if plain(text) not in seen]
+    if not kept:
+        raise TrainingError(f"each of the {len(train)} texts to train on is among the held-out texts too")
+    return train.subset(kept), len(train) - len(kept)
+
+
+def first_shuffled(dataset: Dataset, n: int, seed: int, option: str) -> Dataset:
+    """Return the first `n` rows in the order of `seed`, or all rows in their own order with `n` 0.
+
+    They are those of Hugging Face's `datasets.Dataset.shuffle(seed=seed).select(range(n))`, whose order is numpy's
+    `default_rng(seed).permutation`. Raises TrainingError, naming `option`, for more rows than there are.
+    """
+    if not 0 <= n <= len(dataset):
+        raise TrainingError(f"{option} is {n}, expected 0 (all) to {len(dataset)}, the rows of the data")
+    if n == 0:
+        return dataset
+    return dataset.subset(np.random.default_rng(seed).permutation(len(dataset))[:n].tolist())
 
 
 def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
@@ -101,20 +122,11 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
         if second is not None:
             raise TrainingError(f"--data {recipe.file} has a test part of its own; --test-data cannot be given too")
         first, second = files
-    train = read_dataset(first, _checked(columns, first))
-    test = None if second is None else read_dataset(second, _with_labels_of(train, _checked(columns, second)))
+    for source in filter(None, (first, second)):
+        check_named(columns, source, f" of {redacted(source)}")
+    train = read_dataset(first, columns)
+    test = None if second is None else read_dataset(second, _with_labels_of(train, columns))
     return train, test, redacted(recipe.file)
-
-
-def _checked(columns: Columns, source: Path | str) -> Columns:
-    """Return `columns`. Raises TrainingError for a table without the names of its columns."""
-    if isinstance(source, Path) and source.is_dir():
-        return columns
-    if not columns.text_column:
-        raise TrainingError(f"--text-column is missing: the column of {source} with the texts")
-    if not columns.labelled:
-        raise TrainingError(EITHER)
-    return columns
 
 
 def _with_labels_of(train: Dataset, columns: Columns) -> Columns:

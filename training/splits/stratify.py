@@ -1,4 +1,4 @@
-"""Stratified, seeded splits."""
+"""Stratified, seeded splits, and the comparison of texts that keeps a text out of two parts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.errors import TrainingError
-from training.splits.duplicates import plain
 
 
-def stratified_split(
-    dataset: Dataset, test_share: float, seed: int, share_name: str = "test share"
-) -> tuple[Dataset, Dataset]:
+def plain(text: str) -> str:
+    """Return `text` without case and surplus spaces: two texts count as the same where these are equal."""
+    return " ".join(text.casefold().split())
+
+
+def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return (training rows, held-out rows), each with every label's share of the whole, in the data's order.
 
     Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011). Raises
     TrainingError for an empty part: iterative stratification keeps the shares of labels, not the number of rows.
     """
-    train, test = _split(dataset, test_share, seed, share_name)
+    train, test = _split(dataset, test_share, seed, "test share")
     return dataset.subset(train), dataset.subset(test)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
-from training.splits.duplicates import first_shuffled, plain, without_shared_texts
+from training.splits.splits import first_shuffled, without_shared_texts
+from training.splits.stratify import plain
 
 
 def rows(*texts: str) -> Dataset:

@@ -19,8 +19,8 @@ from training.data.dataset import Dataset
 from training.errors import DataError, TrainingError
 from training.recipe.checks import check_recipe
 from training.recipe.recipe import Recipe, make_recipe, read_recipe
-from training.splits.duplicates import plain
 from training.splits.splits import Splits, read_splits
+from training.splits.stratify import plain
 
 
 def written(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
