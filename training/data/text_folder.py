@@ -46,13 +46,11 @@ def read_text_folder(folder: Path, columns: Columns) -> Dataset:
     rows = []
     for number, (path, label) in enumerate(labels, start=1):
         text, fault = _text(path)
-        if fault is None and label is None:
-            fault = f"has no row in {ANNOTATIONS}"
         row = Row(number, {_TEXT: text, _LABEL: label}, file=path.relative_to(folder).as_posix())
-        if fault is None:
-            rows.append(row)
+        if fault or label is None:
+            faults.append(row.fault(_TEXT, fault or f"has no row in {ANNOTATIONS}"))
         else:
-            faults.append(row.fault(_TEXT, fault))
+            rows.append(row)
     return dataset_from_table(Table(folder, (_TEXT, _LABEL), rows, faults), columns)
 
 

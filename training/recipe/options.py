@@ -59,7 +59,11 @@ def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> 
             raise wrong(f"a list of whole numbers from {one.low:g} to {one.high:g}")
         return tuple(value)
     if kind == "weights":
-        return _weights(value, wrong)
+        if value == BALANCED:
+            return value
+        if not isinstance(value, Mapping) or not value or not all(_is_positive(v) for v in value.values()):
+            raise wrong(f"{BALANCED!r} or a table of label = number above 0")
+        return {str(label): float(number) for label, number in value.items()}
     if kind in ("path", "source"):
         if not isinstance(value, str) or not value:
             raise wrong("a path")
@@ -85,19 +89,10 @@ def _plain(one: Option, value: Any, wrong: Any) -> Any:
     return kind(value)
 
 
-def _weights(value: Any, wrong: Any) -> Any:
-    if value == BALANCED:
-        return BALANCED
-    if not isinstance(value, Mapping) or not value or not all(_is_positive(v) for v in value.values()):
-        raise wrong(f"{BALANCED!r} or a table of label = number above 0")
-    return {str(label): float(number) for label, number in value.items()}
-
-
 def _is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _is_list(value: Any, of: type) -> bool:
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    return all(isinstance(v, of) and not isinstance(v, bool) for v in value)
+    items = value if isinstance(value, list | tuple) else ()
+    return bool(items) and all(isinstance(v, of) and not isinstance(v, bool) for v in items)

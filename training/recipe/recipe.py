@@ -158,7 +158,8 @@ class Recipe:
 
 
 OPTIONS = options_of(Recipe)
-_SECTIONS = tuple(dict.fromkeys(one.section for one in OPTIONS.values()))
+_SECTIONS = ("", "data", "model", "training")
+_NAMES = {section: [name for name, one in OPTIONS.items() if one.section == section] for section in _SECTIONS}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -175,12 +176,11 @@ def read_recipe(path: Path) -> Recipe:
     values: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, dict):
-            _check_known(path, key, _SECTIONS, "section")
-            for name, inner in value.items():
-                _check_known(path, name, _names_in(key), f"key in [{key}]")
-                values[name] = inner
+            _check_known(path, [key], _NAMES, "section")
+            _check_known(path, value, _NAMES[key], f"key in [{key}]")
+            values |= value
         else:
-            _check_known(path, key, _names_in(""), "key")
+            _check_known(path, [key], _NAMES[""], "key")
             values[key] = value
     values.setdefault("name", path.stem)
     return make_recipe(Recipe(), values, path.parent, f"recipe {path}")
@@ -217,13 +217,11 @@ def _json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _names_in(section: str) -> list[str]:
-    return [name for name, one in OPTIONS.items() if one.section == section]
-
-
-def _check_known(path: Path, name: str, known: Iterable[str], what: str) -> None:
+def _check_known(path: Path, given: Iterable[str], known: Iterable[str], what: str) -> None:
     names = [one for one in known if one]
-    if name not in names:
+    for name in given:
+        if name in names:
+            continue
         near = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(names)}"
         raise TrainingError(f"recipe {path}: unknown {what} '{name}'{hint}")

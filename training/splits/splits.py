@@ -122,8 +122,9 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
         if second is not None:
             raise TrainingError(f"--data {recipe.file} has a test part of its own; --test-data cannot be given too")
         first, second = files
-    for source in filter(None, (first, second)):
-        check_named(columns, source, f" of {redacted(source)}")
+    for source in (first, second):
+        if source is not None:
+            check_named(columns, source, f" of {redacted(source)}")
     train = read_dataset(first, columns)
     test = None if second is None else read_dataset(second, _with_labels_of(train, columns))
     return train, test, redacted(recipe.file)
