@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from training.data.dataset import Columns, Dataset, label_order
 from training.data.table import Fault, Row, Table, cell_text, clip
@@ -23,8 +23,7 @@ def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     """Return the data set in `table`.
 
     Its columns read it back from the CSV of write_csv: with a separator where labels were lists, without positive_from.
-    Raises DataError with every fault: the table's own, a missing column, an empty text or label, a value that is not
-    allowed.
+    Raises DataError with every fault of the table, its columns and its cells.
     """
     if table.faults and not table.names:  # nothing could be read: the columns are not at fault
         raise DataError(table.source, [fault.message for fault in table.faults])
@@ -68,7 +67,7 @@ class _Cells:
     """The cells of a table as texts and labels; faults accumulate."""
 
     columns: Columns
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault]
 
     def texts(self, rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         """Return the rows that are kept, and their texts."""
@@ -120,9 +119,9 @@ class _Cells:
 
     def _names(self, row: Row, column: str, as_lists: bool) -> list[str]:
         """Return the label names in one cell. as_lists: the cells of this column must be lists."""
-        separator = self.columns.separator
-        if isinstance(row.cells.get(column), list):
-            return self._listed(row, column)
+        cell, separator = row.cells.get(column), self.columns.separator
+        if isinstance(cell, list):
+            return self._listed(row, column, cell)
         text = self._text(row, column)
         if text is None:
             return []
@@ -139,10 +138,9 @@ class _Cells:
             self._add(row, column, f"empty label between separators in '{clip(text)}'")
         return [part for part in parts if part]
 
-    def _listed(self, row: Row, column: str) -> list[str]:
-        cell, separator = row.cells[column], self.columns.separator
-        parts = []
-        for i, item in enumerate(cell if isinstance(cell, list) else [], start=1):
+    def _listed(self, row: Row, column: str, cell: list[object]) -> list[str]:
+        parts, separator = [], self.columns.separator
+        for i, item in enumerate(cell, start=1):
             try:
                 part = cell_text(item).strip()
             except ValueError as error:
@@ -151,8 +149,8 @@ class _Cells:
             if not part:
                 self._add(row, column, f"label {i} of its list is empty")
             elif separator and separator in part:
-                what = f"label '{clip(part)}' contains {separator!r}, the separator of labels in a CSV"
-                self._add(row, column, f"{what}; rename it, or give another separator")
+                what = f"contains {separator!r}, the separator of labels in a CSV; rename it, or give another separator"
+                self._add(row, column, f"label '{clip(part)}' {what}")
             else:
                 parts.append(part)
         if not cell:
@@ -184,11 +182,9 @@ class _Cells:
         ids = []
         for i, column in enumerate(self.columns.label_columns):
             text = self._text(row, column)
-            if text is None:
-                continue
-            if text.strip() == "1":
+            if text is not None and text.strip() == "1":
                 ids.append(i)
-            elif text.strip() != "0":
+            elif text is not None and text.strip() != "0":
                 self._add(row, column, f"{_quoted(text)}, expected 0 or 1")
         return tuple(ids)
 

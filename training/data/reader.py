@@ -31,10 +31,7 @@ def read_dataset(source: Path | str, columns: Columns) -> Dataset:
 
 
 def parse_dataset(source: Path | str, content: bytes, columns: Columns) -> Dataset:
-    """Return the data set in `content`, the bytes of the file at `source`. Raises DataError with every fault.
-
-    A file without an ending is read as a CSV.
-    """
+    """Return the data set in `content`, the bytes at `source` (a CSV without an ending), or raise all its faults."""
     ending = _ending(source)
     if ending == ".parquet":
         table = parquet_table(source, content, columns.names)
@@ -48,8 +45,8 @@ def parse_dataset(source: Path | str, content: bytes, columns: Columns) -> Datas
 def split_files(folder: Path | str) -> tuple[Path, Path] | None:
     """Return the training part and the test part in `folder`, None where it has no such parts.
 
-    They are folders, or files of any format, with the names train and test (or sampled_train and sampled_test, as in de
-    Gibert et al., 2018). Raises DataError where several parts have these names.
+    They are folders or files called train and test (or sampled_train and sampled_test, as in de Gibert et al., 2018).
+    Raises DataError where several parts have these names.
     """
     if not isinstance(folder, Path) or not folder.is_dir():
         return None

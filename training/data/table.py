@@ -89,8 +89,7 @@ def cell_text(cell: object) -> str:
 
 def not_utf8(text: str) -> str | None:
     """Return the fault of a `text` decoded with surrogateescape, None where its bytes were UTF-8."""
-    bad = _BAD_BYTE.search(text)
-    if bad is None:
+    if not (bad := _BAD_BYTE.search(text)):
         return None
     return f"byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8 (it may be Latin-1)"
 

@@ -24,13 +24,12 @@ _UNLABELLED = "unsup"  # aclImdb's reviews without a label
 def read_text_folder(folder: Path, columns: Columns) -> Dataset:
     """Return the data set in `folder`, ordered by label and file name; its columns are text and label.
 
-    With ANNOTATIONS in the folder or beside it, the texts are the folder's *.txt; the label is in the row whose file_id
-    is the file's name, and rows for other files are ignored. Without it, every file of a sub-folder is a text with the
-    sub-folder's name as its label; aclImdb's unsup is left out unless `columns.labels` names it. Hidden files are
-    ignored. A text's last line end is not part of it.
+    With ANNOTATIONS in the folder or beside it, the texts are the folder's *.txt; the row with a text's name as file_id
+    has its label. Without it, each file of a sub-folder is a text labelled by the sub-folder's name; aclImdb's unsup is
+    left out unless `columns.labels` names it. Hidden files and a text's last line end are ignored.
 
     Only labels, drop_empty and positive_from of `columns` apply. Raises TrainingError for other ones, DataError with
-    every fault: a text that is empty, not UTF-8 or without a label, a label that is not allowed.
+    every fault.
     """
     for column, own in ((columns.text_column or None, _TEXT), (columns.label_column, _LABEL)):
         if column not in (None, own):
@@ -63,10 +62,10 @@ def _annotated(folder: Path) -> list[tuple[Path, str | None]]:
     found = dataset_from_table(csv_table(tables[0], read_bytes(tables[0])), Columns("file_id", "label"))
     label_of: dict[str, str] = {}
     faults = []
-    for i, (file_id, target) in enumerate(zip(found.texts, found.targets, strict=True), start=1):
-        if file_id.strip() in label_of:
-            faults.append(f"row {i}, column 'file_id': '{file_id.strip()}' stands in a row above too")
-        label_of[file_id.strip()] = found.labels[target[0]]
+    for i, (name, target) in enumerate(zip(map(str.strip, found.texts), found.targets, strict=True), start=1):
+        if name in label_of:
+            faults.append(f"row {i}, column 'file_id': '{name}' stands in a row above too")
+        label_of[name] = found.labels[target[0]]
     if faults:
         raise DataError(tables[0], faults)
     return [(path, label_of.get(path.stem)) for path in texts]

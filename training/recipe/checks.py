@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.data.column_flags import check_columns, check_named
 from training.errors import TrainingError
-from training.recipe.options import Option
 from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
 from training.run import processes
 
@@ -19,7 +17,12 @@ def check_recipe(recipe: Recipe) -> Recipe:
     if not recipe.output and not recipe.name:
         raise TrainingError("--output is missing: the folder to write the checkpoint to")
     for name, one in OPTIONS.items():
-        _check_range(name, one, getattr(recipe, name))
+        value = getattr(recipe, name)
+        if one.low is None or one.high is None or value is None or isinstance(value, str | tuple):
+            continue
+        if not one.low <= value <= one.high:
+            also = "".join(f' or "{word}"' for word in one.choices)
+            raise TrainingError(f"{name} is {value}, expected {one.low:.12g} to {one.high:.12g}{also}")
     _check_shares(recipe)
     _check_model(recipe)
     if (kind := _kind(recipe)) is not None:
@@ -36,14 +39,6 @@ def _kind(recipe: Recipe) -> str | None:
         return MULTI_LABEL
     may_be_lists = recipe.from_hub or str(recipe.file).lower().endswith((".jsonl", ".ndjson", ".json", ".parquet"))
     return None if may_be_lists else SINGLE_LABEL
-
-
-def _check_range(name: str, one: Option, value: Any) -> None:
-    if one.low is None or one.high is None or value is None or isinstance(value, str | tuple):
-        return
-    if not one.low <= value <= one.high:
-        also = "".join(f' or "{word}"' for word in one.choices)
-        raise TrainingError(f"{name} is {value}, expected {one.low:.12g} to {one.high:.12g}{also}")
 
 
 def _check_source(recipe: Recipe) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from training.recipe.options import BALANCED, Option
 from training.recipe.recipe import OPTIONS, Recipe
 
+_METAVARS = {"source": "FILE", "text": "NAME", "base": "NAME", "names": "A,B,…", "numbers": "N,…", "weights": "WEIGHTS"}
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser; its namespace holds only the flags that are given, under the options' names."""
@@ -41,7 +43,8 @@ def _add(group: Any, name: str, one: Option) -> None:
     kind = kinds.get(one.kind, str)
     if one.choices and kind in (int, float):
         kind = _or_word(kind, one.choices)
-    group.add_argument(flag, dest=name, type=kind, metavar=one.metavar or None, help=help_text)
+    metavar = one.metavar or (None if one.choices else _METAVARS.get(one.kind))
+    group.add_argument(flag, dest=name, type=kind, metavar=metavar, help=help_text)
 
 
 def _with_default(text: str, default: Any) -> str:

@@ -19,8 +19,8 @@ class Option:
 
     kind: "text"; "whole" and "number" (or one of `choices`); "flag"; "names" (a list); "numbers" (whole ones); "path"
     (relative to the working folder); "source" (an address, or a path relative to the recipe); "base" (a folder beside
-    the recipe, or a name); "weights" ("balanced", or label -> number). metavar None: without a flag. flag: where it
-    differs from the option's name.
+    the recipe, or a name); "weights" ("balanced", or label -> number). metavar: where it differs from the kind's; None:
+    without a flag. flag: where it differs from the option's name.
     """
 
     section: str

@@ -38,45 +38,35 @@ class Recipe:
 
     file: Path | str | None = option(
         None, "data", "source", "labelled texts: .csv, .tsv, .jsonl, .parquet, a folder, or an address such as s3://…",
-        metavar="FILE", flag="--data",
+        flag="--data",
     )  # fmt: skip
     test_file: Path | str | None = option(
-        None, "data", "source", "rows to hold out (default: a share of --data)", metavar="FILE", flag="--test-data"
+        None, "data", "source", "rows to hold out (default: a share of --data)", flag="--test-data"
     )
-    dataset: str | None = option(
-        None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder", metavar="NAME"
-    )
-    text_column: str | None = option(None, "data", "text", "column with the texts", metavar="NAME")
-    label_column: str | None = option(
-        None, "data", "text", "column with a label per row; with a separator, several", metavar="NAME"
-    )
+    dataset: str | None = option(None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder")
+    text_column: str | None = option(None, "data", "text", "column with the texts")
+    label_column: str | None = option(None, "data", "text", "column with a label per row; with a separator, several")
     label_separator: str | None = option(
         None, "data", "text", 'multi-label: joins the labels in a cell, such as "|"', metavar="CHAR"
     )
-    label_columns: tuple[str, ...] = option((), "data", "names", "multi-label: 0/1 columns", metavar="A,B,…")
-    labels: tuple[str, ...] | None = option(None, "data", "names", "label names in order (sorted)", metavar="A,B,…")
+    label_columns: tuple[str, ...] = option((), "data", "names", "multi-label: 0/1 columns")
+    labels: tuple[str, ...] | None = option(None, "data", "names", "label names in order (sorted)")
     allow_unlabelled: bool = option(False, "data", "flag", "an empty cell means none of the labels")
     positive_from: float | None = option(
         None, "data", "number", 'labels are numbers: "positive" from this one up, else "negative"', low=-1e9, high=1e9
     )
     drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
     test_share: float = option(0.2, "data", "number", "share of rows held out", low=0.01, high=0.9)
-    validation_share: float = option(
-        0.0, "data", "number", "share of rows for early stopping, the best epoch, the best threshold"
-    )
+    validation_share: float = option(0.0, "data", "number", "share for early stopping, best epoch, best threshold")
     calibration_share: float = option(0.0, "data", "number", "further share held out, for the export's --calibrate")
     train_rows: int = option(0, "data", "whole", "limit of training rows; 0: all", low=0, high=10**9)
     test_rows: int = option(0, "data", "whole", "limit of held-out rows; 0: all", low=0, high=10**9)
 
-    base_model: str = option(
-        EMBEDDED, "model", "base", 'hub name or folder (default "embedded": MiniLM-L6, works offline)', metavar="NAME"
-    )
+    base_model: str = option(EMBEDDED, "model", "base", 'hub name or folder (default "embedded": MiniLM-L6, offline)')
     max_length: int = option(128, "model", "whole", "tokens read per text", low=3, high=100_000)
     truncation: str = option(HEAD, "model", "text", "tokens read of longer texts", choices=(HEAD, TAIL, HEAD_TAIL))
     head: str = option(STOCK, "model", "text", "layers on the encoder", choices=(STOCK, MLP, TOKEN))
-    head_sizes: tuple[int, ...] = option(
-        (256,), "model", "numbers", "MLP head: widths of its hidden layers", low=1, high=65_536, metavar="N,…"
-    )
+    head_sizes: tuple[int, ...] = option((256,), "model", "numbers", "MLP head: hidden layer sizes", low=1, high=65_536)
     head_embedding: int = option(20, "model", "whole", "token head: width of a token's embedding", low=1, high=65_536)
     head_layers: int = option(1, "model", "whole", "token head: layers on the pooled embedding", low=0, high=16)
     head_dropout: float = option(0.1, "model", "number", "MLP and token head", low=0, high=0.9)
@@ -96,22 +86,15 @@ class Recipe:
     head_learning_rate: float | None = option(
         None, "training", "number", "of the head (default: as the encoder's)", low=1e-9, high=10
     )
-    head_first_epochs: int = option(
-        0, "training", "whole", "first epochs, which train the head alone", low=0, high=10_000
-    )
+    head_first_epochs: int = option(0, "training", "whole", "first epochs train the head alone", low=0, high=10_000)
     weight_decay: float = option(0.01, "training", "number", low=0, high=10)
     warmup_ratio: float = option(0.1, "training", "number", "share of steps with a rising rate", low=0, high=1)
     max_grad_norm: float = option(1.0, "training", "number", "limit of the gradients' norm; 0: none", low=0, high=1e6)
-    class_weights: Weights = option(
-        None, "training", "weights", 'single-label loss: "balanced", or label=weight,…', metavar="WEIGHTS"
-    )
+    class_weights: Weights = option(None, "training", "weights", 'single-label loss: "balanced", or label=weight,…')
     pos_weight: Weights = option(
-        None, "training", "weights", 'multi-label loss: weights of positives, "balanced" or label=weight,…',
-        metavar="WEIGHTS",
-    )  # fmt: skip
-    label_smoothing: float = option(
-        0.0, "training", "number", "share of the target spread over all labels", low=0, high=0.9
+        None, "training", "weights", 'multi-label loss: weights of positives, "balanced" or label=weight,…'
     )
+    label_smoothing: float = option(0.0, "training", "number", "target share spread over all labels", low=0, high=0.9)
     early_stopping: int = option(
         0, "training", "whole", "stop after so many epochs without a better one; 0: never", low=0, high=10_000
     )

@@ -99,8 +99,8 @@ def without_shared_texts(train: Dataset, held_out: Dataset) -> tuple[Dataset, in
 def first_shuffled(dataset: Dataset, n: int, seed: int, option: str) -> Dataset:
     """Return the first `n` rows in the order of `seed`, or all rows in their own order with `n` 0.
 
-    They are those of Hugging Face's `datasets.Dataset.shuffle(seed=seed).select(range(n))`, whose order is numpy's
-    `default_rng(seed).permutation`. Raises TrainingError, naming `option`, for more rows than there are.
+    They are those of Hugging Face's `Dataset.shuffle(seed=seed).select(range(n))`. Raises TrainingError, naming
+    `option`, for more rows than there are.
     """
     if not 0 <= n <= len(dataset):
         raise TrainingError(f"{option} is {n}, expected 0 (all) to {len(dataset)}, the rows of the data")
