@@ -56,7 +56,8 @@ def _object(raw: bytes) -> dict[str, object]:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     if not isinstance(found, dict):
-        raise ValueError(f'is {_KINDS.get(type(found), "a number")}, expected an object such as {{"text": "…"}}')  # noqa: TRY004  as the others
+        kind = _KINDS.get(type(found), "a number")
+        raise ValueError(f'is {kind}, expected an object such as {{"text": "…"}}')  # noqa: TRY004  as the others
     return found
 
 

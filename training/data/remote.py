@@ -33,7 +33,7 @@ def _read_address(address: str) -> bytes:
         return bytes(files.cat_file(path))
     except ImportError as error:
         package = known_implementations.get(address.split("://", 1)[0], {}).get("class", "fsspec").split(".")[0]
-        hint = "" if package == "fsspec" else f": pip install {package}"
+        hint = "" if package == "fsspec" else f": pip install {package}"  # a protocol that fsspec does not know
         raise DataError(address, [f"cannot be read: {error}{hint}"]) from error
     except FileNotFoundError as error:
         raise DataError(address, ["cannot be read: the file does not exist"]) from error
