@@ -51,11 +51,7 @@ __all__ = [
     "read_bundle",
 ]
 
-_LAZY = {
-    "Explanation": "inferer.explain",
-    "ModelInferer": "inferer.model",
-    "Prediction": "inferer.scoring",
-}
+_LAZY = {"Explanation": "inferer.explain", "ModelInferer": "inferer.model", "Prediction": "inferer.scoring"}
 
 
 def __getattr__(name: str) -> Any:

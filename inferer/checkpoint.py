@@ -41,7 +41,11 @@ def default_cache_dir() -> Path:
 
 
 def bundle_for(
-    path: str | os.PathLike[str], config: Config, *, quantize: bool = True, cache_dir: Path | None = None
+    path: str | os.PathLike[str],
+    config: Config,
+    *,
+    quantize: bool = True,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Return `path` if it is a bundle's folder, else the folder of the bundle that it was converted into.
 
@@ -64,12 +68,12 @@ def bundle_for(
             "is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint (a folder with "
             f"{CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file)",
         )
-    cache_dir = cache_dir or default_cache_dir()
+    cache = default_cache_dir() if cache_dir is None else Path(cache_dir)
     try:
-        return _converted(given, config, INT8_TOKEN if quantize else FP32, cache_dir)
+        return _converted(given, config, INT8_TOKEN if quantize else FP32, cache)
     except OSError as error:
-        where = error.filename or cache_dir
-        raise CheckpointError(given, f"cannot be converted into {cache_dir}: {where}: {error.strerror}") from error
+        where = f"{cache}: {error.filename or cache}"
+        raise CheckpointError(given, f"cannot be converted into {where}: {error.strerror}") from error
 
 
 def _is_checkpoint(path: Path) -> bool:

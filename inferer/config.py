@@ -12,11 +12,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from inferer.bundle.manifest import is_int, is_number
 from inferer.bundle.reader import PROBLEM_TYPES
 from inferer.errors import ConfigError, shown
+
+Threshold: TypeAlias = float | Mapping[str, float]  # for every label, or of each label
 
 _ALIASES = {"max_seq_length": "max_length", "threshold": "thresholds"}
 _KEYS = ("model_type", "model_name", "labels", "id2label", "problem_type", "max_length", "thresholds")
@@ -31,7 +33,7 @@ class Config:
     labels: tuple[str, ...] | None = None
     problem_type: str | None = None
     max_length: int | None = None
-    thresholds: float | Mapping[str, float] | None = None
+    thresholds: Threshold | None = None
     given: Mapping[str, Any] | None = None
 
 
@@ -93,7 +95,7 @@ def check_thresholds(name: str, value: Any) -> float | dict[str, float] | None:
 
 
 def spread_thresholds(
-    name: str, value: float | Mapping[str, float], labels: tuple[str, ...], base: Mapping[str, float]
+    name: str, value: Threshold, labels: tuple[str, ...], base: Mapping[str, float]
 ) -> dict[str, float]:
     """Return one threshold per label: `value` for all labels, or `base` updated by the mapping `value`."""
     if not isinstance(value, Mapping):

@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+# The files of a control group with its quota and period, in microseconds, in cgroup v2 and v1.
+_V2, _V1 = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
 
 # A sane upper limit, far below the overflow of onnxruntime's integer.
 MOST_THREADS = 1024
@@ -29,19 +32,12 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _quota_v2(folder: Path) -> float | None:
-    """Return the CPUs that `folder`/cpu.max allows; None for `max` or without the file."""
-    fields = (_read(folder / "cpu.max") or "").split()
-    if len(fields) != 2 or fields[0] == "max" or int(fields[1]) <= 0:
+def _quota(folder: Path, files: Sequence[str]) -> float | None:
+    """Return the CPUs that a control group's quota and period allow; None for no limit or without the files."""
+    values = " ".join(_read(folder / name) or "" for name in files).split()
+    if len(values) != 2 or values[0] == "max" or int(values[0]) <= 0 or int(values[1]) <= 0:
         return None
-    return int(fields[0]) / int(fields[1])
-
-
-def _quota_v1(folder: Path) -> float | None:
-    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-    if quota is None or period is None or int(quota) <= 0 or int(period) <= 0:
-        return None
-    return int(quota) / int(period)
+    return int(values[0]) / int(values[1])
 
 
 def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | None:
@@ -50,18 +46,17 @@ def cpu_quota(root: Path = _CGROUP_ROOT, proc: Path = Path("/proc")) -> float | 
     Reads cgroup v2 and v1, in the process's own group and in every group above it: each may set a limit, and inside a
     container the process's own group is the visible root.
     """
-    found = [_quota_v2(root), _quota_v1(root / "cpu"), _quota_v1(root / "cpu,cpuacct")]
+    found = [_quota(root, _V2), _quota(root / "cpu", _V1), _quota(root / "cpu,cpuacct", _V1)]
     for line in (_read(proc / "self" / "cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)  # of cgroup v2 without a name
         parts = [part for part in path.split("/") if part and part != ".."]
         for depth in range(len(parts), 0, -1):
             below = Path(*parts[:depth])
             if controllers == "":
-                found.append(_quota_v2(root / below))
+                found.append(_quota(root / below, _V2))
             elif "cpu" in controllers.split(","):
-                found.append(_quota_v1(root / controllers / below))
-    quotas = [quota for quota in found if quota is not None]
-    return min(quotas) if quotas else None
+                found.append(_quota(root / controllers / below, _V1))
+    return min((quota for quota in found if quota is not None), default=None)
 
 
 def available_cpus() -> int:

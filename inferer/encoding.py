@@ -123,9 +123,8 @@ class Encoder:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise TextError(
-                f"the text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}"
-            ) from None
+            at = error.start
+            raise TextError(f"the text has a lone surrogate (U+{ord(text[at]):04X}) at character {at}") from None
         tokens = self._tokenizer.encode(text)
         if len(tokens.ids) <= self._special:  # NUL, zero-width marks: a prediction would be about nothing
             raise EmptyTextError("the text is empty: the tokenizer keeps none of its characters")

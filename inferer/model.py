@@ -7,12 +7,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from inferer.batching import MAX_BATCH_TOKENS, Batcher, Cancellation
@@ -20,7 +18,7 @@ from inferer.bundle.golden import ENFORCE, MODES
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, is_int
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
-from inferer.config import Config, read_config, spread_thresholds
+from inferer.config import Config, Threshold, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, ConfigError, RunError, TextError
@@ -79,31 +77,24 @@ class ModelInferer:
         if not is_int(max_batch_tokens, 1):
             raise ConfigError("max_batch_tokens", max_batch_tokens, "a number of tokens of at least 1")
         overrides = read_config(config)
-        cache = None if cache_dir is None else Path(cache_dir)
-        folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache)
+        folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache_dir)
         self.bundle: Bundle = read_bundle(folder)
         self.intra_op_threads = threads
         self._apply(overrides)
         model = self.bundle.model_path(quantize=quantize)
         self.scheme = self.bundle.scheme if quantize else FP32
         self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length, self.bundle.windows.overlap)
-        pad_id = self.bundle.pad_token_id
-        self._session, self.exact_because, self.golden_check, self.alone_because = load(
-            self.bundle,
-            self.scheme,
-            golden_check,
-            lambda exact: Session(model, threads, spinning=spinning, exact=exact, pad_id=pad_id),
-            max_batch_tokens,
-        )
+
+        def session_of(exact: bool) -> Session:
+            return Session(model, threads, spinning=spinning, exact=exact, pad_id=self.bundle.pad_token_id)
+
+        loaded = load(self.bundle, self.scheme, golden_check, session_of, max_batch_tokens)
+        self._session, self.exact_because, self.golden_check, self.alone_because = loaded
         if not batching:
             self.alone_because = "batching is off"
         shared = self.alone_because is None
-        self.batcher = Batcher(
-            self._session.run_batch,
-            shared=shared,
-            max_tokens=max_batch_tokens,
-            at_once=1 if shared else _RUNS_AT_ONCE,
-        )
+        at_once = 1 if shared else _RUNS_AT_ONCE
+        self.batcher = Batcher(self._session.run_batch, shared=shared, max_tokens=max_batch_tokens, at_once=at_once)
         self._warm_up()
 
     def _apply(self, overrides: Config) -> None:
@@ -114,24 +105,20 @@ class ModelInferer:
         self.problem_type = overrides.problem_type or bundle.problem_type
         self.max_length = overrides.max_length or bundle.max_length
         if self.max_length > bundle.max_positions:
-            raise ConfigError(
-                "config.max_length", self.max_length, f"at most the model's {bundle.max_positions} tokens"
-            )
+            expected = f"at most the model's {bundle.max_positions} tokens"
+            raise ConfigError("config.max_length", self.max_length, expected)
         self.calibration = calibration_of(bundle.temperature, bundle.platt)
         self.abstain_threshold = bundle.abstain_threshold
         fitted = self.calibration is not None or self.abstain_threshold is not None
         if fitted and self.problem_type != bundle.problem_type:
-            raise ConfigError(
-                "config.problem_type", self.problem_type, f"{bundle.problem_type}, which this bundle is calibrated for"
-            )
+            expected = f"{bundle.problem_type}, which this bundle is calibrated for"
+            raise ConfigError("config.problem_type", self.problem_type, expected)
         self.thresholds: dict[str, float] | None = None
         if self.problem_type == MULTI_LABEL:
             stored = bundle.thresholds or dict.fromkeys(bundle.labels, DEFAULT_THRESHOLD)
             renamed = dict(zip(self.labels, (stored[label] for label in bundle.labels), strict=True))
-            given = overrides.thresholds
-            self.thresholds = (
-                renamed if given is None else spread_thresholds("config.thresholds", given, self.labels, renamed)
-            )
+            given = {} if overrides.thresholds is None else overrides.thresholds
+            self.thresholds = spread_thresholds("config.thresholds", given, self.labels, renamed)
         elif overrides.thresholds is not None:
             raise ConfigError("config.thresholds", overrides.thresholds, f"none for {SINGLE_LABEL}")
 
@@ -149,12 +136,7 @@ class ModelInferer:
         self._session.run(self._encoder.encode_one("a"))
 
     def predict(
-        self,
-        text: str,
-        *,
-        top_k: int | None = None,
-        truncation: str | None = None,
-        threshold: float | Mapping[str, float] | None = None,
+        self, text: str, *, top_k: int | None = None, truncation: str | None = None, threshold: Threshold | None = None
     ) -> Prediction:
         """Return the prediction for one text.
 
@@ -170,7 +152,7 @@ class ModelInferer:
         *,
         top_k: int | None = None,
         truncation: str | None = None,
-        threshold: float | Mapping[str, float] | None = None,
+        threshold: Threshold | None = None,
         progress: bool = False,
     ) -> list[Prediction]:
         """Return the predictions for `texts`, in order; the first bad text raises TextError with its index.
@@ -286,14 +268,12 @@ class ModelInferer:
         if options.activation is None:
             return prediction
         values = activated(logits, options.activation, self.labels, self.calibration)
-        if not all(map(isfinite, values.values())):
-            raise _not_finite(logits)
+        _check_finite(list(values.values()), logits)
         return replace(prediction, activated=values)
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = activate(logits, self.problem_type, self.calibration)
-        if not np.isfinite(scores).all():
-            raise _not_finite(logits)
+        _check_finite(scores, logits)
         return scores
 
     def _pooled(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings) -> NDArray[np.float32]:
@@ -303,5 +283,6 @@ class ModelInferer:
         return options.truncation or self.bundle.truncation
 
 
-def _not_finite(logits: NDArray[np.float32]) -> RunError:
-    return RunError(f"the model gave logits that are not finite: {logits.tolist()}")
+def _check_finite(values: ArrayLike, logits: NDArray[np.float32]) -> None:
+    if not np.isfinite(values).all():
+        raise RunError(f"the model gave logits that are not finite: {logits.tolist()}")

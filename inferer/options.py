@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inferer.bundle.manifest import is_int
 from inferer.bundle.reader import TRUNCATIONS
-from inferer.config import check_thresholds, spread_thresholds
+from inferer.config import Threshold, check_thresholds, spread_thresholds
 from inferer.errors import ConfigError
 from inferer.scoring import ACTIVATIONS
 
@@ -23,7 +23,7 @@ class CallOptions:
 
     top_k: int | None = None
     truncation: str | None = None
-    threshold: float | Mapping[str, float] | None = None
+    threshold: Threshold | None = None
     activation: str | None = None
 
 

@@ -6,7 +6,7 @@ The problem type decides between softmax and sigmoid, never the number of logits
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
 
 
 class Calibration(NamedTuple):
-    """The affine change of logits before they become scores: times scale, plus bias; float64, [labels] or scalar."""
+    """The affine change of logits before they become scores: times scale, plus bias; float64, [labels] or [1]."""
 
     scale: NDArray[np.float64]
     bias: NDArray[np.float64]
@@ -70,31 +70,21 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the prediction as plain types, in the order of the wire format, without `activated` and Nones."""
-        values = {
-            "label": self.label,
-            "score": self.score,
-            "labels": list(self.labels),
-            "scores": dict(self.scores),
-            "num_tokens": self.num_tokens,
-            "truncated": self.truncated,
-        }
-        optional = {"windows": self.windows, "abstained": self.abstained}
-        return values | {name: value for name, value in optional.items() if value is not None}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "activated"}
+        values |= {"labels": list(self.labels), "scores": dict(self.scores)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Return the softmax of `logits` [..., labels] over the labels, in float64."""
     exp: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    scores: NDArray[np.float64] = exp / exp.sum(axis=-1, keepdims=True)
-    return scores
+    return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
 
 
 def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Return the logistic function of `logits`, elementwise, in float64."""
-    # exp of a non-positive number only, so that no logit overflows.
-    exp = np.exp(-np.abs(logits.astype(np.float64)))
-    scores: NDArray[np.float64] = np.where(logits >= 0, 1.0, exp) / (1.0 + exp)
-    return scores
+    exp = np.exp(-np.abs(logits.astype(np.float64)))  # of a non-positive number only, so that no logit overflows
+    return np.asarray(np.where(logits >= 0, 1.0, exp) / (1.0 + exp))
 
 
 def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Calibration | None:
@@ -105,11 +95,10 @@ def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Cal
     """
     if temperature == 1 and platt is None:
         return None
-    scale, bias = np.array(1 / temperature), np.array(0.0)
-    if platt is None:
-        return Calibration(scale, bias)
-    scales, biases = ([getattr(one, name) for one in platt.values()] for name in ("scale", "bias"))
-    return Calibration(scale * np.array(scales), np.array(biases))
+    affine = [Platt(1.0, 0.0)] if platt is None else platt.values()
+    return Calibration(
+        1 / temperature * np.array([one.scale for one in affine]), np.array([one.bias for one in affine])
+    )
 
 
 def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray[np.float64]:
@@ -146,17 +135,15 @@ def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: s
     if len(rows) == 1:
         return rows[0]
     if pooling == MAX:
-        highest: NDArray[np.float32] = np.max(rows, axis=0)
-        return highest
-    mean: NDArray[np.float64] = np.average(np.array(rows, dtype=np.float64), axis=0, weights=lengths)
-    return mean.astype(np.float32)
+        return np.asarray(np.max(rows, axis=0), dtype=np.float32)
+    return np.asarray(np.average(np.array(rows, dtype=np.float64), axis=0, weights=lengths), dtype=np.float32)
 
 
 def to_prediction(
     scores: NDArray[np.float64], labels: tuple[str, ...], choice: Choice, counts: TokenCounts
 ) -> Prediction:
     """Return the prediction for `scores` [labels]; equal scores keep the model's order."""
-    order = [int(i) for i in np.argsort(-scores, kind="stable")]
+    order = np.argsort(-scores, kind="stable").tolist()
     best = order[0]
     abstained = None if choice.abstain_below is None else bool(scores[best] < choice.abstain_below)
     if choice.thresholds is not None:
@@ -164,13 +151,5 @@ def to_prediction(
     else:
         chosen = () if abstained else (labels[best],)
     listed = range(len(labels)) if choice.top_k is None else order[: choice.top_k]
-    return Prediction(
-        label=labels[best],
-        score=float(scores[best]),
-        labels=chosen,
-        scores={labels[i]: float(scores[i]) for i in listed},
-        num_tokens=counts.num_tokens,
-        truncated=counts.truncated,
-        windows=counts.windows,
-        abstained=abstained,
-    )
+    shown = {labels[i]: float(scores[i]) for i in listed}
+    return Prediction(labels[best], float(scores[best]), chosen, shown, *counts, abstained=abstained)

@@ -87,11 +87,10 @@ class Session:
         """
         feeds = {name: self._padded([getattr(e, name) for e in encodings], name) for name in self.inputs}
         try:
-            (logits,) = self._session.run(["logits"], feeds)
+            logits: NDArray[np.float32] = self._session.run(["logits"], feeds)[0]
         except Exception as error:
             raise RunError(f"the model run failed: {first_line(error)}") from error
-        rows: NDArray[np.float32] = logits
-        return rows
+        return logits
 
     def _padded(self, rows: list[NDArray[np.int64]], name: str) -> NDArray[np.int64]:
         """Return `rows` as one array [texts, tokens], padded. Padding is masked and changes no bit of the logits."""

@@ -110,12 +110,8 @@ def compare(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> GoldenC
         texts += 1
         gaps = [abs(one - other) for one, other in zip(stored, found, strict=True)]
         gap = max(1.0 if math.isnan(gap) else gap for gap in gaps)
-        moved = _best(stored) != _best(found)
+        moved = stored.index(max(stored)) != found.index(max(found))
         other_label += moved
         differing += moved or gap > MAX_DIFFERENCE
         largest = max(largest, gap)
     return GoldenCheck(FAILED if differing else PASSED, texts, differing, other_label, largest)
-
-
-def _best(scores: Sequence[float]) -> int:
-    return max(range(len(scores)), key=lambda i: scores[i])

@@ -1,4 +1,4 @@
-"""The fields of a bundle's manifest, read and checked one at a time. Plain types, no numpy."""
+"""The fields of a bundle's JSON files, read and checked one at a time. Plain types, no numpy."""
 
 from __future__ import annotations
 
@@ -61,86 +61,82 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def field(
-    folder: Path, manifest: Mapping[str, Any], name: str, kind: type[_T], allowed: tuple[str, ...] | None = None
-) -> _T:
-    """Return the field `name`, which must be of `kind` and, where given, one of `allowed`."""
-    value = manifest.get(name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise _unexpected(folder, name, value, kind.__name__)
-    if allowed is not None and value not in allowed:
-        raise _unexpected(folder, name, value, f"one of {', '.join(allowed)}")
-    return value
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of the JSON object in `file` of a bundle; a wrong value raises BundleError, which names the field."""
 
+    folder: Path
+    values: Mapping[str, Any]
+    file: str = MANIFEST
 
-def temperature_of(folder: Path, manifest: Mapping[str, Any]) -> float:
-    """Return the divisor of the logits."""
-    temperature = manifest.get("temperature")
-    if not is_number(temperature, 0, LARGEST) or temperature == 0:
-        raise _unexpected(folder, "temperature", temperature, f"a number above 0, at most {LARGEST}")
-    return float(temperature)
+    def unexpected(self, name: str, value: object, expected: str) -> BundleError:
+        """Return the error for the value of a field that is not as expected."""
+        return BundleError.unexpected(self.folder, f"{self.file}: {name}", value, expected)
 
+    def get(self, name: str, kind: type[_T], allowed: tuple[str, ...] | None = None) -> _T:
+        """Return the field `name`, which must be of `kind` and, where given, one of `allowed`."""
+        value = self.values.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise self.unexpected(name, value, kind.__name__)
+        if allowed is not None and value not in allowed:
+            raise self.unexpected(name, value, f"one of {', '.join(allowed)}")
+        return value
 
-def thresholds_of(
-    folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
-) -> dict[str, float] | None:
-    """Return the threshold of each label, in the labels' order; None for single-label."""
-    given = manifest.get("thresholds")
-    if given is None and problem_type == SINGLE_LABEL:
-        return None
-    given = _per_label(folder, "thresholds", given, labels, problem_type)
-    for label, threshold in given.items():
-        if not is_number(threshold, 0, 1):
-            raise _unexpected(folder, f"thresholds['{label}']", threshold, "a number 0 to 1")
-    return {label: float(given[label]) for label in labels}
+    def temperature(self) -> float:
+        """Return the divisor of the logits."""
+        value = self.values.get("temperature")
+        if not is_number(value, 0, LARGEST) or value == 0:
+            raise self.unexpected("temperature", value, f"a number above 0, at most {LARGEST}")
+        return float(value)
 
+    def thresholds(self, labels: tuple[str, ...], problem_type: str) -> dict[str, float] | None:
+        """Return the threshold of each label, in the labels' order; None for single-label."""
+        if self.values.get("thresholds") is None and problem_type == SINGLE_LABEL:
+            return None
+        given = self._per_label("thresholds", labels, problem_type)
+        for label, threshold in given.items():
+            if not is_number(threshold, 0, 1):
+                raise self.unexpected(f"thresholds['{label}']", threshold, "a number 0 to 1")
+        return {label: float(given[label]) for label in labels}
 
-def platt_of(
-    folder: Path, manifest: Mapping[str, Any], labels: tuple[str, ...], problem_type: str
-) -> dict[str, Platt] | None:
-    """Return the scale and bias of each label, in the labels' order; None without Platt scaling."""
-    given = manifest.get("platt")
-    if given is None:
-        return None
-    given = _per_label(folder, "platt", given, labels, problem_type)
-    for label, one in given.items():
-        whole = isinstance(one, dict) and set(one) == {"scale", "bias"} and is_number(one["bias"], -LARGEST, LARGEST)
-        if not whole or not is_number(one["scale"], 0, LARGEST) or one["scale"] == 0:
-            expected = f"a scale above 0, at most {LARGEST}, and a bias from -{LARGEST} to {LARGEST}"
-            raise _unexpected(folder, f"platt['{label}']", one, expected)
-    return {label: Platt(float(given[label]["scale"]), float(given[label]["bias"])) for label in labels}
+    def platt(self, labels: tuple[str, ...], problem_type: str) -> dict[str, Platt] | None:
+        """Return the scale and bias of each label, in the labels' order; None without Platt scaling."""
+        if self.values.get("platt") is None:
+            return None
+        given = self._per_label("platt", labels, problem_type)
+        for label, one in given.items():
+            whole = (
+                isinstance(one, dict) and set(one) == {"scale", "bias"} and is_number(one["bias"], -LARGEST, LARGEST)
+            )
+            if not whole or not is_number(one["scale"], 0, LARGEST) or one["scale"] == 0:
+                expected = f"a scale above 0, at most {LARGEST}, and a bias from -{LARGEST} to {LARGEST}"
+                raise self.unexpected(f"platt['{label}']", one, expected)
+        return {label: Platt(float(given[label]["scale"]), float(given[label]["bias"])) for label in labels}
 
+    def abstain_threshold(self, problem_type: str) -> float | None:
+        """Return the score below which a single-label model names no label; None when it always names one."""
+        value = self.values.get("abstain_threshold")
+        if value is None:
+            return None
+        if problem_type != SINGLE_LABEL:
+            raise self.unexpected("abstain_threshold", value, f"null for {problem_type}")
+        if not is_number(value, 0, 1):
+            raise self.unexpected("abstain_threshold", value, "a number 0 to 1")
+        return float(value)
 
-def abstain_threshold_of(folder: Path, manifest: Mapping[str, Any], problem_type: str) -> float | None:
-    """Return the score below which a single-label model names no label; None when it always names one."""
-    given = manifest.get("abstain_threshold")
-    if given is None:
-        return None
-    if problem_type != SINGLE_LABEL:
-        raise _unexpected(folder, "abstain_threshold", given, f"null for {problem_type}")
-    if not is_number(given, 0, 1):
-        raise _unexpected(folder, "abstain_threshold", given, "a number 0 to 1")
-    return float(given)
+    def windows(self, max_length: int) -> Windows:
+        """Return the overlap and the pooling of windows."""
+        given = Fields(self.folder, self.get("windows", dict))
+        pooling, overlap = given.get("pooling", str, POOLINGS), given.get("overlap", int)
+        if not 0 <= overlap < max_length:
+            raise self.unexpected("windows.overlap", overlap, f"0 to {max_length - 1} tokens")
+        return Windows(overlap, pooling)
 
-
-def windows_of(folder: Path, manifest: Mapping[str, Any], max_length: int) -> Windows:
-    """Return the overlap and the pooling of windows."""
-    given = field(folder, manifest, "windows", dict)
-    pooling = field(folder, given, "pooling", str, POOLINGS)
-    overlap = field(folder, given, "overlap", int)
-    if not 0 <= overlap < max_length:
-        raise _unexpected(folder, "windows.overlap", overlap, f"0 to {max_length - 1} tokens")
-    return Windows(overlap, pooling)
-
-
-def _per_label(folder: Path, name: str, value: object, labels: tuple[str, ...], problem_type: str) -> dict[str, Any]:
-    """Return `value` if it is an object with exactly the labels as keys, in a multi-label bundle."""
-    if problem_type == SINGLE_LABEL:
-        raise _unexpected(folder, name, value, f"null for {SINGLE_LABEL}")
-    if not isinstance(value, dict) or set(value) != set(labels):
-        raise _unexpected(folder, name, value, f"a value for each of {', '.join(labels)}")
-    return value
-
-
-def _unexpected(folder: Path, name: str, value: object, expected: str) -> BundleError:
-    return BundleError.unexpected(folder, f"{MANIFEST}: {name}", value, expected)
+    def _per_label(self, name: str, labels: tuple[str, ...], problem_type: str) -> dict[str, Any]:
+        """Return the object `name`, whose keys must be exactly the labels, of a multi-label bundle."""
+        value = self.values.get(name)
+        if problem_type == SINGLE_LABEL:
+            raise self.unexpected(name, value, f"null for {SINGLE_LABEL}")
+        if not isinstance(value, dict) or set(value) != set(labels):
+            raise self.unexpected(name, value, f"a value for each of {', '.join(labels)}")
+        return value

@@ -14,21 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inferer.bundle.golden import GoldenText, read_golden
-from inferer.bundle.manifest import (
-    MANIFEST,
-    MULTI_LABEL,
-    SINGLE_LABEL,
-    Platt,
-    Windows,
-    abstain_threshold_of,
-    field,
-    is_int,
-    platt_of,
-    read_json,
-    temperature_of,
-    thresholds_of,
-    windows_of,
-)
+from inferer.bundle.manifest import MANIFEST, MULTI_LABEL, SINGLE_LABEL, Fields, Platt, Windows, is_int, read_json
 from inferer.bundle.onnx_weights import external_files
 from inferer.errors import BundleError, shown
 
@@ -129,47 +115,44 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise BundleError(folder, f"{MANIFEST} {problem}")
     if manifest.get(_OWN_HASH) != sealed(manifest)[_OWN_HASH]:
         raise BundleError(folder, f"{MANIFEST} is damaged or was edited: its values do not match its {_OWN_HASH}")
-    _check_files(folder, manifest)
-    config = read_json(folder, CONFIG)
-    labels = labels_of(config.get("id2label"), folder)
-    problem_type = field(folder, manifest, "problem_type", str, PROBLEM_TYPES)
-    in_config = config.get("problem_type")
+    fields = Fields(folder, manifest)
+    files = fields.get("files", dict)
+    _check_files(folder, files)
+    config = Fields(folder, read_json(folder, CONFIG), CONFIG)
+    labels = labels_of(config.values.get("id2label"), folder)
+    problem_type = fields.get("problem_type", str, PROBLEM_TYPES)
+    in_config = config.values.get("problem_type")
     if in_config != problem_type:
-        expected = f"'{problem_type}' as in {MANIFEST}"
-        raise BundleError.unexpected(folder, f"{CONFIG}: problem_type", in_config, expected)
-    max_positions = field(folder, manifest, "max_positions", int)
-    max_length = field(folder, manifest, "max_length", int)
+        raise config.unexpected("problem_type", in_config, f"'{problem_type}' as in {MANIFEST}")
+    max_positions, max_length = fields.get("max_positions", int), fields.get("max_length", int)
     if not 3 <= max_length <= max_positions:
-        expected = f"3 to max_positions ({max_positions})"
-        raise BundleError.unexpected(folder, f"{MANIFEST}: max_length", max_length, expected)
-    vocab_size = config.get("vocab_size")
+        raise fields.unexpected("max_length", max_length, f"3 to max_positions ({max_positions})")
+    vocab_size = config.values.get("vocab_size")
     if not is_int(vocab_size, 1):
-        raise BundleError.unexpected(folder, f"{CONFIG}: vocab_size", vocab_size, "the number of token ids")
-    pad_token_id = config.get("pad_token_id") or 0  # any id will do: padding is masked
+        raise config.unexpected("vocab_size", vocab_size, "the number of token ids")
+    pad_token_id = config.values.get("pad_token_id") or 0  # any id will do: padding is masked
     if not is_int(pad_token_id, 0, vocab_size - 1):
-        expected = f"a token id from 0 to {vocab_size - 1}"
-        raise BundleError.unexpected(folder, f"{CONFIG}: pad_token_id", pad_token_id, expected)
-    quantization = field(folder, manifest, "quantization", dict)
-    scheme = field(folder, quantization, "scheme", str, SCHEMES)
+        raise config.unexpected("pad_token_id", pad_token_id, f"a token id from 0 to {vocab_size - 1}")
+    scheme = Fields(folder, fields.get("quantization", dict)).get("scheme", str, SCHEMES)
     bundle = Bundle(
         path=folder,
         labels=labels,
         problem_type=problem_type,
         max_length=max_length,
         max_positions=max_positions,
-        truncation=field(folder, manifest, "truncation", str, TRUNCATIONS),
-        windows=windows_of(folder, manifest, max_length),
-        thresholds=thresholds_of(folder, manifest, labels, problem_type),
-        abstain_threshold=abstain_threshold_of(folder, manifest, problem_type),
-        temperature=temperature_of(folder, manifest),
-        platt=platt_of(folder, manifest, labels, problem_type),
+        truncation=fields.get("truncation", str, TRUNCATIONS),
+        windows=fields.windows(max_length),
+        thresholds=fields.thresholds(labels, problem_type),
+        abstain_threshold=fields.abstain_threshold(problem_type),
+        temperature=fields.temperature(),
+        platt=fields.platt(labels, problem_type),
         scheme=scheme,
         vocab_size=vocab_size,
         pad_token_id=pad_token_id,
         golden=read_golden(folder, manifest.get("golden"), len(labels), int8=scheme != FP32),
         manifest=manifest,
     )
-    if bundle.model_path(quantize=True).name not in manifest["files"]:
+    if bundle.model_path(quantize=True).name not in files:
         raise BundleError(folder, f"{MANIFEST} lists no model file for scheme '{bundle.scheme}'")
     return bundle
 
@@ -188,8 +171,7 @@ def labels_of(id2label: object, folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    files = field(folder, manifest, "files", dict)
+def _check_files(folder: Path, files: Mapping[str, object]) -> None:
     for name in (CONFIG, TOKENIZER):
         if name not in files:
             raise BundleError(folder, f"{MANIFEST} does not list {name}")
@@ -205,16 +187,12 @@ def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         if found != expected:
             hashes = f"its SHA-256 is {found[:12]}…, {MANIFEST} says {shown(expected)[1:13]}…"
             raise BundleError(folder, f"{name} is damaged: {hashes}")
-        if name in (INT8_MODEL, FP32_MODEL):
-            _check_self_contained(folder, name)
-
-
-def _check_self_contained(folder: Path, name: str) -> None:
-    """Raise BundleError when the model takes weights from other files, which the manifest's hashes do not cover."""
-    try:
-        elsewhere = external_files(folder / name)
-    except ValueError as error:
-        raise BundleError(folder, f"{name} cannot be loaded, it is not an ONNX file: {error}") from error
-    if elsewhere:
-        problem = f"takes weights from the file {shown(elsewhere[0])}; a bundle's model must hold them itself"
-        raise BundleError(folder, f"{name} {problem}")
+        if name not in (INT8_MODEL, FP32_MODEL):
+            continue
+        try:
+            elsewhere = external_files(folder / name)
+        except ValueError as error:
+            raise BundleError(folder, f"{name} cannot be loaded, it is not an ONNX file: {error}") from error
+        if elsewhere:  # the manifest's hashes do not cover other files
+            problem = f"takes weights from the file {shown(elsewhere[0])}; a bundle's model must hold them itself"
+            raise BundleError(folder, f"{name} {problem}")
