@@ -110,10 +110,11 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
     words = {length: [text_of(model, length)] for length in LENGTHS}
     runs: list[int] = []  # the texts of each
     batchers = {
-        "on": model_batcher(model, on_run=lambda texts, _: runs.append(texts)),
+        "on": model_batcher(model),
         "off": model_batcher(model, shared=False, at_once=16),
         "unbounded": model_batcher(model, shared=False, at_once=CALLERS),
     }
+    batchers["on"].on_run = lambda texts, _: runs.append(texts)
     calls = {
         name: (lambda b=batcher: throughput(model, b, words[TOKENS], seconds)) for name, batcher in batchers.items()
     }

@@ -1,11 +1,8 @@
-"""Batches of concurrent callers' texts: texts that queue during one run share the next.
+"""Batches of concurrent callers' texts, without a thread and without a waiting time.
 
-The module has no thread and no waiting time. A caller that finds the model idle runs its own texts at once. Callers
-that arrive during a run queue for the next one. When a run ends, the caller at the head of the queue becomes the
-leader: it runs its own texts together with queued texts whose padding is cheap, and passes the lead on. Every run
-contains the head of the queue, so a caller behind k others starts after at most k runs.
-
-Sharing a run is for models whose logits do not depend on the batch (`shared`); otherwise every text runs alone.
+A caller that finds the model idle runs its texts at once; callers that arrive during a run queue for the next one.
+Then the head of the queue leads: it runs its texts with queued texts whose padding is cheap. So a caller behind k
+others starts after at most k runs. Sharing (`shared`) is for models whose logits do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -27,6 +24,7 @@ if TYPE_CHECKING:  # service.settings imports MAX_BATCH_TOKENS before the fork, 
     from inferer.encoding import Encoding
 
     Rows: TypeAlias = NDArray[np.float32]
+    Run: TypeAlias = Callable[[Sequence[Encoding]], Rows]
 
 # Tokens of one run, padding included. A text costs least in runs of 256 to 512 tokens, with MiniLM and BERT-base
 # alike; larger runs leave the cache and hold memory (benchmarks/results/batching.json).
@@ -58,22 +56,17 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """The size of a run: texts, tokens of the longest text, tokens of all texts without padding."""
+    """The size of a run: its texts, and the tokens of the longest one."""
 
     texts: int
     longest: int
-    tokens: int
 
     @property
     def padded(self) -> int:
         return self.texts * self.longest
 
-    @property
-    def padding(self) -> int:
-        return self.padded - self.tokens
-
     def __add__(self, other: _Size) -> _Size:
-        return _Size(self.texts + other.texts, max(self.longest, other.longest), self.tokens + other.tokens)
+        return _Size(self.texts + other.texts, max(self.longest, other.longest))
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +85,7 @@ class _Job:
     gone: bool = False
     turn: threading.Lock = field(default_factory=threading.Lock)
     to_wake: list[_Job] = field(default_factory=list)
-    rows: Rows | None = None
+    rows: Rows | tuple[()] = ()
     error: Exception | None = None
     started: float = 0.0
     infer_s: float = 0.0
@@ -106,23 +99,15 @@ class Batcher:
     """Share runs of a model between any number of threads.
 
     run: returns the logits [texts, labels] of encodings. shared: whether texts may share a run. max_tokens: limit of
-    one run, padding included; a longer text runs alone. at_once: how many runs may be in progress together. on_run:
-    called after each run with its texts and its tokens, padding included.
+    one run, padding included; a longer text runs alone. at_once: how many runs may be in progress together.
+    Attribute on_run: called after each run with its texts and its tokens, padding included.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Sequence[Encoding]], Rows],
-        *,
-        shared: bool = True,
-        max_tokens: int = MAX_BATCH_TOKENS,
-        at_once: int = 1,
-        on_run: Callable[[int, int], None] | None = None,
-    ) -> None:
+    def __init__(self, run: Run, *, shared: bool = True, max_tokens: int = MAX_BATCH_TOKENS, at_once: int = 1) -> None:
         self._run = run
         self.shared = shared
         self.max_tokens = max_tokens
-        self.on_run = on_run
+        self.on_run: Callable[[int, int], None] | None = None
         self._idle = at_once
         self._queue: deque[_Job] = deque()
         self._lock = threading.Lock()
@@ -146,7 +131,6 @@ class Batcher:
             job = self._run_job([encodings[place] for place in places], cancellation, is_first=number == 0)
             if job.error is not None:
                 raise job.error
-            assert job.rows is not None  # noqa: S101 - a job ends with rows or an error
             rows.update(zip(places, job.rows, strict=True))
             queue_s += job.started - job.queued
             infer_s += job.infer_s
@@ -154,10 +138,8 @@ class Batcher:
 
     def _split(self, encodings: Sequence[Encoding]) -> list[list[int]]:
         """Return the places of `encodings`, split into one list per run, similar lengths together."""
-        if len(encodings) == 1:
-            return [[0]]
         runs: list[list[int]] = []
-        size = _Size(0, 0, 0)
+        size = _Size(0, 0)
         for place in sorted(range(len(encodings)), key=lambda place: len(encodings[place].input_ids)):
             one = _size(encodings[place : place + 1])
             if runs and self._may_share(size, one):
@@ -170,7 +152,7 @@ class Batcher:
 
     def _may_share(self, run: _Size, other: _Size) -> bool:
         both = run + other
-        added = both.padding - run.padding - other.padding
+        added = both.padded - run.padded - other.padded  # of padding: the texts' own tokens cancel out
         return self.shared and both.padded <= self.max_tokens and added <= RUN_COST_TOKENS
 
     def _run_job(self, encodings: Sequence[Encoding], cancellation: Cancellation, *, is_first: bool) -> _Job:
@@ -269,15 +251,13 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - handed on whole to the caller at fault
             if len(jobs) == 1:
                 jobs[0].error, jobs[0].started = error, started
-                return
-            for job in jobs:
-                self._compute([job])
+            else:
+                for job in jobs:
+                    self._compute([job])
             return
         infer_s = time.monotonic() - started
-        place = 0
         for job in jobs:
-            job.rows = rows[place : place + len(job.encodings)]
-            place += len(job.encodings)
+            job.rows, rows = rows[: len(job.encodings)], rows[len(job.encodings) :]
             job.started, job.infer_s = started, infer_s
 
     def _pass_lead(self, to_wake: list[_Job]) -> None:
@@ -316,5 +296,4 @@ def _wake(jobs: list[_Job]) -> None:
 
 
 def _size(encodings: Sequence[Encoding]) -> _Size:
-    lengths = [len(encoding.input_ids) for encoding in encodings]
-    return _Size(len(lengths), max(lengths), sum(lengths))
+    return _Size(len(encodings), max(len(encoding.input_ids) for encoding in encodings))

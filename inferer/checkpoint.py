@@ -26,7 +26,7 @@ CACHE_VARIABLE = "INFERER_CACHE_DIR"
 
 _STATE_DICT_SUFFIXES = (".bin", ".pt", ".pth")
 _CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
-_LAST_BYTES = 4096  # of the child's output, kept for the error message
+_CHUNK = 4096  # bytes of the child's output that are read at once, and that are kept for the error message
 
 
 def default_cache_dir() -> Path:
@@ -63,11 +63,9 @@ def bundle_for(
     if not exists:
         raise BundleError(given, "does not exist")
     if not is_checkpoint:
-        raise BundleError(
-            given,
-            "is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint (a folder with "
-            f"{CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file)",
-        )
+        checkpoint = f"a folder with {CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file"
+        problem = f"is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint ({checkpoint})"
+        raise BundleError(given, problem)
     cache = default_cache_dir() if cache_dir is None else Path(cache_dir)
     try:
         return _converted(given, config, INT8_TOKEN if quantize else FP32, cache)
@@ -89,11 +87,9 @@ def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path
     if is_bundle(target):
         return target
     if missing := EXPORT.missing():
-        raise CheckpointError(
-            path,
-            f"converting it needs packages that are not installed here ({', '.join(missing)}); "
-            "run `pip install .[export]`, or export it elsewhere and give the bundle",
-        )
+        needs = f"needs packages that are not installed here ({', '.join(missing)})"
+        remedy = "run `pip install .[export]`, or export it elsewhere and give the bundle"
+        raise CheckpointError(path, f"converting it {needs}; {remedy}")
     cache_dir.mkdir(parents=True, exist_ok=True)
     with _locked(cache_dir / f"{target.name}.lock"):
         if not is_bundle(target):  # another process may have made it during the wait for the lock
@@ -104,12 +100,9 @@ def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path
 def _content_key(path: Path, config: Config, scheme: str) -> str:
     """Return a hash of the bundle's inputs: the files' bytes, config, scheme and version."""
     parts = [f"{FORMAT_VERSION} {__version__} {scheme}", json.dumps(config.given, sort_keys=True)]
-    folders = [path] if path.is_dir() else []
     if path.is_file():
         parts.append(sha256_of(path))
-    if config.model_name and Path(config.model_name).is_dir():
-        folders.append(Path(config.model_name))
-    for folder in folders:
+    for folder in (path, Path(config.model_name)) if config.model_name else (path,):
         files = {file for pattern in _CHECKPOINT_FILES for file in folder.glob(pattern)}
         parts += [f"{file.name} {sha256_of(file)}" for file in sorted(files)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -130,15 +123,14 @@ def _export(path: Path, target: Path, config: Config, scheme: str) -> None:
 
 def _run_and_show(command: list[str]) -> tuple[int, str]:
     """Run `command`, copying its output to stderr as it arrives; return its exit code and the end of the output."""
-    output = b""
-    environment = stage_environment()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+    output, pipe = b"", subprocess.PIPE
+    with subprocess.Popen(command, env=stage_environment(), stdout=pipe, stderr=subprocess.STDOUT) as child:
         assert child.stdout is not None  # noqa: S101 - it is a pipe
         try:
-            while chunk := os.read(child.stdout.fileno(), 4096):
+            while chunk := os.read(child.stdout.fileno(), _CHUNK):
                 sys.stderr.write(chunk.decode("utf-8", "replace"))
                 sys.stderr.flush()
-                output = (output + chunk)[-_LAST_BYTES:]
+                output = (output + chunk)[-_CHUNK:]
         except BaseException:
             child.terminate()
             raise

@@ -21,6 +21,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tokenizers import Encoding as Tokens
 from tokenizers import Tokenizer
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
@@ -44,16 +46,8 @@ class Encoding:
 
     def without(self, places: NDArray[np.bool_]) -> Encoding:
         """Return the input without the text's tokens at `places`, bool [tokens]; spans and gap are lost."""
-        kept = ~places
-        return replace(
-            self,
-            input_ids=self.input_ids[kept],
-            attention_mask=self.attention_mask[kept],
-            token_type_ids=self.token_type_ids[kept],
-            own_tokens=self.own_tokens - int(places.sum()),
-            gap=None,
-            spans=None,
-        )
+        inputs = {name: getattr(self, name)[~places] for name in INPUTS}
+        return replace(self, **inputs, own_tokens=self.own_tokens - int(places.sum()), gap=None, spans=None)
 
 
 def kept_from_start(room: int, truncation: str) -> int:
@@ -74,7 +68,12 @@ class Encoder:
     def __init__(self, tokenizer_file: Path, max_length: int, overlap: int = 0) -> None:
         # Configured once: changing padding or truncation under threads raises "Already borrowed"
         # (huggingface/tokenizers#537). The library encodes the whole text, and this class truncates.
-        self._tokenizer = _load(tokenizer_file)
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:
+            raise BundleError(tokenizer_file.parent, f"{tokenizer_file.name} cannot be read: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
         self._special: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if max_length <= self._special:
             raise ConfigError("max_length", max_length, f"more than the tokenizer's {self._special} special tokens")
@@ -141,9 +140,7 @@ class _Whole:
         columns = [tokens.ids, tokens.attention_mask, tokens.type_ids, *([tokens.offsets] if spans else [])]
         self._columns = [np.array(column, dtype=np.int64) for column in columns]
         self._size = len(tokens.ids)
-        self._before = 0
-        while self._before < special and tokens.special_tokens_mask[self._before]:
-            self._before += 1
+        self._before = [*tokens.special_tokens_mask[:special], 0].index(0)
         self.own = self._size - special
 
     def part(self, *ranges: tuple[int, int], truncated: bool = False) -> Encoding:
@@ -152,25 +149,6 @@ class _Whole:
         own = [slice(first + start, first + end) for start, end in ranges]
         slices = [slice(first), *own, slice(first + self.own, self._size)]
         ids, mask, types, *spans = (np.concatenate([column[one] for one in slices]) for column in self._columns)
-        return Encoding(
-            input_ids=ids,
-            attention_mask=mask,
-            token_type_ids=types,
-            num_tokens=self._size,
-            truncated=truncated,
-            own_tokens=len(ids) - (self._size - self.own),
-            first_own=first,
-            gap=first + ranges[0][1] if len(ranges) > 1 else None,
-            spans=spans[0] if spans else None,
-        )
-
-
-def _load(tokenizer_file: Path) -> Tokenizer:
-    """Load a tokenizer, without the padding and truncation that its file may set."""
-    try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    except Exception as error:
-        raise BundleError(tokenizer_file.parent, f"{tokenizer_file.name} cannot be read: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+        own_tokens = len(ids) - (self._size - self.own)
+        gap = first + ranges[0][1] if len(ranges) > 1 else None
+        return Encoding(ids, mask, types, self._size, truncated, own_tokens, first, gap, *spans)

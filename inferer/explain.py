@@ -1,9 +1,7 @@
 """Explanations by occlusion: how much the label's score falls when a part of the text is left out.
 
-Every contribution is measured: the model runs on the text without the part. Leaving out each word costs a run of the
-whole text per word, so a long text is divided into fewer parts. The words with the largest effect when they stand
-alone, which is cheap to measure, become parts of one word; the words between them are left out together.
-
+The model runs on the text without the part. A long text is divided into fewer parts than words: words with the
+largest effect when they stand alone, which is cheap to measure, become parts, and the words between them go together.
 Source: Zeiler and Fergus, arXiv 1311.2901 (occlusion of images); Li, Monroe and Jurafsky, arXiv 1612.08220 (of words).
 Limit: when each of two words suffices for the label, leaving out either one changes nothing.
 """
@@ -14,14 +12,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferer.encoding import Encoding
-from inferer.scoring import Prediction
+from inferer.scoring import Logits, Prediction, Scores
 
 METHOD = "occlusion"
 # By default a text of up to MOST_WORDS words is divided into words, a longer one into PARTS parts: either costs at
@@ -36,7 +34,7 @@ _TOKEN_FIELDS = ("num_tokens", "truncated", "windows")  # of a prediction's wire
 
 # One text: a single encoding, or one per window.
 Encodings = Sequence[Encoding]
-Scores = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +83,12 @@ class Runs:
     run: returns the logits [labels] of each of several encodings. count, tokens: encodings run so far and their tokens.
     """
 
-    def __init__(self, run: Callable[[Sequence[Encoding]], Sequence[NDArray[np.float32]]]) -> None:
+    def __init__(self, run: Callable[[Sequence[Encoding]], Sequence[Logits]]) -> None:
         self._run = run
-        self._known: dict[int, tuple[Encoding, NDArray[np.float32]]] = {}  # by id, valid while the encoding is kept
+        self._known: dict[int, tuple[Encoding, Logits]] = {}  # by id, valid while the encoding is kept
         self.count = self.tokens = 0
 
-    def rows(self, texts: Sequence[Encodings]) -> list[list[NDArray[np.float32]]]:
+    def rows(self, texts: Sequence[Encodings]) -> list[list[Logits]]:
         """Return the logits of each text's encodings."""
         new = list({id(one): one for one in chain.from_iterable(texts) if id(one) not in self._known}.values())
         if new:
@@ -109,10 +107,10 @@ class _Pieces:
     without such a cut.
     """
 
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    words: NDArray[np.int64]
-    owners: tuple[NDArray[np.int64], ...]
+    starts: Ints
+    ends: Ints
+    words: Ints
+    owners: tuple[Ints, ...]
     gap: int | None
 
 
@@ -135,13 +133,16 @@ def occlude(
     units = _units(count, -(-count // max(_MOST_UNITS, max_parts)), pieces.gap)
     if len(units) > max_parts:
         alone = run([_alone(encodings, pieces, unit) for unit in (range(0), *units)])
-        odds = np.array([_log_odds(scores[place]) for scores in alone])
+        clipped = np.clip([scores[place] for scores in alone], _TINY, 1 - _TINY)
+        odds = np.log(clipped / (1 - clipped))
         units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts, pieces.gap)
     whole, *others = run([encodings, *(_without(encodings, pieces, unit) for unit in units)])
-    return [
-        _part(text, pieces, unit, float(whole[place] - scores[place]))
-        for unit, scores in zip(units, others, strict=True)
-    ]
+    parts = []
+    for unit, scores in zip(units, others, strict=True):
+        start, end = int(pieces.starts[unit.start]), int(pieces.ends[unit.stop - 1])
+        words = int(pieces.words[unit.start : unit.stop].sum())
+        parts.append(Part(text[start:end], start, end, words, float(whole[place] - scores[place])))
+    return parts
 
 
 def _words(text: str) -> list[tuple[int, int]]:
@@ -177,9 +178,7 @@ def _pieces(text: str, encodings: Encodings) -> _Pieces:
     return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, gap)
 
 
-def _words_of_tokens(
-    encoding: Encoding, solid: NDArray[np.int64], word_of: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _words_of_tokens(encoding: Encoding, solid: Ints, word_of: Ints) -> tuple[Ints, Ints]:
     """Return the first and the last word of each token, [tokens]; -1 for special tokens.
 
     solid: the characters of the text that are not white space; word_of: the word of each. A token of white space
@@ -239,13 +238,3 @@ def _alone(encodings: Encodings, pieces: _Pieces, unit: range) -> Encodings:
     window = next((number for number, owner in enumerate(pieces.owners) if unit.start in owner), 0)
     owner = pieces.owners[window]
     return [encodings[window].without((owner >= 0) & ~((owner >= unit.start) & (owner < unit.stop)))]
-
-
-def _log_odds(score: float) -> float:
-    clipped = min(max(float(score), _TINY), 1 - _TINY)
-    return float(np.log(clipped / (1 - clipped)))
-
-
-def _part(text: str, pieces: _Pieces, unit: range, contribution: float) -> Part:
-    start, end = int(pieces.starts[unit.start]), int(pieces.ends[unit.stop - 1])
-    return Part(text[start:end], start, end, int(pieces.words[unit.start : unit.stop].sum()), contribution)

@@ -51,7 +51,7 @@ class ModelInferer:
 
     Attributes: golden_check, the result of that check. exact_because: why int8 products are computed exactly, which is
     slower; None where the CPU does so by itself. alone_because: why each text runs alone; None where runs are shared.
-    batcher: its `stats` count the runs.
+    batcher: tells its `on_run` of every run.
 
     Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, which name the fault.
     """
@@ -215,7 +215,7 @@ class ModelInferer:
         """Return the model's raw output for one text, float32 of shape [labels]."""
         options = self._checked(CallOptions(truncation=truncation))
         encodings = self._encode(text, options, Timings())
-        return self._pooled(self._run(encodings, Timings()), encodings)
+        return self._pooled(self._run(encodings, Timings(), None), encodings)
 
     def _checked(self, options: CallOptions) -> CallOptions:
         return check_options(options, self.labels, self.thresholds)
@@ -248,7 +248,7 @@ class ModelInferer:
         return encodings
 
     def _run(
-        self, encodings: Sequence[Encoding], timings: Timings, cancellation: Cancellation | None = None
+        self, encodings: Sequence[Encoding], timings: Timings, cancellation: Cancellation | None
     ) -> list[NDArray[np.float32]]:
         result = self.batcher.run(encodings, cancellation)
         timings.queue_s += result.queue_s
@@ -258,9 +258,7 @@ class ModelInferer:
     def _score(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings, options: CallOptions) -> Prediction:
         logits = self._pooled(rows, encodings)
         scores = self._scores(logits)
-        thresholds = self.thresholds
-        if thresholds is not None and isinstance(options.threshold, Mapping):
-            thresholds = dict(options.threshold)
+        thresholds = options.threshold if isinstance(options.threshold, Mapping) else self.thresholds
         windows = len(encodings) if self._truncation(options) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
         counts = TokenCounts(encodings[0].num_tokens, encodings[0].truncated, windows)

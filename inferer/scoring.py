@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from inferer.bundle.manifest import MAX, SINGLE_LABEL, Platt
 
 SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
+
+Logits: TypeAlias = NDArray[np.float32]
+Scores: TypeAlias = NDArray[np.float64]
 
 
 class Calibration(NamedTuple):
@@ -75,13 +78,13 @@ class Prediction:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[Any]) -> Scores:
     """Return the softmax of `logits` [..., labels] over the labels, in float64."""
     exp: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return np.asarray(exp / exp.sum(axis=-1, keepdims=True))
 
 
-def sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
+def sigmoid(logits: NDArray[Any]) -> Scores:
     """Return the logistic function of `logits`, elementwise, in float64."""
     exp = np.exp(-np.abs(logits.astype(np.float64)))  # of a non-positive number only, so that no logit overflows
     return np.asarray(np.where(logits >= 0, 1.0, exp) / (1.0 + exp))
@@ -96,9 +99,8 @@ def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Cal
     if temperature == 1 and platt is None:
         return None
     affine = [Platt(1.0, 0.0)] if platt is None else platt.values()
-    return Calibration(
-        1 / temperature * np.array([one.scale for one in affine]), np.array([one.bias for one in affine])
-    )
+    scale, bias = np.array([(one.scale, one.bias) for one in affine]).T
+    return Calibration(1 / temperature * scale, bias)
 
 
 def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray[np.float64]:
@@ -107,7 +109,7 @@ def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray
     return scaled if calibration is None else scaled * calibration.scale + calibration.bias
 
 
-def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> NDArray[np.float64]:
+def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> Scores:
     """Return the scores [..., labels] of `logits` [..., labels], float64 from 0 to 1."""
     return (softmax if problem_type == SINGLE_LABEL else sigmoid)(calibrated(logits, calibration))
 
@@ -126,7 +128,7 @@ def activated(
     return {labels[i]: float(values[i]) for i in np.argsort(-values, kind="stable")}
 
 
-def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: str) -> NDArray[np.float32]:
+def pool(rows: Sequence[Logits], lengths: Sequence[int], pooling: str) -> Logits:
     """Return the logits [labels] of a text from the logits [labels] of its windows.
 
     "mean" weighs each window by its length in tokens of the text; "max" takes each label's highest logit. The logits
@@ -139,9 +141,7 @@ def pool(rows: Sequence[NDArray[np.float32]], lengths: Sequence[int], pooling: s
     return np.asarray(np.average(np.array(rows, dtype=np.float64), axis=0, weights=lengths), dtype=np.float32)
 
 
-def to_prediction(
-    scores: NDArray[np.float64], labels: tuple[str, ...], choice: Choice, counts: TokenCounts
-) -> Prediction:
+def to_prediction(scores: Scores, labels: tuple[str, ...], choice: Choice, counts: TokenCounts) -> Prediction:
     """Return the prediction for `scores` [labels]; equal scores keep the model's order."""
     order = np.argsort(-scores, kind="stable").tolist()
     best = order[0]

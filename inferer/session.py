@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferer.cpu import int8_may_saturate
-from inferer.encoding import Encoding
+from inferer.encoding import INPUTS, Encoding
 from inferer.errors import BundleError, RunError, first_line
 
 # onnxruntime 1.31 has a telemetry client on Linux, which reads this on import.
@@ -23,7 +23,6 @@ import onnxruntime as ort
 
 _ERROR, _FATAL = 3, 4  # onnxruntime's log severities; its warnings are advice to the author of the graph
 _PROVIDERS = ["CPUExecutionProvider"]
-_KNOWN_INPUTS = frozenset(("input_ids", "attention_mask", "token_type_ids"))
 
 # Over HTTP on two cores this gives more texts per second than no limit, and a lone caller loses nothing (docs/log.md).
 _SPIN_US = 200
@@ -50,12 +49,9 @@ class Session:
             raise BundleError(model.parent, f"{model.name} cannot be loaded: {first_line(error)}") from error
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
-        if "input_ids" not in self.inputs or not self.inputs <= _KNOWN_INPUTS:
-            raise BundleError(
-                model.parent,
-                f"{model.name} takes the inputs {sorted(self.inputs)}, expected input_ids and possibly "
-                "attention_mask and token_type_ids",
-            )
+        if "input_ids" not in self.inputs or not self.inputs <= set(INPUTS):
+            expected = "expected input_ids and possibly attention_mask and token_type_ids"
+            raise BundleError(model.parent, f"{model.name} takes the inputs {sorted(self.inputs)}, {expected}")
         if "logits" not in outputs:
             raise BundleError(model.parent, f"{model.name} has the outputs {sorted(outputs)}, expected logits")
 
@@ -76,8 +72,7 @@ class Session:
 
     def run(self, encoding: Encoding) -> NDArray[np.float32]:
         """Return the logits of one encoded text, float32 of shape [labels]; errors as `run_batch`."""
-        row: NDArray[np.float32] = self.run_batch([encoding])[0]
-        return row
+        return np.asarray(self.run_batch([encoding])[0])
 
     def run_batch(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """Return the logits of encoded texts, float32 of shape [texts, labels]; shorter texts are padded.

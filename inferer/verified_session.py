@@ -23,8 +23,6 @@ from inferer.session import Session
 
 log = logging.getLogger("inferer")
 
-_NO_VNNI = "this CPU shows no VNNI instructions"
-_FAILED_WITHOUT = "the golden check failed without"
 _ONE_SCALE = f"{INT8_TENSOR} takes one scale for a whole batch"
 _UNCHECKED = "the golden check, which compares texts alone and in a batch, is off"
 _OTHER_BITS = "on this CPU this model's logits depend on the batch"
@@ -52,23 +50,19 @@ class _GoldenRun(NamedTuple):
 
 
 def load(
-    bundle: Bundle,
-    scheme: str,
-    mode: str,
-    session_of: Callable[[bool], Session],
-    max_batch_tokens: int = MAX_BATCH_TOKENS,
+    bundle: Bundle, scheme: str, mode: str, make: Callable[[bool], Session], max_batch_tokens: int = MAX_BATCH_TOKENS
 ) -> Loaded:
     """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" skips the check.
 
-    scheme: the model to run; fp32 when a caller chose it. session_of: makes a session, exact or as the CPU seems to
+    scheme: the model to run; fp32 when a caller chose it. make: makes a session, exact or as the CPU seems to
     need. /proc/cpuinfo may show another CPU than the one that computes (an emulator, some containers), so an int8
     model that fails on x86-64 is tried once more with exact products. Raises GoldenCheckError, or BundleError when a
     text of the golden set cannot be run.
     """
     encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length)
     _check_vocabulary(bundle, encoder)
-    session = session_of(False)
-    exact_because = _NO_VNNI if session.exact and scheme != FP32 else None
+    session = make(False)
+    exact_because = "this CPU shows no VNNI instructions" if session.exact and scheme != FP32 else None
     if mode == OFF:
         alone_because = {INT8_TOKEN: None, INT8_TENSOR: _ONE_SCALE}.get(scheme, _UNCHECKED)
         return Loaded(session, exact_because, GoldenCheck(OFF), alone_because)
@@ -76,10 +70,11 @@ def load(
     found = golden.check
     tried = ""
     if found.outcome == FAILED and scheme != FP32 and not session.exact and is_x86_64():
-        exact = session_of(True)
+        exact = make(True)
         again = _golden_check(bundle, scheme, encoder, exact) if exact.exact else None
         if again is not None and again.check.outcome == PASSED:
-            return Loaded(exact, _FAILED_WITHOUT, again.check, _alone_because(scheme, exact, again, max_batch_tokens))
+            alone_because = _alone_because(scheme, exact, again, max_batch_tokens)
+            return Loaded(exact, "the golden check failed without", again.check, alone_because)
         tried = "exact int8 arithmetic did not help; " if again else "this model allows no exact int8 arithmetic; "
     if found.outcome == FAILED:
         error = GoldenCheckError(bundle.path, f"{found}; {tried}{_remedy(bundle)}")

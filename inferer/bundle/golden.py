@@ -15,8 +15,7 @@ from typing import Any
 from inferer.bundle.manifest import is_number
 from inferer.errors import BundleError, shown
 
-ENFORCE, WARN, OFF = "enforce", "warn", "off"
-MODES = (ENFORCE, WARN, OFF)
+ENFORCE, WARN, OFF = MODES = ("enforce", "warn", "off")
 PASSED, FAILED = "passed", "failed"
 
 # Rounding in the fp32 parts differs between CPUs. When it moves an activation over a step of int8, scores move by
@@ -59,10 +58,9 @@ class GoldenCheck:
             return "golden check off"
         if self.outcome == PASSED:
             return f"golden check passed on {self.texts} texts, scores differ by at most {self.largest_difference:.4f}"
-        return (
-            f"golden check failed on {self.differing} of {self.texts} texts: {self.other_label} with another best "
-            f"label, scores differ by up to {self.largest_difference:.4f} ({MAX_DIFFERENCE} allowed)"
-        )
+        differing = f"{self.differing} of {self.texts} texts: {self.other_label} with another best label"
+        gap = f"scores differ by up to {self.largest_difference:.4f} ({MAX_DIFFERENCE} allowed)"
+        return f"golden check failed on {differing}, {gap}"
 
 
 def read_golden(folder: Path, value: object, num_labels: int, *, int8: bool) -> tuple[GoldenText, ...]:

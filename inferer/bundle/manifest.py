@@ -14,8 +14,7 @@ from inferer.errors import BundleError
 MANIFEST = "inferer.json"
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
-MEAN, MAX = "mean", "max"
-POOLINGS = (MEAN, MAX)
+MEAN, MAX = POOLINGS = ("mean", "max")
 
 LARGEST = 1000  # of temperature, scale and bias: far above any fitted value
 
@@ -105,10 +104,8 @@ class Fields:
             return None
         given = self._per_label("platt", labels, problem_type)
         for label, one in given.items():
-            whole = (
-                isinstance(one, dict) and set(one) == {"scale", "bias"} and is_number(one["bias"], -LARGEST, LARGEST)
-            )
-            if not whole or not is_number(one["scale"], 0, LARGEST) or one["scale"] == 0:
+            ok = isinstance(one, dict) and set(one) == {"scale", "bias"} and is_number(one["bias"], -LARGEST, LARGEST)
+            if not ok or not is_number(one["scale"], 0, LARGEST) or one["scale"] == 0:
                 expected = f"a scale above 0, at most {LARGEST}, and a bias from -{LARGEST} to {LARGEST}"
                 raise self.unexpected(f"platt['{label}']", one, expected)
         return {label: Platt(float(given[label]["scale"]), float(given[label]["bias"])) for label in labels}

@@ -22,8 +22,6 @@ _EXTERNAL_DATA, _KEY, _VALUE = 13, 1, 2  # TensorProto.external_data, and String
 _FIXED = {1: 8, 5: 4}  # bytes of a field of each fixed wire type
 _MOST_DEPTH = 100  # protobuf's own limit; a graph in a graph is three deep
 
-_Buffer = mmap.mmap | bytes
-
 
 def external_files(path: Path) -> list[str]:
     """Return the names of the other files that hold tensors of the ONNX file `path`.
@@ -36,7 +34,7 @@ def external_files(path: Path) -> list[str]:
         return sorted(set(_walk(data, 0, len(data), "model", 0)))
 
 
-def _walk(data: _Buffer, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+def _walk(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > _MOST_DEPTH:
         raise ValueError(f"its messages are nested more than {_MOST_DEPTH} deep")
     for field, begin, stop in _fields(data, start, end):
@@ -49,7 +47,7 @@ def _walk(data: _Buffer, start: int, end: int, message: str, depth: int) -> Iter
             yield from _walk(data, begin, stop, _INSIDE[message][field], depth + 1)
 
 
-def _fields(data: _Buffer, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield (number, begin, end) for each length-delimited field between `start` and `end`."""
     at = start
     while at < end:
@@ -69,7 +67,7 @@ def _fields(data: _Buffer, start: int, end: int) -> Iterator[tuple[int, int, int
             raise ValueError(f"byte {at} does not begin a protobuf field")
 
 
-def _varint(data: _Buffer, at: int, end: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while at < end and shift < 70:
         byte = data[at]

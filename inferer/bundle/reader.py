@@ -28,8 +28,7 @@ PICTURE = "quantization.png"
 RELIABILITY = "reliability.png"
 
 PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
-HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR = "head", "tail", "head_tail", "windows", "error"
-TRUNCATIONS = (HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR)
+HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR = TRUNCATIONS = ("head", "tail", "head_tail", "windows", "error")
 # One activation scale per token: a prediction does not depend on its batch.
 INT8_TOKEN = "int8-token"  # noqa: S105 - a token of text
 # onnxruntime's own dynamic int8, one activation scale per tensor: a prediction depends on its batch.

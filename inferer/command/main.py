@@ -58,12 +58,11 @@ def _serve(arguments: Sequence[str]) -> NoReturn:
         prog="inferer serve",
         description="Serve a bundle over HTTP. The environment variables INFERER_… hold all other settings.",
     )
-    parser.add_argument(
-        "bundle", nargs="?", help="a bundle's folder, or a PyTorch checkpoint (default: INFERER_BUNDLE)"
-    )
-    parser.add_argument("--host", help="the address to listen on (default: INFERER_HOST, else 127.0.0.1)")
-    parser.add_argument("--port", help="the port to listen on (default: PORT, else 8080)")
-    parser.add_argument("--workers", help="the number of processes (default: INFERER_WORKERS, else 1)")
+    add = parser.add_argument
+    add("bundle", nargs="?", help="a bundle's folder, or a PyTorch checkpoint (default: INFERER_BUNDLE)")
+    add("--host", help="the address to listen on (default: INFERER_HOST, else 127.0.0.1)")
+    add("--port", help="the port to listen on (default: PORT, else 8080)")
+    add("--workers", help="the number of processes (default: INFERER_WORKERS, else 1)")
     args = parser.parse_args(arguments)
     given = {
         "INFERER_BUNDLE": args.bundle, "INFERER_HOST": args.host, "PORT": args.port, "INFERER_WORKERS": args.workers,
@@ -77,11 +76,8 @@ def _serve(arguments: Sequence[str]) -> NoReturn:
 def _run(name: str, stage: Stage, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by `stage`; exit with 2 and one line where its packages are not installed."""
     if missing := stage.missing():
-        print(
-            f"inferer {name} needs packages that are not installed here ({', '.join(missing)}); "
-            f"install inferer with the extra '{stage.extra}'",
-            file=sys.stderr,
-        )
+        needs = f"needs packages that are not installed here ({', '.join(missing)})"
+        print(f"inferer {name} {needs}; install inferer with the extra '{stage.extra}'", file=sys.stderr)
         raise SystemExit(2)
     command = stage.command(arguments)
     os.execve(command[0], command, stage_environment())  # noqa: S606 - a list, never a shell's line

@@ -14,44 +14,32 @@ from inferer.bundle.golden import ENFORCE, MODES
 from inferer.bundle.reader import TRUNCATIONS
 from inferer.command.terminal import draw_explanation, draw_prediction
 from inferer.errors import InfererError, TextError, shown
-from inferer.explain import Explanation
 from inferer.model import ModelInferer
-from inferer.scoring import Prediction
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description="Classify texts, or every line of standard input.")
-    parser.add_argument("bundle", help="a bundle's folder, or a PyTorch checkpoint to convert first")
-    parser.add_argument("text", nargs="*", help="texts; without any, the lines of standard input")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per line, as POST /predict does")
-    parser.add_argument(
-        "--json-lines",
-        action="store_true",
-        help='read each line of standard input as JSON: a string, or an object with "text"; texts may have line breaks',
-    )
-    parser.add_argument("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
-    parser.add_argument("--top-k", type=int, help="the number of scores (default: all; 5 at a terminal)")
-    parser.add_argument(
-        "--truncation",
-        metavar="HOW",
-        help=f"the way to read long texts: {', '.join(TRUNCATIONS)} (default: the bundle's)",
-    )
-    parser.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
-    parser.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
-    parser.add_argument(
-        "--golden-check", choices=MODES, default=ENFORCE, help=f"the check of the stored texts (default: {ENFORCE})"
-    )
-    parser.add_argument("--threads", type=int, help="onnxruntime threads (default: the CPU quota)")
-    explain = parser.add_argument_group("explanations")
-    explain.add_argument("--explain", action="store_true", help="show each word's contribution, by leaving words out")
-    explain.add_argument("--label", help="the label to explain (default: the best one)")
-    explain.add_argument("--max-parts", type=int, help="the most parts to divide a text into")
-    return parser
 
 
 def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """Return the arguments; exits with code 2 and one line for options that do not go together."""
-    parser = _parser(prog)
+    parser = argparse.ArgumentParser(prog=prog, description="Classify texts, or every line of standard input.")
+    add = parser.add_argument
+    add("bundle", help="a bundle's folder, or a PyTorch checkpoint to convert first")
+    add("text", nargs="*", help="texts; without any, the lines of standard input")
+    add("--json", action="store_true", help="print one JSON object per line, as POST /predict does")
+    add(
+        "--json-lines",
+        action="store_true",
+        help='read each line of standard input as JSON: a string, or an object with "text"; texts may have line breaks',
+    )
+    add("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
+    add("--top-k", type=int, help="the number of scores (default: all; 5 at a terminal)")
+    add("--truncation", metavar="HOW", help=f"reading of long texts: {', '.join(TRUNCATIONS)} (default: the bundle's)")
+    add("--threshold", type=float, help="multi-label: one threshold for every label")
+    add("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
+    add("--golden-check", choices=MODES, default=ENFORCE, help=f"the check of the stored texts (default: {ENFORCE})")
+    add("--threads", type=int, help="onnxruntime threads (default: the CPU quota)")
+    explain = parser.add_argument_group("explanations")
+    explain.add_argument("--explain", action="store_true", help="show each word's contribution, by leaving words out")
+    explain.add_argument("--label", help="the label to explain (default: the best one)")
+    explain.add_argument("--max-parts", type=int, help="the most parts to divide a text into")
     args = parser.parse_intermixed_args(argv)  # options may stand between the bundle and the texts
     misplaced = ("top_k", "threshold") if args.explain else ("label", "max_parts")
     for name in misplaced:
@@ -63,27 +51,21 @@ def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     return args
 
 
-class _ClosedStreamError(Exception):
-    """Standard input or output is closed."""
-
-
 def _lines() -> Iterator[str]:
     """Yield the lines of standard input; bytes that are not UTF-8 become surrogates, refused line by line."""
     if sys.stdin is None:
-        raise _ClosedStreamError("no text is given and standard input is closed")
+        raise InfererError("no text is given and standard input is closed")
     for line in sys.stdin.buffer:
         yield line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
-def _check_utf8(text: str) -> None:
-    """Raise TextError for a byte that `_lines` could not decode."""
-    bad = next((c for c in text if "\udc80" <= c <= "\udcff"), None)
+def _text_of(line: str, *, is_json: bool) -> str:
+    """Return the text of a line; raises TextError for a byte that is not UTF-8, and for JSON without a text."""
+    bad = next((c for c in line if "\udc80" <= c <= "\udcff"), None)
     if bad is not None:
         raise TextError(f"byte 0x{ord(bad) - 0xDC00:02x} is not UTF-8")
-
-
-def _text_of(line: str) -> str:
-    """Return the text in a line of JSON; raises TextError for malformed JSON and for JSON without a text."""
+    if not is_json:
+        return line
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -98,35 +80,28 @@ def _text_of(line: str) -> str:
 def _predict_all(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
     """Print a prediction or an error for each text as it arrives; return the number of errors."""
     if sys.stdout is None:
-        raise _ClosedStreamError("standard output is closed; the predictions have nowhere to go")
+        raise InfererError("standard output is closed; the predictions have nowhere to go")
     failed = 0
     # A bar only when neither the predictions nor the typing would run through it.
     show_bar = sys.stderr.isatty() and not (args.text or sys.stdin.isatty() or sys.stdout.isatty())
     for number, given in enumerate(tqdm(texts, unit="text", disable=not show_bar), start=1):
         try:
-            _check_utf8(given)
-            text = _text_of(given) if args.json_lines else given
-            result = _predict(model, text, args)
+            print(_result(model, _text_of(given, is_json=args.json_lines), args), flush=True)
         except TextError as error:
             failed += 1
             if args.json:
                 print(json.dumps({"error": str(error), "line": number}), flush=True)
             else:
                 print(f"line {number}: {error}", file=sys.stderr)
-            continue
-        if args.json:
-            print(json.dumps(result.as_dict()), flush=True)
-        elif isinstance(result, Prediction):
-            print(draw_prediction(text, result), flush=True)
-        else:
-            print(draw_explanation(text, result), flush=True)
     return failed
 
 
-def _predict(model: ModelInferer, text: str, args: argparse.Namespace) -> Prediction | Explanation:
+def _result(model: ModelInferer, text: str, args: argparse.Namespace) -> str:
     if args.explain:
-        return model.explain(text, label=args.label, truncation=args.truncation, max_parts=args.max_parts)
-    return model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
+        explanation = model.explain(text, label=args.label, truncation=args.truncation, max_parts=args.max_parts)
+        return json.dumps(explanation.as_dict()) if args.json else draw_explanation(text, explanation)
+    prediction = model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
+    return json.dumps(prediction.as_dict()) if args.json else draw_prediction(text, prediction)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str) -> int:
@@ -140,7 +115,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str) -> int:
             args.bundle, args.config, not args.fp32, intra_op_threads=args.threads, golden_check=args.golden_check
         )
         return 1 if _predict_all(model, args.text or _lines(), args) else 0
-    except (InfererError, _ClosedStreamError) as error:
+    except InfererError as error:
         print(f"inferer: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

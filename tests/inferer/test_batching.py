@@ -250,7 +250,8 @@ def test_several_runs_at_once_when_allowed() -> None:
 def test_each_run_is_reported() -> None:
     """on_run gets the texts and the tokens, padding included, of each run."""
     runs: list[tuple[int, int]] = []
-    held = Held(on_run=lambda texts, tokens: runs.append((texts, tokens)))
+    held = Held()
+    held.batcher.on_run = lambda texts, tokens: runs.append((texts, tokens))
     for length in (8, 10, 10):
         held.queue(of_length(length))
     held.release()
