@@ -1,7 +1,6 @@
 """Predictions from a model bundle with numpy, onnxruntime and tokenizers alone.
 
-Names that need numpy or onnxruntime are imported on first use, because gunicorn's configuration imports inferer.cpu
-before the fork.
+Names that need numpy or onnxruntime are imported on first use: the server imports inferer.cpu before the fork.
 """
 
 from __future__ import annotations

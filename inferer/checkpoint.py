@@ -1,7 +1,6 @@
 """Conversion of a PyTorch checkpoint that is given instead of a bundle: once, in a child process, and cached.
 
-torch never enters this process: `python -m export` writes a bundle into the cache, under a key made from the content
-of its inputs.
+torch never enters this process: `python -m export` writes a bundle into the cache, keyed by its inputs' content.
 """
 
 from __future__ import annotations

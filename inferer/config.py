@@ -1,7 +1,6 @@
 """The `config` argument of ModelInferer and of export: a mapping or a JSON file.
 
-It describes a bare PyTorch state dict (model_type, model_name) and overrides facts of a bundle (labels, problem_type,
-max_length, thresholds).
+It describes a bare state dict (model_type, model_name) and overrides labels, problem_type, max_length, thresholds.
 """
 
 from __future__ import annotations
@@ -69,15 +68,9 @@ def read_config(config: Mapping[str, Any] | str | os.PathLike[str] | None) -> Co
         raise ConfigError("config.problem_type", problem_type, f"one of {', '.join(PROBLEM_TYPES)}")
     if max_length is not None and not is_int(max_length, 3):
         raise ConfigError("config.max_length", max_length, "a number of tokens from 3")
-    return Config(
-        model_type=values.get("model_type"),
-        model_name=values.get("model_name"),
-        labels=_labels(values),
-        problem_type=problem_type,
-        max_length=max_length,
-        thresholds=check_thresholds("config.thresholds", values.get("thresholds")),
-        given=values,
-    )
+    labels, thresholds = _labels(values), check_thresholds("config.thresholds", values.get("thresholds"))
+    plain = {key: values.get(key) for key in ("model_type", "model_name", "problem_type", "max_length")}
+    return Config(**plain, labels=labels, thresholds=thresholds, given=values)
 
 
 def check_thresholds(name: str, value: Any) -> float | dict[str, float] | None:

@@ -15,8 +15,7 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 # The files of a control group with its quota and period, in microseconds, in cgroup v2 and v1.
 _V2, _V1 = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")
 
-# A sane upper limit, far below the overflow of onnxruntime's integer.
-MOST_THREADS = 1024
+MOST_THREADS = 1024  # a sane upper limit, far below the overflow of onnxruntime's integer
 
 # The flags that decide which int8 kernels onnxruntime picks.
 _INT8_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")

@@ -95,9 +95,8 @@ class Encoder:
 
         "head" keeps the first tokens of a long text, "tail" the last, "head_tail" a quarter from the start and three
         from the end; "error" raises TextTooLongError. Windows are as long as the model allows, each shares `overlap`
-        tokens with the one before, and the last holds the rest. All keep the special tokens. spans: whether to fill
-        `Encoding.spans`. Raises EmptyTextError for a text of white space and characters that the tokenizer drops, and
-        TextError for a value that is not Unicode text.
+        tokens with the one before, and the last has the rest. All keep special tokens. spans: whether to fill `spans`.
+        Raises EmptyTextError for a text without tokens of its own, and TextError for a value that is not Unicode text.
         """
         whole = _Whole(self._tokens(text), self._special, spans=spans)
         own, room = whole.own, self._room

@@ -7,9 +7,8 @@ import os
 
 def shown(value: object, limit: int = 80) -> str:
     """Return `repr(value)`, cut to `limit` characters, for a message."""
-    # repr() of a whole huge string would cost memory.
     try:
-        text = repr(value[: limit + 1] if isinstance(value, str) else value)
+        text = repr(value[: limit + 1] if isinstance(value, str) else value)  # all of a huge string would cost memory
     except RecursionError:
         text = f"a {type(value).__name__} nested too deeply to show"
     return text if len(text) <= limit else text[: limit - 1] + "…"

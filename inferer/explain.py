@@ -103,8 +103,7 @@ class _Pieces:
     """The smallest parts of a text that can be left out: a word, or the words that share a token.
 
     starts, ends, words: the characters of each piece and its number of words, [pieces]. owners: per window, the piece
-    of each token, [tokens], -1 for special tokens. gap: the first piece after a cut in the middle of the text; None
-    without such a cut.
+    of each token, [tokens], -1 for special tokens. gap: the first piece after a cut in the text's middle, or None.
     """
 
     starts: Ints
@@ -171,10 +170,8 @@ def _pieces(text: str, encodings: Encodings) -> _Pieces:
     kept = kept[kept >= 0]
     owners = tuple(np.where(one < 0, -1, np.searchsorted(kept, one)) for one in groups)
     begin, end = np.searchsorted(group, kept), np.searchsorted(group, kept, side="right")
-    gap = None
-    if encodings[0].gap is not None:
-        after = owners[0][encodings[0].gap :]
-        gap = next((int(owner) for owner in after if owner >= 0), None)
+    cut = encodings[0].gap
+    gap = None if cut is None else next((int(owner) for owner in owners[0][cut:] if owner >= 0), None)
     return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, gap)
 
 
@@ -225,11 +222,8 @@ def _parts(units: Sequence[range], effects: NDArray[np.float64], most: int, gap:
 
 def _without(encodings: Encodings, pieces: _Pieces, unit: range) -> Encodings:
     """Return `encodings` without the tokens of `unit`; a window with none of them stays the same object."""
-    left = list(encodings)
-    for window, owner in enumerate(pieces.owners):
-        places = (owner >= unit.start) & (owner < unit.stop)
-        if places.any():
-            left[window] = encodings[window].without(places)
+    inside = [(owner >= unit.start) & (owner < unit.stop) for owner in pieces.owners]
+    left = [one.without(places) if places.any() else one for one, places in zip(encodings, inside, strict=True)]
     return [one for one in left if one.own_tokens] or left[:1]
 
 

@@ -49,9 +49,8 @@ class ModelInferer:
     difference, "off" skips the check. batching: whether concurrent callers share runs, of at most max_batch_tokens
     tokens with padding; predictions have the same bits with and without.
 
-    Attributes: golden_check, the result of that check. exact_because: why int8 products are computed exactly, which is
+    Attributes: golden_check: the check's result. exact_because: why int8 products are computed exactly, which is
     slower; None where the CPU does so by itself. alone_because: why each text runs alone; None where runs are shared.
-    batcher: tells its `on_run` of every run.
 
     Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, which name the fault.
     """
@@ -140,8 +139,7 @@ class ModelInferer:
     ) -> Prediction:
         """Return the prediction for one text.
 
-        Raises TextError (an empty text, not Unicode, too long with truncation "error") or ConfigError (an option that
-        is not allowed).
+        Raises TextError (an empty text, not Unicode, too long with truncation "error") or ConfigError (a bad option).
         """
         options = self._checked(CallOptions(top_k, truncation, threshold))
         return self._predict([text], options, Timings())[0]
@@ -187,9 +185,8 @@ class ModelInferer:
     ) -> Explanation:
         """Return the contribution of each word of `text` to `label`, by default the best label, by leaving words out.
 
-        In a text of more than max_parts words, the words of little effect go together. By default a text of up to 20
-        words is divided into words, a longer one into at most 9 parts: the cost of about twelve predictions; each
-        further part costs about one. Errors as `predict`.
+        In a text of more than max_parts words, words of little effect go together. By default a text of over 20 words
+        has at most 9 parts, the cost of about twelve predictions; a further part costs about one. Errors as `predict`.
         """
         return self.explain_timed(text, ExplainOptions(label, truncation, max_parts))[0]
 
@@ -208,8 +205,7 @@ class ModelInferer:
         prediction = self._score(runs.rows([encodings])[0], encodings, checked)
         label = options.label or prediction.label
         parts = occlude(text, encodings, scores_of, self.labels.index(label), options.max_parts)
-        score = prediction.scores[label]
-        return Explanation(prediction, label, score, tuple(parts), runs.count, runs.tokens), timings
+        return Explanation(prediction, label, prediction.scores[label], tuple(parts), runs.count, runs.tokens), timings
 
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
@@ -243,7 +239,7 @@ class ModelInferer:
 
     def _encode(self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False) -> Encodings:
         started = time.perf_counter()
-        encodings = self._encoder.encode(text, self._truncation(options), spans=spans)
+        encodings = self._encoder.encode(text, options.truncation or self.bundle.truncation, spans=spans)
         timings.tokenize_s += time.perf_counter() - started
         return encodings
 
@@ -259,7 +255,7 @@ class ModelInferer:
         logits = self._pooled(rows, encodings)
         scores = self._scores(logits)
         thresholds = options.threshold if isinstance(options.threshold, Mapping) else self.thresholds
-        windows = len(encodings) if self._truncation(options) == WINDOWS else None
+        windows = len(encodings) if (options.truncation or self.bundle.truncation) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
         counts = TokenCounts(encodings[0].num_tokens, encodings[0].truncated, windows)
         prediction = to_prediction(scores, self.labels, choice, counts)
@@ -276,9 +272,6 @@ class ModelInferer:
 
     def _pooled(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings) -> NDArray[np.float32]:
         return pool(rows, [window.own_tokens for window in encodings], self.bundle.windows.pooling)
-
-    def _truncation(self, options: CallOptions) -> str:
-        return options.truncation or self.bundle.truncation
 
 
 def _check_finite(values: ArrayLike, logits: NDArray[np.float32]) -> None:

@@ -55,10 +55,9 @@ class Prediction:
     label, score: the best label and its score, whatever the threshold. labels: the best label alone (single-label), or
     every label at or above its threshold, best first, possibly none (multi-label). scores: every label's score in the
     model's order, or with `top_k` the best ones, best first. num_tokens: tokens of the whole text, special tokens
-    included. truncated: whether the model saw only a part of them. windows: how many windows the text was split into;
-    None where it was not split. abstained: whether the best score was too low, so that `labels` is empty; None where
-    the model always names a label. activated: every label's logit after the activation that the call chose, best
-    first; None without such a choice.
+    included. truncated: whether the model saw only a part of them. windows: how many the text was split into, or None.
+    abstained: whether the best score was too low, so that `labels` is empty; None where the model always names a label.
+    activated: every label's logit after the activation that the call chose, best first; None without such a choice.
     """
 
     label: str
@@ -93,8 +92,7 @@ def sigmoid(logits: NDArray[Any]) -> Scores:
 def calibration_of(temperature: float, platt: Mapping[str, Platt] | None) -> Calibration | None:
     """Return the calibration of a bundle, `platt` being in the order of the logits; None when it changes nothing.
 
-    Temperature scaling: Guo et al., arXiv 1706.04599. Scale and bias per label: Platt, Advances in Large Margin
-    Classifiers (1999).
+    Temperature: Guo et al., arXiv 1706.04599. Scale and bias: Platt, Advances in Large Margin Classifiers, 1999.
     """
     if temperature == 1 and platt is None:
         return None
@@ -119,8 +117,7 @@ def activated(
 ) -> dict[str, float]:
     """Return each label's logit after `activation`, best first; equal ones keep the model's order.
 
-    "softmax" and "sigmoid" apply to the calibrated logits, so the model's own activation gives its own scores; "none"
-    returns the logits unchanged.
+    "softmax" and "sigmoid" apply to the calibrated logits, as the model's own does; "none" returns the raw logits.
     """
     values = logits.astype(np.float64)
     if activation != NONE:

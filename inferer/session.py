@@ -77,8 +77,7 @@ class Session:
     def run_batch(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """Return the logits of encoded texts, float32 of shape [texts, labels]; shorter texts are padded.
 
-        Feeds the inputs that the model declares: DistilBERT and RoBERTa take no token_type_ids. Raises RunError when
-        the runtime fails.
+        Feeds the model's declared inputs (DistilBERT takes no token_type_ids). Raises RunError when the runtime fails.
         """
         feeds = {name: self._padded([getattr(e, name) for e in encodings], name) for name in self.inputs}
         try:

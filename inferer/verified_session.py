@@ -54,10 +54,9 @@ def load(
 ) -> Loaded:
     """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" skips the check.
 
-    scheme: the model to run; fp32 when a caller chose it. make: makes a session, exact or as the CPU seems to
-    need. /proc/cpuinfo may show another CPU than the one that computes (an emulator, some containers), so an int8
-    model that fails on x86-64 is tried once more with exact products. Raises GoldenCheckError, or BundleError when a
-    text of the golden set cannot be run.
+    scheme: the model to run. make: returns a session, exact or as the CPU seems to need. /proc/cpuinfo may show another
+    CPU than the one that computes (an emulator, some containers), so an int8 model that fails on x86-64 is tried once
+    more with exact products. Raises GoldenCheckError, or BundleError for a golden text that cannot be run.
     """
     encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length)
     _check_vocabulary(bundle, encoder)
@@ -67,8 +66,7 @@ def load(
         alone_because = {INT8_TOKEN: None, INT8_TENSOR: _ONE_SCALE}.get(scheme, _UNCHECKED)
         return Loaded(session, exact_because, GoldenCheck(OFF), alone_because)
     golden = _golden_check(bundle, scheme, encoder, session)
-    found = golden.check
-    tried = ""
+    found, tried = golden.check, ""
     if found.outcome == FAILED and scheme != FP32 and not session.exact and is_x86_64():
         exact = make(True)
         again = _golden_check(bundle, scheme, encoder, exact) if exact.exact else None

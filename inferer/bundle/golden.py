@@ -39,8 +39,7 @@ class GoldenCheck:
     """The result of running the golden set again.
 
     outcome: "passed", "failed" or "off". texts: how many were run; differing: how many of them failed; other_label:
-    how many failed with another best label. largest_difference: of a score, over all texts and labels; None without
-    a run.
+    how many failed with another best label. largest_difference: of any score of any text; None without a run.
     """
 
     outcome: str
@@ -99,8 +98,7 @@ def _logits(folder: Path, name: str, value: object, num_labels: int) -> tuple[fl
 def compare(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> GoldenCheck:
     """Compare scores [labels] at export with those found here, one pair (stored, found) per text.
 
-    A text passes when it has the stored best label and every score is within MAX_DIFFERENCE of the stored one. NaN
-    counts as a difference of 1.
+    A text passes when it has the stored best label and no score differs by over MAX_DIFFERENCE; NaN differs by 1.
     """
     texts = differing = other_label = 0
     largest = 0.0

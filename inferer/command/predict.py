@@ -41,8 +41,7 @@ def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     explain.add_argument("--label", help="the label to explain (default: the best one)")
     explain.add_argument("--max-parts", type=int, help="the most parts to divide a text into")
     args = parser.parse_intermixed_args(argv)  # options may stand between the bundle and the texts
-    misplaced = ("top_k", "threshold") if args.explain else ("label", "max_parts")
-    for name in misplaced:
+    for name in ("top_k", "threshold") if args.explain else ("label", "max_parts"):
         if getattr(args, name) is not None:
             flag = "--" + name.replace("_", "-")
             parser.error(f"{flag} does not go with --explain" if args.explain else f"{flag} needs --explain")

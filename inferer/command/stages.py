@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# The folder that holds this package and its siblings. It comes first on a stage's path: the caller's folder may have a
-# package `training` or `export` of its own.
+# The folder of our packages, first on a stage's path: the caller's folder may have an `export` of its own.
 _ROOT = Path(__file__).resolve().parents[2]
 
 
