@@ -39,14 +39,9 @@ def columns_from(args: argparse.Namespace, defaults: Columns = _TEXT) -> Columns
         defaults = replace(defaults, label_column=None, separator=None, labels=None, allow_unlabelled=False)
     elif args.label_column is not None or args.label_separator is not None:
         defaults = replace(defaults, label_columns=())
-    columns = replace(
-        defaults,
-        text_column=args.text_column or defaults.text_column,
-        label_column=args.label_column or defaults.label_column,
-        label_columns=names or defaults.label_columns,
-        separator=args.label_separator or defaults.separator,
-        allow_unlabelled=args.allow_unlabelled or defaults.allow_unlabelled,
-    )
+    given = {"text_column": args.text_column, "label_column": args.label_column, "label_columns": names}
+    given |= {"separator": args.label_separator, "allow_unlabelled": args.allow_unlabelled}
+    columns = replace(defaults, **{name: value for name, value in given.items() if value})
     check_columns(columns)
     return columns
 

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.dataset import Dataset
-from training.data.table import BYTE_ORDER_MARK, Fault, Row, Table, check_no_nul, clip, not_utf8, row_place
+from training.data.table import Fault, Row, Table, clip, not_utf8, row_place, text_bytes
 from training.errors import DataError
 
 # The module's default of 131,072 characters is shorter than some documents; this is the C long's limit.
 csv.field_size_limit(2**31 - 1)
 
 COMMA, TAB = ",", "\t"
-_SEPARATED_BY = {COMMA: "commas", TAB: "tabs"}
 
 
 def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Table:
@@ -26,8 +25,7 @@ def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Tab
     Faults of the table: a row with too few or too many cells, bytes that are not UTF-8, and broken quoting, which ends
     the reading. Raises DataError for a missing header.
     """
-    check_no_nul(source, content)
-    text = content.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "surrogateescape")
+    text = text_bytes(source, content).decode("utf-8", "surrogateescape")
     faults: list[Fault] = []
     lines = _rows(text, delimiter, faults)
     _, _, names = next(lines, (0, 1, []))
@@ -47,7 +45,7 @@ def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Tab
             rows.append(row)
     hint = ""
     if len(names) == 1 and any(other in names[0] for other in ",;\t|"):
-        hint = f"; the columns must be separated by {_SEPARATED_BY[delimiter]}"
+        hint = f"; the columns must be separated by {'tabs' if delimiter == TAB else 'commas'}"
     return Table(source, names, rows, faults, hint, "has a header but no rows")
 
 

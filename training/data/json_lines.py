@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from training.data.table import BYTE_ORDER_MARK, Fault, Row, Table, check_no_nul, clip, row_place
+from training.data.table import Fault, Row, Table, clip, row_place, text_bytes
 from training.errors import DataError
 
 _KINDS = {list: "a list", str: "a string", bool: "true or false", type(None): "null"}
@@ -22,8 +22,7 @@ def json_lines_table(source: Path | str, content: bytes) -> Table:
 
     Raises DataError for an empty file and for a JSON array.
     """
-    check_no_nul(source, content)
-    content = content.removeprefix(BYTE_ORDER_MARK)
+    content = text_bytes(source, content)
     if content.lstrip().startswith(b"["):
         raise DataError(source, ["begins with a JSON array; expected JSON Lines: one object per line, without [ ]"])
     rows: list[Row] = []

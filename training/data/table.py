@@ -94,11 +94,12 @@ def not_utf8(text: str) -> str | None:
     return f"byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8 (it may be Latin-1)"
 
 
-def check_no_nul(source: Path | str, content: bytes) -> None:
-    """Raise DataError for a NUL byte, a sign of UTF-16 or of a binary file."""
+def text_bytes(source: Path | str, content: bytes) -> bytes:
+    """Return `content` without a byte order mark. Raises DataError for a NUL byte, a sign of UTF-16 or a binary."""
     if b"\x00" in content:
         line = content.count(b"\n", 0, content.index(b"\x00")) + 1
         raise DataError(source, [f"line {line} has a NUL byte; is this a text file in UTF-8?"])
+    return content.removeprefix(BYTE_ORDER_MARK)
 
 
 def clip(text: str) -> str:

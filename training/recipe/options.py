@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,6 @@ class Option:
 def option(default: Any, section: str, kind: str, help: str = "", **more: Any) -> Any:  # noqa: A002
     """Return a dataclass field with an Option as its metadata."""
     return field(default=default, metadata={"option": Option(section, kind, help, **more)})
-
-
-def options_of(recipe: type) -> dict[str, Option]:
-    """Return the options of a dataclass made of `option` fields, by name and in order."""
-    return {f.name: f.metadata["option"] for f in fields(recipe)}
 
 
 def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from training.data.dataset import Columns
 from training.data.location import is_address, redacted
 from training.errors import TrainingError
 from training.model.base_model import EMBEDDED
-from training.recipe.options import converted, option, options_of
+from training.recipe.options import Option, converted, option
 
 STOCK, MLP, TOKEN = "stock", "mlp", "token"
 HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
@@ -140,7 +140,7 @@ class Recipe:
         return {name: _json(getattr(self, name)) for name in OPTIONS}
 
 
-OPTIONS = options_of(Recipe)
+OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in fields(Recipe)}
 _SECTIONS = ("", "data", "model", "training")
 _NAMES = {section: [name for name, one in OPTIONS.items() if one.section == section] for section in _SECTIONS}
 
