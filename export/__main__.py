@@ -8,9 +8,8 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from export.checkpoint_path import find_checkpoint
 from export.errors import ExportError
-from export.flags import parser, read_config_flags, read_options
+from export.flags import find_checkpoint, parser, read_config_flags, read_options
 from inferer.bundle.manifest import MANIFEST
 from inferer.errors import InfererError
 from training.errors import TrainingError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,11 +23,7 @@ _VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "to
 
 
 def write_card_and_manifest(
-    checkpoint: Checkpoint,
-    folder: Path,
-    quantization: dict[str, Any],
-    parity: Parity,
-    fields: dict[str, Any],
+    checkpoint: Checkpoint, folder: Path, quantization: dict[str, Any], parity: Parity, fields: dict[str, Any]
 ) -> None:
     """Write the model card and the manifest into `folder`, then read the whole bundle as a server would.
 
@@ -43,7 +40,7 @@ def write_card_and_manifest(
         "max_positions": checkpoint.max_positions,
         **fields,
         "quantization": quantization,
-        "parity": parity.as_dict(),
+        "parity": asdict(parity),
         "opset": {name: _opset(folder / name) for name in sizes},
         "versions": {name: version(name) for name in _VERSIONS},
         "machine": {"architecture": platform.machine(), "cpu_flags": list(instruction_flags())},

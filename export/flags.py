@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from export.errors import ExportError
 from export.eval_texts import EvalFile
-from export.guard.limits import Limits
-from export.options import ACCURACY, F1, PRECISION, ExportOptions, ScoreOptions
+from export.options import ACCURACY, F1, PRECISION, ExportOptions, Limits, ScoreOptions
 from inferer.bundle.manifest import MAX, POOLINGS
 from inferer.bundle.reader import FP32, INT8_TOKEN, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
@@ -67,6 +67,18 @@ def parser() -> argparse.ArgumentParser:
         help="single-label: name no label where the best score is lower, or so that this share of the named is right",
     )
     return made
+
+
+def find_checkpoint(name: str) -> Path:
+    """Return the path called `name`; "latest" is the newest checkpoint under checkpoints/."""
+    if name != "latest":
+        if not Path(name).exists():
+            raise ExportError(f"checkpoint {name}: does not exist")
+        return Path(name)
+    runs = [config.parent for config in Path("checkpoints").glob("[!.]*/config.json")]
+    if not runs:
+        raise ExportError("latest: found no checkpoint under checkpoints/; train one first")
+    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
 
 
 def read_options(args: argparse.Namespace) -> ExportOptions:

@@ -16,9 +16,9 @@ from export.checks.parity import Parity, check_parity
 from export.engine.onnx_model import to_onnx, token_linears
 from export.engine.quantize import Quantizer
 from export.guard.guard import GuardResult, Ladder
-from export.logits import compute_logits
 from export.options import ExportOptions
 from export.plan import ExportPlan, make_plan
+from export.predictions import compute_logits
 from export.report.guard_table import terminal_lines as guard_lines
 from export.report.score_table import terminal_lines as score_lines
 from export.scores.report import ScoreReport, abstention_report, calibration_report

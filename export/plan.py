@@ -8,9 +8,8 @@ from pathlib import Path
 from export.checkpoint import Checkpoint
 from export.errors import ExportError
 from export.eval_texts import EvalFile, EvalSet, eval_set
-from export.logits import TextReader
 from export.options import ExportOptions
-from export.predictions import DecisionRule
+from export.predictions import DecisionRule, TextReader
 from export.scores.calibration_rows import CalibrationSet, calibration_set
 from export.scores.rule_fitter import RuleFitter
 from export.tokenizer import checked_encoder

@@ -1,12 +1,35 @@
-"""Logits to scores and named labels by the rule that a bundle would apply."""
+"""Texts to logits by an ONNX file, and logits to scores and named labels by the rule that a bundle would apply."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from inferer.scoring import Calibration, activate, calibrated
+from export.errors import ExportError
+from inferer.bundle.manifest import MAX
+from inferer.cpu import available_cpus
+from inferer.encoding import Encoder
+from inferer.scoring import Calibration, activate, calibrated, pool
+from inferer.session import Session
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """The bundle's way from a text to model inputs: its encoder, truncation, and pooling of windows."""
+
+    encoder: Encoder
+    truncation: str
+    pooling: str = MAX
+
+    def logits(self, session: Session, text: str) -> np.ndarray:
+        """Return the logits [labels] of one text."""
+        parts = self.encoder.encode(text, self.truncation)
+        return pool([session.run(part) for part in parts], [part.own_tokens for part in parts], self.pooling)
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,21 @@ class Predictions:
     logits: np.ndarray
     scores: np.ndarray
     chosen: np.ndarray
+
+
+def compute_logits(model: Path, reader: TextReader, texts: Sequence[str], description: str | None) -> np.ndarray:
+    """Return the logits [texts, labels] of the ONNX file `model`.
+
+    description: of the progress bar; None shows none. Raises ExportError for logits that are not finite.
+    """
+    session = Session(model, available_cpus())
+    hidden = description is None
+    bar = tqdm(texts, desc=description, unit="text", leave=False, file=sys.stderr, position=1, disable=hidden)
+    logits = np.stack([reader.logits(session, text) for text in bar])
+    if not np.isfinite(logits).all():
+        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+        raise ExportError(f"{model.name}: the logits of text {row + 1} are not finite: {logits[row].tolist()}")
+    return logits
 
 
 def predictions_from_logits(logits: np.ndarray, rule: DecisionRule) -> Predictions:

@@ -26,15 +26,7 @@ from inferer.session import Session
 
 # (words per text, texts chosen, candidates). For a max_length of 512 the chosen texts have about 1,000 tokens, half of
 # them in the one text of full length: on two cores BERT-base takes a second at a server's start.
-_CLASSES = (
-    (1, 8, 96),
-    (2, 6, 72),
-    (4, 6, 60),
-    (8, 5, 40),
-    (16, 3, 20),
-    (32, 2, 8),
-    (80, 1, 4),
-)
+_CLASSES = ((1, 8, 96), (2, 6, 72), (4, 6, 60), (8, 5, 40), (16, 3, 20), (32, 2, 8), (80, 1, 4))
 _FULL_LENGTH = (1, 3)  # texts chosen, candidates, of max_length tokens
 
 # With a smaller lead over the second score, the best label may change on a CPU that rounds differently.

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,10 +50,6 @@ class Parity:
     int8_mean_change: float | None = None
     int8_agreement: float | None = None
     int8_batch_max_change: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain types."""
-        return asdict(self)
 
 
 def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None, scheme: str) -> Parity:

@@ -6,13 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_FORMATS = {
-    "percent": "{:.2%}",
-    "points": "{:+.2%}",
-    "score": "{:.4f}",
-    "change": "{:+.4f}",
-    "nats": "{:.5f}",
-}
+_FORMATS = {"percent": "{:.2%}", "points": "{:+.2%}", "score": "{:.4f}", "change": "{:+.4f}", "nats": "{:.5f}"}
 _WIDTH = 80
 
 Row = tuple[str, str, str, str]

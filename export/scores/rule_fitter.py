@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from export.errors import ExportError
-from export.logits import TextReader, compute_logits
 from export.options import ScoreOptions
-from export.predictions import DecisionRule, predictions_from_logits
+from export.predictions import DecisionRule, TextReader, compute_logits, predictions_from_logits
 from export.scores.calibration_rows import LEAST_EXAMPLES, Rows
 from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
 from inferer.bundle.manifest import SINGLE_LABEL, Platt

@@ -14,7 +14,7 @@ import pytest
 
 import export.pipeline
 import export.scores.rule_fitter
-from export.logits import TextReader, compute_logits
+from export.predictions import TextReader, compute_logits
 from export.scores.calibration_rows import split_rows
 from export.scores.rule_fitter import FitError, RuleFitter
 from export.scores.scaling import fit_temperature

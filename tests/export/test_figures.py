@@ -14,8 +14,8 @@ from sklearn.metrics import f1_score
 
 from export.errors import ExportError
 from export.guard.compare import compare, divergence
-from export.guard.limits import Limits
-from export.guard.sensitivity import SAMPLE, sample_of
+from export.guard.guard import SAMPLE, sample_of
+from export.options import Limits
 from export.predictions import DecisionRule, Predictions, predictions_from_logits
 from export.report.pictures import draw_quantization
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
