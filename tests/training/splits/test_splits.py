@@ -95,6 +95,7 @@ def test_a_folder_of_two_parts_gives_both(tmp_path: Path) -> None:
     parts = parts_of(tmp_path)
     assert (len(parts.train), len(parts.held_out)) == (20, 2)
     assert parts.held_out.labels == ("a", "b")
+    assert parts.facts["counts"] == {"a": 10, "b": 12}  # of both parts
     assert parts.held_out.targets == ((1,), (1,))
     with pytest.raises(TrainingError, match="has a test part of its own; --test-data cannot be given too"):
         parts_of(tmp_path, test_file=str(tmp_path / "test.csv"))
