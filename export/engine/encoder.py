@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from onnx import TensorProto, helper
-from onnx.onnx_ml_pb2 import NodeProto
+from onnx.onnx_ml_pb2 import GraphProto, NodeProto
 
 from export.engine.graph import MICROSOFT, Graph, attribute
 from export.engine.layers import GraphLinear, Layer, Norm
@@ -157,7 +157,8 @@ class _Block:
             residual = graph.add("Mul", residual, graph.weight(_row(change.divisor)))
         value_bias = _bias(graph, layer.value) - change.shift @ graph.value(layer.value.weight)
         bias = value_bias @ graph.value(layer.output.weight) + _bias(graph, layer.output) - change.shift
-        attended = graph.add("Add", self._product(context, layer.output), graph.weight(_row(bias)))
+        projected = graph.add("MatMul", context, layer.output.weight, name=layer.output.node)
+        attended = graph.add("Add", projected, graph.weight(_row(bias)))
         total = graph.add("Add", attended, residual)
         # The residual carries the bias of the feed-forward branch from here on.
         outer_bias = _bias(graph, layer.outer)
@@ -203,8 +204,7 @@ class _Block:
         product = graph.add("MatMul", x, weight, name=linear.node)
         split = (heads, graph.shape(weight)[1] // heads)
         if split not in self.shapes:
-            shape = graph.add("Concat", _ints(graph, -1), self.sizes.texts, _ints(graph, *split), axis=0)
-            self.shapes[split] = shape
+            self.shapes[split] = graph.add("Concat", _ints(graph, -1), self.sizes.texts, _ints(graph, *split), axis=0)
         return graph.add("Reshape", product, self.shapes[split])
 
     def _feed_forward(self, layer: Layer, x: str, shift: np.ndarray) -> str:
@@ -212,9 +212,8 @@ class _Block:
         graph = self.graph
         weight = graph.value(layer.inner.weight)
         owners = self.hints.owners[self._shared(layer)]
-        widened = graph.weight(
-            weight[:, owners].astype(np.float32), f"{layer.inner.weight}/copies of {layer.outer.weight}"
-        )
+        name = f"{layer.inner.weight}/copies of {layer.outer.weight}"
+        widened = graph.weight(weight[:, owners].astype(np.float32), name)
         bias = _bias(graph, layer.inner) - shift @ weight
         product = graph.add("MatMul", x, widened, name=layer.inner.node)
         return self._activation(layer, graph.add("Add", product, graph.weight(_row(bias[owners]))))
@@ -232,25 +231,14 @@ class _Block:
         """Return the softmax of `scores`, masked where there is padding."""
         self.graph.serial += 1
         masked, with_mask, without = (f"inferer.softmax_{self.graph.serial}.{i}" for i in range(3))
-        then = helper.make_graph(
-            [
-                helper.make_node("Add", [scores, self.sizes.mask], [masked]),
-                helper.make_node("Softmax", [masked], [with_mask], axis=-1),
-            ],
-            "masked",
-            [],
-            [helper.make_tensor_value_info(with_mask, TensorProto.FLOAT, None)],
-        )
-        plain = helper.make_graph(
-            [helper.make_node("Softmax", [scores], [without], axis=-1)],
-            "plain",
-            [],
-            [helper.make_tensor_value_info(without, TensorProto.FLOAT, None)],
-        )
-        return self.graph.add("If", self.sizes.padded, then_branch=then, else_branch=plain)
 
-    def _product(self, x: str, linear: GraphLinear) -> str:
-        return self.graph.add("MatMul", x, linear.weight, name=linear.node)
+        def branch(name: str, y: str, *nodes: NodeProto) -> GraphProto:
+            return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(y, TensorProto.FLOAT, None)])
+
+        add = helper.make_node("Add", [scores, self.sizes.mask], [masked])
+        then = branch("masked", with_mask, add, helper.make_node("Softmax", [masked], [with_mask], axis=-1))
+        plain = branch("plain", without, helper.make_node("Softmax", [scores], [without], axis=-1))
+        return self.graph.add("If", self.sizes.padded, then_branch=then, else_branch=plain)
 
     def _norm(self, x: str, norm: Norm, change: _Change) -> str:
         """Normalize x and apply `change`."""

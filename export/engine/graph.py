@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -106,11 +107,11 @@ class Graph:
             done.update(node.output)
             stack.append((tensor, True))
             stack.extend((name, False) for name in _reads(node) if name not in done)
-        order = [_copy(node) for node in kept]
+        order = [deepcopy(node) for node in kept]
         del self.proto.node[:]
         self.proto.node.extend(order)
         read = {name for node in order for name in _reads(node)}
-        weights = [_copy(tensor) for tensor in self.proto.initializer if tensor.name in read]
+        weights = [deepcopy(tensor) for tensor in self.proto.initializer if tensor.name in read]
         del self.proto.initializer[:]
         self.proto.initializer.extend(weights)
         del self.proto.value_info[:]
@@ -134,9 +135,3 @@ def _reads(node: NodeProto) -> list[str]:
             inner = {output for inside in a.g.node for output in inside.output}
             names += [name for inside in a.g.node for name in _reads(inside) if name not in inner]
     return names
-
-
-def _copy(message: Any) -> Any:
-    copy = type(message)()
-    copy.CopyFrom(message)
-    return copy

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import shutil
 import warnings
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -20,28 +21,19 @@ from inferer.errors import first_line
 OPSET = 18  # optimum-onnx 0.1.0's recommended minimum for these architectures
 
 
-@dataclass(frozen=True)
-class Linear:
-    """A linear layer's name in the model, and its number of calls per text."""
-
-    name: str
-    calls: int
-
-
-def token_linears(model: PreTrainedModel) -> list[Linear]:
-    """Return the linear layers that run on every token, found by one run of the model.
+def token_linears(model: PreTrainedModel) -> Counter[str]:
+    """Return the number of calls per text of each linear layer that runs on every token, found by one run of the model.
 
     Their input is 3-d, one row per token; layers of the classification head get one row per text. ALBERT calls its one
     layer many times, and each call is a MatMul in the exported graph.
     """
-    calls: dict[str, int] = {}
+    calls: Counter[str] = Counter()
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
 
             def count(_module: object, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
-                if inputs[0].dim() == 3:
-                    calls[name] = calls.get(name, 0) + 1
+                calls[name] += inputs[0].dim() == 3
 
             hooks.append(module.register_forward_pre_hook(count))
     try:
@@ -51,7 +43,7 @@ def token_linears(model: PreTrainedModel) -> list[Linear]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [Linear(name, n) for name, n in calls.items()]
+    return +calls
 
 
 def to_onnx(model: PreTrainedModel, target: Path) -> None:
@@ -77,9 +69,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     proto = onnx.load(folder / "model.onnx")
     _drop_identities(proto.graph)
     onnx.save(proto, target)
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
 
 
 def _drop_identities(graph: onnx.GraphProto) -> None:

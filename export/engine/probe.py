@@ -79,7 +79,8 @@ def _run(model: bytes, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> 
 
 def _made_up(graph: Graph) -> dict[str, np.ndarray]:
     """Return inputs for texts of many lengths, with ids drawn evenly from the vocabulary."""
-    vocabulary = _vocabulary(graph)
+    tables = [node.input[0] for node in graph.proto.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
+    vocabulary = graph.shape(tables[0])[0]  # the rows of the embedding table
     rng = np.random.default_rng(_SEED)
     ids = rng.integers(min(10, vocabulary - 1), vocabulary, (_TEXTS, _TOKENS))
     mask = np.ones_like(ids)
@@ -87,9 +88,3 @@ def _made_up(graph: Graph) -> dict[str, np.ndarray]:
         mask[row, length:] = 0
     given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     return {i.name: given[i.name] for i in graph.proto.input}
-
-
-def _vocabulary(graph: Graph) -> int:
-    """Return the number of rows of the embedding table of input_ids."""
-    tables = [node.input[0] for node in graph.proto.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
-    return graph.shape(tables[0])[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from export.engine.encoder import Hints, rebuild_encoder
 from export.engine.graph import MICROSOFT, Graph
 from export.engine.layers import find_layers
-from export.engine.onnx_model import Linear
 from export.engine.probe import check_same, probe
 from export.engine.token_wise import INT8, quantize_linears, quantize_tables
 from export.errors import ExportError
@@ -40,36 +39,30 @@ class Quantizer:
     """`quantize` for one fp32 model and scheme."""
 
     fp32: Path
-    linears: Sequence[Linear]
+    linears: Mapping[str, int]
     scheme: str
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Return the names of the linear layers."""
-        return tuple(linear.name for linear in self.linears)
 
     def __call__(self, target: Path, kept: Collection[str] = ()) -> int:
         """Write the int8 model, with the layers named in `kept` in fp32; return its number of int8 products."""
         return quantize(self.fp32, target, self.linears, self.scheme, kept)
 
 
-def quantize(fp32: Path, target: Path, linears: Sequence[Linear], scheme: str, kept: Collection[str] = ()) -> int:
+def quantize(fp32: Path, target: Path, linears: Mapping[str, int], scheme: str, kept: Collection[str] = ()) -> int:
     """Write the int8 version of `fp32` to `target`; return its number of int8 products.
 
-    linears: the encoder's linear layers; each call of each becomes an int8 product, but those named in `kept` stay
-    fp32. The head's layers (one row per text) stay fp32 too: they cost little and decide the prediction. Raises
-    ExportError with the names of layers that were left out.
+    linears: the calls of each of the encoder's linear layers; each call becomes an int8 product, but layers named in
+    `kept` stay fp32. The head's layers (one row per text) stay fp32 too: they cost little and decide the prediction.
+    Raises ExportError with the names of layers that were left out.
     """
     model = onnx.load(fp32, load_external_data=False)
-    names = {linear.name for linear in linears}
-    quantized = names - set(kept)
+    quantized = {name: calls for name, calls in linears.items() if name not in kept}
     products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
-    stay = {name for name in products if layer_of(name, names) not in quantized}
+    stay = {name for name in products if layer_of(name, linears.keys()) not in quantized}
     if scheme == INT8_TOKEN:
         _token_wise(fp32, model, target, stay)
     else:
         _tensor_wise(fp32, target, model, stay)
-    return check_all_quantized(onnx.load(target).graph, [linear for linear in linears if linear.name not in kept])
+    return check_all_quantized(onnx.load(target).graph, quantized)
 
 
 def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> None:
@@ -99,24 +92,18 @@ def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) ->
     level = root.level
     root.setLevel(logging.ERROR)  # the advice to pre-process is for convolutional models
     try:
-        quantize_dynamic(
-            fp32,
-            target,
-            weight_type=QuantType.QInt8,  # unsigned weights run 6-8 times slower on VNNI
-            per_channel=True,
-            nodes_to_exclude=[*head, *stay],
-        )
+        # Unsigned weights run 6-8 times slower on VNNI.
+        quantize_dynamic(fp32, target, weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=[*head, *stay])
     finally:
         root.setLevel(level)
 
 
-def check_all_quantized(graph: onnx.GraphProto, linears: Sequence[Linear]) -> int:
+def check_all_quantized(graph: onnx.GraphProto, linears: Mapping[str, int]) -> int:
     """Return the number of int8 products in `graph`; raise ExportError unless it has one per call of `linears`."""
-    names = {linear.name for linear in linears}
     products = [node.name.removesuffix(INT8) for node in graph.node if node.op_type in _INT8_PRODUCTS]
-    found = Counter(layer_of(name, names) for name in products)
-    expected = sum(linear.calls for linear in linears)
-    left = [linear.name for linear in linears if found[linear.name] < linear.calls]
+    found = Counter(layer_of(name, linears.keys()) for name in products)
+    expected = sum(linears.values())
+    left = [name for name, calls in linears.items() if found[name] < calls]
     if not left and found.total() == expected:
         return expected
     raise ExportError(

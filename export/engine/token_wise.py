@@ -51,38 +51,29 @@ def quantize_linears(graph: Graph, kept: Set[str], hints: Hints) -> None:
     points: dict[tuple[str, int], str] = {}
     for x, nodes in by_input.items():
         width = graph.shape(nodes[0].input[1])[0]
-        floor = hints.floors.get(x)
-        scale, point = _symmetric(graph, x) if floor is None else _bounded(graph, x, floor)
+        scale, point = _scale_and_zero_point(graph, x, hints.floors.get(x))
         zero_point = graph.weight(np.array(point, np.uint8), f"inferer.zero_point_{point}")
         shape = hints.row_shapes.get(x) or graph.add("Shape", scale)
         if (shape, point) not in points:
-            points[shape, point] = _zero_points(graph, shape, point)
+            value = numpy_helper.from_array(np.array([point], np.uint8))
+            points[shape, point] = graph.add("ConstantOfShape", shape, value=value)
         quantized = graph.add("QuantizeLinear", x, scale, points[shape, point], axis=-1, block_size=width)
         for node in nodes:
             weight, weight_scale = _int8_weight(graph, node.input[1], hints.owners.get(node.input[1]))
             # One per node: the exact mode of onnxruntime 1.31 rewrites it and fails on a shared constant.
             no_zero_point = graph.weight(np.array(0, np.int8), f"{node.name}/zero_point")
-            product = graph.add(
-                "MatMulIntegerToFloat",
-                quantized,
-                weight,
-                unit,
-                weight_scale,
-                zero_point,
-                no_zero_point,
-                name=node.name + INT8,
-                domain=MICROSOFT,
-            )
+            inputs = quantized, weight, unit, weight_scale, zero_point, no_zero_point
+            product = graph.add("MatMulIntegerToFloat", *inputs, name=node.name + INT8, domain=MICROSOFT)
             graph.replace(node.output[0], graph.add("Mul", product, scale))
 
 
-def _symmetric(graph: Graph, x: str) -> tuple[str, int]:
-    """Return the name of max|x| / 127 over the last axis, [..., 1], and the zero point."""
-    return _scale(graph, graph.add("Abs", x), 0.0, _LARGEST), _ZERO_POINT
+def _scale_and_zero_point(graph: Graph, x: str, floor: float | None) -> tuple[str, int]:
+    """Return the name of the scale, [..., 1], and the zero point of an x with no value below -floor, if one is given.
 
-
-def _bounded(graph: Graph, x: str, floor: float) -> tuple[str, int]:
-    """Return the same for an x with no value below -floor."""
+    Without a floor: max|x| / 127 over the last axis, and the middle.
+    """
+    if floor is None:
+        return _scale(graph, graph.add("Abs", x), 0.0, _LARGEST), _ZERO_POINT
     point = _BOUNDED_ZERO_POINT if floor else 0
     steps = _MOST - point
     return _scale(graph, x, floor * steps / point if floor else 0.0, steps), point
@@ -95,11 +86,6 @@ def _scale(graph: Graph, x: str, least: float, steps: int) -> str:
     if least:
         largest = graph.add("Max", largest, graph.weight(np.array(least, np.float32), f"inferer.least_{least:g}"))
     return graph.add("Mul", largest, graph.weight(np.array(1 / steps, np.float32), f"inferer.step_{steps}"))
-
-
-def _zero_points(graph: Graph, shape: str, point: int) -> str:
-    value = numpy_helper.from_array(np.array([point], np.uint8))
-    return graph.add("ConstantOfShape", shape, value=value)
 
 
 def _int8_weight(graph: Graph, name: str, owners: np.ndarray | None) -> tuple[str, str]:

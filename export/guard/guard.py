@@ -242,11 +242,10 @@ def rank_layers(
     divergence, as in ZeroQ (Cai et al., arXiv 2001.00281).
     """
     found = []
-    layers = quantizer.layers
-    bar = tqdm(layers, desc="measuring each layer", unit="layer", leave=False, file=sys.stderr, position=1)
+    bar = tqdm(quantizer.linears, desc="measuring each layer", unit="layer", leave=False, file=sys.stderr, position=1)
     trial = scratch / "one_layer.onnx"
     for layer in bar:
-        quantizer(trial, [other for other in layers if other != layer])
+        quantizer(trial, quantizer.linears.keys() - {layer})
         logits = compute_logits(trial, reader, texts, None)
         found.append(Sensitivity(layer, float(divergence(fp32, logits, problem_type).mean()), len(texts)))
     trial.unlink(missing_ok=True)
