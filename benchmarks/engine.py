@@ -35,7 +35,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from benchmarks import record
 from export.engine.onnx_model import to_onnx, token_linears
-from export.engine.quantize import quantize
+from export.engine.quantize import Quantizer
 from inferer.bundle.reader import INT8_TOKEN, TOKENIZER
 from inferer.encoding import Encoder
 
@@ -57,7 +57,7 @@ def _export(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
     folder.mkdir()
     files = {name: folder / f"{name}.onnx" for name in (OURS, THEIRS, "fp32")}
     to_onnx(model, files["fp32"])
-    quantize(files["fp32"], files[OURS], token_linears(model), INT8_TOKEN)
+    Quantizer(files["fp32"], token_linears(model), INT8_TOKEN)(files[OURS])
     logging.disable(logging.WARNING)  # its advice to pre-process
     quantize_dynamic(files["fp32"], files[THEIRS])
     logging.disable(logging.NOTSET)

@@ -55,7 +55,12 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
     Raises ExportError or TrainingError for weights that are missing or left over, by name; for a problem_type that
     neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
     """
-    model, tokenizer = _from_folder(path) if path.is_dir() else _from_state_dict(path, config)
+    if not path.is_dir():
+        model, tokenizer = _from_state_dict(path, config)
+    elif (path / "config.json").is_file():
+        model, tokenizer = load_classifier(path), load_tokenizer(path, str(path), local_only=True)
+    else:
+        raise ExportError(f"checkpoint {path}: no config.json; expected a Hugging Face checkpoint folder")
     check_vocabulary(path, tokenizer, model.get_input_embeddings().get_parameter("weight").shape[0])
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
@@ -93,12 +98,6 @@ def _threshold(path: Path, config: PretrainedConfig) -> float:
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < 1:
         raise ExportError(f"checkpoint {path}: inferer_threshold is {found!r} in config.json, expected 0 to 1")
     return float(found)
-
-
-def _from_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if not (path / "config.json").is_file():
-        raise ExportError(f"checkpoint {path}: no config.json; expected a Hugging Face checkpoint folder")
-    return load_classifier(path), load_tokenizer(path, str(path), local_only=True)
 
 
 def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -146,8 +146,10 @@ def _draw(guard: GuardResult | None, scores: ScoreReport, folder: Path) -> None:
 
 def _report(path: Path, target: Path, parity: Parity, guard: GuardResult | None, scores: ScoreReport) -> None:
     size = sum(file.stat().st_size for file in target.iterdir())
-    lines = [f"wrote {target} from {path} ({size / 1e6:.1f} MB)"]
-    lines.append(f"  fp32 ONNX against torch: logits differ by at most {parity.fp32_max_difference:.1e}")
+    lines = [
+        f"wrote {target} from {path} ({size / 1e6:.1f} MB)",
+        f"  fp32 ONNX against torch: logits differ by at most {parity.fp32_max_difference:.1e}",
+    ]
     if parity.int8_agreement is not None:
         lines.append(
             f"  int8 against fp32 on {parity.n} sentences: same label {parity.int8_agreement:.0%}, score changed by "

@@ -1,19 +1,14 @@
-"""Rewriting of an exported encoder into fewer and cheaper nodes, by exact algebra in fp32.
-
-int8 comes after (token_wise.py). The rewritten encoder differs in these ways:
+"""Rewriting of an exported encoder into fewer and cheaper nodes, by exact algebra in fp32; int8 comes after.
 
 - Activations are [tokens · texts, width], token by token, so attention reads heads in place.
 - 1/sqrt(head width) moves into the query's weights. The key's bias goes, because it cancels in the softmax. The value's
   bias moves through the output projection, because softmax rows sum to one.
-- The normalization before a layer shifts each channel's mean to near zero, so a one-sided channel no longer sets every
-  token's scale (Outlier Suppression+, Wei et al., arXiv 2304.09145). Biases undo the shift: poor means cost int8
-  accuracy but never change the function.
+- Normalizations shift each channel's mean to near zero, so a one-sided channel no longer sets every token's scale
+  (Outlier Suppression+, Wei et al., arXiv 2304.09145). Biases undo the shift, so poor means never change the function.
 - The input of query, key and value is divided per channel by a power of the channel's reach, and their weights are
-  multiplied by it, so a far-reaching channel takes fewer steps from the others (SmoothQuant, Xiao et al., arXiv
-  2211.10438). The residual undoes it by a multiplication.
+  multiplied by it (SmoothQuant, Xiao et al., arXiv 2211.10438). The residual undoes it by a multiplication.
 - Feed-forward neurons with outlier weights are split into copies (outliers.py).
-- The last bias of the feed-forward branch moves into the normalization before the branch; the bias of the branch's
-  first product makes up for it.
+- The last bias of the feed-forward branch moves into the normalization before it; the first bias makes up for that.
 - Where the head reads only the first token, the last layer computes two tokens per text after its keys and values (one
   alone would take onnxruntime's matrix-vector kernel, which rounds differently).
 - The mask is added only where there is padding.

@@ -28,14 +28,14 @@ def token_linears(model: PreTrainedModel) -> Counter[str]:
     layer many times, and each call is a MatMul in the exported graph.
     """
     calls: Counter[str] = Counter()
-    hooks = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
+    names: dict[torch.nn.Module, str] = {
+        module: name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+    }
 
-            def count(_module: object, inputs: tuple[torch.Tensor, ...], name: str = name) -> None:
-                calls[name] += inputs[0].dim() == 3
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        calls[names[module]] += inputs[0].dim() == 3
 
-            hooks.append(module.register_forward_pre_hook(count))
+    hooks = [module.register_forward_pre_hook(count) for module in names]
     try:
         with torch.no_grad():
             ids = torch.ones((1, 3), dtype=torch.long)

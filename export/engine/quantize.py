@@ -36,33 +36,28 @@ _INT8_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 
 @dataclass(frozen=True)
 class Quantizer:
-    """`quantize` for one fp32 model and scheme."""
+    """The quantizer of one fp32 model by one scheme.
+
+    linears: the calls per text of each of the encoder's linear layers, each of which becomes an int8 product. The
+    head's layers (one row per text) stay fp32: they cost little and decide the prediction.
+    """
 
     fp32: Path
     linears: Mapping[str, int]
     scheme: str
 
     def __call__(self, target: Path, kept: Collection[str] = ()) -> int:
-        """Write the int8 model, with the layers named in `kept` in fp32; return its number of int8 products."""
-        return quantize(self.fp32, target, self.linears, self.scheme, kept)
+        """Write the int8 model, with the layers named in `kept` in fp32; return its number of int8 products.
 
-
-def quantize(fp32: Path, target: Path, linears: Mapping[str, int], scheme: str, kept: Collection[str] = ()) -> int:
-    """Write the int8 version of `fp32` to `target`; return its number of int8 products.
-
-    linears: the calls of each of the encoder's linear layers; each call becomes an int8 product, but layers named in
-    `kept` stay fp32. The head's layers (one row per text) stay fp32 too: they cost little and decide the prediction.
-    Raises ExportError with the names of layers that were left out.
-    """
-    model = onnx.load(fp32, load_external_data=False)
-    quantized = {name: calls for name, calls in linears.items() if name not in kept}
-    products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
-    stay = {name for name in products if layer_of(name, linears.keys()) not in quantized}
-    if scheme == INT8_TOKEN:
-        _token_wise(fp32, model, target, stay)
-    else:
-        _tensor_wise(fp32, target, model, stay)
-    return check_all_quantized(onnx.load(target).graph, quantized)
+        Raises ExportError with the names of layers that were left out.
+        """
+        model = onnx.load(self.fp32, load_external_data=False)
+        quantized = {name: calls for name, calls in self.linears.items() if name not in kept}
+        products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
+        stay = {name for name in products if layer_of(name, self.linears.keys()) not in quantized}
+        write = _token_wise if self.scheme == INT8_TOKEN else _tensor_wise
+        write(self.fp32, model, target, stay)
+        return check_all_quantized(onnx.load(target).graph, quantized)
 
 
 def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> None:
@@ -84,7 +79,7 @@ def _token_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> 
     onnx.save(model, target)
 
 
-def _tensor_wise(fp32: Path, target: Path, model: ModelProto, stay: Set[str]) -> None:
+def _tensor_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) -> None:
     gemms = [node.name for node in model.graph.node if node.op_type == "Gemm"]
     # The quantizer first turns Gemm into MatMul and Add under this name, then looks up the exclusions.
     head = [*gemms, *(f"{name}_MatMul" for name in gemms)]

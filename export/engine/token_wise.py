@@ -6,12 +6,10 @@ For y = x·W + b with x of shape [..., K]:
     per run   s_x = max|x| over the last axis / 127,  x_q = round(x / s_x) + 128   uint8
               y = (x_q - 128)·W_q · s_w · s_x + b
 
-The sums are exact integers and all other steps are per token, so no token's result depends on the rest of the batch.
-Sources: the vector-wise quantization of LLM.int8() (Dettmers et al., arXiv 2208.07339) and the token-wise one of
-ZeroQuant (Yao et al., arXiv 2206.01861). A row of zeros has scale 0 and stays zero.
-
-Outputs of GELU and ReLU are bounded below and need few steps below zero: their zero point is a lower constant, and
-their scale that of the largest value.
+Sums are exact integers and all other steps are per token, so no token's result depends on the rest of the batch. A row
+of zeros has scale 0 and stays zero. Outputs of GELU and ReLU are bounded below: their zero point is a lower constant,
+and their scale that of the largest value. Sources: LLM.int8() (vector-wise; Dettmers et al., arXiv 2208.07339) and
+ZeroQuant (token-wise; Yao et al., arXiv 2206.01861).
 """
 
 from __future__ import annotations

@@ -53,16 +53,11 @@ def rung_rows(guard: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for rung in guard["rungs"]:
         count = len(rung["kept_fp32"])
+        name = kept_layers(count) if count else "every layer int8"
+        same = f"{100 * rung['agreement']['value']:.2f} %"
         lost = f"{100 * rung['accuracy_drop']['value']:+.2f} pt" if "accuracy_drop" in rung else ""
-        rows.append(
-            (
-                kept_layers(count) if count else "every layer int8",
-                f"{100 * rung['agreement']['value']:.2f} %",
-                lost,
-                f"{rung['model_bytes'] / 1e6:.1f} MB",
-                "missed" if rung["missed"] else "held",
-            )
-        )
+        size = f"{rung['model_bytes'] / 1e6:.1f} MB"
+        rows.append((name, same, lost, size, "missed" if rung["missed"] else "held"))
     return rows
 
 

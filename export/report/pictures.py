@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -22,6 +21,7 @@ from training.report.intervals import wilson
 _BLUE, _LIGHT_BLUE, _RED, _GREY = "#0072B2", "#56B4E9", "#D55E00", "#555555"
 _CHANGE_BINS = 41  # odd: one bin is centred on no change
 _NEAR = 0.05
+_DPI = 110
 _LEAST_REACH = 0.01  # keeps the axis from magnifying tiny changes
 
 
@@ -41,7 +41,7 @@ def draw_quantization(guard: GuardResult, folder: Path) -> None:
         changed = (fp32.chosen != int8.chosen).ravel()
         axis, unit = "score", "scores (every label of every text)"
         words = ("same side of its threshold", "other side of it")
-    figure = _figure(5)
+    figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     _scatter(left, x, y, changed, words)
     left.set_xlabel(f"fp32: {axis}")
@@ -51,14 +51,15 @@ def draw_quantization(guard: GuardResult, folder: Path) -> None:
     title = f"{guard.scheme} against fp32 on {len(guard.texts.texts):,} texts"
     title += f", {kept} layer{'' if kept == 1 else 's'} kept in fp32" if kept else ""
     title += " (not in this bundle: limits missed)" if guard.chosen is None else ""
-    _save(figure, title, folder / PICTURE)
+    figure.suptitle(title)
+    figure.savefig(folder / PICTURE, dpi=_DPI)
 
 
 def draw_reliability(
     calibration: Mapping[str, Any], outcomes: tuple[ScoreOutcomes, ScoreOutcomes], folder: Path
 ) -> None:
     """Write the reliability diagrams before and after calibration, each above its number of scores per bin."""
-    figure = _figure(6.2)
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
     rows = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1.1))
     for column, (when, pairs) in enumerate(zip(("Before", "After"), outcomes, strict=True)):
         upper, lower = rows[0][column], rows[1][column]
@@ -73,18 +74,8 @@ def draw_reliability(
     figure.legend(*rows[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     each = "" if single else f" by {len(calibration['labels'])} labels"
     title = f"Calibration of {calibration['model']}, {calibration['reported_rows']:,} held-out texts{each}"
-    _save(figure, title, folder / RELIABILITY)
-
-
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(11, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, title: str, target: Path) -> None:
     figure.suptitle(title)
-    figure.savefig(target, dpi=110)
+    figure.savefig(folder / RELIABILITY, dpi=_DPI)
 
 
 def _count_axis(axes: Axes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from export.report.tables import Row, card_table, cell, rows_of, terminal_notes, terminal_table
+from export.report.tables import card_table, cell, rows_of, terminal_notes, terminal_table
 from inferer.bundle.reader import DEFAULT_THRESHOLD, RELIABILITY
 
 _ROWS = {
@@ -35,11 +35,6 @@ _ROWS = {
 }
 
 
-def figure_rows(figures: Mapping[str, Any]) -> list[Row]:
-    """Return a row for each of the figures: name, value, 95 % interval, n."""
-    return rows_of(figures, _ROWS)
-
-
 def how_fitted(calibration: Mapping[str, Any]) -> str:
     """Return one sentence on the fit, its rows, and the rows of the figures."""
     if calibration["method"] == "temperature":
@@ -58,12 +53,11 @@ def how_fitted(calibration: Mapping[str, Any]) -> str:
 def notes(calibration: Mapping[str, Any]) -> list[str]:
     """Return notes on the figures: cut texts, definitions, and labels that were not fitted."""
     lines = []
-    if calibration["cut"]:
-        lines.append(f"{calibration['cut']:,} of {calibration['rows']:,} texts are longer than max_length")
-    if calibration["left_out"]:
-        lines.append(
-            f"{calibration['left_out']:,} of {calibration['rows']:,} rows are too long for truncation 'error': left out"
-        )
+    cut, left_out, rows = calibration["cut"], calibration["left_out"], calibration["rows"]
+    if cut:
+        lines.append(f"{cut:,} of {rows:,} texts are longer than max_length")
+    if left_out:
+        lines.append(f"{left_out:,} of {rows:,} rows are too long for truncation 'error': left out")
     labels = calibration["labels"]
     if labels is None:
         return [*lines, "ECE: the best label's score against whether it is right"]
@@ -90,10 +84,10 @@ def terminal_lines(calibration: Mapping[str, Any] | None, abstention: Mapping[st
     lines = []
     if calibration is not None:
         lines += ["  calibration", *terminal_notes([how_fitted(calibration), *notes(calibration)])]
-        lines += terminal_table(figure_rows(calibration["figures"]))
+        lines += terminal_table(rows_of(calibration["figures"], _ROWS))
     if abstention is not None:
         lines += ["  abstaining", *terminal_notes([when_abstaining(abstention)])]
-        lines += terminal_table(figure_rows(abstention["figures"]))
+        lines += terminal_table(rows_of(abstention["figures"], _ROWS))
     return lines
 
 
@@ -105,7 +99,7 @@ def card_section(manifest: Mapping[str, Any]) -> str:
         lines += ["Scores are not calibrated: a score of 0.9 does not mean right nine times in ten.", ""]
     else:
         lines += [_meaning(calibration), ""]
-        lines += [*card_table(figure_rows(calibration["figures"])), ""]
+        lines += [*card_table(rows_of(calibration["figures"], _ROWS)), ""]
         lines += [f"{'. '.join([_sentence(note) for note in notes(calibration)])}. {calibration['intervals']}.", ""]
         lines += [f"![Share of right predictions, by score]({RELIABILITY})", ""]
     lines += _thresholds(manifest)
@@ -116,7 +110,8 @@ def card_section(manifest: Mapping[str, Any]) -> str:
             "",
         ]
     if abstention is not None:
-        lines += [f"{_sentence(when_abstaining(abstention))}.", "", *card_table(figure_rows(abstention["figures"])), ""]
+        lines += [f"{_sentence(when_abstaining(abstention))}.", ""]
+        lines += [*card_table(rows_of(abstention["figures"], _ROWS)), ""]
     return "\n".join(lines).rstrip()
 
 

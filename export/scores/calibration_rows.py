@@ -88,19 +88,16 @@ def _rows(given: EvalSet, places: np.ndarray | None = None) -> Rows:
 
 def _check_apart(given: EvalSet, evaluated: EvalSet) -> None:
     there = dict(zip(evaluated.keys, evaluated.row_numbers, strict=True))
-    shared: dict[bytes, int] = {}
-    for place, key in enumerate(given.keys):
-        if key in there:
-            shared.setdefault(key, place)
+    shared = set(given.keys) & there.keys()
     if not shared:
         return
-    key, place = next(iter(shared.items()))
-    text, row = given.texts[place].strip(), given.row_numbers[place]
+    place = next(place for place, key in enumerate(given.keys) if key in shared)
+    text, row, other = given.texts[place].strip(), given.row_numbers[place], there[given.keys[place]]
     clipped = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
     count = "1 text is" if len(shared) == 1 else f"{len(shared):,} texts are"
     raise ExportError(
         f"{count} in --calibrate {given.name} and in --eval {evaluated.name}, the first in row {row} (--eval: row "
-        f"{there[key]}): {clipped!r}; figures on fitted rows would flatter, so remove them from one of the two"
+        f"{other}): {clipped!r}; figures on fitted rows would flatter, so remove them from one of the two"
     )
 
 

@@ -89,21 +89,9 @@ def _labels(
     platt: Mapping[str, Any], fit: FittedRule, fitter: RuleFitter, rows: CalibrationSet
 ) -> dict[str, dict[str, Any]]:
     """Return each label's number of fitted and reported texts, its scale and bias, and its thresholds."""
-    columns = zip(
-        fitter.labels,
-        rows.fitted.truth.sum(axis=0).tolist(),
-        rows.reported.truth.sum(axis=0).tolist(),
-        fitter.plain.thresholds or (),
-        fit.rule.thresholds or (),
-        strict=True,
-    )
+    fitted, reported = (part.truth.sum(axis=0).tolist() for part in (rows.fitted, rows.reported))
+    before, after = fitter.plain.thresholds or (), fit.rule.thresholds or ()
     return {
-        label: {
-            "fitted": fitted,
-            "reported": reported,
-            **asdict(platt[label]),
-            "threshold_before": before,
-            "threshold": after,
-        }
-        for label, fitted, reported, before, after in columns
+        label: {"fitted": n, "reported": m, **asdict(platt[label]), "threshold_before": first, "threshold": last}
+        for label, n, m, first, last in zip(fitter.labels, fitted, reported, before, after, strict=True)
     }

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
 
 from export.errors import ExportError
 from export.options import ScoreOptions
 from export.predictions import DecisionRule, TextReader, compute_logits, predictions_from_logits
 from export.scores.calibration_rows import LEAST_EXAMPLES, Rows
-from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
-from inferer.bundle.manifest import SINGLE_LABEL, Platt
+from inferer.bundle.manifest import LARGEST, SINGLE_LABEL, Platt
 from inferer.scoring import calibration_of
 from training.report.thresholds import best_f1, lowest_with_share
+
+# Trained classifiers need 0.5 to 5; a fit that reaches these bounds has failed.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
+_GRADIENT = 1e-10  # of the mean loss at the optimum
 
 
 class FitError(ExportError):
@@ -66,8 +71,8 @@ class RuleFitter:
 
     def fit_logits(self, logits: np.ndarray, truth: np.ndarray) -> FittedRule:
         """Return the fit of `logits` [texts, labels] to `truth`, bool of that shape. Raises FitError."""
-        single = self.plain.problem_type == SINGLE_LABEL
-        return self._fit_single(logits, truth) if single else self._fit_multi(logits, truth)
+        fit = self._fit_single if self.plain.problem_type == SINGLE_LABEL else self._fit_multi
+        return fit(logits, truth)
 
     def _fit_single(self, logits: np.ndarray, truth: np.ndarray) -> FittedRule:
         right = logits.argmax(axis=1) == truth.argmax(axis=1)
@@ -106,10 +111,10 @@ class RuleFitter:
             )
         platt = {label: one or Platt(1.0, 0.0) for label, one in zip(self.labels, found, strict=True)}
         rule = replace(self.plain, calibration=calibration_of(1.0, platt))
+        falling = ~rare & np.array([one is None for one in found])
         kept = {
             f"fewer than {LEAST_EXAMPLES} fitted rows with or without the label, so its scores stay": rare,
-            "the logit does not rise with the label, so its scores stay": ~rare
-            & np.array([one is None for one in found]),
+            "the logit does not rise with the label, so its scores stay": falling,
         }
         if self.options.tuning is not None:
             thresholds, untuned = self._tune(predictions_from_logits(logits, rule).scores, truth)
@@ -136,3 +141,53 @@ class RuleFitter:
             f"fewer than {LEAST_EXAMPLES} fitted rows with the label, so the threshold stays": rare,
             f"no threshold reaches {self.options.tuning}, so it stays": missed,
         }
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Return the temperature of least log loss, or the bound that it lies beyond.
+
+    logits: [texts, labels]. truth: bool of that shape, one label per text. The loss is convex in 1/T, so its slope has
+    one root. Source: Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599), 4.2.
+    """
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    right = z[truth]
+
+    def slope(inverse: float) -> float:
+        weights = np.exp(inverse * z)
+        return float(((weights * z).sum(axis=1) / weights.sum(axis=1) - right).mean())
+
+    low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
+    if slope(low) >= 0:
+        return HIGHEST_TEMPERATURE
+    if slope(high) <= 0:
+        return LOWEST_TEMPERATURE
+    return float(1 / brentq(slope, low, high, xtol=1e-15))
+
+
+def fit_platt(logits: np.ndarray, truth: np.ndarray) -> Platt | None:
+    """Return scale and bias of least log loss for one label; None without a scale above 0.
+
+    logits, truth: [texts]. The targets are Platt's, (n1 + 1) / (n1 + 2) and 1 / (n0 + 2) instead of 1 and 0, which keep
+    the fit finite for separable logits. A scale of at most 0 would turn higher logits into lower scores, and equal
+    logits give no scale. Source: Platt, Probabilistic Outputs for Support Vector Machines (1999).
+    """
+    yes, no = int(truth.sum()), int((~truth).sum())
+    target = np.where(truth, (yes + 1) / (yes + 2), 1 / (no + 2))
+    z = logits.astype(np.float64)
+    mean, spread = float(z.mean()), float(z.std())
+    if spread == 0:
+        return None
+    columns = np.stack([(z - mean) / spread, np.ones_like(z)])  # standardized, so one step size suits any logits
+
+    def loss_and_gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
+        fitted = point @ columns
+        loss = np.logaddexp(0, fitted) - target * fitted
+        return float(loss.mean()), columns @ (expit(fitted) - target) / len(z)
+
+    start = np.array([0.0, np.log((yes + 1) / (no + 1))])
+    found = minimize(loss_and_gradient, start, jac=True, method="BFGS", options={"gtol": _GRADIENT}).x
+    scale, bias = float(found[0]) / spread, float(found[1]) - float(found[0]) * mean / spread
+    if not 0 < scale <= LARGEST or not abs(bias) <= LARGEST:
+        return None
+    return Platt(scale, bias)

@@ -16,8 +16,7 @@ import export.pipeline
 import export.scores.rule_fitter
 from export.predictions import TextReader, compute_logits
 from export.scores.calibration_rows import split_rows
-from export.scores.rule_fitter import FitError, RuleFitter
-from export.scores.scaling import fit_temperature
+from export.scores.rule_fitter import FitError, RuleFitter, fit_temperature
 from inferer import ModelInferer
 from inferer.encoding import Encoder
 from tests.support import architectures

@@ -27,6 +27,7 @@ import export.engine.quantize
 import export.engine.token_wise
 import export.pipeline
 from export.checkpoint import load_checkpoint
+from export.engine.quantize import Quantizer
 from export.engine.token_wise import quantize_linears
 from inferer import ModelInferer
 from inferer.config import read_config
@@ -200,8 +201,8 @@ def test_int8_that_is_broken_is_refused_with_a_way_out(
     bert: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An int8 model with other predictions than fp32 is refused, and the message names --scheme fp32."""
-    broken = _after(export.engine.quantize.quantize, lambda graph: _scale_head(graph, -5))
-    monkeypatch.setattr(export.engine.quantize, "quantize", broken)
+    broken = _after(Quantizer.__call__, lambda graph: _scale_head(graph, -5))
+    monkeypatch.setattr(Quantizer, "__call__", broken)
     line = refusal(bert)
     assert "int8 is broken: scores move by" in line
     assert "--scheme fp32" in line

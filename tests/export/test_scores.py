@@ -19,8 +19,14 @@ from export.report.pictures import draw_reliability
 from export.scores import figures as calibration_figures
 from export.scores.calibration_rows import split_rows
 from export.scores.figures import ScoreOutcomes, abstention_figures, bin_gaps, bin_of, score_outcomes
-from export.scores.rule_fitter import FitError, RuleFitter
-from export.scores.scaling import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, fit_platt, fit_temperature
+from export.scores.rule_fitter import (
+    HIGHEST_TEMPERATURE,
+    LOWEST_TEMPERATURE,
+    FitError,
+    RuleFitter,
+    fit_platt,
+    fit_temperature,
+)
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Platt
 from inferer.scoring import activate, calibration_of
 from training.report.intervals import bootstrapped, resampled_sums
