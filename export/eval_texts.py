@@ -31,9 +31,7 @@ class EvalFile:
 
     def dataset(self, labels: tuple[str, ...] | None) -> Dataset:
         """Return the rows; `labels` are the only allowed names. Raises DataError with every fault by row."""
-        columns = self.columns
-        if not columns.label_columns:
-            columns = replace(columns, labels=labels)
+        columns = self.columns if self.columns.label_columns else replace(self.columns, labels=labels)
         return parse_dataset(self.source, self.content, columns)
 
 

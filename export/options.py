@@ -90,15 +90,12 @@ class Limits:
 
     def missed(self, figures: Mapping[str, Figure]) -> tuple[str, ...]:
         """Return the names of the figures that miss a limit: accuracy_drop, agreement, both or none."""
+        drop, agreement = self.max_accuracy_drop, self.min_agreement
         missed = []
-        if self.max_accuracy_drop is not None:
-            points = 100 * figures["accuracy_drop"].value
-            if not points <= self.max_accuracy_drop + _ROUNDING:
-                missed.append("accuracy_drop")
-        if self.min_agreement is not None:
-            percent = 100 * figures["agreement"].value
-            if not percent >= self.min_agreement - _ROUNDING:
-                missed.append("agreement")
+        if drop is not None and not 100 * figures["accuracy_drop"].value <= drop + _ROUNDING:
+            missed.append("accuracy_drop")
+        if agreement is not None and not 100 * figures["agreement"].value >= agreement - _ROUNDING:
+            missed.append("agreement")
         return tuple(missed)
 
     def as_dict(self) -> dict[str, float | None]:
