@@ -82,11 +82,10 @@ def _predict(
     if model.is_bundle:
         from training.evaluation.bundle_predictions import predict_bundle  # it imports onnxruntime
 
-        found = predict_bundle(model.path, dataset, source, threshold)
-        facts: dict[str, Any] = {"truncated": found.truncated, "abstained": found.abstained}
+        predictions, facts = predict_bundle(model.path, dataset, source, threshold)
         if multi:
             facts["threshold"] = "the bundle's" if threshold is None else threshold
-        return found.predictions, facts, None
+        return predictions, facts, None
     from training.evaluation.checkpoint_logits import compute_logits, load_model  # torch takes seconds to import
 
     loaded = load_model(model.path)
@@ -130,12 +129,8 @@ def evaluate(args: argparse.Namespace) -> None:
     else:
         data = {"file": file_name(source), "rows": len(dataset), "text_column": columns.text_column}
         data["labels_from"] = list(columns.label_columns) or columns.label_column
-        facts = {
-            "model": model.path.resolve().name,
-            "kind": "bundle" if model.is_bundle else "checkpoint",
-            "data": data,
-            **facts,
-        }
+        kind = "bundle" if model.is_bundle else "checkpoint"
+        facts = {"model": model.path.resolve().name, "kind": kind, "data": data, **facts}
         with fresh_folder(target) as folder:
             metrics = write_report(folder, dataset, predictions, facts)
             if lengths is not None:

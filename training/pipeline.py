@@ -31,7 +31,6 @@ from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.model.load import load_base, max_positions_of
 from training.model.losses import make_loss
-from training.model.precision import uses_bf16
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
@@ -43,7 +42,14 @@ from training.run.epochs import best_epoch, epoch_records
 from training.run.output import check_target
 from training.run.processes import say
 from training.run.resume import RunFolder, open_run_folder, run_folder_for
-from training.run.trainer import ClassifierTrainer, EpochCallback, EpochOrder, LossProgressBar, training_arguments
+from training.run.trainer import (
+    ClassifierTrainer,
+    EpochCallback,
+    EpochOrder,
+    LossProgressBar,
+    training_arguments,
+    uses_bf16,
+)
 from training.splits.splits import Splits
 
 _LEAST_TO_CALIBRATE = 100
@@ -134,11 +140,9 @@ def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path |
 
 def _rows(dataset: Dataset, encoded: EncodedTexts) -> Any:
     """Return the tokens of each text with its target, as the Trainer wants them; it pads them by batch."""
-    targets: list[Any]
-    if dataset.problem_type == SINGLE_LABEL:
-        targets = [row[0] for row in dataset.targets]
-    else:
-        targets = dataset.multi_hot().astype(float).tolist()  # lists: the collator stacks no tensors
+    single = dataset.problem_type == SINGLE_LABEL
+    # Lists: the collator stacks no tensors.
+    targets = [row[0] for row in dataset.targets] if single else dataset.multi_hot().astype(float).tolist()
     return [{**row, "labels": target} for row, target in zip(encoded.rows, targets, strict=True)]
 
 
@@ -148,6 +152,8 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
     The model ends up in eval mode and fp32, as evaluation and export run it.
     """
     recipe, watched = job.recipe, job.splits.watched
+    # Without a fixed length: to the longest of the batch.
+    padding = ("max_length", job.encoder.max_length) if recipe.pad_to_max_length else (True, None)
     order = EpochOrder(
         [len(row["input_ids"]) for row in job.train.rows],
         recipe.batch_size * recipe.gradient_accumulation,
@@ -170,11 +176,7 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         args=training_arguments(recipe, run.folder),
         train_dataset=_rows(job.splits.train, job.train),
         eval_dataset=_rows(watched, job.watched),
-        data_collator=DataCollatorWithPadding(
-            job.encoder.tokenizer,
-            padding="max_length" if recipe.pad_to_max_length else True,
-            max_length=job.encoder.max_length if recipe.pad_to_max_length else None,
-        ),
+        data_collator=DataCollatorWithPadding(job.encoder.tokenizer, *padding),
         compute_metrics=figures,
         loss=make_loss(recipe, job.splits.train),
         order=order,
@@ -223,11 +225,8 @@ def _report(job: _Job) -> None:
         f"tokens per text: median {int(np.median(lengths))}, longest {max(lengths)}; {over / len(lengths):.1%} "
         f"are over max_length {max_length} and are cut ({job.encoder.truncation})"
     )
-    further = "".join(
-        f", {len(part)} more {what}"
-        for part, what in ((splits.validation, "for validation"), (splits.calibration, "for calibration"))
-        if part is not None
-    )
+    parts = {"validation": splits.validation, "calibration": splits.calibration}
+    further = "".join(f", {len(part)} more for {name}" for name, part in parts.items() if part is not None)
     say(f"training on {len(splits.train)} texts, {len(splits.held_out)} held out{further}")
     if splits.calibration is not None and len(splits.calibration) < _LEAST_TO_CALIBRATE:
         say(f"note: the export calibrates on at least {_LEAST_TO_CALIBRATE} rows")
@@ -240,13 +239,8 @@ def _identity(job: _Job) -> dict[str, Any]:
         if part is not None:
             content.update(json.dumps([part.texts, part.targets, part.labels]).encode())
     options = {name: value for name, value in job.recipe.as_dict().items() if name not in _NOT_OF_IDENTITY}
-    return {
-        **options,
-        "rows": content.hexdigest(),
-        "processes": processes.count(),
-        "bf16": uses_bf16(job.recipe.precision),
-        **_versions(),
-    }
+    machine = {"processes": processes.count(), "bf16": uses_bf16(job.recipe.precision)}
+    return {**options, "rows": content.hexdigest(), **machine, **_versions()}
 
 
 def _versions() -> dict[str, str]:

@@ -7,8 +7,7 @@ import numpy as np
 from export.bootstrap import Statistic, bootstrap_figures, difference, f1_of, mean_of
 from export.predictions import Predictions
 from inferer.bundle.manifest import SINGLE_LABEL
-from training.report.f1 import macro_f1
-from training.report.intervals import RESAMPLES, SEED, Figure, wilson
+from training.report.intervals import RESAMPLES, SEED, Figure, macro_f1, wilson
 
 METHOD = (
     f"95 % intervals: Wilson score for agreement and accuracy, percentile bootstrap over texts "

@@ -9,8 +9,7 @@ import numpy as np
 from export.bootstrap import Statistic, bootstrap_figures, difference, f1_of, mean_of
 from export.predictions import DecisionRule, Predictions, predictions_from_logits
 from inferer.bundle.manifest import SINGLE_LABEL
-from training.report.f1 import macro_f1, micro_f1
-from training.report.intervals import RESAMPLES, SEED, Figure, wilson
+from training.report.intervals import RESAMPLES, SEED, Figure, macro_f1, micro_f1, wilson
 
 BINS = 15
 _DRAWS = 200  # their mean is within some percent

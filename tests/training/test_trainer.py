@@ -18,11 +18,10 @@ import torch
 
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, run_to_end
-from training.model.precision import uses_bf16
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import Recipe
 from training.run.epochs import BestEpoch, best_epoch, epoch_records
-from training.run.trainer import ClassifierTrainer, EpochOrder, training_arguments
+from training.run.trainer import ClassifierTrainer, EpochOrder, training_arguments, uses_bf16
 
 LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,19 +14,10 @@ from training.errors import DataError, TrainingError
 from training.evaluation.predictions import Predictions, first_highest
 
 
-@dataclass(frozen=True)
-class BundlePredictions:
-    """A bundle's predictions, with the counts of texts that were cut and of texts that it abstains from."""
-
-    predictions: Predictions
-    truncated: int
-    abstained: int
-
-
 def predict_bundle(
-    bundle: Path, dataset: Dataset, source: Path | str, threshold: float | None = None
-) -> BundlePredictions:
-    """Return the predictions of `bundle` for the texts of `dataset`; shows a bar on stderr.
+    bundle: Path, dataset: Dataset, source: Path | str, threshold: float | None
+) -> tuple[Predictions, dict[str, Any]]:
+    """Return the predictions of `bundle` for `dataset` and the counts of texts truncated and abstained; shows a bar.
 
     Single-label: the best label, whether or not the bundle abstains. Multi-label: the labels at or above the bundle's
     thresholds, or `threshold`. source: the data's file, for messages. Raises DataError for texts that the bundle
@@ -41,11 +32,8 @@ def predict_bundle(
         chosen = first_highest(scores)
     else:
         chosen = np.array([[label in one.labels for label in dataset.labels] for one in predictions])
-    return BundlePredictions(
-        Predictions(scores, chosen),
-        sum(one.truncated for one in predictions),
-        sum(bool(one.abstained) for one in predictions),
-    )
+    counts = {name: sum(bool(getattr(one, name)) for one in predictions) for name in ("truncated", "abstained")}
+    return Predictions(scores, chosen), counts
 
 
 def _predict(model: ModelInferer, dataset: Dataset, source: Path | str, threshold: float | None) -> list[Prediction]:

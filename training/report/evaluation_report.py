@@ -34,8 +34,7 @@ def write_report(
     report.json holds `facts`, in JSON types (the model, the file, the options), then the figures of `measure`.
     """
     metrics = measure(dataset, predictions)
-    report = {**(facts or {}), "problem_type": dataset.problem_type, **metrics}
-    write_json(folder / REPORT, report)
+    write_json(folder / REPORT, {**(facts or {}), "problem_type": dataset.problem_type, **metrics})
     draw_confusion(folder / CONFUSION, dataset, predictions)
     write_mistakes(folder / MISTAKES, dataset, predictions)
     return metrics

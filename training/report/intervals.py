@@ -1,4 +1,4 @@
-"""A figure with its n and its 95 % interval: Wilson for shares, the bootstrap for the rest. Pure numpy."""
+"""F1 from counts, and figures with n and 95 % interval: Wilson for shares, else the bootstrap. Pure numpy."""
 
 from __future__ import annotations
 
@@ -66,3 +66,20 @@ def bootstrapped(
     bias = float(np.nanmean(values)) - value if unbiased else 0.0
     low, high = (float(end) - bias for end in np.nanpercentile(values, [2.5, 97.5]))
     return Figure(value, len(features), low, high)
+
+
+def macro_f1(true: NDArray[Any], chosen: NDArray[Any], hits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return F1 averaged over the labels that texts carry, [...], from counts [..., labels]; NaN if none is carried.
+
+    true: texts that carry the label. chosen: texts for which it was predicted. hits: texts with both.
+    """
+    carried = true > 0  # a resample may lose a rare label, which then does not count
+    f1 = np.where(carried, 2 * hits / np.maximum(true + chosen, 1), 0.0)
+    count = carried.sum(axis=-1)
+    return np.where(count > 0, f1.sum(axis=-1) / np.maximum(count, 1), np.nan)
+
+
+def micro_f1(true: NDArray[Any], chosen: NDArray[Any], hits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return F1 of the counts [..., labels] of all labels together, [...]; NaN if none is carried or predicted."""
+    total = (true + chosen).sum(axis=-1)
+    return np.where(total > 0, 2 * hits.sum(axis=-1) / np.maximum(total, 1), np.nan)

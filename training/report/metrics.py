@@ -15,8 +15,7 @@ from sklearn.metrics import roc_auc_score
 from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
-from training.report.f1 import macro_f1, micro_f1
-from training.report.intervals import bootstrapped, resampled_sums, wilson
+from training.report.intervals import bootstrapped, macro_f1, micro_f1, resampled_sums, wilson
 
 _Flags = NDArray[np.bool_]
 _Floats = NDArray[np.float64]
@@ -41,10 +40,8 @@ def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = Tru
     if single:
         features = np.column_stack([features, _log_losses(truth, predictions.scores)])
         statistics["log_loss"] = lambda sums: sums[..., -1] / len(truth)
-    metrics: dict[str, Any] = {"n": len(dataset)}
-    sums = features.sum(axis=0)
-    metrics |= {name: float(statistic(sums)) for name, statistic in statistics.items()}
-    labels = _label_figures(dataset.labels, sums)
+    metrics: dict[str, Any] = {"n": len(dataset), **_values(statistics, features)}
+    labels = _label_figures(dataset.labels, features.sum(axis=0))
     if single:
         metrics["majority_accuracy"] = float(truth.sum(axis=0).max() / len(truth))
         if len(dataset.labels) == 2:
@@ -54,7 +51,9 @@ def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = Tru
         metrics |= _roc_aucs(labels, truth, predictions.scores)
     if intervals:
         resampled = resampled_sums(features)
-        metrics["intervals"] = _intervals(statistics, features, resampled)
+        found = {name: bootstrapped(statistic, features, resampled) for name, statistic in statistics.items()}
+        found["accuracy"] = wilson(round(metrics["accuracy"] * len(features)), len(features))
+        metrics["intervals"] = {name: [figure.low, figure.high] for name, figure in found.items()}
         _add_f1_intervals(labels, features, resampled)
     metrics["baselines"] = _baselines(dataset, truth, single=single)
     metrics["labels"] = labels
@@ -111,6 +110,11 @@ def _statistics(features: _Floats, labels: int, *, single: bool) -> dict[str, _S
     }
 
 
+def _values(statistics: dict[str, _Statistic], features: _Floats) -> dict[str, float]:
+    sums = features.sum(axis=0)
+    return {name: float(statistic(sums)) for name, statistic in statistics.items()}
+
+
 def _ratio(part: _Floats, whole: _Floats | int, least: float = 1) -> _Floats:
     """Return `part` / `whole`, with divisors below `least` raised to it."""
     ratio: _Floats = part / np.maximum(whole, least)
@@ -127,25 +131,11 @@ def _log_losses(truth: _Flags, scores: _Floats) -> _Floats:
 
 def _label_figures(labels: tuple[str, ...], sums: _Floats) -> dict[str, dict[str, Any]]:
     true, given, hits = _counts(sums, len(labels))
-    precision, recall, f1 = _ratio(hits, given), _ratio(hits, true), _ratio(2 * hits, true + given)
+    shares = {"precision": _ratio(hits, given), "recall": _ratio(hits, true), "f1": _ratio(2 * hits, true + given)}
     return {
-        label: {
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "n": int(true[i]),
-            "given": int(given[i]),
-        }
+        label: {name: float(share[i]) for name, share in shares.items()} | {"n": int(true[i]), "given": int(given[i])}
         for i, label in enumerate(labels)
     }
-
-
-def _intervals(
-    statistics: dict[str, _Statistic], features: _Floats, resampled: _Floats
-) -> dict[str, list[float | None]]:
-    found = {name: bootstrapped(statistic, features, resampled) for name, statistic in statistics.items()}
-    found["accuracy"] = wilson(round(found["accuracy"].value * len(features)), len(features))
-    return {name: [figure.low, figure.high] for name, figure in found.items()}
 
 
 def _add_f1_intervals(labels: dict[str, dict[str, Any]], features: _Floats, resampled: _Floats) -> None:
@@ -178,9 +168,7 @@ def _baselines(dataset: Dataset, truth: _Flags, *, single: bool) -> dict[str, di
 
     def figures_of(chosen: _Flags) -> dict[str, float]:
         features = _features(truth, chosen, single=single)
-        statistics = _statistics(features, len(dataset.labels), single=single)
-        sums = features.sum(axis=0)
-        return {name: float(statistic(sums)) for name, statistic in statistics.items()}
+        return _values(_statistics(features, len(dataset.labels), single=single), features)
 
     commonest = {"label": dataset.labels[common], **figures_of(always)}
     chance = {"chance": {"roc_auc": 0.5}} if not single or len(dataset.labels) == 2 else {}

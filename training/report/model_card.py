@@ -23,6 +23,10 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("path", "file", "source", "files")  # kinds of options of which the card shows the last name
 _COUNTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
 _FEW = 30
+_FIGURES = (
+    "On the held-out rows, which were not trained on. 95 % intervals: Wilson's for accuracy, the bootstrap over rows "
+    "for the rest."
+)
 _ACTIVATIONS = {
     True: "A text may have any number of the labels, or none; scores are sigmoids of the logits.",
     False: "A text has exactly one of the labels; scores are the softmax of the logits.",
@@ -44,7 +48,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
         f"{recipe['max_length']} tokens of a text. {_ACTIVATIONS[multi]}",
         *_section("Labels", markdown([("id", "label"), *((str(i), one) for i, one in enumerate(metrics["labels"]))])),
         *_section("Data", _data(record)),
-        *_section("Figures", _figures(metrics)),
+        *_section("Figures", [_FIGURES, "", *markdown(figures_table(metrics)), "", *markdown(labels_table(metrics))]),
         *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
         *_section("Recipe", markdown([("option", "value"), *_options(recipe), ("seeds", _joined(record["seeds"]))])),
         *_section("Next steps", _next_steps(name, recipe)),
@@ -85,17 +89,6 @@ def _data(record: Mapping[str, Any]) -> list[str]:
     ]
     counts = [(label, f"{n:,}") for label, n in data["counts"].items()]
     return [*markdown([("", "rows"), *facts]), "", *markdown([("label", "rows"), *counts])]
-
-
-def _figures(metrics: Mapping[str, Any]) -> list[str]:
-    return [
-        "On the held-out rows, which were not trained on. 95 % intervals: Wilson's for accuracy, the bootstrap over "
-        "rows for the rest.",
-        "",
-        *markdown(figures_table(metrics)),
-        "",
-        *markdown(labels_table(metrics)),
-    ]
 
 
 def _options(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -151,9 +144,8 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
         "- Scores are not calibrated; the export's `--calibrate` fits and measures that.",
     ]
     if few:
-        more = f" and {len(few) - 10} more" if len(few) > 10 else ""
-        names = ", ".join(few[:10])
-        lines.append(f"- Labels with fewer than {_FEW} held-out rows, too few for figures: {names}{more}.")
+        names = ", ".join(few[:10]) + (f" and {len(few) - 10} more" if len(few) > 10 else "")
+        lines.append(f"- Labels with fewer than {_FEW} held-out rows, too few for figures: {names}.")
     return lines
 
 

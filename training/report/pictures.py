@@ -122,14 +122,8 @@ def _draw_matrix(path: Path, labels: Sequence[str], counts: NDArray[np.int_]) ->
     digits = min(size, 110 * side / n / len(f"{counts.max():,}"))
     for row, column in zip(*np.nonzero(counts), strict=True) if n <= _NUMBERS else ():
         colour, weight = "white" if shares[row, column] > 0.55 else "black", "bold" if row == column else "normal"
-        style: dict[str, Any] = {
-            "ha": "center",
-            "va": "center",
-            "color": colour,
-            "fontsize": digits,
-            "fontweight": weight,
-        }
-        axes.text(column, row, f"{counts[row, column]:,}", **style)
+        count = f"{counts[row, column]:,}"
+        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=digits, fontweight=weight)
     if n <= _NAMES:
         rows = [f"{name} ({total:,})" for name, total in zip(names, totals[:, 0], strict=True)]
         turned = 0 if 0.11 * widest <= side / n else 90
@@ -156,14 +150,8 @@ def _draw_bars(path: Path, labels: Sequence[str], truth: NDArray[np.bool_], chos
     figure, (axes,) = _figure(9.5, 1.7 + 0.27 * len(order))
     places, ends = np.arange(len(order)), np.zeros(len(order))
     for name, values, colour, hatch in parts:
-        style: dict[str, Any] = {
-            "height": 0.78,
-            "color": colour,
-            "hatch": hatch,
-            "edgecolor": "white",
-            "linewidth": 0.5,
-        }
-        bars = axes.barh(places, values, left=ends, label=f"{name}: {values.sum():,}", **style)
+        label = f"{name}: {values.sum():,}"
+        bars = axes.barh(places, values, 0.78, ends, label=label, color=colour, hatch=hatch, ec="white", lw=0.5)
         ends += values
     counts = zip(*(values for _, values, *_ in parts), strict=True)
     axes.bar_label(bars, [f"{found:,} + {missed:,}, {wrong:,}" for found, missed, wrong in counts], padding=4, size=7.5)
@@ -188,8 +176,8 @@ def _curve(epochs: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64
 def _draw_lines(axes: Axes, curves: Mapping[str, NDArray[np.float64]], ylabel: str) -> None:
     for i, (name, points) in enumerate(curves.items()):
         colour, mark, dash = _MARKS[i % len(_MARKS)]
-        style: dict[str, Any] = {"color": colour, "linestyle": dash, "marker": mark if len(points) <= 30 else None}
-        axes.plot(*points.T, markersize=5, linewidth=1.6, label=f"{name}: last {points[-1, 1]:.4f}", **style)
+        marker, label = mark if len(points) <= 30 else None, f"{name}: last {points[-1, 1]:.4f}"
+        axes.plot(*points.T, color=colour, linestyle=dash, marker=marker, markersize=5, linewidth=1.6, label=label)
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10]))
     axes.margins(y=0.12)

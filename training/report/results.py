@@ -49,14 +49,14 @@ class Result:
 def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
     """Write the run's folder, whole or not at all; return the figures of `predictions` for the held-out rows."""
     recipe, splits = result.recipe, result.splits
-    files = {HELD_OUT: splits.held_out, VALIDATION: splits.validation, CALIBRATION: splits.calibration}
+    validation, calibration = splits.validation, splits.calibration
     with fresh_folder(recipe.target) as folder:
         # The base's tokenizer file may have a fixed padding and truncation of its own (the embedded one: 128).
         result.tokenizer.backend_tokenizer.no_padding()
         result.tokenizer.backend_tokenizer.no_truncation()
         result.model.save_pretrained(folder, safe_serialization=True)
         result.tokenizer.save_pretrained(folder)
-        for name, rows in files.items():
+        for name, rows in ((HELD_OUT, splits.held_out), (VALIDATION, validation), (CALIBRATION, calibration)):
             if rows is not None:
                 write_csv(folder / name, rows)
         metrics = write_report(folder, splits.held_out, predictions)
@@ -69,8 +69,8 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
             "recipe": recipe.as_dict(),
             "data": splits.facts,
             "train_rows": len(splits.train),
-            "validation_rows": 0 if splits.validation is None else len(splits.validation),
-            "calibration_rows": 0 if splits.calibration is None else len(splits.calibration),
+            "validation_rows": 0 if validation is None else len(validation),
+            "calibration_rows": 0 if calibration is None else len(calibration),
             "max_length": max_length,
             "truncated_share": sum(length > max_length for length in result.lengths) / len(result.lengths),
             "threshold": result.threshold if splits.held_out.problem_type == MULTI_LABEL else None,

@@ -32,8 +32,7 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Row]:
     heading = ("no label", f"always '{label}'") if multi else (f"always '{label}'",)
     rows: list[Row] = [("", "", "95 % interval", "n", *heading)]
     for name, title in _TITLES.items():
-        value = metrics.get(name)
-        if value is None:
+        if (value := metrics.get(name)) is None:
             continue
         low, high = metrics.get("intervals", {}).get(name, (None, None))
         if name == "accuracy" and multi:
@@ -56,8 +55,7 @@ def labels_table(metrics: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = [("label", "precision", "recall", "F1", "95 % interval", *(["ROC AUC"] if auc else []), "n")]
     for label, row in metrics["labels"].items():
         numbers = [f"{row[name]:.3f}" for name in ("precision", "recall", "f1")]
-        ends = row.get("f1_interval")
-        interval = f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+        interval = "{:.3f} to {:.3f}".format(*ends) if (ends := row.get("f1_interval")) else ""
         area = [] if not auc else ["" if row["roc_auc"] is None else f"{row['roc_auc']:.3f}"]
         rows.append((label, *numbers, interval, *area, f"{row['n']}"))
     return rows
@@ -78,11 +76,11 @@ def markdown(rows: Sequence[Row]) -> list[str]:
 
 def as_text(rows: Sequence[Row]) -> str:
     """Return rows as lines: the first column to the left, the others to the right, each as wide as its widest cell."""
-    first, *others = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    first, *others = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], others, strict=True)]
-        lines.append("  ".join([f"  {row[0]:<{first}}", *cells]).rstrip())
+    for name, *cells in rows:
+        shown = [f"{cell:>{width}}" for cell, width in zip(cells, others, strict=True)]
+        lines.append("  ".join([f"  {name:<{first}}", *shown]).rstrip())
     return "\n".join(lines)
 
 

@@ -5,23 +5,13 @@ A threshold is the midpoint of two neighbouring scores of the fitted rows, so ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from inferer.bundle.reader import DEFAULT_THRESHOLD
 
 
-@dataclass(frozen=True)
-class _Cuts:
-    """Every possible threshold, highest first, with the count of scores at or above it and of those that are right."""
-
-    thresholds: np.ndarray
-    above: np.ndarray
-    right: np.ndarray
-
-
-def _cuts(scores: np.ndarray, right: np.ndarray) -> _Cuts:
+def _cuts(scores: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all thresholds, highest first, with the counts of scores at or above each and of those that are right."""
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order].astype(np.float64)
     below = np.append(ordered[1:], 0.0)
@@ -29,7 +19,7 @@ def _cuts(scores: np.ndarray, right: np.ndarray) -> _Cuts:
     middle = (ordered + below) / 2
     thresholds = np.where(middle > below, middle, ordered)  # neighbouring floats have no midpoint
     above = np.arange(1, len(scores) + 1)
-    return _Cuts(thresholds[ends], above[ends], np.cumsum(right[order])[ends])
+    return thresholds[ends], above[ends], np.cumsum(right[order])[ends]
 
 
 def best_f1(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -39,9 +29,9 @@ def best_f1(scores: np.ndarray, truth: np.ndarray) -> float:
     """
     if not truth.any():
         return DEFAULT_THRESHOLD
-    cuts = _cuts(scores.ravel(), truth.ravel())
-    f1 = 2 * cuts.right / (cuts.above + truth.sum())
-    best = cuts.thresholds[f1 == f1.max()]
+    thresholds, above, right = _cuts(scores.ravel(), truth.ravel())
+    f1 = 2 * right / (above + truth.sum())
+    best = thresholds[f1 == f1.max()]
     return float(best[np.abs(best - DEFAULT_THRESHOLD).argmin()])
 
 
@@ -51,6 +41,6 @@ def lowest_with_share(scores: np.ndarray, right: np.ndarray, share: float) -> fl
     None if no threshold reaches it. With one label's scores and truth, the share is precision, and the lowest threshold
     has the highest recall.
     """
-    cuts = _cuts(scores, right)
-    enough = cuts.thresholds[cuts.right / cuts.above >= share]
+    thresholds, above, hits = _cuts(scores, right)
+    enough = thresholds[hits / above >= share]
     return float(enough[-1]) if len(enough) else None

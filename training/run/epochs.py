@@ -46,10 +46,8 @@ def epoch_records(history: list[dict[str, Any]], metric: str | None) -> list[dic
                 if name.startswith("eval_") and name not in _NO_FIGURES and not name.endswith("per_second")
             }
             loss = sum(value * n for value, n in losses) / steps if steps else None
-            epochs.append(
-                {"epoch": entry["epoch"], "step": entry["step"], "learning_rate": rate, "train_loss": loss,
-                 "eval_loss": entry["eval_loss"], **figures}
-            )  # fmt: skip
+            record = {name: entry[name] for name in ("epoch", "step")} | {"learning_rate": rate, "train_loss": loss}
+            epochs.append({**record, "eval_loss": entry["eval_loss"], **figures})
             losses = []
     best = best_epoch(history, metric) if metric else None
     kept = best.step if best is not None else (epochs[-1]["step"] if epochs else None)

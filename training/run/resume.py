@@ -100,27 +100,18 @@ def _locked(folder: Path) -> Iterator[IO[str]]:
         except OSError as error:
             raise TrainingError(f"{folder}: cannot be used for the run's own checkpoints: {error.strerror}") from error
         with lock:
-            _take(lock, folder)
-            if not _is_there(lock, folder):  # the run that held it has ended and removed the folder
-                continue
-            yield lock
-            return
-
-
-def _take(lock: IO[str], folder: Path) -> None:
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise TrainingError(f"{folder}: another run works there; wait for it, or choose another --output") from None
-
-
-def _is_there(lock: IO[str], folder: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
-    except FileNotFoundError:
-        return False
+            try:
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_there = os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
+            except BlockingIOError:
+                fault = "another run works there; wait for it, or choose another --output"
+                raise TrainingError(f"{folder}: {fault}") from None
+            except FileNotFoundError:  # the run that held the lock has ended and removed the folder
+                is_there = False
+            if is_there:
+                yield lock
+                return
 
 
 def _remove(folder: Path, lock: IO[str]) -> None:

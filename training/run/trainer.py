@@ -16,15 +16,17 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from training.errors import TrainingError
 from training.model.freezing import encoder_parameters, head_parameters, set_trained
 from training.model.losses import Loss
-from training.model.precision import uses_bf16
-from training.recipe.recipe import Recipe
+from training.recipe.recipe import BF16, FP32, Recipe
 from training.run import processes
 from training.run.epochs import BestEpoch, best_epoch
 from training.run.resume import RunFolder
 
 _SHOWN = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
+# CPUs that multiply bfloat16 themselves; on others torch converts, and is slower than in fp32.
+_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 class EpochOrder(torch.utils.data.Sampler[int]):
@@ -153,8 +155,7 @@ class EpochCallback(TrainerCallback):
             shown = {word: metrics[f"eval_{name}"] for name, word in _SHOWN.items() if f"eval_{name}" in metrics}
             figures = ", ".join(f"{word} {value:.4f}" for word, value in shown.items())
             tqdm.write(f"epoch {state.epoch:g}: {figures}", file=sys.stderr)
-        best = self._best(state)
-        if best is None:
+        if (best := self._best(state)) is None:
             return
         if self.recipe.keep_best and best.step == state.global_step and state.is_world_process_zero:
             kept = self.run.best_weights(best.step)
@@ -162,8 +163,7 @@ class EpochCallback(TrainerCallback):
             save_file({name: weight.contiguous() for name, weight in self.model.state_dict().items()}, partial)
             partial.rename(kept)
         if self.recipe.early_stopping and best.since >= self.recipe.early_stopping:
-            control.should_training_stop = True
-            control.should_save = False
+            control.should_training_stop, control.should_save = True, False
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Mark the saved checkpoint as whole, and remove those that it replaces."""
@@ -171,8 +171,7 @@ class EpochCallback(TrainerCallback):
         processes.wait_for_all()  # each process writes a part
         if state.is_world_process_zero:
             self.run.mark_complete(state.global_step)
-            best = self._best(state)
-            if best is not None:
+            if (best := self._best(state)) is not None:
                 self.run.keep_only_best(best.step)
 
 
@@ -204,3 +203,22 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
     if arguments.n_gpu > 1:  # the launcher starts a process per GPU; here several would multiply the batch
         arguments._n_gpu = 1
     return arguments
+
+
+def uses_bf16(wanted: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether to train in bfloat16 (autocast): as wanted, or with "auto" if the GPU or CPU supports it."""
+    if wanted == FP32:
+        return False
+    if torch.cuda.is_available():
+        has = bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        if wanted == BF16 and not has:
+            raise TrainingError('precision is "bf16", which this GPU does not support; expected "fp32" or "auto"')
+        return has
+    if wanted == BF16:  # a CPU without it converts, slowly
+        return True
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return any(flag in found.split() for flag in (*_FLAGS, "bf16"))
