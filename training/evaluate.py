@@ -56,8 +56,7 @@ def _columns(args: argparse.Namespace, model: ModelFolder) -> Columns:
     Raises TrainingError for columns of another kind than the model.
     """
     recipe = model.recipe
-    label_columns = tuple(recipe.get("label_columns") or ())
-    separator = recipe.get("label_separator")
+    label_columns, separator = tuple(recipe.get("label_columns") or ()), recipe.get("label_separator")
     defaults = Columns(
         recipe.get("text_column") or "text",
         label_column=None if label_columns else recipe.get("label_column") or "label",

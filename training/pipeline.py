@@ -163,9 +163,8 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
 
     def figures(output: Any) -> dict[str, float]:
         if not np.isfinite(output.predictions).all():
-            raise DivergedError(
-                f"the trained model gives logits that are not finite; try a learning rate below {recipe.learning_rate}"
-            )
+            hint = f"try a learning rate below {recipe.learning_rate}"
+            raise DivergedError(f"the trained model gives logits that are not finite; {hint}")
         threshold = _threshold(recipe, output.predictions, watched)  # each epoch has the one that it would get
         predictions = predictions_from_logits(output.predictions, watched.problem_type, threshold)
         found = measure(watched, predictions, intervals=False)
@@ -190,12 +189,12 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     finally:
         bar.close()
-    best = best_epoch(trainer.state.log_history, job.metric)
+    history: list[dict[str, Any]] = trainer.state.log_history
+    best = best_epoch(history, job.metric)
     if recipe.keep_best and best is not None and best.since:
         processes.wait_for_all()  # for the file, which the main process writes
         job.model.load_state_dict(load_file(run.best_weights(best.step)))
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
-    history: list[dict[str, Any]] = trainer.state.log_history
     return history
 
 

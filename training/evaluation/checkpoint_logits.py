@@ -40,10 +40,8 @@ def load_model(folder: Path) -> LoadedModel:
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {first_line(error)}") from error
     truncation = getattr(model.config, "inferer_truncation", HEAD)
     if truncation not in (HEAD, TAIL, HEAD_TAIL):
-        raise TrainingError(
-            f"checkpoint {folder}: inferer_truncation is {truncation!r} in {CONFIG}, "
-            f"expected {HEAD}, {TAIL} or {HEAD_TAIL}"
-        )
+        fault = f"inferer_truncation is {truncation!r} in {CONFIG}, expected {HEAD}, {TAIL} or {HEAD_TAIL}"
+        raise TrainingError(f"checkpoint {folder}: {fault}")
     torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu").eval()
     return LoadedModel(model, TextEncoder(tokenizer, token_limit(model, tokenizer), truncation))
 

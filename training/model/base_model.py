@@ -47,7 +47,6 @@ def _embedded() -> Path:
     with weights.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != _SHA256:
-        raise TrainingError(
-            f"base model 'embedded': {weights} has SHA-256 {found}, expected {_SHA256}; install it again"
-        )
+        fault = f"has SHA-256 {found}, expected {_SHA256}; install it again"
+        raise TrainingError(f"base model 'embedded': {weights} {fault}")
     return folder

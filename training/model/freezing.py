@@ -30,8 +30,7 @@ def freeze(model: PreTrainedModel, what: int | str) -> None:
     if what == ENCODER:
         set_trained(encoder_parameters(model), trained=False)
         return
-    count = int(what)
-    if not count:
+    if not (count := int(what)):
         return
     layers = _layers(model)
     if count > len(layers):
@@ -52,12 +51,9 @@ def set_trained(weights: Iterable[nn.Parameter], *, trained: bool) -> None:
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    base = model.base_model
     for stack in ("encoder", "transformer"):
-        layers = getattr(getattr(base, stack, None), "layer", None)
+        layers = getattr(getattr(model.base_model, stack, None), "layer", None)
         if isinstance(layers, nn.ModuleList):
             return list(layers)
-    raise TrainingError(
-        f"architecture '{model.config.model_type}' has no layers with weights of their own; "
-        f'freeze "{ENCODER}" or none'
-    )
+    kind = model.config.model_type
+    raise TrainingError(f"architecture '{kind}' has no layers with weights of their own; freeze \"{ENCODER}\" or none")

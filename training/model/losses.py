@@ -48,10 +48,10 @@ def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:
     are scaled to a mean of 1 over the training rows, as balanced ones have: the learning rate keeps its meaning.
     """
     counts = list(train.counts().values())
-    if wanted != BALANCED:
-        given = _given(wanted, train.labels)
-        return None if given is None else given * len(train) / (given * torch.tensor(counts)).sum()
-    return torch.tensor([len(train) / (len(counts) * n) for n in counts], dtype=torch.float32)
+    if wanted == BALANCED:
+        return torch.tensor([len(train) / (len(counts) * n) for n in counts], dtype=torch.float32)
+    given = _given(wanted, train.labels)
+    return None if given is None else given * len(train) / (given * torch.tensor(counts)).sum()
 
 
 def pos_weight(wanted: Weights, train: Dataset) -> Tensor | None:

@@ -39,9 +39,8 @@ class TextEncoder:
         """Encode `texts`, in order, whatever padding and truncation the tokenizer's file asks for."""
         if not texts:
             return EncodedTexts([], [])
-        columns = self.tokenizer(
-            list(texts), truncation=False, padding=False, verbose=False, return_special_tokens_mask=True
-        )
+        whole = {"truncation": False, "padding": False, "verbose": False, "return_special_tokens_mask": True}
+        columns = self.tokenizer(list(texts), **whole)
         masks = columns.pop("special_tokens_mask")
         special = self.tokenizer.num_special_tokens_to_add(pair=False)
         rows = []
@@ -55,8 +54,6 @@ class TextEncoder:
         own, room = len(mask) - special, self.max_length - special
         if own <= room:
             return (slice(None),)
-        before = 0
-        while before < special and mask[before]:
-            before += 1
-        first = kept_from_start(room, self.truncation)
-        return slice(before + first), slice(before + own - room + first, None)
+        before = next((place for place, marked in enumerate(mask[:special]) if not marked), special)
+        first = before + kept_from_start(room, self.truncation)
+        return slice(first), slice(first + own - room, None)

@@ -56,10 +56,9 @@ def bootstrapped(
 ) -> Figure:
     """Return `statistic` of the sums of `features` [texts, k], with the interval from `resampled` sums.
 
-    statistic: maps sums [..., k] to values [...]. resampled: from `resampled_sums`. If all texts are equal the
-    interval is one point. unbiased: shift the interval by the bootstrap's estimate of the bias, the mean of the
-    resamples less the value; a statistic of absolute values, which is larger in every resample, needs it (Efron and
-    Tibshirani, chapter 10).
+    statistic: maps sums [..., k] to values [...]. resampled: from `resampled_sums`. unbiased: shift the interval by the
+    bootstrap's estimate of the bias, the mean of the resamples less the value; a statistic of absolute values, which is
+    larger in every resample, needs it (Efron and Tibshirani, chapter 10).
     """
     values = statistic(resampled)
     value = float(statistic(features.sum(axis=0)))

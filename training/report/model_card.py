@@ -100,13 +100,11 @@ def _options(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _shown(option: str, value: Any) -> str:
-    if isinstance(value, list):
-        return _joined(value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, str) and OPTIONS[option].kind == "base":
+    if not isinstance(value, str):
+        return _joined(value if isinstance(value, list) else [value])
+    if OPTIONS[option].kind == "base":
         return _base_name(value)
-    return file_name(value) if isinstance(value, str) and OPTIONS[option].kind in _PATHS else str(value)
+    return file_name(value) if OPTIONS[option].kind in _PATHS else value
 
 
 def _joined(values: Sequence[Any]) -> str:

@@ -40,10 +40,8 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Row]:
         if name == "roc_auc" and multi:
             title = f"{title}, mean of {metrics['roc_auc_labels']} labels"
         beside = [f"{baselines[one][name]:.4f}" if name in baselines[one] else "" for one in main]
-        if name == "log_loss":
-            beside[0] = f"{baselines['class_shares'][name]:.4f} (class shares)"
-        if name == "roc_auc":
-            beside[0] = f"{baselines['chance'][name]:.4f} (chance)"
+        if other := {"log_loss": "class_shares", "roc_auc": "chance"}.get(name):
+            beside[0] = f"{baselines[other][name]:.4f} ({other.replace('_', ' ')})"
         interval = "" if low is None else f"{low:.4f} to {high:.4f}"
         rows.append((title, f"{value:.4f}", interval, f"{metrics['n']}", *beside))
     return rows

@@ -47,9 +47,7 @@ def check_target(target: Path, marker: str, *, overwrite: bool) -> None:
     """
     if target.name in ("", ".."):
         raise OutputError(f"{target}: cannot be replaced as a whole; choose another folder")
-    parent = target.parent
-    while not parent.exists():
-        parent = parent.parent
+    parent = next(folder for folder in target.parents if folder.exists())
     if not parent.is_dir():
         raise OutputError(f"{target}: {parent} is not a folder")
     if not os.access(parent, os.W_OK | os.X_OK):

@@ -148,10 +148,8 @@ def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> 
     differing = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     if differing:
         shown = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing[:5])
-        raise TrainingError(
-            f"{folder}: a run that stopped there differs: {shown}. With its old values it resumes; "
-            "--restart discards it"
-        )
+        way = "With its old values it resumes; --restart discards it"
+        raise TrainingError(f"{folder}: a run that stopped there differs: {shown}. {way}")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

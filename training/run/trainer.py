@@ -24,7 +24,7 @@ from training.run import processes
 from training.run.epochs import BestEpoch, best_epoch
 from training.run.resume import RunFolder
 
-_SHOWN = {"loss": "loss", "accuracy": "accuracy", "macro_f1": "macro-F1", "micro_f1": "micro-F1"}
+_SHOWN = {"eval_loss": "loss", "eval_accuracy": "accuracy", "eval_macro_f1": "macro-F1", "eval_micro_f1": "micro-F1"}
 # CPUs that multiply bfloat16 themselves; on others torch converts, and is slower than in fp32.
 _FLAGS = ("amx_bf16", "avx512_bf16")
 
@@ -61,13 +61,7 @@ class ClassifierTrainer(Trainer):
         self.loss, self.order, self.head_learning_rate = loss, order, head_learning_rate
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulated batches
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,  # noqa: ARG002
-    ) -> Any:
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """Return the recipe's loss of a batch, in place of the model's own."""
         labels = inputs.pop("labels")
         outputs = model(**inputs)
@@ -90,13 +84,11 @@ class ClassifierTrainer(Trainer):
                 groups.setdefault((id(weight) in head, name in decayed), []).append(weight)
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
         rates = {True: self.head_learning_rate, False: self.args.learning_rate}
-        self.optimizer = optimizer_class(
-            [
-                {"params": weights, "lr": rates[is_head], "weight_decay": self.args.weight_decay if decays else 0.0}
-                for (is_head, decays), weights in groups.items()
-            ],
-            **options,
-        )
+        settings = [
+            {"params": weights, "lr": rates[is_head], "weight_decay": self.args.weight_decay if decays else 0.0}
+            for (is_head, decays), weights in groups.items()
+        ]
+        self.optimizer = optimizer_class(settings, **options)
         return self.optimizer
 
 
@@ -118,9 +110,8 @@ class LossProgressBar(ProgressCallback):
 class EpochCallback(TrainerCallback):
     """Work between steps: head-first epochs, the order of the epoch, evaluation, saving, early stopping.
 
-    transformers' own callbacks do not resume to the same bytes: EarlyStoppingCallback forgets its count of epochs
-    (4.57 restores it only together with all callbacks and the Trainer's control), and load_best_model_at_end would keep
-    the best epoch's optimizer state as well. The log, which every checkpoint holds, tells the best epoch.
+    transformers' own callbacks do not resume to the same bytes: EarlyStoppingCallback forgets its count of epochs, and
+    load_best_model_at_end would keep the best epoch's optimizer state. Each checkpoint's log tells the best one.
     """
 
     def __init__(self, recipe: Recipe, model: PreTrainedModel, order: EpochOrder, run: RunFolder, metric: str) -> None:
@@ -152,8 +143,7 @@ class EpochCallback(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Show the epoch's figures, keep the weights of the best epoch, and stop early."""
         if state.is_world_process_zero and metrics:
-            shown = {word: metrics[f"eval_{name}"] for name, word in _SHOWN.items() if f"eval_{name}" in metrics}
-            figures = ", ".join(f"{word} {value:.4f}" for word, value in shown.items())
+            figures = ", ".join(f"{word} {metrics[name]:.4f}" for name, word in _SHOWN.items() if name in metrics)
             tqdm.write(f"epoch {state.epoch:g}: {figures}", file=sys.stderr)
         if (best := self._best(state)) is None:
             return
