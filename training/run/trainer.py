@@ -61,7 +61,13 @@ class ClassifierTrainer(Trainer):
         self.loss, self.order, self.head_learning_rate = loss, order, head_learning_rate
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulated batches
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> Any:
         """Return the recipe's loss of a batch, in place of the model's own."""
         labels = inputs.pop("labels")
         outputs = model(**inputs)
