@@ -128,5 +128,4 @@ class ExportOptions:
     @property
     def reports_scores(self) -> bool:
         """Return whether the bundle reports on its scores."""
-        abstains_on_texts = self.scores.abstaining is not None and self.eval_file is not None
-        return self.scores.file is not None or abstains_on_texts
+        return self.scores.file is not None or (self.scores.abstaining is not None and self.eval_file is not None)

@@ -24,6 +24,7 @@ from export.report.score_table import terminal_lines as score_lines
 from export.scores.report import ScoreReport, abstention_report, calibration_report
 from export.scores.rule_fitter import FittedRule
 from export.tokenizer import write_tokenizer
+from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL
 from inferer.config import Config
 from training.run.output import fresh_folder
@@ -156,7 +157,7 @@ def _report(path: Path, target: Path, parity: Parity, guard: GuardResult | None,
             f"{parity.int8_mean_change:.4f} on average, {parity.int8_max_change:.4f} at most"
         )
     if guard is not None:
-        lines += guard_lines(guard.as_dict(), multi=guard.multi)
+        lines += guard_lines(guard.as_dict(), multi=guard.problem_type == MULTI_LABEL)
     elif parity.int8_agreement is not None:
         lines.append("  int8 was not checked on your texts; to check it: --eval FILE.csv --label-column NAME")
     lines += score_lines(scores.calibration, scores.abstention)

@@ -105,9 +105,8 @@ def _demand(holds: bool) -> None:
 
 
 def _producer(graph: Graph, tensor: str) -> NodeProto:
-    node: NodeProto | None = graph.producer.get(tensor)
-    if node is None:
-        raise _NotALayerError
+    _demand(tensor in graph.producer)
+    node: NodeProto = graph.producer[tensor]
     return node
 
 
@@ -230,11 +229,11 @@ def _heads(graph: Graph, values: str) -> int:
         node = _producer(graph, node.input[0])
     _demand(node.op_type == "Reshape")
     shape = graph.constant(node.input[1])
-    if shape is None:
+    heads = None if shape is None else shape[-2:-1]
+    if heads is None:
         parts = _producer(graph, node.input[1])
         _demand(parts.op_type == "Concat")
         heads = graph.constant(parts.input[-2])
-    else:
-        heads = np.asarray(shape[-2:-1])
-    _demand(heads is not None and heads.size == 1 and int(heads[0]) > 0)
-    return int(np.asarray(heads)[0])
+    if heads is None or heads.size != 1 or int(heads[0]) <= 0:
+        raise _NotALayerError
+    return int(heads[0])

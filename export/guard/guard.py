@@ -24,7 +24,6 @@ from export.guard.compare import METHOD, compare, divergence
 from export.options import Limits
 from export.predictions import Predictions, TextReader, compute_logits, predictions_from_logits
 from export.scores.rule_fitter import FitError, FittedRule, RuleFitter
-from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import FP32
 from training.report.intervals import Figure
 
@@ -84,11 +83,6 @@ class GuardResult:
     sensitivity: tuple[Sensitivity, ...]
     fit: FittedRule
     logits: np.ndarray
-
-    @property
-    def multi(self) -> bool:
-        """Return whether the model is multi-label."""
-        return self.problem_type == MULTI_LABEL
 
     @property
     def measured(self) -> Rung:

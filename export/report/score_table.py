@@ -104,11 +104,8 @@ def card_section(manifest: Mapping[str, Any]) -> str:
         lines += [f"![Share of right predictions, by score]({RELIABILITY})", ""]
     lines += _thresholds(manifest)
     if manifest["abstain_threshold"] is not None:
-        lines += [
-            f"The model names no label where the best score is below {manifest['abstain_threshold']:.6g}: `labels` is "
-            "empty and `abstained` is true.",
-            "",
-        ]
+        abstains = f"The model names no label where the best score is below {manifest['abstain_threshold']:.6g}"
+        lines += [f"{abstains}: `labels` is empty and `abstained` is true.", ""]
     if abstention is not None:
         lines += [f"{_sentence(when_abstaining(abstention))}.", ""]
         lines += [*card_table(rows_of(abstention["figures"], _ROWS)), ""]
