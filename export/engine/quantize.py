@@ -1,10 +1,8 @@
 """Dynamic int8 quantization of fp32 ONNX, and the proof that it left no layer out.
 
 `int8-token`, this project's own: the encoder is rewritten (encoder.py), then quantized with one scale per token
-(token_wise.py), so a text's result does not depend on the batch.
-
-`int8-tensor`, onnxruntime's quantizer: signed weights with one scale per column, activations with one scale per run.
-That scale spans a batch, so bundles of this scheme run one text at a time.
+(token_wise.py), so a text's result does not depend on the batch. `int8-tensor`, onnxruntime's quantizer: activations
+have one scale per run, which spans a batch, so bundles of this scheme run one text at a time.
 """
 
 from __future__ import annotations
@@ -87,7 +85,7 @@ def _tensor_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) ->
     level = root.level
     root.setLevel(logging.ERROR)  # the advice to pre-process is for convolutional models
     try:
-        # Unsigned weights run 6-8 times slower on VNNI.
+        # Unsigned weights, the alternative, run 6-8 times slower on VNNI.
         quantize_dynamic(fp32, target, weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=[*head, *stay])
     finally:
         root.setLevel(level)
