@@ -30,14 +30,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Tests that use one of these need a trained model, real data, a browser or a container; `make check` leaves them out.
+# Fixtures for a trained model, real data, a browser or a container. `make check` leaves their tests out, and those that
+# put a real gunicorn under load.
 _HEAVY = {"demo_bundle", "test_data", "browser", "tab", "podman"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow the tests that use a heavy fixture."""
+    """Mark as slow the tests with a heavy fixture and those of gunicorn's processes."""
     for item in items:
-        if isinstance(item, pytest.Function) and _HEAVY & set(item.fixturenames):
+        heavy = isinstance(item, pytest.Function) and _HEAVY & set(item.fixturenames)
+        if heavy or item.path.parent == ROOT / "tests" / "service" / "process":
             item.add_marker("slow")
 
 

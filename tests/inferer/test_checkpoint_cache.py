@@ -26,6 +26,8 @@ from tests.support import architectures
 from tests.support.architectures import LABELS, LONG_TEXT, TEXTS, copy_of, write_json
 from tests.support.server import ROOT, environment, run_to_end
 
+pytestmark = pytest.mark.slow
+
 # Two server workers that start on the same checkpoint: each prints its logits and what it has imported.
 WORKER = """
 import json, sys
@@ -106,7 +108,6 @@ def _logits(model: ModelInferer) -> np.ndarray:
     return np.stack([model.logits(text) for text in (*TEXTS, LONG_TEXT)])
 
 
-@pytest.mark.slow
 def test_a_checkpoint_folder_answers_as_its_bundle(converted: Converted, bundle: Path) -> None:
     """A checkpoint folder given to ModelInferer answers as the bundle exported from it."""
     expected = _logits(ModelInferer(bundle))
@@ -116,7 +117,6 @@ def test_a_checkpoint_folder_answers_as_its_bundle(converted: Converted, bundle:
         np.testing.assert_array_equal(_logits(model), expected)
 
 
-@pytest.mark.slow
 def test_two_threads_at_once_convert_once(converted: Converted) -> None:
     """Threads that start on the same checkpoint convert it once, and read one bundle."""
     assert converted.children == 1
@@ -124,7 +124,6 @@ def test_two_threads_at_once_convert_once(converted: Converted) -> None:
     assert len([folder for folder in converted.cache.iterdir() if folder.is_dir()]) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 def test_a_checkpoint_is_converted_once(converted: Converted, bundle: Path) -> None:
     """A second ModelInferer on the same checkpoint starts no child process, and answers as the first."""
@@ -133,7 +132,6 @@ def test_a_checkpoint_is_converted_once(converted: Converted, bundle: Path) -> N
     )
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 def test_the_cache_goes_by_content_and_not_by_place(tmp_path: Path, converted: Converted) -> None:
     """The same checkpoint at another path, as after a new deployment, is found in the cache."""
@@ -141,7 +139,6 @@ def test_the_cache_goes_by_content_and_not_by_place(tmp_path: Path, converted: C
     assert bundle_for(elsewhere, Config(), cache_dir=converted.cache) == converted.models[0].bundle.path
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 @pytest.mark.parametrize("what", ["weights", "config.json", "tokenizer", "quantize", "config", "format"])
 def test_a_change_of_any_input_of_the_bundle_converts_again(
@@ -171,7 +168,6 @@ def test_a_change_of_any_input_of_the_bundle_converts_again(
         ModelInferer(folder, cache_dir=converted.cache, **options)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_child")
 def test_a_cached_conversion_needs_no_export_packages(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that is in the cache is served where torch is not installed."""
@@ -179,7 +175,6 @@ def test_a_cached_conversion_needs_no_export_packages(converted: Converted, monk
     assert bundle_for(converted.path, Config(), cache_dir=converted.cache).is_dir()
 
 
-@pytest.mark.slow
 def test_quantize_false_converts_to_fp32(tmp_path: Path, bert: Path, bundle: Path) -> None:
     """quantize=False on a checkpoint runs fp32, and answers as the fp32 model of an exported bundle."""
     model = ModelInferer(config=None, checkpoint_path=bert, quantize=False, cache_dir=tmp_path)
@@ -187,7 +182,6 @@ def test_quantize_false_converts_to_fp32(tmp_path: Path, bert: Path, bundle: Pat
     np.testing.assert_array_equal(_logits(model), _logits(ModelInferer(bundle, quantize=False)))
 
 
-@pytest.mark.slow
 def test_workers_at_once_convert_a_state_dict_once_and_never_import_torch(
     tmp_path: Path, bare: tuple[Path, dict[str, Any]], bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +218,6 @@ def test_workers_at_once_convert_a_state_dict_once_and_never_import_torch(
         ModelInferer(tmp_path / file.name, config, cache_dir=tmp_path)
 
 
-@pytest.mark.slow
 def test_a_failing_export_says_why_and_leaves_no_bundle(
     tmp_path: Path, bert: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-pytestmark = pytest.mark.usefixtures("own_signals")
+pytestmark = [pytest.mark.usefixtures("own_signals"), pytest.mark.slow]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,6 @@ def f1(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(2 * (truth & predicted).sum() / max(1, truth.sum() + predicted.sum()))
 
 
-@pytest.mark.slow
 def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, Run]) -> None:
     """With a calibration share a checkpoint also has calibration.csv, of rows in no other part."""
     run = runs["calibrated"]
@@ -129,7 +128,6 @@ def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, R
     assert not (runs["single"].folder / "calibration.csv").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["single", "joined", "flags"])
 def test_a_run_writes_an_ordinary_checkpoint(runs: dict[str, Run], name: str) -> None:
     """A run ends with 0 and leaves safetensors, the tokenizer, the held-out rows and the record, and no other."""
@@ -147,7 +145,6 @@ def test_a_run_writes_an_ordinary_checkpoint(runs: dict[str, Run], name: str) ->
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "labels", "problem_type"),
     [
@@ -167,7 +164,6 @@ def test_the_config_names_labels_and_problem(
     assert config["architectures"] == ["BertForSequenceClassification"]
 
 
-@pytest.mark.slow
 def test_the_tokenizer_neither_pads_nor_truncates_by_itself(runs: dict[str, Run], base: Path) -> None:
     """tokenizer.json has neither padding nor truncation, unlike the base's; its config has the length."""
     assert json.loads((base / "tokenizer.json").read_text())["padding"] is not None
@@ -177,7 +173,6 @@ def test_the_tokenizer_neither_pads_nor_truncates_by_itself(runs: dict[str, Run]
     assert runs["single"].json("tokenizer_config.json")["model_max_length"] == 24
 
 
-@pytest.mark.slow
 def test_single_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run]) -> None:
     """Accuracy and macro-F1 in training.json are those that the checkpoint has on the rows of held_out.csv."""
     run = runs["single"]
@@ -195,7 +190,6 @@ def test_single_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run]) 
     assert figures["accuracy"] > figures["majority_accuracy"] + 0.3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "labels"), [("joined", ["apple", "pear"]), ("flags", ["pear", "apple"])])
 def test_multi_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run], name: str, labels: list[str]) -> None:
     """Subset accuracy, macro-F1 and micro-F1 in training.json are the checkpoint's on the rows of held_out.csv."""
@@ -216,7 +210,6 @@ def test_multi_label_figures_are_those_of_the_checkpoint(runs: dict[str, Run], n
     assert figures["macro_f1"] > 0.8
 
 
-@pytest.mark.slow
 def test_held_out_rows_are_rows_of_the_data(runs: dict[str, Run], table: Path) -> None:
     """Each held-out row is a row of the data with its own label, and the record counts the others as training rows."""
     with table.open(encoding="utf-8", newline="") as file:
@@ -226,7 +219,6 @@ def test_held_out_rows_are_rows_of_the_data(runs: dict[str, Run], table: Path) -
     assert runs["single"].json("training.json")["train_rows"] == len(data) - len(held_out)
 
 
-@pytest.mark.slow
 def test_the_record_has_the_recipe_and_the_versions(runs: dict[str, Run], table: Path) -> None:
     """training.json has every option as resolved, and the versions of the libraries."""
     record = runs["single"].json("training.json")
@@ -244,7 +236,6 @@ def test_the_record_has_the_recipe_and_the_versions(runs: dict[str, Run], table:
     }
 
 
-@pytest.mark.slow
 def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     """A run shows on stderr the data, a bar up to the last step, and the figures; stdout stays empty."""
     done, steps = runs["single"].done, 6 * 14  # 112 texts by 8
@@ -266,7 +257,6 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     assert "Warning" not in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["single", "joined", "flags"])
 def test_a_run_writes_reports_that_agree(runs: dict[str, Run], name: str) -> None:
     """The folder has recipe, epochs, report, mistakes, three pictures and a card, with equal figures."""
@@ -299,7 +289,6 @@ def test_a_run_writes_reports_that_agree(runs: dict[str, Run], name: str) -> Non
     assert record["truncated_share"] == 0
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_checkpoint(runs: dict[str, Run]) -> None:
     """Two runs with one seed hold out the same rows and give the same figures and the same weights."""
     first, again = runs["single"], runs["again"]
@@ -308,7 +297,6 @@ def test_the_same_seed_gives_the_same_checkpoint(runs: dict[str, Run]) -> None:
         assert (first.folder / name).read_bytes() == (again.folder / name).read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_its_progress(base: Path, table: Path, tmp_path: Path, number: signal.Signals) -> None:
     """A run stopped in training ends with 130 and one line; the old checkpoint and the progress stay."""
@@ -351,7 +339,6 @@ def test_an_interrupted_run_keeps_its_progress(base: Path, table: Path, tmp_path
     assert "Traceback" not in log.read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("labels", [("--label-column", "colour"), ("--label-columns", "pear,apple")])
 def test_a_model_that_diverged_is_not_written(
     base: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: tuple[str, ...]
@@ -399,7 +386,6 @@ def damage(name: str, folder: Path, base: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

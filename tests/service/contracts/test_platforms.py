@@ -17,6 +17,8 @@ from tests.service.test_http import assert_error
 from tests.support.apps import until
 from tests.support.server import ROOT, Server, environment, free_port, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("path", ["/v1/models/tiny:predict", "/predict"])
 def test_kserve_predictions_have_the_native_format(server: Server, model: ModelInferer, path: str) -> None:
