@@ -108,7 +108,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError("config", str(path), f"a readable JSON file ({error})") from error
+        raise ConfigError("config", path, f"a readable JSON file ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError("config", str(path), "a JSON object in the file")
     name = values.get("model_name")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import PurePath
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Return `repr(value)`, cut to `limit` characters, for a message."""
+    """Return `repr(value)`, cut to `limit` characters, for a message; a path stays whole."""
+    if isinstance(value, PurePath):
+        return repr(str(value))
     try:
         text = repr(value[: limit + 1] if isinstance(value, str) else value)  # all of a huge string would cost memory
     except RecursionError:

@@ -40,6 +40,7 @@ def commands() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_flag_of_a_command_exists() -> None:
     """Every flag that a document gives to a command is one that the command has."""
     found = commands()

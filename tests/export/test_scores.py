@@ -167,6 +167,7 @@ def test_platt_scaling_keeps_the_order_within_a_label(values: list[float], bits:
 # Thresholds
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=40).filter(
         lambda r: any(t for _, t in r)

@@ -147,6 +147,7 @@ def test_a_special_token_inside_the_text_is_the_texts_own(tiny_bundle: Path, dem
     assert demo.encode("[CLS] a [SEP] b [SEP] c", "head_tail")[0].input_ids.tolist() == [ids[0], ids[1], *ids[-4:]]
 
 
+@pytest.mark.slow
 def test_a_long_text_in_windows_takes_little_time(tiny_bundle: Path) -> None:
     """A text of 200,000 tokens gives its 50,000 windows within the time limit of a test."""
     encodings = Encoder(tiny_bundle / "tokenizer.json", tiny.MAX_LENGTH, 2).encode("good " * 200_000, "windows")

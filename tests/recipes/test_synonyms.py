@@ -208,6 +208,7 @@ def test_lexnames_are_those_of_the_manual() -> None:
     assert (LEXNAMES[29], LEXNAMES[43], LEXNAMES[44]) == ("verb.body", "verb.weather", "adj.ppl")
 
 
+@pytest.mark.slow
 def test_looking_up_needs_no_torch(words: Path) -> None:
     """A look-up imports neither torch nor transformers, and causes no warning."""
     code = (
@@ -221,6 +222,7 @@ def test_looking_up_needs_no_torch(words: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_real_wordnet(real: None) -> None:
     """WordNet 3.0 gives usual words for goods, and none for other things."""
     found = synonyms(["zucchini", "yogurt", "diapers", "couches", "chickpeas", "eye care", "women", "Mature"], DEBIAN)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.server import Server, serving
 
+pytestmark = pytest.mark.slow
+
 PAGE = "https://page.example"
 PREFLIGHT = {"access_control_request_method": "POST", "access_control_request_headers": "content-type,x-api-key"}
 

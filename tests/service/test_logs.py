@@ -16,6 +16,8 @@ import pytest
 from tests.support.apps import until
 from tests.support.server import ROOT, Server, environment, free_port, serving
 
+pytestmark = pytest.mark.slow
+
 KEY, TEXT = "key-4711-secret", "good plain unmistakable"
 
 

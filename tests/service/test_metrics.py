@@ -63,6 +63,7 @@ def test_one_worker_counts_every_request_once(tiny_bundle: Path, model: ModelInf
         assert metric(server, "process_resident_memory_bytes") > 10**7
 
 
+@pytest.mark.slow
 def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInferer, tmp_path: Path) -> None:
     """Any of several workers reports the sum over all, a dead one included; the files are removed at the end."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="3") as server:

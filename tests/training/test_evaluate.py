@@ -343,6 +343,7 @@ def test_mistakes_are_found_before_torch(
     assert {path.name for path in tmp_path.iterdir()} == {"m", "d.csv"}
 
 
+@pytest.mark.slow
 def test_only_running_a_checkpoint_imports_torch(tmp_path: Path) -> None:
     """The command's own modules do not import torch, and a fault of the data ends it before that."""
     folder = bare_checkpoint(tmp_path / "m")

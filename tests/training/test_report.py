@@ -136,6 +136,7 @@ def test_the_bars_of_a_multi_label_picture_are_the_counts(tmp_path: Path, drawn:
     assert [label.get_text() for label in drawn[0].axes[0].get_yticklabels()] == ["x (2)", "y (1)", "z (1)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem_type", [SINGLE_LABEL, MULTI_LABEL])
 @pytest.mark.parametrize("count", [2, 28, 300])
 def test_many_labels_and_strange_names_are_drawn(tmp_path: Path, problem_type: str, count: int) -> None:
