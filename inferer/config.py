@@ -110,7 +110,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError("config", path, f"a readable JSON file ({error})") from error
     if not isinstance(values, dict):
-        raise ConfigError("config", str(path), "a JSON object in the file")
+        raise ConfigError("config", path, "a JSON object in the file")
     name = values.get("model_name")
     if isinstance(name, str) and name and (path.parent / name).is_dir():
         values["model_name"] = str((path.parent / name).resolve())

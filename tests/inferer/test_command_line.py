@@ -13,6 +13,8 @@ from inferer import ModelInferer
 from tests.support import tiny
 from tests.support.server import ROOT, environment, run_to_end
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run `python -m inferer` with `arguments`."""

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.server import Server
 
+pytestmark = pytest.mark.slow
+
 PATHS = (
     "/predict", "/", "/explain", "/invocations", "/v1/models/tiny:predict", "/v2/models/tiny/infer",
     "/v2/models/tiny/versions/1/infer",
