@@ -9,8 +9,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from training.data.dataset import Columns
 from training.data.location import is_address, redacted
 from training.errors import TrainingError
@@ -189,6 +187,8 @@ def as_toml(recipe: Recipe) -> str:
             value = Path(value).absolute()
         section = content.setdefault(one.section, {}) if one.section else content
         section[name] = _json(value)
+    import tomli_w  # not at the top: export reads this module and has no tomli-w
+
     return tomli_w.dumps(content)
 
 
