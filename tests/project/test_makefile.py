@@ -113,8 +113,9 @@ def test_the_demo_is_exported_again_when_the_format_may_have_changed(project: Pa
             "inferer/bundle/reader.py",
         )
     )
-    for file, age in ((training, 300), (bundle, 200), (code, 100)):
-        file.parent.mkdir(parents=True)
+    recipes = [file for file in (project / "recipes").rglob("*") if file.is_file()]  # a fresh clone has new ones
+    for file, age in (*((file, 400) for file in recipes), (training, 300), (bundle, 200), (code, 100)):
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
         os.utime(file, (time.time() - age,) * 2)
     stand_in(project, f'echo "$@" >> {project}/ran; touch {bundle}\n')
