@@ -18,7 +18,7 @@ def bootstrap_figures(
     """Return the figures of `statistics`, functions of the sums of `columns` over texts.
 
     columns: [texts] or [texts, k], by name; a statistic gets their sums [..., k] by those names. unbiased: figures
-    whose interval is shifted by the bootstrap's own estimate of their bias.
+    with an interval shifted by the bootstrap's own estimate of the bias.
     """
     blocks = [column.reshape(len(column), -1) for column in columns.values()]
     features = np.concatenate(blocks, axis=1, dtype=np.float64)

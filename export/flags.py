@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "--min-agreement", type=float, metavar="PERCENT", help="smallest share of texts with the same label, in percent"
     )
     add_column_arguments(made.add_argument_group("columns, of --eval and of --calibrate"))
-    scores = made.add_argument_group("what scores mean")
+    scores = made.add_argument_group("meaning of scores")
     scores.add_argument(
         "--calibrate",
         metavar="FILE.csv",
@@ -133,7 +133,7 @@ def _check_columns(args: argparse.Namespace) -> None:
     if args.eval is None and args.calibrate is None:
         for name in COLUMN_OPTIONS:
             if getattr(args, name) not in (None, False):
-                raise ExportError(f"{_flag(name)} needs --eval FILE.csv or --calibrate FILE.csv, whose column it names")
+                raise ExportError(f"{_flag(name)} names a column, so it needs --eval FILE.csv or --calibrate FILE.csv")
     columns_from(args)
 
 

@@ -40,8 +40,8 @@ def make_plan(checkpoint: Checkpoint, folder: Path, config: Config, options: Exp
     encoder = checked_encoder(checkpoint.tokenizer, folder, checkpoint.max_length, overlap)
     if options.window_overlap is not None and encoder.overlap < overlap:
         raise ExportError(
-            f"--window-overlap is {overlap}, expected 0 to {encoder.overlap} tokens: half of what a window of "
-            f"{checkpoint.max_length} holds of a text"
+            f"--window-overlap is {overlap}, expected 0 to {encoder.overlap} tokens: half of the text in a window of "
+            f"{checkpoint.max_length}"
         )
 
     def read(file: EvalFile | None) -> EvalSet | None:

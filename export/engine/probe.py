@@ -39,7 +39,7 @@ class Probe:
 
 
 def probe(fp32: Path, graph: Graph, tensors: Sequence[str]) -> Probe:
-    """Run the model `fp32`, whose graph is `graph`, on padded texts.
+    """Run the model `fp32`, with the graph `graph`, on padded texts.
 
     Channels of `tensors` are over the tokens that are not padding.
     """

@@ -27,7 +27,7 @@ from export.engine.token_wise import INT8, quantize_linears, quantize_tables
 from export.errors import ExportError
 from inferer.bundle.reader import INT8_TOKEN
 
-_OPSET = 21  # the first whose QuantizeLinear takes a scale per row
+_OPSET = 21  # the first opset with one scale per row in QuantizeLinear
 _IR_VERSION = 10  # opset 21's own
 _INT8_PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat")
 

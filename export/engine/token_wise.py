@@ -31,7 +31,7 @@ INT8 = "/int8"  # suffix of int8 products, weights and tables
 _ZERO_POINT = 128
 _MOST = 255
 # The zero point where no value is below -f, f > 0. A lower one leaves more steps above zero, but no step is finer than
-# f over it: with 24 and GELU's f of 0.17 that binds for tokens whose largest value is below 1.6.
+# f over it: with 24 and GELU's f of 0.17 that binds for tokens with a largest value below 1.6.
 _BOUNDED_ZERO_POINT = 24
 # Smaller tables (token types) stay fp32: they fit the cache and add little to the file.
 _SMALLEST_TABLE = 16_384

@@ -42,7 +42,7 @@ def address(host: str, port: int) -> str:
 
 
 def log_start(worker: Any) -> None:
-    """Log what `worker` serves and a curl command to try."""
+    """Log the model and settings of `worker`, and a curl command to try."""
     state = worker.wsgi.extensions["inferer"]
     model, settings = state.inferer, state.settings
     memory, limit = resident_memory() // 2**20, memory_limit()

@@ -135,7 +135,7 @@ def test_an_overlap_that_no_window_has_room_for_is_refused(
 ) -> None:
     """An overlap of more than half a window is refused with the allowed maximum; less than 0 is a usage error."""
     assert early("--window-overlap", 32) == (
-        "export: --window-overlap is 32, expected 0 to 31 tokens: half of what a window of 64 holds of a text"
+        "export: --window-overlap is 32, expected 0 to 31 tokens: half of the text in a window of 64"
     )
     with pytest.raises(SystemExit, match="2"):
         run_export(bert, "nowhere", "--window-overlap", "-1")

@@ -60,7 +60,7 @@ def test_a_limit_needs_eval(refusal: Callable[..., str], flag: str) -> None:
 )
 def test_a_column_needs_a_file(refusal: Callable[..., str], options: tuple[str, ...]) -> None:
     """A column without --eval and without --calibrate is refused by name."""
-    said = f"{options[0]} needs --eval FILE.csv or --calibrate FILE.csv, whose column it names"
+    said = f"{options[0]} names a column, so it needs --eval FILE.csv or --calibrate FILE.csv"
     assert refusal(*options) == f"export: {said}"
 
 
