@@ -54,7 +54,7 @@ Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matri
 
 {measured}{_changes(parity)}
 
-Serve it with `INFERER_BUNDLE=<this folder> gunicorn app:app`, or use it from Python:
+Serve it with `inferer serve <this folder>`, or use it from Python:
 `ModelInferer("<this folder>").predict("some text")`. Hugging Face's
 `ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` loads it too.
 """
