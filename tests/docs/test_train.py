@@ -54,6 +54,7 @@ def test_the_default_of_an_option_is_what_the_page_says(name: str) -> None:
 def test_the_flag_of_an_option_is_what_the_page_says(name: str) -> None:
     """An option without a flag, or with another name as a flag, says so; the others do not."""
     one, effect = OPTIONS[name], options_in_the_page()[name][2]
+    assert len(effect) > 20
     assert ("No flag" in effect) == (one.metavar is None)
     assert (f"The flag is `{one.flag}`" in effect) == bool(one.flag)
 

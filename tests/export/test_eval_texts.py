@@ -78,6 +78,8 @@ def test_an_accuracy_drop_without_labels_is_refused(refusal: Callable[..., str],
         (("--label-column", "label", "--max-accuracy-drop", "nan"), "--max-accuracy-drop is nan, expected 0 to 50"),
         (("--scheme", "fp32"), "--eval compares int8 with fp32, and --scheme fp32 makes no int8"),
         (("--label-column", "label", "--label-columns", "brand"), "give either --label-column, or --label-columns"),
+        (("--label-separator", "|"), "--label-separator needs --label-column"),
+        (("--label-columns", ","), "--label-columns is ',', expected a name"),
         (("--label-column", "label", "--allow-unlabelled"), "--allow-unlabelled is for multi-label data"),
     ],
 )

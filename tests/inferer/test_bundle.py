@@ -82,6 +82,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("changes", "problem"),
     [
         ({"format_version": 1}, "format_version 1, this version reads 3; export it again"),
+        ({"format_version": 4}, "format_version 4, this version reads 3"),
         ({"format_version": None}, "format_version None"),
         ({"problem_type": "regression"}, "problem_type is 'regression', expected one of single_label"),
         ({"problem_type": MULTI_LABEL}, "problem_type is 'single_label_classification', expected 'multi_label"),
@@ -95,6 +96,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"windows": None}, "windows is None, expected dict"),
         ({"windows": {"overlap": 2, "pooling": "sum"}}, "pooling is 'sum', expected one of mean, max"),
         ({"windows": {"overlap": 8, "pooling": "mean"}}, "windows.overlap is 8, expected 0 to 7 tokens"),
+        ({"windows": {"overlap": -1, "pooling": "mean"}}, "windows.overlap is -1, expected 0 to 7 tokens"),
         ({"windows": {"pooling": "mean"}}, "overlap is None, expected int"),
         ({"abstain_threshold": 1.5}, "abstain_threshold is 1.5, expected a number 0 to 1"),
         ({"abstain_threshold": True}, "abstain_threshold is True, expected a number 0 to 1"),

@@ -59,6 +59,7 @@ def test_no_serious_fault_in_the_card_and_the_dialog(browser: Browser, demo_bund
         tab.page.keyboard.press("Enter")
         tab.page.wait_for_selector("#guard")
         assert faults(tab) == {}
+        assert tab.page.locator("h1").count() == 1
 
 
 def test_the_keyboard_reaches_everything(browser: Browser, server: Server) -> None:
