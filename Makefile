@@ -55,8 +55,9 @@ ifeq ($(RECIPE)$(DATA),recipes/query_type.toml)
 train: checkpoints/query_type/training.json  ## fine-tune the demo model, or RECIPE=file [DATA=file] [ARGS=flags]
 else ifeq ($(RECIPE),recipes/query_type.toml)
 train: $(VENV)/.training
-	$(PY) -m recipes.query_type.prepare --data "$(DATA)" --output data/query_type_raw --overwrite
-	$(PY) -m training --config "$(RECIPE)" --data data/query_type_raw --output checkpoints/query_type_raw $(ARGS)
+	$(PY) -m recipes.query_type.prepare --data "$(DATA)" --output data/prepared/query_type_raw --overwrite
+	$(PY) -m training --config "$(RECIPE)" --data data/prepared/query_type_raw \
+	  --output checkpoints/query_type_raw --epochs 1 $(ARGS)
 else
 train: $(VENV)/.training
 	$(PY) -m training --config "$(RECIPE)" $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -117,7 +118,7 @@ audit: $(VENV)/.audit/.whole  ## ask PyPI for known vulnerabilities of the locke
 	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements_training.txt
 
 clean:  ## remove the environment, the demo's checkpoint and its bundle
-	rm -rf $(VENV) data/query_type checkpoints/query_type $(DEMO)
+	rm -rf $(VENV) data/prepared/query_type checkpoints/query_type $(DEMO)
 
 # The environment. Each set leaves a mark once it is complete, so an interrupted install starts again.
 $(VENV)/.created:
@@ -158,7 +159,7 @@ $(VENV)/.audit/.whole: requirements_audit.txt
 # The demo. Both steps write to a temporary folder and rename it, so the files are complete or absent.
 checkpoints/query_type/training.json: recipes/query_type.toml $(wildcard recipes/query_type/*.txt) | $(VENV)/.training
 	@echo "fine-tuning the demo model" >&2
-	@$(PY) -m recipes.query_type.prepare --output data/query_type --overwrite
+	@$(PY) -m recipes.query_type.prepare --output data/prepared/query_type --overwrite
 	@$(PY) -m training --config recipes/query_type.toml --output checkpoints/query_type --overwrite
 
 # The server refuses a bundle of an older format; inferer/bundle/reader.py holds the number of the format.

@@ -66,6 +66,8 @@ def _columns(args: argparse.Namespace, model: ModelFolder) -> Columns:
         drop_empty=args.drop_empty,
         positive_from=args.positive_from,
     )
+    if args.label_separator is not None and args.label_columns is None and label_columns:
+        defaults = replace(defaults, label_column="label", label_columns=())
     columns = columns_from(args, defaults)
     check_problem_type(columns, model.problem_type)
     if args.threshold is not None and columns.problem_type == SINGLE_LABEL:

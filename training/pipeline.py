@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ class _Job:
     held_out: EncodedTexts
     watched: EncodedTexts
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Return the tokens of each different text before truncation."""
         texts = self.splits.train.texts + self.splits.held_out.texts

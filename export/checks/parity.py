@@ -20,7 +20,7 @@ from export.checks.built_in_texts import built_in_texts
 from export.errors import ExportError
 from inferer.bundle.reader import INT8_TENSOR, INT8_TOKEN
 from inferer.cpu import available_cpus
-from inferer.encoding import Encoder, Encoding
+from inferer.encoding import INPUTS, Encoder, Encoding
 from inferer.scoring import activate
 from inferer.session import Session
 
@@ -123,7 +123,8 @@ def _batch_session(checkpoint: Checkpoint, model: Path) -> Session:
 def _torch_logits(checkpoint: Checkpoint, encodings: Sequence[Encoding]) -> np.ndarray:
     # A tokenizer may name inputs that the model does not take: DistilBERT is often saved with BERT's.
     taken = set(inspect.signature(checkpoint.model.forward).parameters)
-    names = (set(checkpoint.tokenizer.model_input_names) | {"input_ids", "attention_mask"}) & taken
+    named = {*checkpoint.tokenizer.model_input_names, "input_ids", "attention_mask"}
+    names = taken.intersection(named, INPUTS)
     fill = {"input_ids": checkpoint.tokenizer.pad_token_id or 0}
     inputs = {
         name: pad_sequence([torch.from_numpy(getattr(e, name)) for e in encodings], True, fill.get(name, 0))

@@ -6,6 +6,7 @@ Test rows are held out first. Everything added later (names, synonyms, repeated 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from training.errors import TrainingError
 from training.run.output import OutputError, check_target, fresh_folder, interrupt_on_signals
 from training.splits.stratify import stratified_split
 
-TRAIN, TEST = "train.csv", "test.csv"
+TRAIN, TEST, RECORD = "train.csv", "test.csv", "prepare.json"
 _HERE = Path(__file__).parent
 LISTS = {"retailer": _HERE / "retailers.txt", "brand": _HERE / "brands.txt", "category": _HERE / "categories.txt"}
 # Names that are added to the training rows of the raw files.
@@ -76,11 +77,18 @@ def from_raw_files(
     return Prepared(train, test, tuple(notes), report)
 
 
-def write_prepared(prepared: Prepared, folder: Path) -> None:
-    """Write train.csv and test.csv into `folder`, which takes its place when both are written."""
+def write_prepared(prepared: Prepared, folder: Path, options: Mapping[str, object]) -> None:
+    """Write train.csv, test.csv and prepare.json into `folder`, which takes its place when all are written."""
+    record = {
+        "options": options,
+        "train": prepared.train.counts(),
+        "test": prepared.test.counts(),
+        "notes": prepared.notes,
+    }
     with fresh_folder(folder) as fresh:
         write_csv(fresh / TRAIN, prepared.train)
         write_csv(fresh / TEST, prepared.test)
+        (fresh / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,11 +99,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--wordnet, --no-synonyms and --rows-each are for the raw files: give --data FOLDER")
     if args.data is not None and args.list:
         parser.error("give either --data or --list")
+    labels = [label for label, _ in args.list or ()]
+    if len(set(labels)) < len(labels):
+        parser.error(f"--list names a label twice: {', '.join(labels)}")
     if (args.rows_each or 0) < 0 or not 0.01 <= args.test_share <= 0.9:
         parser.error("expected --rows-each from 0 and --test-share from 0.01 to 0.9")
     interrupt_on_signals()
     try:
-        check_target(args.output, TEST, overwrite=args.overwrite)
+        check_target(args.output, RECORD, overwrite=args.overwrite)
         if args.data is None:
             lists = dict(args.list) if args.list else LISTS
             prepared = from_lists(lists, test_share=args.test_share, seed=args.seed)
@@ -107,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
                 test_share=args.test_share,
                 seed=args.seed,
             )
-        write_prepared(prepared, args.output)
+        write_prepared(prepared, args.output, {**vars(args), "list": dict(args.list or ())})
     except (TrainingError, OutputError) as error:
         _say(f"prepare: {error}")
         return 2
@@ -119,6 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     _say("\n".join((*prepared.notes, f"wrote {len(prepared.train)} rows to {args.output / TRAIN}")))
     _say(f"wrote {len(prepared.test)} rows to {args.output / TEST}")
+    _say(f"labels, in this order: {', '.join(prepared.train.labels)}")
     return 0
 
 
@@ -155,7 +167,7 @@ def _label_and_file(value: str) -> tuple[str, Path]:
     label, found, file = value.partition("=")
     if not (label and found and file):
         raise argparse.ArgumentTypeError(f"{value!r}, expected LABEL=FILE")
-    return label, Path(file)
+    return label, Path(file).expanduser()
 
 
 def _say(text: str) -> None:

@@ -129,6 +129,8 @@ def _column(path: Path, column: str) -> list[str]:
     check_names(table, Columns(column))
     if table.faults:
         raise DataError(path, [fault.message for fault in table.faults])
+    if not table.rows:
+        raise DataError(path, [table.without_rows])
     return [str(row.cells[column]) for row in table.rows]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_the_recipe_trains_on_the_prepared_rows(tmp_path: Path) -> None:
     """The recipe reads the prepared folder: all rows of both files, the labels in the recipe's order."""
     assert main(["--output", str(tmp_path / "out")]) == 0
     recipe = read_recipe(ROOT / "recipes" / "query_type.toml")
-    assert Path(str(recipe.file)).resolve() == ROOT / "data" / "query_type"
+    assert Path(str(recipe.file)).resolve() == ROOT / "data" / "prepared" / "query_type"
     splits = read_splits(check_recipe(make_recipe(recipe, {"file": str(tmp_path / "out")}, Path(), "test")))
     assert splits.train.labels == tuple(LISTS)
     assert list(splits.train.texts) == [text for text, _ in read(tmp_path / "out" / "train.csv")]
@@ -149,6 +150,25 @@ def test_mistakes_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["--output", str(out)]) == 0
     assert main(["--output", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
+    with (tmp_path / "raw" / "categories.csv").open("w") as file:
+        file.write("PRODUCT_CATEGORY,IS_CHILD_CATEGORY_TO\n")
+    assert main(["--data", str(tmp_path / "raw"), "--output", str(tmp_path / "other")]) == 2
+    assert "categories.csv: has a header but no rows" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_user_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--overwrite replaces only a folder with the command's own record, which names options and counts."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "test.csv").write_text("precious")
+    assert main(["--output", str(mine), "--overwrite"]) == 2
+    assert "prepare.json is missing" in capsys.readouterr().err
+    assert (mine / "test.csv").read_text() == "precious"
+    for seed in ("1", "2"):
+        assert main(["--output", str(tmp_path / "out"), "--overwrite", "--seed", seed]) == 0
+    record = json.loads((tmp_path / "out" / "prepare.json").read_text())
+    assert record["options"]["seed"] == 2
+    assert sum(record["test"].values()) == 373
 
 
 @pytest.mark.parametrize(
@@ -158,6 +178,7 @@ def test_mistakes_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ("--no-synonyms",),
         ("--data", "d", "--list", "a=b"),
         ("--list", "a"),
+        ("--list", "a=b", "--list", "a=c"),
         ("--test-share", "2"),
     ],
 )

@@ -161,7 +161,7 @@ def test_curves_have_the_points_that_are_there(tmp_path: Path, drawn: list[Figur
     epochs: list[dict[str, Any]] = [
         {"epoch": 1.0, "step": 9, "train_loss": 0.9, "eval_loss": 0.8, "learning_rate": 1e-4, "accuracy": 0.5},
         {"epoch": 2.0, "step": 18, "train_loss": 0.5, "eval_loss": None, "macro_f1": float("nan"), "note": "x"},
-        {"epoch": 3.0, "step": 27, "eval_loss": 0.7, "accuracy": 0.75},
+        {"epoch": 3.0, "step": 27, "kept": True, "eval_loss": 0.7, "accuracy": 0.75},
     ]
     draw_curves(tmp_path / "c.png", epochs)
     assert curves_of(drawn[0]) == {

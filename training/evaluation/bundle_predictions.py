@@ -41,7 +41,7 @@ def _predict(model: ModelInferer, dataset: Dataset, source: Path | str, threshol
     rejected = 0  # rows up to the last text that the bundle rejected
     while True:
         try:
-            predictions = model.predict_batch(dataset.texts[rejected:], threshold=threshold, progress=True)
+            predictions = model.predict_batch(dataset.texts[rejected:], threshold=threshold, progress=not faults)
         except TextError as error:
             rejected += 1 + (error.index or 0)
             faults.append(f"row {rejected}, column '{dataset.columns.text_column}': {error.problem}")

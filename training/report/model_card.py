@@ -20,7 +20,7 @@ from training.report.tables import figures_table, labels_table, markdown
 
 _EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # the embedded base model has its weights, by SHA-256
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_PATHS = ("path", "file", "source", "files")  # kinds of options of which the card shows the last name
+_PATHS = ("path", "source")  # kinds of options of which the card shows the last name
 _COUNTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
 _FEW = 30
 _FIGURES = (

@@ -28,7 +28,7 @@ _NAME = 22  # characters shown of a label
 _NUMBERS = 30  # up to this many classes each cell shows its count
 _NAMES = 80  # up to this many labels all are named; of more only the commonest get a bar
 _BINS = 50
-_SETTING = ("epoch", "step", "learning_rate")  # of an epoch, beside its losses and metrics
+_SETTING = ("epoch", "step", "learning_rate", "kept")  # of an epoch, beside its losses and metrics
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
 
 
