@@ -69,6 +69,8 @@ def _serve(arguments: Sequence[str]) -> NoReturn:
     }  # fmt: skip
     if not args.bundle and not os.environ.get("INFERER_BUNDLE"):
         parser.error("give a bundle's folder, or set INFERER_BUNDLE")
+    if args.port:
+        os.environ.pop("AIP_HTTP_PORT", None)  # Vertex AI's port would win over PORT
     os.environ.update({name: value for name, value in given.items() if value is not None})
     _run("serve", SERVE, [])
 

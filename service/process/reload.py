@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,10 +17,14 @@ from typing import Any
 
 from gunicorn.errors import HaltServer
 
+from inferer.command.stages import Stage, stage_environment
+
 BUNDLE = "INFERER_BUNDLE"
 
 _BOOT_TIMEOUT_S = 120
-_ROOT = Path(__file__).resolve().parents[2]
+_CHECK_TIMEOUT_S = 630  # the check ends itself after 600 s, unless it hangs outside Python
+_STOP_TIMEOUT_S = 3
+_CHECK = Stage("service.process.bundle_check", "serve", ())
 
 
 class Reloader:
@@ -49,6 +52,10 @@ class Reloader:
         """Stop a check that still runs."""
         if self._check is not None:
             self._check.terminate()
+            try:
+                self._check.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._check.kill()
 
     def _request(self) -> None:
         self._server.log.reopen_files()
@@ -67,31 +74,46 @@ class Reloader:
 
     def _advance(self) -> None:
         """Take one step of the reload and manage workers as gunicorn does: after each signal and every second."""
+        is_reload = self._is_requested or self._extra
+        problem = None
+        try:
+            self._step()
+            self._manage_workers()
+        except OSError as error:  # no process, no file or no memory left: the server must not end for a reload
+            if not is_reload:
+                raise
+            problem = str(error)
+        if self._extra and not self._rejected:
+            self._starting = {pid for pid, worker in self._server.WORKERS.items() if worker.age > self._age}
+        if problem:
+            self._reject(problem)
+
+    def _step(self) -> None:
         if self._check is not None:
             if self._check.poll() is not None:
                 self._finish_check(self._check.returncode)
-        elif self._starting:
-            self._finish_start()
+            elif time.monotonic() > self._deadline:
+                self._check.kill()
+                self._check.wait()
+                self._check = None
+                self._output.close()
+                self._reject(f"the check of the bundle did not end after {_CHECK_TIMEOUT_S} s")
         elif self._rejected:
             self._end_rejected()
+        elif self._extra:
+            self._finish_start()
         elif self._is_requested:
             self._start_check()
-        self._manage_workers()
-        if self._extra and not self._rejected:
-            self._starting = {pid for pid, worker in self._server.WORKERS.items() if worker.age > self._age}
 
     def _start_check(self) -> None:
         self._is_requested = False
+        self._deadline = time.monotonic() + _CHECK_TIMEOUT_S
+        environ = {**stage_environment(), BUNDLE: str(self._path)}
         # Not a pipe, which a long-winded conversion could fill.
         self._output = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed in _finish_check
-        command = [sys.executable, "-m", "service.process.bundle_check"]
-        environ = {**os.environ, BUNDLE: str(self._path)}
-        try:
-            self._check = subprocess.Popen(
-                command, cwd=_ROOT, env=environ, stdout=self._output, stderr=subprocess.STDOUT, text=True
-            )
-        except OSError as error:
-            self._reject(str(error))
+        self._check = subprocess.Popen(
+            _CHECK.command([]), env=environ, stdout=self._output, stderr=subprocess.STDOUT, text=True
+        )
 
     def _finish_check(self, code: int) -> None:
         """Let gunicorn start new workers if the check has passed."""
@@ -99,7 +121,7 @@ class Reloader:
         with self._output as output:
             output.seek(0)
             last_line = output.read().strip().rpartition("\n")[2]
-        if code or not Path(last_line).is_dir():
+        if code or not os.path.isdir(last_line):  # noqa: PTH112 - unlike Path, it takes a sentence for no folder
             self._reject(last_line or f"the check ended with code {code}")
             return
         self._candidate = Path(last_line).resolve()
@@ -114,7 +136,9 @@ class Reloader:
         if not self._starting <= workers.keys():
             self._reject("a new worker ended while it started")
         # A heartbeat file has its creation on the wall clock; from the first beat on, it has the monotonic clock.
-        elif all(workers[pid].tmp.last_update() <= now for pid in self._starting):
+        elif len(self._starting) >= self._extra and all(
+            workers[pid].tmp.last_update() <= now for pid in self._starting
+        ):
             self._server.log.info("SIGHUP: serving %s in place of %s", self._candidate, self._folder)
             self._folder, self._starting = self._candidate, set()
             self._want_extra(0)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from gunicorn.app.wsgiapp import run
+from gunicorn.app.wsgiapp import WSGIApplication
 
-# Imported before gunicorn puts the working folder first on the path: a package `service` there must not take its place.
 from service.process import gunicorn_config
+
+
+class _Application(WSGIApplication):  # type: ignore[misc]  # gunicorn has no types
+    def chdir(self) -> None:
+        """Stay in the working folder, and keep it off the import path, where gunicorn would put it first."""
+
 
 if __name__ == "__main__":
     sys.argv[1:] = ["-c", f"python:{gunicorn_config.__name__}", "service.app:app_or_exit()"]
-    run(prog="inferer serve")
+    _Application("%(prog)s", prog="inferer serve").run()

@@ -37,7 +37,7 @@ _EXIT_TIMEOUT_S = 3
 _SPARE_CONNECTIONS = 100
 _IDLE_S = 2
 _LOG_INTERVAL_S = 10
-_PEEK_BYTES = 4096
+_MAX_HEAD_BYTES = 65536
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
 
@@ -56,6 +56,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Serve until told to stop, then exit even if an incomplete request still holds a thread."""
         paths = self.wsgi.extensions["inferer"].settings.machine_paths
         self._operation_prefixes = tuple(f"GET {path}{end}".encode() for path in paths for end in " ?")
+        self._prefix_bytes = max(map(len, self._operation_prefixes))
         code = 1
         try:
             super().run()
@@ -107,16 +108,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def enqueue_req(self, conn: TConn) -> None:
         """Give the request on `conn` to a thread of its kind: predictions never delay health checks and metrics."""
         conn.arrived = time.monotonic()
-        conn.is_operation = self._is_operation(_peek(conn))
+        conn.is_operation = self._is_operation(conn)
         pool = self._operations if conn.is_operation else self.tpool
         future = pool.submit(self.handle, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
-    def _is_operation(self, received: bytes) -> bool:
+    def _is_operation(self, conn: TConn) -> bool:
         """Return whether a health check or a scrape has arrived whole; a slow sender would hold one of few threads."""
-        if not received.startswith(self._operation_prefixes):
+        if not _peek(conn, self._prefix_bytes).startswith(self._operation_prefixes):
             return False
-        head, end, _ = received.partition(b"\r\n\r\n")
+        head, end, _ = _peek(conn, _MAX_HEAD_BYTES).partition(b"\r\n\r\n")
         lowered = head.lower()
         return bool(end) and b"\ncontent-length" not in lowered and b"\ntransfer-encoding" not in lowered
 
@@ -185,12 +186,12 @@ def _has_read_ahead(conn: TConn) -> bool:
     return bool(conn.parser and conn.parser.unreader.buf.getvalue())
 
 
-def _peek(conn: TConn) -> bytes:
-    """Return the received bytes, which stay in the socket; empty if gunicorn has read ahead, or under TLS."""
+def _peek(conn: TConn, most: int) -> bytes:
+    """Return at most `most` received bytes and leave them there; empty if gunicorn has read ahead, or under TLS."""
     if _has_read_ahead(conn):
         return b""
     try:
-        received: bytes = conn.sock.recv(_PEEK_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        received: bytes = conn.sock.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except (OSError, ValueError):
         return b""
     return received

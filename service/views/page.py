@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from flask import Blueprint, Response, request
+from werkzeug.http import generate_etag
 
 from inferer.errors import shown
 from service.errors import ServiceError
@@ -20,6 +21,7 @@ _SWAGGER_UI = files("flask_swagger_ui") / "dist"
 _FILES = {file.name: file.read_bytes() for file in sorted(_FOLDER.iterdir()) if file.suffix in _TYPES} | {
     name: (_SWAGGER_UI / name).read_bytes() for name in ("swagger-ui-bundle.js", "swagger-ui.css")
 }
+_ETAGS = {name: generate_etag(content) for name, content in _FILES.items()}
 # Files and requests of this host only; no inline code.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -56,7 +58,7 @@ def page_file(file: str) -> Response:
     """Return a file of these pages; 304 if the browser has it already."""
     response = _file(file)
     response.headers["Cache-Control"] = "no-cache"
-    response.add_etag()
+    response.set_etag(_ETAGS[file])
     response.make_conditional(request)
     return response
 

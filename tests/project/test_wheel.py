@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ import pytest
 import inferer
 from inferer import ModelInferer
 from tests.project.test_environment import make_venv
+from tests.support.apps import until
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, environment, free_port, run_to_end, running
 
@@ -41,7 +43,8 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("inferer", "service", "export", "training"):
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise AssertionError('the package of the working folder')\n")
-    (folder / "app.py").write_text("raise AssertionError('the app of the working folder')\n")
+    for name in ("app", "flask", "tokenizers", "onnxruntime"):
+        (folder / f"{name}.py").write_text("raise AssertionError('a module of the working folder')\n")
     return folder
 
 
@@ -106,13 +109,17 @@ def test_a_command_without_its_packages_names_the_extra(
 
 
 def test_the_wheel_serves(full: Path, elsewhere: Path, demo_bundle: Path, tmp_path: Path) -> None:
-    """`inferer serve BUNDLE --port N` serves from any folder, and ends with 0 on SIGTERM."""
+    """`inferer serve BUNDLE --port N` serves and reloads in any folder, and ends with 0 on SIGTERM."""
     expected = ModelInferer(demo_bundle).predict("hand bags").as_dict()
     port = free_port()
-    serve = [str(full / "inferer"), "serve", str(demo_bundle), "--port", str(port)]
+    (elsewhere / "titles").symlink_to(demo_bundle)
+    serve = [str(full / "inferer"), "serve", "titles", "--port", str(port)]
     with running(serve, port, tmp_path / "log", elsewhere, environment()) as server:
         assert server.predict({"text": "hand bags"}).json() == expected
         assert server.request("GET", "/").status == 200  # the page's files are in the wheel
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: any(str(line["message"]).startswith("SIGHUP: ") for line in server.logged()), 60)
+        assert any(str(line["message"]).startswith("SIGHUP: serving ") for line in server.logged())
         assert server.stop() == 0
 
 
