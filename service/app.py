@@ -38,8 +38,11 @@ def load_model(settings: Settings) -> ModelInferer:
     )
 
 
-def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
-    """Return the application; see `service.create_app`."""
+def create_app(settings: Settings | None = None, inferer: ModelInferer | None = None) -> Flask:
+    """Return the application; raises SettingsError or InfererError.
+
+    settings: by default from the environment. inferer: by default the model of `settings.bundle`, loaded here.
+    """
     settings = settings or from_env(os.environ)
     inferer = inferer or load_model(settings)
     app = Flask("inferer", static_folder=None)
@@ -72,7 +75,7 @@ def build(settings: Settings | None, inferer: ModelInferer | None) -> Flask:
 def app_or_exit() -> Flask:
     """Return the application for the environment's settings, or exit with code 3 and one line."""
     try:
-        return build(None, None)
+        return create_app()
     except (InfererError, SettingsError) as error:
         exit_cannot_start(error)
 

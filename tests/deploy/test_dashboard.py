@@ -13,7 +13,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
-from service import create_app
+from service.app import create_app
 from tests.support.metrics import NAMES
 from tests.support.server import ROOT
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from inferer import ModelInferer
-from service import create_app
+from service.app import create_app
 from service.settings import Settings, from_env
 from tests.support import manifests
 from tests.support.manifests import Manifest

@@ -13,7 +13,7 @@ import pytest
 
 from export.guard.guard import fewest_kept
 from inferer import ModelInferer
-from service import create_app
+from service.app import create_app
 from service.settings import Settings
 from tests.support import architectures
 from tests.support.architectures import LABELS, run_export, write_json

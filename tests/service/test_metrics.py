@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
-from service import create_app
+from service.app import create_app
 from tests.support.apps import comes_to, metric, until
 from tests.support.metrics import NAMES
 from tests.support.server import ROOT, Server, serving, workers

@@ -17,7 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from inferer import ModelInferer
 from service import app as factory
-from service import create_app
+from service.app import create_app
 from service.contracts.base import Contract, PredictCall
 from service.errors import STATUS
 from service.inference import handle

@@ -15,7 +15,7 @@ import pytest
 
 from inferer import ModelInferer
 from inferer.errors import RunError
-from service import create_app
+from service.app import create_app
 from service.settings import Settings
 from tests.service.test_http import assert_error
 from tests.support import tiny

@@ -31,7 +31,7 @@ sys.path.insert(0, {root!r})
 from inferer import ModelInferer, RunError
 import os
 from pathlib import Path
-from service.app import build
+from service.app import create_app
 from service.settings import from_env
 
 class Slow(ModelInferer):
@@ -57,7 +57,7 @@ class Slow(ModelInferer):
         return super().predict_timed(texts, options, cancellation)
 
 settings = from_env(os.environ)
-app = build(settings, Slow(settings.bundle, intra_op_threads=1))
+app = create_app(settings, Slow(settings.bundle, intra_op_threads=1))
 """
 
 
