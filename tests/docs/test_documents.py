@@ -50,6 +50,29 @@ def test_every_flag_of_a_command_exists() -> None:
             assert re.search(rf"{flag}\b", help_of(module)), f"python -m {module} has no {flag}"
 
 
+# Flags of other programs that the documents name.
+FOREIGN = {
+    "--build-arg", "--cpus", "--grace-period", "--gpus", "--hash", "--memory", "--no-deps", "--prefix", "--read-only", "--shm-size",
+    "--tmpfs", "--user", "--format", "--network", "--cpu",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_flag_in_the_text_exists() -> None:
+    """A flag that a document names without its command is one that some command has."""
+    modules = (*MODULES.values(), "recipes.query_type.prepare")
+    helps = " ".join([*map(help_of, modules), *(source_of(name) for name in ("inferer/command/main.py",))])
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        for flag in sorted(set(re.findall(r"`(--[a-z][a-z0-9-]*)", text)) - FOREIGN):
+            assert re.search(rf"{flag}\b", helps), f"{path.name}: no command has {flag}"
+
+
+def source_of(name: str) -> str:
+    """Return a file of the project; `inferer serve` and `benchmarks` need packages to print their help."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
 def test_make_targets_exist() -> None:
     """`make help` lists every make target that a document names as code."""
     listed = run_to_end("make", "help").stdout

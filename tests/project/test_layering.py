@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,47 @@ def test_inferer_needs_only_its_four_libraries() -> None:
     for file in files_of("inferer"):
         outside = {name.split(".")[0] for name in imports(file)} - set(sys.stdlib_module_names) - {"inferer"}
         assert outside <= INFERER_NEEDS, f"{file.relative_to(ROOT)} imports {outside - INFERER_NEEDS}"
+
+
+# Import names that are not those of their distributions; safetensors comes with transformers.
+DISTRIBUTIONS = {
+    "flask_swagger_ui": "flask-swagger-ui", "iterstrat": "iterative-stratification", "optimum": "optimum-onnx",
+    "prometheus_client": "prometheus-client", "safetensors": "transformers", "sklearn": "scikit-learn",
+    "tomli_w": "tomli-w", "werkzeug": "flask",
+}  # fmt: skip
+
+
+def imported_at_once(package: str) -> set[str]:
+    """Return the distributions that importing the modules of `package` imports, ours followed to their own imports."""
+    seen: set[Path] = set()
+    found: set[str] = set()
+    waiting = files_of(package)
+    while waiting:
+        file = waiting.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:  # at the top: not under TYPE_CHECKING, not lazily
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for name in names:
+                top = name.split(".")[0]
+                if top in SOURCES:
+                    path = ROOT / Path(*name.split("."))
+                    waiting += [one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()]
+                elif top not in sys.stdlib_module_names:
+                    found.add(DISTRIBUTIONS.get(top, top))
+    return found
+
+
+@pytest.mark.parametrize(("package", "extra"), [("service", "serve"), ("export", "export"), ("training", "training")])
+def test_an_extra_brings_all_that_its_package_imports(package: str, extra: str) -> None:
+    """The packages that a stage imports, by way of ours too, are the project's own needs or those of its extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    given = (*project["dependencies"], *project["optional-dependencies"][extra])
+    brought = {re.split(r"[\[<>=~!;, ]", one)[0] for one in given}
+    assert imported_at_once(package) <= brought
 
 
 def test_only_session_imports_onnxruntime() -> None:
