@@ -52,8 +52,8 @@ def test_every_flag_of_a_command_exists() -> None:
 
 # Flags of other programs that the documents name.
 FOREIGN = {
-    "--build-arg", "--cpus", "--grace-period", "--gpus", "--hash", "--memory", "--no-deps", "--prefix", "--read-only", "--shm-size",
-    "--tmpfs", "--user", "--format", "--network", "--cpu",
+    "--build-arg", "--cpu", "--cpus", "--format", "--gpus", "--grace-period", "--hash", "--memory",
+    "--network", "--no-deps", "--prefix", "--read-only", "--shm-size", "--tmpfs", "--user",
 }  # fmt: skip
 
 
