@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None, inferer: ModelInferer | None = 
     state.metrics.watch(inferer.batcher)
     app.extensions["inferer"] = state
     app.before_request(_note_route)
-    require_keys(app, settings.api_keys)
+    require_keys(app, state.keys)
     register_handlers(app)
     predict.add_vertex_paths(app, settings)
     for module in _VIEWS:

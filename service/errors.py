@@ -24,6 +24,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "Unauthorized": (401, "the key is missing or wrong"),
     "NotFound": (404, "an unknown name"),
     "MethodNotAllowed": (405, "the path takes other methods"),
+    "RequestTimeout": (408, "the request did not arrive in time"),
     "PayloadTooLarge": (413, "the body is too large"),
     "UnsupportedMediaType": (415, "the body has another content type, charset or encoding"),
     "Validation": (422, "a field is wrong; the error names it, its value and the allowed values"),

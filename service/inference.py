@@ -15,11 +15,12 @@ from inferer.errors import CallerGoneError, ConfigError, InfererError, RunError,
 from inferer.explain import Explanation
 from inferer.options import ExplainOptions, Timings
 from inferer.scoring import Prediction
+from service.capacity import RETRY_AFTER_S
 from service.contracts.base import Contract, ErrorTypes, PredictCall
 from service.errors import INTERNAL, ServiceError, wrong_field
 from service.json_body import check_length, decode, json_response, read_body, validate
 from service.request import RequestRecord, record_of
-from service.settings import RETRY_AFTER_S, Settings
+from service.settings import Settings
 from service.state import State, current_state
 
 _TIMEOUT = "X-Request-Timeout-Ms"
@@ -30,12 +31,13 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = No
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
     data, content_type = read_body(current, dict.fromkeys(one.content_type for one in contracts), aliases)
     state = current_state()
-    with state.admitted():  # after the body has arrived: a slow sender must not hold a place
+    with state.capacity.admitted(len(data)) as lease:
         decoded = decode(data, content_type)
         contract = _choose([one for one in contracts if one.content_type == content_type], decoded)
         body = validate(contract.body, decoded)
         call = contract.read(body)
         _check_limits(call, state.settings)
+        lease.add_scores(len(call.texts), len(state.inferer.labels))
         with _running(state, current, call, contract.errors) as cancellation:
             predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation)
         _note(state, current, predictions, timings)

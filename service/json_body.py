@@ -13,6 +13,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from inferer.errors import shown
 from service.errors import ServiceError, wrong_field
+from service.process.connection import BodyTooLarge
 
 JSON = "application/json"
 
@@ -93,6 +94,8 @@ def _bytes(request: Request) -> bytes:
         full = limit is not None and len(data) >= limit and request.content_length is None
         if full and request.environ["wsgi.input"].read(1):
             raise RequestEntityTooLarge
+    except BodyTooLarge as error:
+        raise RequestEntityTooLarge from error
     except ParseException as error:
         raise ServiceError("InvalidJson", f"the body cannot be read: its chunks are malformed ({error})") from error
     return data

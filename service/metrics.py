@@ -25,6 +25,7 @@ MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
+_REASONS = ("overloaded", "deadline", "caller_gone", "slow_sender", "slow_reader")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -48,7 +49,7 @@ class Metrics:
         self.in_flight = gauge("inferer_in_flight_requests", "Requests in flight", multiprocess_mode="livesum")
         self.queue_size = gauge("inferer_queue_size", "Texts waiting for a model run", multiprocess_mode="livesum")
         rejected = counter("inferer_rejected", "Requests refused for load", ("reason",))
-        self._rejected = {reason: rejected.labels(reason) for reason in ("overloaded", "deadline", "caller_gone")}
+        self._rejected = {reason: rejected.labels(reason) for reason in _REASONS}
         self._batch_size = histogram("inferer_batch_size", "Texts per model run", buckets=_POWERS)
         self._tokens = histogram("inferer_input_tokens", "Tokens per text before truncation", buckets=_POWERS)
         self._truncated = counter("inferer_truncated", "Truncated texts")
@@ -67,6 +68,10 @@ class Metrics:
         self._durations.labels(record.route).observe(seconds)
         if record.rejected is not None:
             self._rejected[record.rejected].inc()
+
+    def count_rejection(self, reason: str) -> None:
+        """Count a connection that was closed for a reason of `_REASONS`."""
+        self._rejected[reason].inc()
 
     def watch(self, batcher: Batcher) -> None:
         """Count the runs of `batcher` and follow the length of its queue."""

@@ -55,7 +55,8 @@ class Middleware:
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Reply to one request."""
-        record = RequestRecord(request_id_of(environ), arrival_time.take(), time.monotonic())
+        arrived, refusal = arrival_time.take()
+        record = RequestRecord(request_id_of(environ), arrived, time.monotonic())
         environ[RECORD] = record
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
@@ -66,19 +67,19 @@ class Middleware:
         if method == "OPTIONS" and requested is not None and self._allowed_origin(environ):
             start("204 No Content", [*_PREFLIGHT])  # a preflight comes without a key
             body: Iterable[bytes] = ()
-        elif method == "POST" and self._state.is_full():
+        elif method == "POST" and (refusal or self._state.capacity.is_full()):
             record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
-            response = error_response(self._state.overloaded(), record.request_id)
+            response = error_response(self._state.capacity.overloaded(memory=refusal is not None), record.request_id)
             response.status = "429 Too Many Requests"
             body = response(environ, start)
         else:
             body = self._app(environ, start)
         return ClosingIterator(body, lambda: self._finish(environ, record))
 
-    def unreadable(self, fault: str) -> tuple[_Headers, bytes]:
-        """Return headers and body of the reply to malformed HTTP."""
+    def unseen(self, error_type: str, message: str) -> tuple[_Headers, bytes]:
+        """Return headers and body of the error reply to a request that the application does not see."""
         record = RequestRecord(request_id_of({}), 0.0, 0.0)
-        response = error_response(ServiceError("BadRequest", f"malformed HTTP: {fault}"), record.request_id)
+        response = error_response(ServiceError(error_type, message), record.request_id)
         return self._complete(response.headers.to_wsgi_list(), {}, record), response.get_data()
 
     def _complete(self, headers: _Headers, environ: dict[str, Any], record: RequestRecord) -> _Headers:
@@ -115,7 +116,7 @@ class Middleware:
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
         """Count and log the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
-        if record.status == STATUS["Overloaded"]:  # refused here, or by `State.admitted`
+        if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.admitted`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record, seconds)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -29,9 +29,6 @@ _MONITORING_PATHS = (
     "/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/metrics",
 )  # fmt: skip
 
-# Retry-After of a request that is refused for load.
-RETRY_AFTER_S = 1
-
 # Threads beyond the in-flight cap, for requests over the cap, health checks and slow senders.
 _SPARE_THREADS = 16
 
@@ -58,6 +55,8 @@ class Settings:
     batching: bool = True
     max_batch_tokens: int = MAX_BATCH_TOKENS
     max_in_flight: int = 64
+    max_in_flight_bytes: int = 64_000_000
+    max_connections_per_address: int = 0
     deadline_ms: int = 10_000
     max_body_bytes: int = 2_000_000
     max_texts: int = 256
@@ -168,6 +167,8 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_BATCHING": ({"on": True, "off": False}.__getitem__, "on or off"),
     "INFERER_MAX_BATCH_TOKENS": _integer(1),
     "INFERER_MAX_IN_FLIGHT": _integer(1),
+    "INFERER_MAX_IN_FLIGHT_BYTES": _integer(1_000_000, 10**12),
+    "INFERER_MAX_CONNECTIONS_PER_ADDRESS": _integer(0, 100_000),
     "INFERER_DEADLINE_MS": _integer(1),
     "INFERER_MAX_BODY_BYTES": _integer(1),
     "INFERER_MAX_TEXTS": _integer(1),

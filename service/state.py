@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flask import current_app
 
 from inferer.errors import RunError, shown
 from inferer.model import ModelInferer
+from service.capacity import Capacity
 from service.errors import ServiceError
+from service.keys import Keys
 from service.metrics import Metrics
-from service.settings import RETRY_AFTER_S, Settings
+from service.settings import Settings
 
 
 @dataclass
@@ -32,35 +32,12 @@ class State:
     is_draining: Callable[[], bool] = lambda: False
     last_run_failed: bool = False
     openapi: bytes | None = None
-    in_flight: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count one request in flight; raises ServiceError (Overloaded) at capacity."""
-        with self._lock:
-            if self.is_full():
-                raise self.overloaded()
-            self.in_flight += 1
-        try:
-            self.metrics.in_flight.inc()
-            yield
-        finally:
-            with self._lock:
-                self.in_flight -= 1
-            self.metrics.in_flight.dec()
-
-    def is_full(self) -> bool:
-        """Return whether the worker is at capacity."""
-        return self.in_flight >= self.settings.max_in_flight
-
-    def overloaded(self) -> ServiceError:
-        """Return the error of a request that arrives at capacity."""
-        return ServiceError(
-            "Overloaded",
-            f"{self.settings.max_in_flight} requests are in flight, the most allowed; try again",
-            {"Retry-After": str(RETRY_AFTER_S)},
-        )
+    def __post_init__(self) -> None:
+        """Open the places for requests, and read the keys."""
+        limits = self.settings
+        self.capacity = Capacity(limits.max_in_flight, limits.max_in_flight_bytes, self.metrics.in_flight)
+        self.keys = Keys(limits.api_keys)
 
     def unready_because(self) -> str | None:
         """Return the reason why this worker should get no requests, or None.

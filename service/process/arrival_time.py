@@ -1,4 +1,4 @@
-"""The arrival time of the request that a thread handles; the worker sees it before the application does."""
+"""The facts that the worker knows of a request before the application sees it, handed over within a thread."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 _local = threading.local()
 
 
-def note(arrived: float) -> None:
-    """Store the arrival (time.monotonic()) of this thread's next request."""
-    _local.arrived = arrived
+def note(arrived: float, refusal: str | None = None) -> None:
+    """Store the arrival (time.monotonic()) of this thread's next request, and the reason to refuse it, if any."""
+    _local.noted = arrived, refusal
 
 
-def take() -> float:
-    """Return the stored arrival once; without one, the present time."""
-    arrived: float | None = getattr(_local, "arrived", None)
-    _local.arrived = None
-    return time.monotonic() if arrived is None else arrived
+def take() -> tuple[float, str | None]:
+    """Return the stored arrival and reason once; without them, the present time and None."""
+    noted: tuple[float, str | None] | None = getattr(_local, "noted", None)
+    _local.noted = None
+    return (time.monotonic(), None) if noted is None else noted

@@ -1,10 +1,13 @@
-"""gunicorn's threaded worker (gthread) with the changes that paid for themselves; docs/decisions/0018 has the figures.
+"""gunicorn's threaded worker (gthread) with an event loop that waits for slow clients; docs/decisions/0018 and 0019.
+
+The loop receives each request whole, and sends what a client is slow to read, within deadlines; threads compute. So
+half-sent requests, unread replies and lingering connections occupy no thread. Under TLS, which the loop cannot
+read, gunicorn's own way applies, with a limit on each wait.
 
 Names of gunicorn that its documentation does not promise, checked against GUNICORN_VERSION in startup.py:
-- ThreadWorker.accept, enqueue_req, finish_request, handle and murder_pending: the life of a connection.
-- ThreadWorker._cap_keepalive: the stop must also end connections that have sent nothing.
-- ThreadWorker.poller, pending_conns, keepalived_conns, on_pending_socket_readable, nr_conns, method_queue and tpool.
-- TConn.sock, timeout, is_http2, close and parser.unreader.buf: one connection; `buf` holds pipelined bytes.
+- ThreadWorker.accept, enqueue_req, finish_request, handle, handle_request and murder_pending: the life of a connection.
+- ThreadWorker.poller, keepalived_conns, nr_conns, method_queue and tpool. murder_keepalived closes idle connections.
+- TConn.sock, timeout, data_ready and close: one connection.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -27,18 +30,55 @@ from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.process import arrival_time
+from service.process.connection import Connection, Progress, is_readable
 
 _OPERATIONS_THREADS = 4
-_CLOSING_THREADS = 4
-_MAX_LINGERING = 64  # each holds a file that nr_conns does not count
+_REFUSAL_THREADS = 2
 _STAY_S = 0.01
 _SPARE_THREADS = 8
 _EXIT_TIMEOUT_S = 3
-_SPARE_CONNECTIONS = 100
-_IDLE_S = 2
 _LOG_INTERVAL_S = 10
-_MAX_HEAD_BYTES = 65536
+
+# A client has PATIENCE_S to send a request, or to read a reply, and a second more per _BYTES_PER_S on the way.
+PATIENCE_S = 10
+_BYTES_PER_S = 20_000
+_MOST_PATIENCE_S = 60
+_SWEEP_S = 0.25
+_IDLE_S = 2
+_SPARE_CONNECTIONS = 100
+# After its last reply a client has time to close first: a connection closed with unread bytes would reset, and the
+# reply could be lost.
+_LINGER_S = 2
+_MAX_LINGERING = 64
+
+# Memory of a connection that counts for nothing: a usual request or reply fits.
+_FREE_BYTES = 8192
+# The result of a refusal when the worker has room again.
+_ADMITTED = object()
+
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
+
+
+class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
+    """One connection. waits_in: the group of the loop that it waits in, or None while it idles or a thread has it.
+
+    since: the time when it joined the group. moved: bytes received or sent since. held: bytes in memory that count.
+    keeps: whether more requests may follow. refusal: the reason to refuse the request unread, None to handle it.
+    """
+
+    def __init__(self, cfg: Any, sock: socket.socket, address: Any, server: Any) -> None:
+        super().__init__(cfg, sock, address, server)
+        self.data_ready = True  # handle() need not wait
+        self.arrived = self.since = 0.0
+        self.moved = self.held = 0
+        self.is_operation = self.keeps = self.is_closed = False
+        self.refusal: str | None = None
+        self.waits_in: dict[Client, None] | None = None
+
+    @property
+    def deadline(self) -> float:
+        """Return the time (time.monotonic()) at which patience with the client ends."""
+        return self.since + min(PATIENCE_S + self.moved / _BYTES_PER_S, _MOST_PATIENCE_S)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -47,16 +87,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def init_process(self) -> None:
         """Create the extra thread pools, then start gunicorn's worker."""
         self._operations = ThreadPoolExecutor(_OPERATIONS_THREADS, "operations")
-        self._closing = ThreadPoolExecutor(_CLOSING_THREADS, "closing")
-        self._lingering = threading.BoundedSemaphore(_MAX_LINGERING)
-        self._next_log = 0.0
+        self._refusals = ThreadPoolExecutor(_REFUSAL_THREADS, "refusals")
+        self._receiving: dict[Client, None] = {}
+        self._sending: dict[Client, None] = {}
+        self._lingering: dict[Client, None] = {}
+        self._held = 0
+        self._next_log = self._next_sweep = 0.0
         super().init_process()
 
     def run(self) -> None:
-        """Serve until told to stop, then exit even if an incomplete request still holds a thread."""
-        paths = self.wsgi.extensions["inferer"].settings.machine_paths
+        """Serve until told to stop, then exit even if a request still holds a thread."""
+        self._state = self.wsgi.extensions["inferer"]
+        paths = self._state.settings.machine_paths
         self._operation_prefixes = tuple(f"GET {path}{end}".encode() for path in paths for end in " ?")
-        self._prefix_bytes = max(map(len, self._operation_prefixes))
         code = 1
         try:
             super().run()
@@ -70,90 +113,261 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             exit_timer.start()
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection and let it wait in the poller until its first byte; gthread gives it a thread for 5 s."""
+        """Accept a connection and let it idle in the loop; gthread would give it a thread for 5 s."""
         try:
-            client, address = listener.accept()
+            accepted, address = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):  # gthread exits
-                if time.monotonic() > self._next_log:
-                    self._next_log = time.monotonic() + _LOG_INTERVAL_S
-                    self.log.error(f"no connection can be accepted: {self.nr_conns} are open at the file limit")  # noqa: TRY400
+                self._log_sometimes(f"no connection can be accepted: {self.nr_conns} are open at the file limit")
                 time.sleep(_STAY_S)
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
             return
         self.nr_conns += 1
-        conn = TConn(self.cfg, client, address, listener.getsockname())
-        conn.timeout = time.monotonic() + self.cfg.keepalive
-        self.pending_conns.append(conn)
-        self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        if self.cfg.is_ssl:
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                accepted.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PATIENCE_S, 0))
+        else:
+            accepted = Connection(accepted, self._state.settings.max_body_bytes)
+        self._idle(Client(self.cfg, accepted, address, listener.getsockname()))
 
-    def murder_pending(self) -> None:
-        """Close expired connections, and the longest-idle ones while nearly all are taken, so that others can connect.
+    def _idle(self, conn: Client) -> None:
+        """Wait for the first byte of a request; gunicorn closes the connection after `keepalive` seconds."""
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + _LINGER_S)
+        self.keepalived_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_request, conn))
 
-        gunicorn calls this after each poll, at least once per second.
-        """
-        super().murder_pending()
-        idle_since = time.monotonic() + self.cfg.keepalive - _IDLE_S
-        limit = self.worker_connections - min(_SPARE_CONNECTIONS, self.worker_connections // 10)
-        for idle in (self.pending_conns, self.keepalived_conns):  # both in the order of their timeouts
-            while self.nr_conns > limit and idle and idle[0].timeout < idle_since:
-                if _is_readable_within(idle[0], 0):
-                    break
-                conn = idle.popleft()
-                self.poller.unregister(conn.sock)
-                self.nr_conns -= 1
-                conn.close()
+    def _on_request(self, conn: Client, _sock: object) -> None:
+        self.poller.unregister(conn.sock)
+        self.keepalived_conns.remove(conn)
+        if self.cfg.is_ssl:
+            self.enqueue_req(conn)
+        else:
+            self._proceed(conn, conn.sock.receive())
 
-    def enqueue_req(self, conn: TConn) -> None:
-        """Give the request on `conn` to a thread of its kind: predictions never delay health checks and metrics."""
+    def _on_received(self, conn: Client, _sock: object) -> None:
+        if not conn.is_closed:
+            self._proceed(conn, conn.sock.receive())
+
+    def _proceed(self, conn: Client, progress: Progress) -> None:
+        """Give a whole request to a thread, and wait for the rest of an incomplete one."""
+        sock = conn.sock
+        if progress is Progress.CLOSED:
+            self._drop(conn)
+            return
+        self._hold(conn)
+        if progress is Progress.INCOMPLETE and sock.head and not sock.is_checked:
+            self._check_head(conn)
+        if progress is Progress.INCOMPLETE and self._held > self._state.settings.max_in_flight_bytes:
+            self._drop_slow_readers()
+            if self._held > self._state.settings.max_in_flight_bytes:
+                conn.refusal = "memory"
+                sock.cut()
+        if progress is Progress.WHOLE or sock.is_cut:
+            self.enqueue_req(conn)
+        elif conn.waits_in is None:
+            self._wait(conn, self._receiving, selectors.EVENT_READ, self._on_received)
+        conn.moved = len(sock.received)
+
+    def _check_head(self, conn: Client) -> None:
+        """Refuse a request without a valid key before its body, which would occupy memory; ask for an awaited body."""
+        sock = conn.sock
+        sock.is_checked = True
+        if self._state.keys.accept(sock.field(b"authorization"), sock.field(b"x-api-key")):
+            sock.send_continue()
+        else:
+            sock.cut()
+
+    def enqueue_req(self, conn: Client) -> None:
+        """Give the request on `conn` to a thread of its kind: none delays another."""
+        self._leave(conn)
         conn.arrived = time.monotonic()
-        conn.is_operation = self._is_operation(conn)
-        pool = self._operations if conn.is_operation else self.tpool
-        future = pool.submit(self.handle, conn)
+        if self.cfg.is_ssl:
+            self._submit(self.tpool, self.handle, conn)
+            return
+        sock = conn.sock
+        conn.is_operation = not sock.has_body and sock.received.startswith(self._operation_prefixes)
+        if conn.is_operation:
+            self._submit(self._operations, self.handle, conn)
+        elif sock.is_cut or (sock.received.startswith(b"POST ") and self._state.capacity.is_full()):
+            self._submit(self._refusals, self._refuse, conn)
+        else:
+            self._submit(self.tpool, self.handle, conn)
+
+    def _submit(self, pool: ThreadPoolExecutor, handle: Callable[[Client], Any], conn: Client) -> None:
+        future = pool.submit(handle, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
-    def _is_operation(self, conn: TConn) -> bool:
-        """Return whether a health check or a scrape has arrived whole; a slow sender would hold one of few threads."""
-        if not _peek(conn, self._prefix_bytes).startswith(self._operation_prefixes):
-            return False
-        head, end, _ = _peek(conn, _MAX_HEAD_BYTES).partition(b"\r\n\r\n")
-        lowered = head.lower()
-        return bool(end) and b"\ncontent-length" not in lowered and b"\ntransfer-encoding" not in lowered
+    def _refuse(self, conn: Client) -> Any:
+        """Handle a request that will be refused, which takes no time of the model."""
+        return self.handle(conn) if conn.sock.is_cut or self._state.capacity.is_full() else _ADMITTED
 
-    def _cap_keepalive(self, deadline: float) -> None:
-        """Close connections by `deadline` when the worker stops, those that have sent nothing included."""
-        super()._cap_keepalive(deadline)
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout, deadline)
-
-    def _may_stay(self, conn: TConn) -> bool:
-        has_spare_threads = self.nr_conns + _SPARE_THREADS <= self.cfg.threads
-        return self.alive and has_spare_threads and not (conn.is_operation or conn.is_http2 or _has_read_ahead(conn))
-
-    def handle(self, conn: TConn) -> Any:
-        """Handle the request on `conn` and the next ones that follow within 10 ms; close the connection unless kept.
+    def handle(self, conn: Client) -> Any:
+        """Handle the request on `conn`, and the next ones that arrive whole within 10 ms; return whether to keep it.
 
         To stay with the connection saves two thread switches and a poll.
         """
-        arrival_time.note(conn.arrived)
+        arrival_time.note(conn.arrived, conn.refusal)
         keep = super().handle(conn)
-        while keep is True and self._may_stay(conn) and _is_readable_within(conn, _STAY_S):
+        while keep is True and self._may_stay(conn) and conn.sock.receive_within(_STAY_S):
             arrival_time.note(time.monotonic())
             keep = super().handle(conn)
-        if not keep:
-            self._close(conn)
         return keep
 
-    def _close(self, conn: TConn) -> None:
-        """Close on this thread or a pool's; gthread waits up to 2 s on its accepting thread for the client to close."""
-        close, conn.close = conn.close, lambda **_: None  # finish_request closes once more
-        if not conn.is_operation:
-            _close_gracefully(close)
-        elif self._lingering.acquire(blocking=False):
-            self._closing.submit(_close_gracefully, close).add_done_callback(lambda _: self._lingering.release())
-        else:  # too many clients keep their side open; the reply has been sent
-            close()
+    def _may_stay(self, conn: Client) -> bool:
+        if self.cfg.is_ssl or conn.is_operation or not self.alive or self.nr_conns + _SPARE_THREADS > self.cfg.threads:
+            return False
+        conn.sock.start_request()
+        return not conn.sock.unsent
+
+    def handle_request(self, req: Any, conn: Client) -> Any:
+        """Close the connection after a request whose body stays unread: the next request could not be found."""
+        if not self.cfg.is_ssl and conn.sock.is_cut:
+            req.force_close()
+        return super().handle_request(req, conn)
+
+    def finish_request(self, conn: Client, done: Future[Any]) -> None:
+        """Take the connection back from its thread: send the rest of the reply, then wait for more or close."""
+        if self.cfg.is_ssl:
+            super().finish_request(conn, done)
+            return
+        result = None if done.cancelled() or done.exception() else done.result()
+        if result is _ADMITTED:
+            self._submit(self.tpool, self.handle, conn)
+            return
+        conn.keeps = bool(result) and not conn.sock.is_cut
+        conn.sock.start_request()
+        self._finish_reply(conn)
+
+    def _finish_reply(self, conn: Client) -> None:
+        self._hold(conn)
+        if conn.sock.fileno() < 0:
+            self._drop(conn)
+        elif conn.sock.unsent:
+            self._wait(conn, self._sending, selectors.EVENT_WRITE, self._on_writable)
+        elif not conn.keeps:
+            self._linger(conn)
+        elif conn.sock.received:
+            self._proceed(conn, conn.sock.scan())
+        else:
+            self._idle(conn)
+
+    def _on_writable(self, conn: Client, _sock: object) -> None:
+        if conn.is_closed:
+            return
+        before = len(conn.sock.unsent)
+        try:
+            is_sent = conn.sock.flush()
+        except OSError:
+            self._drop(conn)
+            return
+        conn.moved += before - len(conn.sock.unsent)
+        if is_sent:
+            self._leave(conn)
+            self._finish_reply(conn)
+        else:
+            self._hold(conn)
+
+    def _linger(self, conn: Client) -> None:
+        """Close the sending side, and the connection once the client has closed too or _LINGER_S have passed."""
+        if not conn.sock.end():
+            self._drop(conn)
+            return
+        if len(self._lingering) >= _MAX_LINGERING:
+            self._drop(next(iter(self._lingering)))
+        self._wait(conn, self._lingering, selectors.EVENT_READ, self._on_lingering)
+
+    def _on_lingering(self, conn: Client, _sock: object) -> None:
+        if not conn.is_closed and conn.sock.is_drained():
+            self._drop(conn)
+
+    def murder_pending(self) -> None:
+        """End waits that took too long, and make room for others when nearly all connections are taken.
+
+        gunicorn calls this after each poll, at least once per second.
+        """
+        now = time.monotonic()
+        if now > self._next_sweep:
+            self._next_sweep = now + _SWEEP_S
+            for conn in [one for one in self._receiving if one.deadline < now]:
+                self._time_out(conn)
+            for conn in [one for one in self._sending if one.deadline < now]:
+                self._drop(conn, "slow_reader")
+            for conn in [one for one in self._lingering if one.since + _LINGER_S < now]:
+                self._drop(conn)
+        limit = self.worker_connections - min(_SPARE_CONNECTIONS, self.worker_connections // 10)
+        if self.nr_conns > limit:
+            self._make_room(self.nr_conns - limit, now - _IDLE_S)
+
+    def _make_room(self, count: int, before: float) -> None:
+        """Close at most `count` connections that wait since `before`: idle ones first, then the longest-waiting."""
+        idle = self.keepalived_conns  # in the order of their timeouts
+        while count and idle and idle[0].timeout < before + self.cfg.keepalive and not is_readable(idle[0].sock):
+            conn = idle.popleft()
+            self.poller.unregister(conn.sock)
+            self._drop(conn)
+            count -= 1
+        for group, reason in (
+            (self._lingering, None),
+            (self._receiving, "slow_sender"),
+            (self._sending, "slow_reader"),
+        ):
+            for conn in [one for one in group if one.since < before][:count]:
+                self._drop(conn, reason)
+                count -= 1
+
+    def _drop_slow_readers(self) -> None:
+        """Close connections whose unread replies take memory from other requests."""
+        before = time.monotonic() - _IDLE_S
+        for conn in [one for one in self._sending if one.since < before and one.held]:
+            self._drop(conn, "slow_reader")
+
+    def _time_out(self, conn: Client) -> None:
+        """Reply 408 to a client that has not sent its request in time."""
+        self._leave(conn)
+        self._state.metrics.count_rejection("slow_sender")
+        seconds = time.monotonic() - conn.since
+        message = f"the request has not arrived whole within {seconds:.0f} s; {len(conn.sock.received)} bytes have"
+        self._send_error(conn.sock, "408 Request Timeout", "RequestTimeout", message)
+        conn.keeps = False
+        self._finish_reply(conn)
+
+    def _wait(self, conn: Client, group: dict[Client, None], event: int, callback: Callable[..., None]) -> None:
+        """Let `conn` wait in `group` for `event`."""
+        conn.since, conn.moved = time.monotonic(), 0
+        conn.waits_in = group
+        group[conn] = None
+        self.poller.register(conn.sock, event, partial(callback, conn))
+
+    def _leave(self, conn: Client) -> None:
+        """Take `conn` out of its group, if it waits in one."""
+        if conn.waits_in is not None:
+            self.poller.unregister(conn.sock)
+            del conn.waits_in[conn]
+            conn.waits_in = None
+
+    def _hold(self, conn: Client) -> None:
+        """Count the memory of a connection beyond that of a usual request."""
+        held = max(0, len(conn.sock.received) + len(conn.sock.unsent) - _FREE_BYTES)
+        self._held += held - conn.held
+        conn.held = held
+
+    def _drop(self, conn: Client, reason: str | None = None) -> None:
+        """Close a connection. reason: of the metric of refused requests."""
+        if reason is not None:
+            self._state.metrics.count_rejection(reason)
+        self._leave(conn)
+        self._held -= conn.held
+        self.nr_conns -= 1
+        conn.is_closed = True
+        conn.close()
+
+    def _log_sometimes(self, message: str) -> None:
+        if time.monotonic() > self._next_log:
+            self._next_log = time.monotonic() + _LOG_INTERVAL_S
+            self.log.error(message)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """Reply to malformed HTTP with the JSON error body; leave all other errors to gunicorn."""
@@ -162,9 +376,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         fault = type(exc).__name__
         self.log.warning("malformed HTTP: %s", fault)  # not the line itself, which may hold a key or a text
-        headers, body = self.wsgi.wsgi_app.unreadable(fault)
+        status = _STATUS.get(type(exc), "400 Bad Request")
+        self._send_error(client, status, "BadRequest", f"malformed HTTP: {fault}")
+
+    def _send_error(self, client: socket.socket, status: str, error_type: str, message: str) -> None:
+        """Send an error reply to a request that the application does not see."""
+        headers, body = self.wsgi.wsgi_app.unseen(error_type, message)
         lines = [
-            f"HTTP/1.1 {_STATUS.get(type(exc), '400 Bad Request')}",
+            f"HTTP/1.1 {status}",
             "Server: gunicorn",
             f"Date: {http_date()}",
             "Connection: close",
@@ -172,31 +391,3 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         ]
         with contextlib.suppress(OSError):
             client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
-
-
-def _is_readable_within(conn: TConn, seconds: float) -> bool:
-    """Return whether the next request begins, or the client closes, within `seconds`."""
-    poll = select.poll()
-    poll.register(conn.sock, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
-
-
-def _has_read_ahead(conn: TConn) -> bool:
-    """Return whether gunicorn holds bytes of the next request on `conn`."""
-    return bool(conn.parser and conn.parser.unreader.buf.getvalue())
-
-
-def _peek(conn: TConn, most: int) -> bytes:
-    """Return at most `most` received bytes and leave them there; empty if gunicorn has read ahead, or under TLS."""
-    if _has_read_ahead(conn):
-        return b""
-    try:
-        received: bytes = conn.sock.recv(most, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except (OSError, ValueError):
-        return b""
-    return received
-
-
-def _close_gracefully(close: Callable[..., None]) -> None:
-    with contextlib.suppress(OSError):
-        close(graceful=True)

@@ -68,7 +68,7 @@ def explanation() -> Response:
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
     data, _ = read_body(current, (JSON,))
     state = current_state()
-    with state.admitted():  # after the body has arrived: a slow sender must not hold a place
+    with state.capacity.admitted(len(data)):
         body: ExplainRequest = validate(ExplainRequest, decode(data))
         check_length(body.text, "text", state.settings.max_text_chars)
         explained = explain(state, current, body.text, _options(body, state.settings.max_texts))

@@ -1,0 +1,262 @@
+"""A client's connection: a socket that collects requests until they are whole, and keeps replies until they are read.
+
+Only the worker's event loop waits for clients. A thread gets the connection together with a complete request, so its
+reads come from memory, and its writes go to memory where the kernel's buffer is full. The framing found here decides
+only when to hand a request over; gunicorn's parser remains the judge of its meaning and never reads past its end.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+from enum import Enum, auto
+from typing import Any
+
+from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders, ParseException
+
+_RECEIVE_BYTES = 65536
+_MAX_HEAD_BYTES = 65536
+_MAX_CHUNK_LINE_BYTES = 1024
+# gunicorn's parser takes about 2 µs per chunk: chunks beyond these must have _BYTES_PER_CHUNK bytes on average.
+_FREE_CHUNKS = 1024
+_BYTES_PER_CHUNK = 64
+
+_END_OF_HEAD = b"\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|expect|authorization|x-api-key):[ \t]*([^\r\n]*)", re.I)
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
+
+
+class BodyTooLarge(ParseException):  # type: ignore[misc]  # gunicorn has no types
+    """A chunked body has more bytes than the service allows."""
+
+
+class Progress(Enum):
+    """The state of the request at the start of the buffer."""
+
+    INCOMPLETE = auto()
+    WHOLE = auto()
+    CLOSED = auto()  # the client has closed its side and sent no request
+
+
+class Connection(socket.socket):
+    """One client's socket, never blocking. Either the event loop or one thread uses it at a time.
+
+    client: the accepted socket; it is taken over. max_body_bytes: the largest body to collect.
+
+    received: bytes that no parser has read. unsent: bytes of replies that the kernel has not taken. is_cut: the
+    request is handed over without the rest of its body, so the connection must close after the reply. is_checked: for
+    the event loop, which checks a head once.
+    """
+
+    def __init__(self, client: socket.socket, max_body_bytes: int) -> None:
+        super().__init__(client.family, client.type, client.proto, fileno=client.detach())
+        super().setblocking(False)
+        self._max_body_bytes = max_body_bytes
+        self.received = bytearray()
+        self.unsent = bytearray()
+        self.is_cut = False
+        self._is_ended = False  # by the client
+        self.start_request()
+
+    def start_request(self) -> None:
+        """Expect the next request, of which bytes may have arrived with the one before."""
+        self._scanned = 0
+        self._head: bytes | None = None
+        self._end: int | None = None  # where the request ends, in `received`
+        self._body = 0  # where its body begins
+        self._is_chunked = False
+        self._chunks = self._chunk_bytes = 0
+        self._fault: ParseException | None = None
+        self.is_checked = False
+
+    @property
+    def head(self) -> bytes:
+        """Return the request line and header fields of the current request; empty while they are incomplete."""
+        return self._head or b""
+
+    @property
+    def has_body(self) -> bool:
+        """Return whether the current request has a body."""
+        return self._end is None or self._end > self._body
+
+    def field(self, name: bytes) -> str:
+        """Return a header field of `_FIELD` by its lower-case name, repeated ones joined as gunicorn does, or ""."""
+        found = (value for field, value in _FIELD.findall(self.head) if field.lower() == name)
+        return ",".join(value.decode("latin-1").strip() for value in found)
+
+    def receive(self) -> Progress:
+        """Take bytes that have arrived; return the state of the current request."""
+        try:
+            data = super().recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return Progress.INCOMPLETE if self._end is None else Progress.WHOLE
+        except OSError:
+            return Progress.CLOSED
+        if not data:
+            self._is_ended = True
+            return Progress.WHOLE if self.received else Progress.CLOSED  # the parser finds the end and says so
+        self.received += data
+        return self.scan()
+
+    def scan(self) -> Progress:
+        """Return the state of the current request by the bytes that are here."""
+        if self._head is None and self.received:
+            self._scan_head()
+        if self._head is not None and self._is_chunked and self._end is None:
+            self._scan_chunks()
+        if self._end is None or (len(self.received) < self._end and not self.is_cut):
+            return Progress.WHOLE if self._is_ended and self.received else Progress.INCOMPLETE
+        return Progress.WHOLE
+
+    def cut(self) -> None:
+        """Hand the request over without the rest of its body."""
+        self.is_cut = True
+        if self._end is None:
+            self._end = len(self.received)
+
+    def receive_within(self, seconds: float) -> bool:
+        """Return whether the next request is whole within `seconds`; for the thread that has the connection."""
+        if self.received and self.scan() is Progress.WHOLE:
+            return True
+        return is_readable(self, seconds) and self.receive() is Progress.WHOLE
+
+    def send_continue(self) -> None:
+        """Ask a client that waits for `100 Continue` to send its body."""
+        if self.field(b"expect").lower() == "100-continue":
+            self.sendall(_CONTINUE)
+
+    def flush(self) -> bool:
+        """Send unsent bytes; return whether all are sent. Raises OSError when the client is gone."""
+        if self.unsent:
+            try:
+                del self.unsent[: super().send(self.unsent)]
+            except BlockingIOError:
+                return False
+        return not self.unsent
+
+    def end(self) -> bool:
+        """Close the sending side; return whether the client may still have to read."""
+        self.received.clear()
+        try:
+            self.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return not self._is_ended
+
+    def is_drained(self) -> bool:
+        """Discard received bytes; return whether the client has closed its side."""
+        try:
+            return not super().recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    # The methods that gunicorn calls:
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Return at most `size` bytes of the current request; empty at its end, or where it was cut."""
+        if flags:
+            return super().recv(size, flags)
+        end = len(self.received) if self._end is None else min(self._end, len(self.received))
+        if end:
+            data = bytes(self.received[: min(size, end)])
+            del self.received[: len(data)]
+            if self._end is not None:
+                self._end -= len(data)
+            return data
+        if self._fault is not None:
+            raise self._fault
+        return b""
+
+    def send(self, data: Any, _flags: int = 0) -> int:
+        """Ignore gunicorn's own `100 Continue`: the body has arrived. Send anything else."""
+        if data != _CONTINUE:
+            self.sendall(data)
+        return len(data)
+
+    def sendall(self, data: Any, _flags: int = 0) -> None:
+        """Send `data`; keep the bytes that the kernel does not take at once."""
+        sent = 0
+        if not self.unsent:
+            try:
+                sent = super().send(data)
+            except BlockingIOError:
+                sent = 0
+        if sent < len(data):
+            self.unsent += memoryview(data)[sent:]
+
+    def setblocking(self, flag: bool) -> None:
+        """Do nothing: reads and writes of a thread go through memory."""
+
+    def settimeout(self, value: float | None) -> None:
+        """Do nothing, as `setblocking`."""
+
+    def _scan_head(self) -> None:
+        end = self.received.find(_END_OF_HEAD, max(0, self._scanned - len(_END_OF_HEAD) + 1))
+        if end < 0:
+            if len(self.received) > _MAX_HEAD_BYTES:
+                self._fault = LimitRequestHeaders(f"the head has more than {_MAX_HEAD_BYTES} bytes")
+                self.cut()
+            elif self.received.count(b"\n", self._scanned) != self.received.count(b"\r\n", max(0, self._scanned - 1)):
+                self.cut()  # gunicorn refuses a line that ends without a carriage return
+            self._scanned = len(self.received)
+            return
+        self._head = bytes(self.received[:end])
+        self._body = self._scanned = end + len(_END_OF_HEAD)
+        length = self.field(b"content-length")
+        if self.field(b"transfer-encoding"):
+            self._is_chunked = True
+        elif not length:
+            self._end = self._body
+        elif re.fullmatch("[0-9]{1,18}", length):
+            self._end = self._body + int(length)
+            if int(length) > self._max_body_bytes:
+                self.cut()
+        else:
+            self.cut()  # gunicorn's parser refuses it
+
+    def _scan_chunks(self) -> None:
+        while True:
+            line_end = self.received.find(b"\r\n", self._scanned)
+            if line_end < 0:
+                if len(self.received) - self._scanned > _MAX_CHUNK_LINE_BYTES:
+                    self._fault = InvalidChunkSize(b"a line of more than %d bytes" % _MAX_CHUNK_LINE_BYTES)
+                    self.cut()
+                return
+            size = _CHUNK_SIZE.match(self.received, self._scanned, line_end)
+            if size is None:
+                self.cut()  # gunicorn's parser names the fault
+                return
+            length = int(size[0], 16)
+            if not length:
+                self._scan_trailers(line_end)
+                return
+            if self._chunk_bytes + length > self._max_body_bytes:
+                self._fault = BodyTooLarge()
+            elif self._chunks > _FREE_CHUNKS + self._chunk_bytes // _BYTES_PER_CHUNK:
+                self._fault = InvalidChunkSize(b"%d chunks for %d bytes" % (self._chunks, self._chunk_bytes))
+            if self._fault is not None:
+                self.cut()
+                return
+            if line_end + 2 + length + 2 > len(self.received):
+                return  # the size is read again when more has arrived
+            self._chunks += 1
+            self._chunk_bytes += length
+            self._scanned = line_end + 2 + length + 2
+
+    def _scan_trailers(self, line_end: int) -> None:
+        end = self.received.find(_END_OF_HEAD, line_end)  # directly, if there are no trailers
+        if end >= 0:
+            self._end = end + len(_END_OF_HEAD)
+        elif len(self.received) - line_end > _MAX_HEAD_BYTES:
+            self.cut()
+
+
+def is_readable(sock: socket.socket, seconds: float = 0) -> bool:
+    """Return whether bytes or the client's end arrive within `seconds`."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
