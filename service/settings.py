@@ -173,7 +173,9 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_MAX_BODY_BYTES": _integer(1),
     "INFERER_MAX_TEXTS": _integer(1),
     "INFERER_MAX_TEXT_CHARS": _integer(1),
-    "INFERER_API_KEYS": _list_of(r"[!-~]+", "keys separated by commas, without spaces"),
+    "INFERER_API_KEYS": _list_of(
+        r"[!-~]{1,1000}", "keys of at most 1000 characters, separated by commas, without spaces"
+    ),
     "INFERER_CACHE_DIR": (_path, "the path of a folder"),
     "INFERER_GOLDEN_CHECK": _one_of(MODES),
     LOG_FORMAT: _one_of(FORMATS),

@@ -66,6 +66,7 @@ def on_starting(server: Any) -> None:
         raise SystemExit(0) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+    startup.warn_of_short_keys(server.log, _settings.api_keys)
     _reloader = Reloader(server, _settings.bundle, folder)
     os.environ.pop(_MULTIPROCESS, None)
     if workers > 1:

@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from gunicorn import __version__ as installed_gunicorn
@@ -17,6 +18,9 @@ from service.process.resources import memory_limit, resident_memory
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"
+
+# A shorter key can be guessed: 22 random characters of base64 have 128 bits, and these have at least 64.
+_KEY_CHARACTERS = 16
 
 
 def exit_cannot_start(problem: object) -> NoReturn:
@@ -33,6 +37,15 @@ def check_gunicorn() -> None:
     if installed_gunicorn != GUNICORN_VERSION:
         exit_cannot_start(
             f"gunicorn {installed_gunicorn} is installed; this service needs gunicorn=={GUNICORN_VERSION}"
+        )
+
+
+def warn_of_short_keys(log: Any, keys: Sequence[str]) -> None:
+    """Log a warning if one of `keys` is short enough to be guessed."""
+    if short := sum(len(key) < _KEY_CHARACTERS for key in keys):
+        log.warning(
+            f"INFERER_API_KEYS: {short} of {len(keys)} keys have fewer than {_KEY_CHARACTERS} characters and can be "
+            "guessed; `openssl rand -hex 32` makes a good one"
         )
 
 
