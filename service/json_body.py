@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,13 @@ _UTF_8 = ("utf-8", "utf8", "us-ascii")
 _MESSAGE = re.compile(r"^(?P<problem>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+
+_BYTE = re.compile(r"\(byte (\d+)\)$")
+# Escapes in JSON up to the first surrogate without its other half.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_PAIRED = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+", re.DOTALL
+)
 
 
 def read_body(
@@ -54,7 +62,7 @@ def decode(data: bytes, content_type: str = JSON) -> object:
         return msgspec.json.decode(data) if content_type == JSON else data.decode("utf-8-sig")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         expected = "JSON in UTF-8" if content_type == JSON else "UTF-8"
-        raise ServiceError("InvalidJson", f"the body is not {expected}: {error}") from error
+        raise ServiceError("InvalidJson", f"the body is not {expected}: {_fault(data, error)}") from error
 
 
 def validate(kind: Any, decoded: object) -> Any:
@@ -99,6 +107,37 @@ def _bytes(request: Request) -> bytes:
     except ParseException as error:
         raise ServiceError("InvalidJson", f"the body cannot be read: its chunks are malformed ({error})") from error
     return data
+
+
+def _fault(data: bytes, error: Exception) -> str:
+    """Return the reason why `data` cannot be decoded, with its byte; msgspec's own is misleading in some cases."""
+    problem = str(error)
+    at = _BYTE.search(problem)
+    rest = data[int(at[1]) :] if at else b""
+    if not data.strip():
+        return "it is empty"
+    if data.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark, which JSON does not allow"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:4]:
+        return "it is UTF-16 or UTF-32"
+    if isinstance(error, RecursionError):
+        return "its lists or objects are nested too deep"
+    try:
+        data.decode()
+    except UnicodeDecodeError as wrong:
+        return f"{wrong.reason} at byte {wrong.start}, 0x{data[wrong.start]:02x}"
+    if "out of range" in problem:
+        return "a number is too large for JSON's usual 64 bits"
+    if "truncated" in problem or "surrogate" in problem:
+        end = _PAIRED.match(data).end()  # type: ignore[union-attr]  # matches anything
+        if lone := _SURROGATE.match(data, end):
+            return f"the lone surrogate {lone[0].decode()} at byte {end} is half of a character"
+        return f"it is cut off after {len(data)} bytes" if "truncated" in problem else problem
+    if at and rest.startswith((b"NaN", b"Infinity")):
+        return f"NaN and Infinity are not JSON (byte {at[1]}); send null or leave the field out"
+    if rest and rest[0] < ord(" "):
+        return f"the control character 0x{rest[0]:02x} at byte {at[1]} must be escaped"  # type: ignore[index]
+    return problem
 
 
 def _explain(message: str, body: Any, kind: Any) -> str:

@@ -22,7 +22,7 @@ from service.process.startup import warn_of_short_keys
         ("first", "", False),
         ("Basic first", "", False),
         ("Bearer", "", False),
-        ("Bearer firs", "irst", False),
+        ("Bearer second2", "2first", False),
         ("Bearer FIRST", "first,second", False),
         ("Bearer \xff\ud800", "\u0663", False),
     ],
