@@ -15,11 +15,14 @@ from typing import Any
 import msgspec
 from gunicorn.glogging import Logger
 
+from service.process import log_stream
+
 LOG_FORMAT = "INFERER_LOG_FORMAT"
 JSON, TEXT = FORMATS = ("json", "text")
 
 _FIELDS = "inferer_fields"
 _TEXT_LINE, _TEXT_TIME = "%(asctime)s [%(process)d] %(levelname)s %(message)s", "%H:%M:%S"
+_LOST = "{} lines of the log were dropped: they came faster than they were read"
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -57,11 +60,17 @@ def formatter(environ: Mapping[str, str]) -> logging.Formatter:
     return JsonFormatter() if name == JSON else logging.Formatter(_TEXT_LINE, _TEXT_TIME)
 
 
+def one_line(level: int, message: str) -> str:
+    """Return a message as a line of the log, without the logger, which may not be set up or not be heard."""
+    return formatter(os.environ).format(logging.LogRecord("inferer", level, "", 0, message, None, None))
+
+
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's logger with the service's format; it also sets up the logger `inferer`, in master and workers."""
 
     def setup(self, cfg: Any) -> None:
-        """Set the format of every handler."""
+        """Set the format of every handler, after stderr has become a stream that never blocks."""
+        log_stream.install(lambda lost: one_line(logging.WARNING, _LOST.format(lost)))
         super().setup(cfg)
         ours = formatter(os.environ)
         for handler in self.error_log.handlers:
@@ -70,6 +79,9 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         log.handlers = list(self.error_log.handlers)
         log.setLevel(logging.INFO)
         log.propagate = False
+        # Neither format shows these; to find them takes longer than the rest of a line (Python's logging HOWTO).
+        logging._srcfile = None
+        logging.logThreads = logging.logMultiprocessing = False
 
 
 def _cleaned(value: Any) -> Any:

@@ -7,6 +7,7 @@ gunicorn_config.py names; the worker that gets GET /metrics adds them up.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -18,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from inferer.batching import Batcher
 from inferer.options import Timings
 from inferer.scoring import Prediction
+from service.process.log_stream import LogStream
 from service.request import RequestRecord
 
 # prometheus_client reads this variable.
@@ -57,6 +59,9 @@ class Metrics:
         predictions = counter("inferer_predictions", "Predictions by label", ("label",))
         self._predictions = {label: predictions.labels(label) for label in labels}
         self._confidence = histogram("inferer_confidence", "Score of the best label", buckets=_SCORES)
+        dropped = counter("inferer_log_lines_dropped", "Lines of the log dropped because nothing read them")
+        if isinstance(sys.stderr, LogStream):
+            sys.stderr.on_drop = dropped.inc
         info = gauge("inferer_model_info", "Facts about the model", tuple(facts), multiprocess_mode="livemax")
         info.labels(**facts).set(1)
         if MULTIPROCESS_FOLDER not in os.environ:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 from gunicorn import __version__ as installed_gunicorn
 
 from inferer.cpu import cpu_quota, instruction_flags
-from service.logs import fields, formatter
+from service.logs import fields, one_line
 from service.process.resources import memory_limit, resident_memory
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
@@ -26,9 +25,7 @@ _KEY_CHARACTERS = 16
 def exit_cannot_start(problem: object) -> NoReturn:
     """Log `problem` in one line and exit with code 3."""
     # Not through logging: the settings of the log may be the problem.
-    message = f"cannot start: {problem}"
-    record = logging.LogRecord("inferer", logging.CRITICAL, "", 0, message, None, None)
-    print(formatter(os.environ).format(record), file=sys.stderr)
+    print(one_line(logging.CRITICAL, f"cannot start: {problem}"), file=sys.stderr)
     raise SystemExit(3) from None  # gunicorn's own code for "a worker could not boot": the master stops
 
 

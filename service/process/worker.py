@@ -29,7 +29,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from service.process import arrival_time
+from service.process import arrival_time, log_stream
 from service.process.connection import Connection, Progress, is_readable
 
 _OPERATIONS_THREADS = 4
@@ -108,7 +108,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             code = 0
             raise
         finally:
-            exit_timer = threading.Timer(_EXIT_TIMEOUT_S, os._exit, (code,))
+            exit_timer = threading.Timer(_EXIT_TIMEOUT_S, _exit_now, (code,))
             exit_timer.daemon = True
             exit_timer.start()
 
@@ -391,3 +391,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         ]
         with contextlib.suppress(OSError):
             client.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+
+
+def _exit_now(code: int) -> None:
+    log_stream.drain()
+    os._exit(code)

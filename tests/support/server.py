@@ -108,7 +108,7 @@ def running(command: list[str], port: int, log: Path, cwd: Path, env: dict[str, 
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=out)
     server = Server(process, port, log)
     try:
-        _wait(server)
+        ready(server)
         yield server
     finally:
         if process.poll() is None:
@@ -120,7 +120,8 @@ def running(command: list[str], port: int, log: Path, cwd: Path, env: dict[str, 
                 process.wait()
 
 
-def _wait(server: Server) -> None:
+def ready(server: Server) -> None:
+    """Return once `server` is ready; raises RuntimeError if it ends or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
