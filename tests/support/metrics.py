@@ -8,6 +8,7 @@ NAMES = frozenset(
         "inferer_in_flight_requests",
         "inferer_queue_size",
         "inferer_rejected_total",
+        "inferer_log_lines_dropped_total",
         "inferer_batch_size",
         "inferer_input_tokens",
         "inferer_truncated_total",

@@ -59,7 +59,11 @@ class Server:
         return self.request("POST", "/predict", json.dumps(body), content_type="application/json", **headers)
 
     def logged(self) -> list[dict[str, Any]]:
-        """Return the whole lines of the log so far; the last one may be half written."""
+        """Return the whole lines of the log so far; the last one may be half written.
+
+        The service writes its log a few ms after the event.
+        """
+        time.sleep(0.1)
         text = self.log.read_text()
         return log_lines(text[: text.rfind("\n") + 1])
 

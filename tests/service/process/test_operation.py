@@ -192,7 +192,7 @@ def test_exact_mode_is_reported(tiny_bundle: Path, tmp_path: Path, monkeypatch: 
         quantization = server.request("GET", "/info").json()["quantization"]
         assert quantization["exact_because"] == "this CPU shows no VNNI instructions"
         said = "serving tiny: int8-tensor (exact and slower: this CPU shows no VNNI instructions), single_label"
-        assert said in server.log.read_text()
+        until(lambda: said in server.log.read_text())
 
 
 def test_the_start_lines_have_the_model_and_a_curl_command(server: Server) -> None:
@@ -258,6 +258,7 @@ def test_500_hides_the_details_and_logs_them_under_the_request_id(
             "error_type": "Internal",
             "request_id": "find-me",
         }
+        until(lambda: "request find-me failed" in server.log.read_text())
         (line,) = [line for line in server.logged() if line["message"] == "request find-me failed"]
         assert line["request_id"] == "find-me"
         assert "ZeroDivisionError: secret detail" in line["exception"]
