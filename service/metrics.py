@@ -27,7 +27,7 @@ MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the number of series
 
-_REASONS = ("overloaded", "deadline", "caller_gone", "slow_sender", "slow_reader")
+_REASONS = ("overloaded", "deadline", "caller_gone", "slow_sender", "slow_reader", "address")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)

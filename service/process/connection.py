@@ -15,6 +15,7 @@ from typing import Any
 
 from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders, ParseException
 
+_KERNEL_BYTES = 131072  # the kernel doubles it; by default it grows to several MB
 _RECEIVE_BYTES = 65536
 _MAX_HEAD_BYTES = 65536
 _MAX_CHUNK_LINE_BYTES = 1024
@@ -53,6 +54,8 @@ class Connection(socket.socket):
     def __init__(self, client: socket.socket, max_body_bytes: int) -> None:
         super().__init__(client.family, client.type, client.proto, fileno=client.detach())
         super().setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # the kernel's memory counts for the container too
+            self.setsockopt(socket.SOL_SOCKET, option, _KERNEL_BYTES)
         self._max_body_bytes = max_body_bytes
         self.received = bytearray()
         self.unsent = bytearray()

@@ -20,6 +20,7 @@ import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -66,14 +67,26 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
     keeps: whether more requests may follow. refusal: the reason to refuse the request unread, None to handle it.
     """
 
-    def __init__(self, cfg: Any, sock: socket.socket, address: Any, server: Any) -> None:
+    def __init__(
+        self, cfg: Any, sock: socket.socket, address: Any, server: Any, host: str, counts: Counter[str]
+    ) -> None:
         super().__init__(cfg, sock, address, server)
+        self._host, self._counts = host, counts
         self.data_ready = True  # handle() need not wait
         self.arrived = self.since = 0.0
         self.moved = self.held = 0
         self.is_operation = self.keeps = self.is_closed = False
         self.refusal: str | None = None
         self.waits_in: dict[Client, None] | None = None
+
+    def close(self, graceful: bool = False) -> None:
+        """Close the connection, once."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._counts[self._host] -= 1
+            if not self._counts[self._host]:
+                del self._counts[self._host]
+        super().close(graceful)
 
     @property
     def deadline(self) -> float:
@@ -91,6 +104,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._receiving: dict[Client, None] = {}
         self._sending: dict[Client, None] = {}
         self._lingering: dict[Client, None] = {}
+        self._addresses: Counter[str] = Counter()
         self._held = 0
         self._next_log = self._next_sweep = 0.0
         super().init_process()
@@ -123,13 +137,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
             return
+        host = address[0] if isinstance(address, tuple) else str(address)
+        most = self._state.settings.max_connections_per_address
+        if most and self._addresses[host] >= most:
+            self._state.metrics.count_rejection("address")
+            accepted.close()
+            return
         self.nr_conns += 1
+        self._addresses[host] += 1
         if self.cfg.is_ssl:
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 accepted.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", PATIENCE_S, 0))
         else:
             accepted = Connection(accepted, self._state.settings.max_body_bytes)
-        self._idle(Client(self.cfg, accepted, address, listener.getsockname()))
+        self._idle(Client(self.cfg, accepted, address, listener.getsockname(), host, self._addresses))
 
     def _idle(self, conn: Client) -> None:
         """Wait for the first byte of a request; gunicorn closes the connection after `keepalive` seconds."""
@@ -160,16 +181,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._hold(conn)
         if progress is Progress.INCOMPLETE and sock.head and not sock.is_checked:
             self._check_head(conn)
-        if progress is Progress.INCOMPLETE and self._held > self._state.settings.max_in_flight_bytes:
-            self._drop_slow_readers()
-            if self._held > self._state.settings.max_in_flight_bytes:
-                conn.refusal = "memory"
-                sock.cut()
+        if progress is Progress.INCOMPLETE and not self._has_memory():
+            conn.refusal = "memory"
+            sock.cut()
         if progress is Progress.WHOLE or sock.is_cut:
             self.enqueue_req(conn)
-        elif conn.waits_in is None:
-            self._wait(conn, self._receiving, selectors.EVENT_READ, self._on_received)
-        conn.moved = len(sock.received)
+        else:
+            if conn.waits_in is None:
+                self._wait(conn, self._receiving, selectors.EVENT_READ, self._on_received)
+            conn.moved = len(sock.received)
 
     def _check_head(self, conn: Client) -> None:
         """Refuse a request without a valid key before its body, which would occupy memory; ask for an awaited body."""
@@ -247,6 +267,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._drop(conn)
         elif conn.sock.unsent:
             self._wait(conn, self._sending, selectors.EVENT_WRITE, self._on_writable)
+            self._has_memory()
         elif not conn.keeps:
             self._linger(conn)
         elif conn.sock.received:
@@ -318,11 +339,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._drop(conn, reason)
                 count -= 1
 
-    def _drop_slow_readers(self) -> None:
-        """Close connections whose unread replies take memory from other requests."""
-        before = time.monotonic() - _IDLE_S
-        for conn in [one for one in self._sending if one.since < before and one.held]:
-            self._drop(conn, "slow_reader")
+    def _has_memory(self) -> bool:
+        """Close the connections that have been slowest to read while they take memory from others; return success."""
+        limit: int = self._state.settings.max_in_flight_bytes
+        if self._held > limit:
+            for conn in [one for one in self._sending if one.held]:
+                self._drop(conn, "slow_reader")
+                if self._held <= limit:
+                    break
+        return self._held <= limit
 
     def _time_out(self, conn: Client) -> None:
         """Reply 408 to a client that has not sent its request in time."""
@@ -361,7 +386,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._leave(conn)
         self._held -= conn.held
         self.nr_conns -= 1
-        conn.is_closed = True
         conn.close()
 
     def _log_sometimes(self, message: str) -> None:
