@@ -34,27 +34,31 @@ class Capacity:
         self._requests = 0
         self._bytes = 0  # of requests that need more than their share
 
-    def is_full(self) -> bool:
-        """Return whether as many requests are in flight as may be."""
-        return self._requests >= self._max_requests
-
-    @contextmanager
-    def admitted(self, body_bytes: int) -> Iterator[Lease]:
-        """Count one request in flight; raises ServiceError (Overloaded) at capacity."""
+    def enter(self) -> bool:
+        """Count one request in flight, before a thread has it; return False at capacity."""
         with self._lock:
-            if self.is_full():
-                raise self.overloaded()
+            if self._requests >= self._max_requests:
+                return False
             self._requests += 1
         self._gauge.inc()
+        return True
+
+    def leave(self) -> None:
+        """Count one request in flight less."""
+        with self._lock:
+            self._requests -= 1
+        self._gauge.dec()
+
+    @contextmanager
+    def memory(self, body_bytes: int) -> Iterator[Lease]:
+        """Count the memory of a request with a body of this size; raises ServiceError (Overloaded) without room."""
         lease = Lease(self)
         try:
             lease.add(_PER_BODY_BYTE * body_bytes)
             yield lease
         finally:
             with self._lock:
-                self._requests -= 1
                 self._bytes -= lease.counted
-            self._gauge.dec()
 
     def count(self, lease: Lease, needed: int) -> None:
         """Count `needed` bytes for a request; raises ServiceError (Overloaded) when others leave no room for them."""

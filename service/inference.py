@@ -31,7 +31,7 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = No
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
     data, content_type = read_body(current, dict.fromkeys(one.content_type for one in contracts), aliases)
     state = current_state()
-    with state.capacity.admitted(len(data)) as lease:
+    with state.capacity.memory(len(data)) as lease:
         decoded = decode(data, content_type)
         contract = _choose([one for one in contracts if one.content_type == content_type], decoded)
         body = validate(contract.body, decoded)

@@ -17,6 +17,7 @@ from werkzeug.wsgi import ClosingIterator
 from service.errors import STATUS, ServiceError, error_response
 from service.logs import fields
 from service.process import arrival_time
+from service.process.arrival_time import MEMORY
 from service.request import RECORD, RequestRecord, request_id_of
 from service.state import State
 
@@ -67,9 +68,9 @@ class Middleware:
         if method == "OPTIONS" and requested is not None and self._allowed_origin(environ):
             start("204 No Content", [*_PREFLIGHT])  # a preflight comes without a key
             body: Iterable[bytes] = ()
-        elif method == "POST" and (refusal or self._state.capacity.is_full()):
+        elif refusal is not None:
             record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
-            response = error_response(self._state.capacity.overloaded(memory=refusal is not None), record.request_id)
+            response = error_response(self._state.capacity.overloaded(memory=refusal == MEMORY), record.request_id)
             response.status = "429 Too Many Requests"
             body = response(environ, start)
         else:
@@ -116,7 +117,7 @@ class Middleware:
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
         """Count and log the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
-        if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.admitted`
+        if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.memory`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record, seconds)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+# Reasons to refuse a request: as many are in flight, or those hold as much memory, as the settings allow.
+REQUESTS, MEMORY = "requests", "memory"
+
 _local = threading.local()
 
 

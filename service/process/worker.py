@@ -31,6 +31,7 @@ from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.process import arrival_time, log_stream
+from service.process.arrival_time import MEMORY, REQUESTS
 from service.process.connection import Connection, Progress, is_readable
 
 _OPERATIONS_THREADS = 4
@@ -54,8 +55,6 @@ _MAX_LINGERING = 64
 
 # Memory of a connection that counts for nothing: a usual request or reply fits.
 _FREE_BYTES = 8192
-# The result of a refusal when the worker has room again.
-_ADMITTED = object()
 
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
 
@@ -64,7 +63,8 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
     """One connection. waits_in: the group of the loop that it waits in, or None while it idles or a thread has it.
 
     since: the time when it joined the group. moved: bytes received or sent since. held: bytes in memory that count.
-    keeps: whether more requests may follow. refusal: the reason to refuse the request unread, None to handle it.
+    has_place: whether its request counts as in flight. keeps: whether more requests may follow. refusal: the reason to
+    refuse the request, None to handle it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.data_ready = True  # handle() need not wait
         self.arrived = self.since = 0.0
         self.moved = self.held = 0
-        self.is_operation = self.keeps = self.is_closed = False
+        self.is_operation = self.has_place = self.keeps = self.is_closed = False
         self.refusal: str | None = None
         self.waits_in: dict[Client, None] | None = None
 
@@ -182,7 +182,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if progress is Progress.INCOMPLETE and sock.head and not sock.is_checked:
             self._check_head(conn)
         if progress is Progress.INCOMPLETE and not self._has_memory():
-            conn.refusal = "memory"
+            conn.refusal = MEMORY
             sock.cut()
         if progress is Progress.WHOLE or sock.is_cut:
             self.enqueue_req(conn)
@@ -205,36 +205,51 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._leave(conn)
         conn.arrived = time.monotonic()
         if self.cfg.is_ssl:
-            self._submit(self.tpool, self.handle, conn)
+            self._submit(self.tpool, conn)
             return
         sock = conn.sock
         conn.is_operation = not sock.has_body and sock.received.startswith(self._operation_prefixes)
         if conn.is_operation:
-            self._submit(self._operations, self.handle, conn)
-        elif sock.is_cut or (sock.received.startswith(b"POST ") and self._state.capacity.is_full()):
-            self._submit(self._refusals, self._refuse, conn)
+            self._submit(self._operations, conn)
+        elif sock.is_cut or not self._takes_place(conn):
+            self._submit(self._refusals, conn)
         else:
-            self._submit(self.tpool, self.handle, conn)
+            self._submit(self.tpool, conn)
 
-    def _submit(self, pool: ThreadPoolExecutor, handle: Callable[[Client], Any], conn: Client) -> None:
-        future = pool.submit(handle, conn)
+    def _submit(self, pool: ThreadPoolExecutor, conn: Client) -> None:
+        future = pool.submit(self.handle, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
-    def _refuse(self, conn: Client) -> Any:
-        """Handle a request that will be refused, which takes no time of the model."""
-        return self.handle(conn) if conn.sock.is_cut or self._state.capacity.is_full() else _ADMITTED
+    def _takes_place(self, conn: Client) -> bool:
+        """Count a POST request in flight; return False, and note the refusal, at capacity."""
+        if not conn.sock.received.startswith(b"POST "):
+            return True
+        conn.has_place = self._state.capacity.enter()
+        if not conn.has_place:
+            conn.refusal = REQUESTS
+        return conn.has_place
 
     def handle(self, conn: Client) -> Any:
         """Handle the request on `conn`, and the next ones that arrive whole within 10 ms; return whether to keep it.
 
         To stay with the connection saves two thread switches and a poll.
         """
-        arrival_time.note(conn.arrived, conn.refusal)
-        keep = super().handle(conn)
+        keep = self._handle_one(conn)
         while keep is True and self._may_stay(conn) and conn.sock.receive_within(_STAY_S):
-            arrival_time.note(time.monotonic())
-            keep = super().handle(conn)
+            conn.arrived = time.monotonic()
+            self._takes_place(conn)
+            keep = self._handle_one(conn)
         return keep
+
+    def _handle_one(self, conn: Client) -> Any:
+        arrival_time.note(conn.arrived, conn.refusal)
+        conn.refusal = None
+        try:
+            return super().handle(conn)
+        finally:
+            if conn.has_place:
+                conn.has_place = False
+                self._state.capacity.leave()
 
     def _may_stay(self, conn: Client) -> bool:
         if self.cfg.is_ssl or conn.is_operation or not self.alive or self.nr_conns + _SPARE_THREADS > self.cfg.threads:
@@ -254,9 +269,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             super().finish_request(conn, done)
             return
         result = None if done.cancelled() or done.exception() else done.result()
-        if result is _ADMITTED:
-            self._submit(self.tpool, self.handle, conn)
-            return
         conn.keeps = bool(result) and not conn.sock.is_cut
         conn.sock.start_request()
         self._finish_reply(conn)

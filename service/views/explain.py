@@ -68,7 +68,7 @@ def explanation() -> Response:
     current: Request = request._get_current_object()  # type: ignore[attr-defined]  # each use of the proxy costs time
     data, _ = read_body(current, (JSON,))
     state = current_state()
-    with state.capacity.admitted(len(data)):
+    with state.capacity.memory(len(data)):
         body: ExplainRequest = validate(ExplainRequest, decode(data))
         check_length(body.text, "text", state.settings.max_text_chars)
         explained = explain(state, current, body.text, _options(body, state.settings.max_texts))
