@@ -35,7 +35,7 @@ from service.process.arrival_time import MEMORY, REQUESTS
 from service.process.connection import Connection, Progress, is_readable
 
 _OPERATIONS_THREADS = 4
-_REFUSAL_THREADS = 2
+_REFUSAL_THREADS = 4
 _STAY_S = 0.01
 _SPARE_THREADS = 8
 _EXIT_TIMEOUT_S = 3

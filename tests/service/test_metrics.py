@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inferer import ModelInferer
 from service.app import create_app
+from service.settings import Settings
 from tests.support.apps import comes_to, metric, until
 from tests.support.metrics import NAMES
 from tests.support.server import ROOT, Server, serving, workers
@@ -123,14 +124,21 @@ def test_every_name_is_there_from_the_start_and_no_other_of_ours(server: Server)
 
 
 def test_a_refusal_by_the_view_is_counted(tiny_bundle: Path) -> None:
-    """A request that the view refuses at capacity is counted as overloaded."""
-    app = create_app(inferer=ModelInferer(tiny_bundle, intra_op_threads=1))
+    """A request that the view refuses, as others hold the memory, is counted as overloaded."""
+    settings = Settings(max_in_flight_bytes=1_000_000)
+    app = create_app(settings, ModelInferer(tiny_bundle, intra_op_threads=1))
     state = app.extensions["inferer"]
-    answers = iter([False, True])
-    state.is_full = lambda: next(answers)
-    with app.test_client().post("/predict", json={"text": "good"}) as reply:
-        assert reply.status_code == 429
+    texts = {"texts": ["good" * 10_000]}
+    with state.capacity.memory(160_000) as other:
+        assert other.counted == 960_000
+        with app.test_client().post("/predict", json=texts) as reply:
+            assert reply.status_code == 429
+            assert "requests in flight hold the memory that they may, 1000000 bytes" in reply.json["error"]
     assert b'inferer_rejected_total{reason="overloaded"} 1.0' in state.metrics.exposition("")[0]
+    with app.test_client().post("/predict", json=texts) as reply:
+        assert reply.status_code == 200
+    with state.capacity.memory(1_000_000) as alone:  # more than all may hold together, but alone
+        assert alone.counted == 6_000_000
 
 
 def test_open_metrics_on_request(server: Server) -> None:
