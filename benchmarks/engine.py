@@ -113,7 +113,9 @@ def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict
 
 def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
     """Return fidelity and batch invariance on the rows of `file`, each a text and its label."""
-    files = _export(AutoModelForSequenceClassification.from_pretrained(checkpoint).eval(), folder)
+    files = _export(
+        AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=False).eval(), folder
+    )
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     with file.open(encoding="utf-8", newline="") as lines:
         _, *rows = csv.reader(lines)
@@ -190,7 +192,9 @@ def main() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         models = {
-            "MiniLM-L6": lambda: AutoModelForSequenceClassification.from_pretrained(args.checkpoint),
+            "MiniLM-L6": lambda: AutoModelForSequenceClassification.from_pretrained(
+                args.checkpoint, trust_remote_code=False
+            ),
             "BERT-base": lambda: BertForSequenceClassification(BertConfig(num_labels=5)),
         }
         for name, make in models.items():

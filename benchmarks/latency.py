@@ -43,8 +43,8 @@ def text_of(model: ModelInferer, tokens: int) -> str:
 def torch_predict(checkpoint: Path, threads: int) -> Callable[[str], object]:
     """Return a function that predicts a text with PyTorch in fp32."""
     torch.set_num_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=False).eval()
 
     def predict(text: str) -> object:
         with torch.no_grad():

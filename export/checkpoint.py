@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
 from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
+from training.model.custom_code import read_config
 from training.model.heads import from_config
 from training.model.load import load_classifier, max_positions_of, token_limit, weight_faults, why_unreadable
 
@@ -110,7 +111,7 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
     changes: dict[str, Any] = {"num_labels": len(config.labels)} if config.labels else {}
     local = Path(config.model_name).is_dir()
     try:
-        architecture = AutoConfig.from_pretrained(config.model_name, local_files_only=local, **changes)
+        architecture = read_config(config.model_name, local_files_only=local, **changes)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ExportError(f"model_name {config.model_name!r}: cannot be read: {first_line(error)}") from error
     if config.model_type and config.model_type != architecture.model_type:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedModel
+from transformers import DataCollatorWithPadding, PreTrainedModel
 
 from inferer.bundle.reader import CONFIG, HEAD, HEAD_TAIL, TAIL
 from inferer.errors import first_line
 from training.errors import TrainingError
+from training.model.custom_code import read_tokenizer
 from training.model.load import load_classifier, token_limit
 from training.model.tokenize import EncodedTexts, TextEncoder
 
@@ -35,7 +36,7 @@ def load_model(folder: Path) -> LoadedModel:
     """Return the checkpoint in `folder`, on the GPU if there is one. Raises TrainingError if it cannot be loaded."""
     model = load_classifier(folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = read_tokenizer(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {first_line(error)}") from error
     truncation = getattr(model.config, "inferer_truncation", HEAD)

@@ -67,7 +67,8 @@ def classifier_class(config: PretrainedConfig) -> Any:
 def from_config(config: PretrainedConfig) -> PreTrainedModel:
     """Return the model of `config` with fresh weights, float32."""
     made = classifier_class(config)
-    build = made.from_config if made is AutoModelForSequenceClassification else made._from_config
+    is_stock = made is AutoModelForSequenceClassification
+    build = functools.partial(made.from_config, trust_remote_code=False) if is_stock else made._from_config
     model: PreTrainedModel = build(config, dtype=torch.float32)
     return model
 

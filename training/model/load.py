@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from inferer.errors import first_line
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.model.base_model import base_model_path
+from training.model.custom_code import read_config, read_tokenizer
 from training.model.freezing import freeze
 from training.model.heads import FIELD, classifier_class, mlp_head, token_head
 from training.recipe.recipe import MLP, TOKEN, Recipe
@@ -39,13 +40,13 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
     source, what = base_model_path(recipe.base_model), f"base model {recipe.base_model}"
     names = dict(enumerate(dataset.labels))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = read_tokenizer(source)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise _cannot_be_loaded(what, error) from error
     if not tokenizer.is_fast:
         raise TrainingError(f"{what}: has no fast tokenizer, which serving needs")
     try:
-        config = AutoConfig.from_pretrained(
+        config = read_config(
             source,
             num_labels=len(names),
             id2label=names,
@@ -83,7 +84,7 @@ def load_classifier(folder: Path) -> PreTrainedModel:
     and for weights that are missing, unexpected or misshapen.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder, local_files_only=True)
         model, found = _from_pretrained(folder, config, local_files_only=True)
     except _UNREADABLE as error:
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {why_unreadable(error)}") from error
@@ -143,6 +144,7 @@ def _from_pretrained(
         model, info = classifier_class(config).from_pretrained(
             source,
             config=config,
+            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are named
             weights_only=True,
