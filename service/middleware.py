@@ -1,4 +1,4 @@
-"""WSGI middleware around Flask: each request's record, headers, log line and metrics, and 429 at capacity.
+"""WSGI middleware around Flask: each request's record, headers, log line and metrics, 429 at capacity, 404 for aliases.
 
 Requests that arrive at capacity are refused before Flask: under overload they are the majority, and their cost is
 taken from the requests in flight.
@@ -7,6 +7,7 @@ taken from the requests in flight.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from werkzeug.wsgi import ClosingIterator
 
+from inferer.errors import shown
 from service.errors import STATUS, ServiceError, error_response
 from service.logs import fields
 from service.process import arrival_time
@@ -39,6 +41,9 @@ _PREFLIGHT = [
     ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-API-Key, X-Request-Id, X-Request-Timeout-Ms"),
     ("Access-Control-Max-Age", "600"),
 ]
+
+# A second way to write a route: an encoded slash, letter, digit, "-", "." or "_", or a fragment, before the query.
+_ALIAS = re.compile(r"[^?]*?(#|%(2[DEF]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F))", re.IGNORECASE)
 
 _Headers = list[tuple[str, str]]
 _Start = Callable[..., Any]
@@ -68,6 +73,11 @@ class Middleware:
         if method == "OPTIONS" and requested is not None and self._allowed_origin(environ):
             start("204 No Content", [*_PREFLIGHT])  # a preflight comes without a key
             body: Iterable[bytes] = ()
+        elif _is_alias(environ):
+            found = (
+                f"no route {shown(environ['PATH_INFO'])}: a route has one spelling, without extra slashes or encoding"
+            )
+            body = error_response(ServiceError("NotFound", found), record.request_id)(environ, start)
         elif refusal is not None:
             record.route = self._state.routes.get(environ["PATH_INFO"], record.route)
             response = error_response(self._state.capacity.overloaded(memory=refusal == MEMORY), record.request_id)
@@ -142,3 +152,12 @@ class Middleware:
         log.info(
             "%s %s %d in %.1f ms, id %s", method, shown, record.status, ms, record.request_id, extra=fields(**values)
         )
+
+
+def _is_alias(environ: dict[str, Any]) -> bool:
+    """Return whether the path is written in a way that a proxy's rule on a route's path would not match.
+
+    Werkzeug strips slashes, and gunicorn decodes and drops fragments.
+    """
+    target = environ.get("RAW_URI", "")
+    return environ["PATH_INFO"].startswith("//") or bool(("%" in target or "#" in target) and _ALIAS.match(target))

@@ -248,6 +248,30 @@ def test_422_or_400_for_a_deeply_nested_value(server: Server, field: str) -> Non
         assert reply.json()["error_type"] in ("InvalidJson", "Validation")
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["//metrics", "///info", "/%2fmetrics", "/%6Detrics", "/info#x", "/info#?", "/v2%2Fhealth/live", "http://x//info",
+     "/v1/models/t%69ny", "/./metrics", "/x/../metrics", "/%2e/metrics", "/metrics/", "/METRICS", "/metrics;x",
+     "/v2//health/live"],
+)  # fmt: skip
+def test_404_a_route_has_one_spelling(server: Server, target: str) -> None:
+    """A path that a proxy's rule on the route's path would not match is not the route."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert reply.startswith(b"HTTP/1.1 404")
+    body = json.loads(reply.split(b"\r\n\r\n", 1)[1])
+    assert (body["error_type"], body["error"][:8]) == ("NotFound", "no route")
+
+
+@pytest.mark.parametrize("target", ["/info?a=%2f%41#x", "http://x/info", "/v1/models/tiny?x=//"])
+def test_queries_and_absolute_addresses_are_no_aliases(server: Server, target: str) -> None:
+    """The query may be encoded, and a proxy's absolute address names the same route."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("chunks", [b"zz\r\n", b"-1\r\n", b"0xe\r\n", b"\r\n", b"5\r\nabcdefgh\r\n0\r\n\r\n"])
 def test_400_a_body_in_malformed_chunks(server: Server, chunks: bytes) -> None:
     """A body in malformed chunks gets 400, not an internal error."""
