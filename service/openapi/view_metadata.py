@@ -12,7 +12,8 @@ from service.json_body import JSON
 # Error types of every view, and of views that take a body.
 ALWAYS = ("BadRequest", "Internal")
 WITH_BODY = (
-    *ALWAYS, "InvalidJson", "PayloadTooLarge", "UnsupportedMediaType", "Validation", "Overloaded", "DeadlineExceeded",
+    *ALWAYS, "InvalidJson", "RequestTimeout", "PayloadTooLarge", "UnsupportedMediaType", "Validation", "Overloaded",
+    "DeadlineExceeded",
 )  # fmt: skip
 
 # Headers of a reply with predictions.

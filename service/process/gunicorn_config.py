@@ -16,10 +16,11 @@ from inferer.config import Config
 from inferer.errors import InfererError
 from service.process import startup
 from service.process.reload import Reloader
-from service.process.resources import make_metrics_folder, max_connections
+from service.process.resources import limit_malloc_arenas, make_metrics_folder, max_connections
 from service.settings import SettingsError, from_env
 
 startup.check_gunicorn()
+limit_malloc_arenas()  # before the fork: workers inherit it
 try:
     _settings = from_env(os.environ)
     worker_connections = max_connections(_settings.worker_threads)
