@@ -251,7 +251,7 @@ class Connection(socket.socket):
             self._scanned = line_end + 2 + length + 2
 
     def _scan_trailers(self, line_end: int) -> None:
-        end = self.received.find(_END_OF_HEAD, line_end)  # directly, if there are no trailers
+        end = self.received.find(_END_OF_HEAD, line_end)  # at once without trailers
         if end >= 0:
             self._end = end + len(_END_OF_HEAD)
         elif len(self.received) - line_end > _MAX_HEAD_BYTES:

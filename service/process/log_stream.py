@@ -94,7 +94,7 @@ class LogStream(io.TextIOBase):
             self._changed.wait_for(lambda: not (self._lines or self._is_busy or self._lost), seconds)
 
     def _put(self, text: str) -> bool:
-        """Append a whole line, after a notice of lines lost before; return False if there is no room for it."""
+        """Append a whole line, after a notice of lines lost before; return False without room for it."""
         data = text.encode(self.encoding, "backslashreplace")
         # After a loss half the buffer must be free, or each line would come with a notice.
         share = 2 if self._lost else 1
