@@ -24,6 +24,7 @@ BUNDLE = "INFERER_BUNDLE"
 _BOOT_TIMEOUT_S = 120
 _CHECK_TIMEOUT_S = 630  # the check ends itself after 600 s, unless it hangs outside Python
 _STOP_TIMEOUT_S = 3
+_CANNOT_START = 3  # the exit code of gunicorn's Arbiter.WORKER_BOOT_ERROR
 _CHECK = Stage("service.process.bundle_check", "serve", ())
 
 
@@ -81,7 +82,7 @@ class Reloader:
             self._manage_workers()
         except OSError as error:  # no process, no file or no memory left: the server must not end for a reload
             if not is_reload:
-                raise
+                raise HaltServer(f"no worker can be started: {error}", _CANNOT_START) from error
             problem = str(error)
         if self._extra and not self._rejected:
             self._starting = {pid for pid, worker in self._server.WORKERS.items() if worker.age > self._age}

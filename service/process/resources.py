@@ -48,7 +48,20 @@ def resident_memory() -> int:
 
 def memory_limit() -> int | None:
     """Return the container's memory limit in bytes; None without a visible limit."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+    return _cgroup_limit("memory.max", "memory/memory.limit_in_bytes")
+
+
+def process_limits() -> list[str]:
+    """Return the limits of processes and threads, in words."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    of_group = _cgroup_limit("pids.max", "pids/pids.max")
+    limits = [] if soft == resource.RLIM_INFINITY else [f"the user's limit is {soft} (ulimit -u)"]
+    return limits if of_group is None else [*limits, f"the container's limit is {of_group} (pids.max)"]
+
+
+def _cgroup_limit(*names: str) -> int | None:
+    """Return the limit in the first of the files that has one; None without a visible limit."""
+    for name in names:
         try:
             limit = Path("/sys/fs/cgroup", name).read_text().strip()
         except OSError:

@@ -6,17 +6,22 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from gunicorn import __version__ as installed_gunicorn
 
-from inferer.cpu import cpu_quota, instruction_flags
+from inferer.cpu import available_cpus, cpu_quota, instruction_flags
 from service.logs import fields, one_line
-from service.process.resources import memory_limit, resident_memory
+from service.process.resources import memory_limit, process_limits, resident_memory
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"
+
+# For the rest: onnxruntime, the log, the exit timer.
+_SPARE_THREADS = 4 + available_cpus()
 
 # A shorter key can be guessed: 22 random characters of base64 have 128 bits, and these have at least 64.
 _KEY_CHARACTERS = 16
@@ -44,6 +49,29 @@ def warn_of_short_keys(log: Any, keys: Sequence[str]) -> None:
             f"INFERER_API_KEYS: {short} of {len(keys)} keys have fewer than {_KEY_CHARACTERS} characters and can be "
             "guessed; `openssl rand -hex 32` makes a good one"
         )
+
+
+def start_threads(pools: Mapping[ThreadPoolExecutor, int]) -> None:
+    """Start all threads of each pool, of which the number is given; exit with one line where a limit is in the way.
+
+    A pool would start them one by one, and a worker that fails under load would restart again and again.
+    """
+    spare = ThreadPoolExecutor(_SPARE_THREADS)
+    wanted = {**pools, spare: _SPARE_THREADS}
+    release = threading.Event()
+    try:
+        for pool, count in wanted.items():
+            for _ in range(count):
+                pool.submit(release.wait)
+    except RuntimeError:
+        exit_cannot_start(
+            f"the worker needs {sum(wanted.values())} threads and may not start them; "
+            f"{', '.join(process_limits()) or 'the system is short of memory or processes'}. "
+            "Raise the limit, or lower INFERER_MAX_IN_FLIGHT, INFERER_THREADS or INFERER_WORKERS"
+        )
+    finally:
+        release.set()
+        spare.shutdown(wait=False)
 
 
 def address(host: str, port: int) -> str:

@@ -30,7 +30,7 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.util import http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from service.process import arrival_time, log_stream
+from service.process import arrival_time, log_stream, startup
 from service.process.arrival_time import MEMORY, REQUESTS
 from service.process.connection import Connection, Progress, is_readable
 
@@ -108,6 +108,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._held = 0
         self._next_log = self._next_sweep = 0.0
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Start all threads, while a limit that is too low can be told in one line; then load the application."""
+        startup.start_threads(
+            {self.tpool: self.cfg.threads, self._operations: _OPERATIONS_THREADS, self._refusals: _REFUSAL_THREADS}
+        )
+        super().load_wsgi()
 
     def run(self) -> None:
         """Serve until told to stop, then exit even if a request still holds a thread."""

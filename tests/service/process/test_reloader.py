@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.errors import HaltServer
 
 from service.process import reload
 from service.process.reload import BUNDLE, Reloader
@@ -110,15 +111,16 @@ def test_a_worker_that_cannot_be_forked_rejects_the_reload(arbiter: Arbiter, tmp
     assert arbiter.num_workers == 2
 
 
-def test_outside_a_reload_gunicorn_s_own_faults_end_it_as_ever(arbiter: Arbiter) -> None:
-    """An error of gunicorn's own worker management outside a reload is gunicorn's business."""
+def test_outside_a_reload_a_worker_that_cannot_be_started_ends_the_server(arbiter: Arbiter) -> None:
+    """Outside a reload a failed fork ends the server with code 3 and one line."""
 
     def fail() -> None:
         raise BlockingIOError("no more processes")
 
     arbiter.manage = fail
-    with pytest.raises(BlockingIOError, match="no more processes"):
+    with pytest.raises(HaltServer, match="no more processes") as halted:
         arbiter.manage_workers()
+    assert halted.value.exit_status == 3
 
 
 def test_a_reload_waits_for_all_new_workers(arbiter: Arbiter, tmp_path: Path) -> None:
