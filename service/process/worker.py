@@ -266,7 +266,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_request(self, req: Any, conn: Client) -> Any:
         """Close the connection after a request whose body stays unread: the next request could not be found."""
-        if not self.cfg.is_ssl and conn.sock.is_cut:
+        if self.cfg.is_ssl:  # the loop could not see the method
+            conn.has_place = req.method == "POST" and self._state.capacity.enter()
+            arrival_time.note(conn.arrived, None if conn.has_place or req.method != "POST" else REQUESTS)
+        elif conn.sock.is_cut:
             req.force_close()
         return super().handle_request(req, conn)
 

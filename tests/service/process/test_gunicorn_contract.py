@@ -7,18 +7,33 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
 
 from service.process.startup import GUNICORN_VERSION
 from tests.support.apps import HeldApp, comes_to, until
-from tests.support.server import ROOT, Server, log_lines, raw, run_to_end, serving, whole, workers
+from tests.support.server import (
+    ROOT,
+    Server,
+    environment,
+    free_port,
+    log_lines,
+    raw,
+    run_to_end,
+    serving,
+    whole,
+    workers,
+)
 
 BODY = b'{"text": "good"}'
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 16\r\n"
@@ -123,6 +138,47 @@ def test_a_reload_loses_no_connection(tiny_bundle: Path, tmp_path: Path) -> None
             assert b'"label":"pos"' in whole(client)
         until(lambda: old not in workers(server))
         assert server.predict({"text": "good"}).status == 200
+
+
+def test_tls_by_gunicorn_itself(
+    shared_bundle: Path, held: HeldApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under TLS, where gunicorn's threads wait for clients, predictions, keep-alive and the cap work as well."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    names = ("-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert"))
+    made = run_to_end("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", *names)
+    assert made.returncode == 0, made.stderr
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", f"--certfile {tmp_path / 'cert'} --keyfile {tmp_path / 'key'}")
+    context = ssl.create_default_context(cafile=tmp_path / "cert")
+    port = free_port()
+    env = environment(INFERER_BUNDLE=str(shared_bundle), PORT=str(port), INFERER_MAX_IN_FLIGHT="1")
+    command = [sys.executable, "-m", "gunicorn", held.name]
+
+    def connection() -> HTTPSConnection:
+        return HTTPSConnection("localhost", port, timeout=20, context=context)
+
+    def predict(client: HTTPSConnection) -> int:
+        client.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
+        reply = client.getresponse()
+        reply.read()
+        return reply.status
+
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    try:
+        until(lambda: b"try it" in (tmp_path / "log").read_bytes(), 30)
+        client = connection()
+        assert [predict(client) for _ in range(3)] == [200] * 3
+        with ThreadPoolExecutor(1) as pool, held.held():
+            running = pool.submit(predict, client)
+            until(lambda: held.runs[3:] == [1])
+            assert predict(connection()) == 429
+        assert running.result() == 200
+        assert predict(connection()) == 200
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_a_drain_finishes_begun_requests(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
