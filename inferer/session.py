@@ -21,7 +21,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-_ERROR, _FATAL = 3, 4  # onnxruntime's log severities; its warnings are advice to the author of the graph
+# onnxruntime's severity of a fatal error. It raises an exception for other errors, too; on stderr they would break the
+# form of the service's log and wait for its reader. Its warnings are advice to the author of the graph.
+_FATAL = 4
 _PROVIDERS = ["CPUExecutionProvider"]
 
 # Over HTTP on two cores this gives more texts per second than no limit, and a lone caller loses nothing (docs/log.md).
@@ -61,7 +63,6 @@ class Session:
             # s8 weights become u8, and u8*u8 kernels sum in 32 bits. The entry affects int8 weights on x86 alone; a
             # CPU with VNNI would lose speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
-            options.log_severity_level = _FATAL
             try:
                 return ort.InferenceSession(str(model), options, providers=_PROVIDERS)
             except Exception:  # noqa: BLE001 - a fault of the model itself is raised below
@@ -107,5 +108,5 @@ def _options(threads: int, spinning: bool) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _ERROR
+    options.log_severity_level = _FATAL
     return options

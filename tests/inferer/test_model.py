@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,15 @@ def test_nan_logits_are_an_error(tmp_path: Path) -> None:
     assert broken.predict("bad").label == "neg"
     with pytest.raises(RunError, match="not finite"):
         broken.predict("good")
+
+
+def test_a_failed_run_is_an_exception_and_nothing_else(model: ModelInferer, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a failed run onnxruntime writes nothing to stderr, where it would wait for a reader of the log."""
+    encoding = model._encoder.encode_one("good")
+    beyond = replace(encoding, input_ids=encoding.input_ids + 10**7)
+    with pytest.raises(RunError, match="the model run failed: .*out of data bounds"):
+        model._session.run(beyond)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_only_declared_inputs_are_fed(tmp_path: Path) -> None:
