@@ -10,7 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from export.errors import ExportError
 from export.flags import find_checkpoint, parser, read_config_flags, read_options
-from inferer.bundle.manifest import MANIFEST
+from inferer.bundle.files import MANIFEST
 from inferer.errors import InfererError
 from training.errors import TrainingError
 from training.run.output import OutputError, check_target, interrupt_on_signals

@@ -15,8 +15,8 @@ import onnx
 from export.checkpoint import Checkpoint
 from export.checks.parity import Parity
 from export.report.model_card import model_card
-from inferer.bundle.manifest import MANIFEST
-from inferer.bundle.reader import FORMAT_VERSION, FP32_MODEL, INT8_MODEL, MODEL_CARD, read_bundle, sealed, sha256_of
+from inferer.bundle.files import MANIFEST, sha256_of
+from inferer.bundle.reader import FORMAT_VERSION, FP32_MODEL, INT8_MODEL, MODEL_CARD, read_bundle, sealed
 from inferer.cpu import instruction_flags
 
 _VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle, sha256_of
+from inferer.bundle.files import sha256_of
+from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle
 from inferer.command.stages import EXPORT, stage_environment
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError, ConfigError

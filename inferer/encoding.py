@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from inferer.bundle.files import MOST_JSON_BYTES, contents
 from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, TAIL, WINDOWS
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
 
@@ -62,14 +63,15 @@ def kept_from_start(room: int, truncation: str) -> int:
 class Encoder:
     """Encode texts to at most `max_length` tokens, special tokens included. Safe to share between threads.
 
-    overlap: tokens that neighbouring windows share.
+    overlap: tokens that neighbouring windows share. sha256: the SHA-256 that the file must have, in hex; None: any.
     """
 
-    def __init__(self, tokenizer_file: Path, max_length: int, overlap: int = 0) -> None:
+    def __init__(self, tokenizer_file: Path, max_length: int, overlap: int = 0, *, sha256: object = None) -> None:
+        data = contents(tokenizer_file, sha256, MOST_JSON_BYTES)
         # Configured once: changing padding or truncation under threads raises "Already borrowed"
         # (huggingface/tokenizers#537). The library encodes the whole text, and this class truncates.
         try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+            self._tokenizer = Tokenizer.from_buffer(data)
         except Exception as error:
             raise BundleError(tokenizer_file.parent, f"{tokenizer_file.name} cannot be read: {error}") from error
         self._tokenizer.no_padding()

@@ -82,10 +82,18 @@ class ModelInferer:
         self._apply(overrides)
         model = self.bundle.model_path(quantize=quantize)
         self.scheme = self.bundle.scheme if quantize else FP32
-        self._encoder = Encoder(self.bundle.path / TOKENIZER, self.max_length, self.bundle.windows.overlap)
+        tokenizer, tokenizer_sha256 = self.bundle.path / TOKENIZER, self.bundle.sha256(TOKENIZER)
+        self._encoder = Encoder(tokenizer, self.max_length, self.bundle.windows.overlap, sha256=tokenizer_sha256)
 
         def session_of(exact: bool) -> Session:
-            return Session(model, threads, spinning=spinning, exact=exact, pad_id=self.bundle.pad_token_id)
+            return Session(
+                model,
+                threads,
+                spinning=spinning,
+                exact=exact,
+                pad_id=self.bundle.pad_token_id,
+                sha256=self.bundle.sha256(model.name),
+            )
 
         loaded = load(self.bundle, self.scheme, golden_check, session_of, max_batch_tokens)
         self._session, self.exact_because, self.golden_check, self.alone_because = loaded

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inferer.bundle.files import streamed
 from inferer.cpu import int8_may_saturate
 from inferer.encoding import INPUTS, Encoding
 from inferer.errors import BundleError, RunError, first_line
@@ -37,16 +39,26 @@ class Session:
 
     exact: compute int8 products without saturation, which is slower, on any x86 CPU; this is the default where
     /proc/cpuinfo shows the need. The attribute `exact` tells whether it is done: some models do not allow it.
-    pad_id: the token id of padding, which is masked.
+    pad_id: the token id of padding, which is masked. sha256: the SHA-256 that the loaded bytes must have, in hex; None
+    loads any.
     """
 
     def __init__(
-        self, model: Path, intra_op_threads: int, *, spinning: bool = True, exact: bool = False, pad_id: int = 0
+        self,
+        model: Path,
+        intra_op_threads: int,
+        *,
+        spinning: bool = True,
+        exact: bool = False,
+        pad_id: int = 0,
+        sha256: object = None,
     ) -> None:
         self._pad_id = pad_id
         self.exact = exact or int8_may_saturate()
         try:
-            self._session = self._load(model, intra_op_threads, spinning)
+            self._session = self._load(model, intra_op_threads, spinning, sha256)
+        except BundleError:
+            raise
         except Exception as error:
             raise BundleError(model.parent, f"{model.name} cannot be loaded: {first_line(error)}") from error
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
@@ -57,19 +69,19 @@ class Session:
         if "logits" not in outputs:
             raise BundleError(model.parent, f"{model.name} has the outputs {sorted(outputs)}, expected logits")
 
-    def _load(self, model: Path, threads: int, spinning: bool) -> ort.InferenceSession:
+    def _load(self, model: Path, threads: int, spinning: bool, sha256: object) -> ort.InferenceSession:
         if self.exact:
             options = _options(threads, spinning)
             # s8 weights become u8, and u8*u8 kernels sum in 32 bits. The entry affects int8 weights on x86 alone; a
             # CPU with VNNI would lose speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
             try:
-                return ort.InferenceSession(str(model), options, providers=_PROVIDERS)
+                return _session(model, options, sha256)
             except Exception:  # noqa: BLE001 - a fault of the model itself is raised below
                 # onnxruntime 1.31.1 cannot convert a weight that several nodes share to u8, as in ALBERT ("Attempt to
                 # replace the existing tensor"). The model runs as it is, and the golden check shows the effect.
                 self.exact = False
-        return ort.InferenceSession(str(model), _options(threads, spinning), providers=_PROVIDERS)
+        return _session(model, _options(threads, spinning), sha256)
 
     def run(self, encoding: Encoding) -> NDArray[np.float32]:
         """Return the logits of one encoded text, float32 of shape [labels]; errors as `run_batch`."""
@@ -96,6 +108,13 @@ class Session:
         for row, values in zip(padded, rows, strict=True):
             row[: len(values)] = values
         return padded
+
+
+def _session(model: Path, options: ort.SessionOptions, sha256: object) -> ort.InferenceSession:
+    whole: AbstractContextManager[str | bytes] = nullcontext(str(model))
+    with whole if sha256 is None else streamed(model, sha256) as source:
+        # A retry would find the pipe empty.
+        return ort.InferenceSession(source, options, providers=_PROVIDERS, enable_fallback=0)
 
 
 def _options(threads: int, spinning: bool) -> ort.SessionOptions:

@@ -58,7 +58,7 @@ def load(
     CPU than the one that computes (an emulator, some containers), so an int8 model that fails on x86-64 is tried once
     more with exact products. Raises GoldenCheckError, or BundleError for a golden text that cannot be run.
     """
-    encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length)
+    encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length, sha256=bundle.sha256(TOKENIZER))
     _check_vocabulary(bundle, encoder)
     session = make(False)
     exact_because = "this CPU shows no VNNI instructions" if session.exact and scheme != FP32 else None

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from inferer.bundle.files import MANIFEST, MOST_JSON_BYTES, contents
 from inferer.errors import BundleError
 
-MANIFEST = "inferer.json"
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
 MEAN, MAX = POOLINGS = ("mean", "max")
@@ -47,13 +47,12 @@ def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def read_json(folder: Path, name: str) -> dict[str, Any]:
-    """Return the JSON object in a file of the bundle."""
+def read_json(folder: Path, name: str, sha256: object = None) -> dict[str, Any]:
+    """Return the JSON object in a file of the bundle; its bytes must have the SHA-256 `sha256` (None: any)."""
+    data = contents(folder / name, sha256, MOST_JSON_BYTES)
     try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(folder, f"{name} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise BundleError(folder, f"{name} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise BundleError(folder, f"{name} holds a {type(value).__name__}, expected a JSON object")

@@ -6,8 +6,9 @@ The walk enters the messages that lead to a tensor and skips the weights themsel
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from io import BufferedReader
 
 # For each message (onnx.proto3): the fields that lead to a tensor, and the message in each.
 _INSIDE = {
@@ -23,14 +24,11 @@ _FIXED = {1: 8, 5: 4}  # bytes of a field of each fixed wire type
 _MOST_DEPTH = 100  # protobuf's own limit; a graph in a graph is three deep
 
 
-def external_files(path: Path) -> list[str]:
-    """Return the names of the other files that hold tensors of the ONNX file `path`.
-
-    Raises OSError for an unreadable file, ValueError for malformed protobuf.
-    """
-    if path.stat().st_size == 0:
+def external_files(file: BufferedReader) -> list[str]:
+    """Return the names of the other files that hold tensors of the open ONNX file; ValueError: malformed protobuf."""
+    if os.fstat(file.fileno()).st_size == 0:
         raise ValueError("it is empty")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return sorted(set(_walk(data, 0, len(data), "model", 0)))
 
 

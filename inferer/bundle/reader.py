@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inferer.bundle.files import MANIFEST, check_hash, opened
 from inferer.bundle.golden import GoldenText, read_golden
-from inferer.bundle.manifest import MANIFEST, MULTI_LABEL, SINGLE_LABEL, Fields, Platt, Windows, is_int, read_json
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Fields, Platt, Windows, is_int, read_json
 from inferer.bundle.onnx_weights import external_files
 from inferer.errors import BundleError, shown
 
@@ -38,6 +39,7 @@ SCHEMES = (INT8_TOKEN, INT8_TENSOR, FP32)
 
 _OWN_HASH = "manifest_sha256"
 DEFAULT_THRESHOLD = 0.5
+_MOST_IDS = 2**31 - 1  # tokenizers and models count in 32 bits at most
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Bundle:
     golden: tuple[GoldenText, ...]
     manifest: Mapping[str, Any]
 
+    def sha256(self, name: str) -> object:
+        """Return the SHA-256 that the manifest gives for the file `name`, in hex."""
+        return self.manifest["files"][name]
+
     def model_path(self, *, quantize: bool) -> Path:
         """Return the ONNX file to run: the bundle's own, or with `quantize=False` the fp32 one.
 
@@ -84,12 +90,6 @@ class Bundle:
 def is_bundle(path: Path) -> bool:
     """Return whether `path` is a folder with a manifest, sound or not."""
     return (path / MANIFEST).is_file()
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,18 +117,20 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     fields = Fields(folder, manifest)
     files = fields.get("files", dict)
     _check_files(folder, files)
-    config = Fields(folder, read_json(folder, CONFIG), CONFIG)
+    config = Fields(folder, read_json(folder, CONFIG, files[CONFIG]), CONFIG)
     labels = labels_of(config.values.get("id2label"), folder)
     problem_type = fields.get("problem_type", str, PROBLEM_TYPES)
     in_config = config.values.get("problem_type")
     if in_config != problem_type:
         raise config.unexpected("problem_type", in_config, f"'{problem_type}' as in {MANIFEST}")
     max_positions, max_length = fields.get("max_positions", int), fields.get("max_length", int)
+    if not is_int(max_positions, 3, _MOST_IDS):
+        raise fields.unexpected("max_positions", max_positions, f"3 to {_MOST_IDS}")
     if not 3 <= max_length <= max_positions:
         raise fields.unexpected("max_length", max_length, f"3 to max_positions ({max_positions})")
     vocab_size = config.values.get("vocab_size")
-    if not is_int(vocab_size, 1):
-        raise config.unexpected("vocab_size", vocab_size, "the number of token ids")
+    if not is_int(vocab_size, 1, _MOST_IDS):
+        raise config.unexpected("vocab_size", vocab_size, f"the number of token ids, 1 to {_MOST_IDS}")
     pad_token_id = config.values.get("pad_token_id") or 0  # any id will do: padding is masked
     if not is_int(pad_token_id, 0, vocab_size - 1):
         raise config.unexpected("pad_token_id", pad_token_id, f"a token id from 0 to {vocab_size - 1}")
@@ -175,23 +177,16 @@ def _check_files(folder: Path, files: Mapping[str, object]) -> None:
         if name not in files:
             raise BundleError(folder, f"{MANIFEST} does not list {name}")
     for name, expected in files.items():
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", "..") or not name.isprintable():
             raise BundleError(folder, f"{MANIFEST} lists {shown(name)}, which is not a plain file name")
-        if not (folder / name).is_file():
-            raise BundleError(folder, f"{name} is missing")
-        try:
-            found = sha256_of(folder / name)
-        except OSError as error:
-            raise BundleError(folder, f"{name} cannot be read: {error.strerror}") from error
-        if found != expected:
-            hashes = f"its SHA-256 is {found[:12]}…, {MANIFEST} says {shown(expected)[1:13]}…"
-            raise BundleError(folder, f"{name} is damaged: {hashes}")
-        if name not in (INT8_MODEL, FP32_MODEL):
-            continue
-        try:
-            elsewhere = external_files(folder / name)
-        except ValueError as error:
-            raise BundleError(folder, f"{name} cannot be loaded, it is not an ONNX file: {error}") from error
+        with opened(folder / name) as file:
+            check_hash(folder / name, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+            if name not in (INT8_MODEL, FP32_MODEL):
+                continue
+            try:
+                elsewhere = external_files(file)
+            except ValueError as error:
+                raise BundleError(folder, f"{name} cannot be loaded, it is not an ONNX file: {error}") from error
         if elsewhere:  # the manifest's hashes do not cover other files
             problem = f"takes weights from the file {shown(elsewhere[0])}; a bundle's model must hold them itself"
             raise BundleError(folder, f"{name} {problem}")

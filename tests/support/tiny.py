@@ -20,8 +20,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from inferer.bundle.files import sha256_of
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
-from inferer.bundle.reader import FORMAT_VERSION, sealed, sha256_of
+from inferer.bundle.reader import FORMAT_VERSION, sealed
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "odd", "plain")
 LABELS = ("pos", "neg", "other")

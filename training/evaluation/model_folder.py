@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inferer.bundle.manifest import MANIFEST, read_json
+from inferer.bundle.files import MANIFEST
+from inferer.bundle.manifest import read_json
 from inferer.bundle.reader import CONFIG, PROBLEM_TYPES, labels_of
 from inferer.errors import BundleError
 from training.errors import TrainingError

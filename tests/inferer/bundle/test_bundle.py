@@ -219,10 +219,10 @@ def test_thresholds_of_a_single_label_bundle_are_refused(copy: Path) -> None:
 def test_a_folder_that_may_not_be_entered_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An OS error while looking for a bundle, or while reading its files, is a BundleError."""
 
-    def denied(_path: Path) -> str:
+    def denied(*_arguments: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("inferer.bundle.reader.sha256_of", denied)
+    monkeypatch.setattr("inferer.bundle.files.os.open", denied)
     with pytest.raises(BundleError, match="cannot be read: Permission denied"):
         read_bundle(copy)
     monkeypatch.setattr("inferer.checkpoint.is_bundle", denied)
