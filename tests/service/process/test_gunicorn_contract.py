@@ -155,9 +155,6 @@ def test_tls_by_gunicorn_itself(
     env = environment(INFERER_BUNDLE=str(shared_bundle), PORT=str(port), INFERER_MAX_IN_FLIGHT="1")
     command = [sys.executable, "-m", "gunicorn", held.name]
 
-    def connection() -> HTTPSConnection:
-        return HTTPSConnection("localhost", port, timeout=20, context=context)
-
     def predict(client: HTTPSConnection) -> int:
         client.request("POST", "/predict", BODY, {"Content-Type": "application/json"})
         reply = client.getresponse()
@@ -166,17 +163,20 @@ def test_tls_by_gunicorn_itself(
 
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    stack = contextlib.ExitStack()
     try:
         until(lambda: b"try it" in (tmp_path / "log").read_bytes(), 30)
-        client = connection()
-        assert [predict(client) for _ in range(3)] == [200] * 3
+        connections = [HTTPSConnection("localhost", port, timeout=20, context=context) for _ in range(2)]
+        first, second = (stack.enter_context(contextlib.closing(one)) for one in connections)
+        assert [predict(first) for _ in range(3)] == [200] * 3
         with ThreadPoolExecutor(1) as pool, held.held():
-            running = pool.submit(predict, client)
+            running = pool.submit(predict, first)
             until(lambda: held.runs[3:] == [1])
-            assert predict(connection()) == 429
+            assert predict(second) == 429
         assert running.result() == 200
-        assert predict(connection()) == 200
+        assert predict(second) == 200
     finally:
+        stack.close()
         process.terminate()
         assert process.wait(30) == 0
 
