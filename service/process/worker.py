@@ -27,7 +27,7 @@ from functools import partial
 from typing import Any
 
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
-from gunicorn.util import http_date
+from gunicorn.util import close_graceful, http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.process import arrival_time, log_stream, startup
@@ -62,9 +62,9 @@ _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Reque
 class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
     """One connection. waits_in: the group of the loop that it waits in, or None while it idles or a thread has it.
 
-    since: the time when it joined the group. moved: bytes received or sent since. held: bytes in memory that count.
-    has_place: whether its request counts as in flight. keeps: whether more requests may follow. refusal: the reason to
-    refuse the request, None to handle it.
+    since: the time when it joined the group. moved: bytes received or sent since. incoming, outgoing: bytes in memory
+    that count. has_place: whether its request counts as in flight. keeps: whether more requests may follow. refusal:
+    the reason to refuse the request, None to handle it.
     """
 
     def __init__(
@@ -74,19 +74,18 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
         self._host, self._counts = host, counts
         self.data_ready = True  # handle() need not wait
         self.arrived = self.since = 0.0
-        self.moved = self.held = 0
+        self.moved = self.incoming = self.outgoing = 0
         self.is_operation = self.has_place = self.keeps = self.is_closed = False
         self.refusal: str | None = None
         self.waits_in: dict[Client, None] | None = None
 
-    def close(self, graceful: bool = False) -> None:
-        """Close the connection, once."""
-        if not self.is_closed:
-            self.is_closed = True
-            self._counts[self._host] -= 1
-            if not self._counts[self._host]:
-                del self._counts[self._host]
-        super().close(graceful)
+    def close(self, graceful: bool = False) -> None:  # noqa: ARG002 - gunicorn passes it
+        """Close the connection at once: the loop has lingered, or under TLS the thread."""
+        self.is_closed = True
+        self._counts[self._host] -= 1
+        if not self._counts[self._host]:
+            del self._counts[self._host]
+        super().close()
 
     @property
     def deadline(self) -> float:
@@ -105,7 +104,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._sending: dict[Client, None] = {}
         self._lingering: dict[Client, None] = {}
         self._addresses: Counter[str] = Counter()
-        self._held = 0
+        self._incoming = self._outgoing = 0  # bytes that connections hold
         self._next_log = self._next_sweep = 0.0
         super().init_process()
 
@@ -188,7 +187,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._hold(conn)
         if progress is Progress.INCOMPLETE and sock.head and not sock.is_checked:
             self._check_head(conn)
-        if progress is Progress.INCOMPLETE and not self._has_memory():
+        if progress is Progress.INCOMPLETE and self._incoming > self._state.settings.max_in_flight_bytes:
             conn.refusal = MEMORY
             sock.cut()
         if progress is Progress.WHOLE or sock.is_cut:
@@ -242,6 +241,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         To stay with the connection saves two thread switches and a poll.
         """
         keep = self._handle_one(conn)
+        if self.cfg.is_ssl and not keep:
+            close_graceful(conn.sock)  # here: the loop would stand still
         while keep is True and self._may_stay(conn) and conn.sock.receive_within(_STAY_S):
             conn.arrived = time.monotonic()
             self._takes_place(conn)
@@ -289,7 +290,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._drop(conn)
         elif conn.sock.unsent:
             self._wait(conn, self._sending, selectors.EVENT_WRITE, self._on_writable)
-            self._has_memory()
+            self._drop_slow_readers()
         elif not conn.keeps:
             self._linger(conn)
         elif conn.sock.received:
@@ -361,15 +362,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._drop(conn, reason)
                 count -= 1
 
-    def _has_memory(self) -> bool:
-        """Close the connections that have been slowest to read while they take memory from others; return success."""
-        limit: int = self._state.settings.max_in_flight_bytes
-        if self._held > limit:
-            for conn in [one for one in self._sending if one.held]:
-                self._drop(conn, "slow_reader")
-                if self._held <= limit:
-                    break
-        return self._held <= limit
+    def _drop_slow_readers(self) -> None:
+        """Close the connections that have been slowest to read while unread replies hold too much memory together."""
+        for conn in [one for one in self._sending if one.outgoing]:
+            if self._outgoing <= self._state.settings.max_in_flight_bytes:
+                break
+            self._drop(conn, "slow_reader")
 
     def _time_out(self, conn: Client) -> None:
         """Reply 408 to a client that has not sent its request in time."""
@@ -396,17 +394,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.waits_in = None
 
     def _hold(self, conn: Client) -> None:
-        """Count the memory of a connection beyond that of a usual request."""
-        held = max(0, len(conn.sock.received) + len(conn.sock.unsent) - _FREE_BYTES)
-        self._held += held - conn.held
-        conn.held = held
+        """Count the memory of a connection beyond that of usual requests and replies."""
+        incoming, outgoing = (max(0, len(held) - _FREE_BYTES) for held in (conn.sock.received, conn.sock.unsent))
+        self._incoming += incoming - conn.incoming
+        self._outgoing += outgoing - conn.outgoing
+        conn.incoming, conn.outgoing = incoming, outgoing
 
     def _drop(self, conn: Client, reason: str | None = None) -> None:
         """Close a connection. reason: of the metric of refused requests."""
         if reason is not None:
             self._state.metrics.count_rejection(reason)
         self._leave(conn)
-        self._held -= conn.held
+        self._incoming -= conn.incoming
+        self._outgoing -= conn.outgoing
         self.nr_conns -= 1
         conn.close()
 
