@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # service.settings imports MAX_BATCH_TOKENS before the fork, 
 # Tokens of one run, padding included. A text costs least in runs of 256 to 512 tokens, with MiniLM and BERT-base
 # alike; larger runs leave the cache and hold memory (benchmarks/results/batching.json).
 MAX_BATCH_TOKENS = 512
+MOST_BATCH_TOKENS = 100_000  # a sane upper limit: gigabytes of attention
 # The fixed cost of a run, expressed in tokens: a text may join a run when it adds at most this much padding.
 RUN_COST_TOKENS = 24
 

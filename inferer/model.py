@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from inferer.batching import MAX_BATCH_TOKENS, Batcher, Cancellation
+from inferer.batching import MAX_BATCH_TOKENS, MOST_BATCH_TOKENS, Batcher, Cancellation
 from inferer.bundle.golden import ENFORCE, MODES
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, is_int
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
@@ -73,8 +73,9 @@ class ModelInferer:
         threads = available_cpus() if intra_op_threads is None else intra_op_threads
         if not is_int(threads, 1, MOST_THREADS):
             raise ConfigError("intra_op_threads", intra_op_threads, f"a number of threads from 1 to {MOST_THREADS}")
-        if not is_int(max_batch_tokens, 1):
-            raise ConfigError("max_batch_tokens", max_batch_tokens, "a number of tokens of at least 1")
+        if not is_int(max_batch_tokens, 1, MOST_BATCH_TOKENS):
+            expected = f"a number of tokens from 1 to {MOST_BATCH_TOKENS}"
+            raise ConfigError("max_batch_tokens", max_batch_tokens, expected)
         overrides = read_config(config)
         folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache_dir)
         self.bundle: Bundle = read_bundle(folder)

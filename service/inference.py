@@ -24,6 +24,7 @@ from service.settings import Settings
 from service.state import State, current_state
 
 _TIMEOUT = "X-Request-Timeout-Ms"
+_EXPECTED_MS = "a whole number from 1 to 999999999"
 
 
 def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = None) -> Response:
@@ -115,7 +116,7 @@ def _cancellation(state: State, current: Request, record: RequestRecord) -> Canc
     given = current.headers.get(_TIMEOUT)
     if given is not None:
         if not re.fullmatch(r"[0-9]{1,9}", given) or int(given) < 1:
-            raise ServiceError("Validation", f"header {_TIMEOUT}: {shown(given)}: expected a whole number from 1")
+            raise ServiceError("Validation", f"header {_TIMEOUT}: {shown(given)}: expected {_EXPECTED_MS}")
         limit_ms = min(limit_ms, int(given))
     connection = current.environ.get("gunicorn.socket")
     is_gone = None if connection is None else lambda: _is_closed(connection)

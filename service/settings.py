@@ -9,11 +9,10 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
-from inferer.batching import MAX_BATCH_TOKENS
+from inferer.batching import MAX_BATCH_TOKENS, MOST_BATCH_TOKENS
 from inferer.bundle.golden import ENFORCE, MODES
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import shown
@@ -31,6 +30,10 @@ _MONITORING_PATHS = (
 
 # Threads beyond the in-flight cap, for requests over the cap, health checks and slow senders.
 _SPARE_THREADS = 16
+
+# More workers take turns on the CPUs, and each holds a model.
+_WORKERS_PER_CPU = 8
+_MAX_WORKERS = _WORKERS_PER_CPU * available_cpus()
 
 
 class SettingsError(Exception):
@@ -101,14 +104,13 @@ class Settings:
 _Parser = tuple[Callable[[str], Any], str]
 
 
-def _integer(low: int, high: float = inf) -> _Parser:
+def _integer(low: int, high: int) -> _Parser:
     def parse(value: str) -> int:
-        number = int(value)
-        if not low <= number <= high:
+        if not re.fullmatch("[0-9]{1,19}", value) or not low <= int(value) <= high:  # int() takes more spellings
             raise ValueError
-        return number
+        return int(value)
 
-    return parse, f"a whole number from {low}" + (f" to {high}" if high < inf else "")
+    return parse, f"a whole number from {low} to {high}"
 
 
 def _one_of(allowed: tuple[str, ...]) -> _Parser:
@@ -159,20 +161,20 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_HOST": (_host, "an address to listen on"),
     "PORT": _integer(1, 65535),
     "INFERER_WORKERS": (
-        lambda value: 0 if value == "auto" else _integer(1)[0](value),
-        "'auto' or a whole number from 1",
+        lambda value: 0 if value == "auto" else _integer(1, _MAX_WORKERS)[0](value),
+        f"'auto' or a whole number from 1 to {_MAX_WORKERS}, {_WORKERS_PER_CPU} per CPU",
     ),
-    "INFERER_THREADS": _integer(1),
+    "INFERER_THREADS": _integer(1, 5000),
     "INFERER_INTRA_OP_THREADS": _integer(1, MOST_THREADS),
     "INFERER_BATCHING": ({"on": True, "off": False}.__getitem__, "on or off"),
-    "INFERER_MAX_BATCH_TOKENS": _integer(1),
-    "INFERER_MAX_IN_FLIGHT": _integer(1),
+    "INFERER_MAX_BATCH_TOKENS": _integer(1, MOST_BATCH_TOKENS),
+    "INFERER_MAX_IN_FLIGHT": _integer(1, 4000),
     "INFERER_MAX_IN_FLIGHT_BYTES": _integer(1_000_000, 10**12),
     "INFERER_MAX_CONNECTIONS_PER_ADDRESS": _integer(0, 100_000),
-    "INFERER_DEADLINE_MS": _integer(1),
-    "INFERER_MAX_BODY_BYTES": _integer(1),
-    "INFERER_MAX_TEXTS": _integer(1),
-    "INFERER_MAX_TEXT_CHARS": _integer(1),
+    "INFERER_DEADLINE_MS": _integer(1, 3_600_000),
+    "INFERER_MAX_BODY_BYTES": _integer(1, 10**9),
+    "INFERER_MAX_TEXTS": _integer(1, 100_000),
+    "INFERER_MAX_TEXT_CHARS": _integer(1, 10**9),
     "INFERER_API_KEYS": _list_of(
         r"[!-~]{1,1000}", "keys of at most 1000 characters, separated by commas, without spaces"
     ),

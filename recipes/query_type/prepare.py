@@ -30,6 +30,8 @@ LISTS = {"retailer": _HERE / "retailers.txt", "brand": _HERE / "brands.txt", "ca
 EXTRA_NAMES = {"retailer": _HERE / "retailers.txt", "category": _HERE / "retail_product_nouns.txt"}
 _WITH_SYNONYMS = "category"
 ROWS_EACH = 4500
+_MOST_ROWS = 10_000_000
+_MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ def main(argv: list[str] | None = None) -> int:
     labels = [label for label, _ in args.list or ()]
     if len(set(labels)) < len(labels):
         parser.error(f"--list names a label twice: {', '.join(labels)}")
-    if (args.rows_each or 0) < 0 or not 0.01 <= args.test_share <= 0.9:
-        parser.error("expected --rows-each from 0 and --test-share from 0.01 to 0.9")
+    if not 0 <= (args.rows_each or 0) <= _MOST_ROWS or not 0.01 <= args.test_share <= 0.9:
+        parser.error(f"expected --rows-each from 0 to {_MOST_ROWS} and --test-share from 0.01 to 0.9")
+    if not 0 <= args.seed <= _MOST_SEED:
+        parser.error(f"expected --seed from 0 to {_MOST_SEED}")
     interrupt_on_signals()
     try:
         check_target(args.output, RECORD, overwrite=args.overwrite)

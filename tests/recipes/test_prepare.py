@@ -180,6 +180,9 @@ def test_a_folder_of_the_user_is_never_replaced(tmp_path: Path, capsys: pytest.C
         ("--list", "a"),
         ("--list", "a=b", "--list", "a=c"),
         ("--test-share", "2"),
+        ("--seed", "9" * 400),
+        ("--seed", "-1"),
+        ("--data", "d", "--rows-each", "9" * 400),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, given: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from inferer.cpu import available_cpus
 from service import settings as module
 from service.settings import Settings, SettingsError, from_env
 
@@ -79,7 +80,7 @@ def test_every_variable_reaches_its_field() -> None:
         ("AIP_PREDICT_ROUTE", "/here/", "'/here/' is not allowed; expected a path such as /predict, without a slash"),
         ("AIP_PREDICT_ROUTE", "//here", "'//here' is not allowed"),
         ("AIP_HEALTH_ROUTE", "/health?x=1", "'/health.x=1' is not allowed; expected a path such as /health"),
-        ("INFERER_WORKERS", "0", "'0' is not allowed; expected 'auto' or a whole number from 1"),
+        ("INFERER_WORKERS", "0", "'0' is not allowed; expected 'auto' or a whole number from 1 to .*, 8 per CPU"),
         ("INFERER_MAX_TEXTS", "-1", "'-1' is not allowed; expected a whole number from 1"),
         ("INFERER_MODEL_NAME", "a/b", "'a/b' is not allowed; expected letters"),
         ("INFERER_BUNDLE", " ", "' ' is not allowed; expected the path"),
@@ -105,6 +106,35 @@ def test_a_wrong_value_is_named_with_the_expected_ones(name: str, value: str, ex
     """A wrong value is refused with its variable and the expected values."""
     with pytest.raises(SettingsError, match=f"^{name}: {expected}"):
         from_env({name: value})
+
+
+NUMBERS = [
+    name
+    for name in (*module.VARIABLES, "AIP_HTTP_PORT")
+    if name in ("PORT", "AIP_HTTP_PORT") or type(getattr(Settings(), name.removeprefix("INFERER_").lower())) is int
+]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    "value", ["1" + "0" * 9 + "0000000", "9" * 400, "9" * 5000, "１２", "1_000", "+1", "1e3", "12.0", "0x10", "-1"]
+)
+def test_every_number_has_an_upper_bound_and_one_spelling(name: str, value: str) -> None:
+    """A number that no deployment can mean, or one in another spelling, is refused with the allowed range."""
+    with pytest.raises(
+        SettingsError, match=rf"^{name}: .* is not allowed; expected .*a whole number from \d+ to \d+"
+    ) as caught:
+        from_env({name: value})
+    assert len(str(caught.value)) < 300
+
+
+def test_more_workers_than_the_machine_can_run_are_refused() -> None:
+    """The number of workers has a bound per CPU; the largest values that are allowed fit together."""
+    most = module._WORKERS_PER_CPU * available_cpus()
+    assert from_env({"INFERER_WORKERS": str(most)}).worker_count == most
+    with pytest.raises(SettingsError, match=f"whole number from 1 to {most}, 8 per CPU"):
+        from_env({"INFERER_WORKERS": str(most + 1)})
+    assert from_env({"INFERER_MAX_IN_FLIGHT": "4000"}).worker_threads < 5000
 
 
 def test_vertex_ai_takes_precedence_over_port() -> None:
