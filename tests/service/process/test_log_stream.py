@@ -116,21 +116,22 @@ def test_lines_of_several_processes_do_not_mix(pipe: tuple[int, TextIO]) -> None
     assert all(re.fullmatch(r"(a*|b*|c*)\.", line) for line in lines)
 
 
-def test_a_forked_process_writes_its_own_lines_only(pipe: tuple[int, TextIO], tmp_path: Path) -> None:
+def test_a_forked_process_writes_its_own_lines_only() -> None:
     """After a fork with a stuck writer, the child's lines come, the parent's come once, and neither hangs."""
     code = (
         "import os, sys; from service.process import log_stream\n"
         "log_stream.install(str)\n"
         "for number in range(2000): print('parent', 'x' * 90, number, file=sys.stderr)\n"
         "if os.fork() == 0: print('child', file=sys.stderr); sys.exit()\n"
-        "os.wait()"
+        "print('forked', flush=True); os.wait()"
     )
-    reading, stream = pipe
-    child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=stream)
-    time.sleep(0.7)
-    lines = read(reading).splitlines()
-    assert child.wait(10) == 0
-    lines += read(reading).splitlines()
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "forked\n"
+        _, written = process.communicate(timeout=20)
+    lines = written.splitlines()
+    assert process.returncode == 0
     assert lines.count("child") == 1
     assert sum(line.startswith("parent") for line in lines) == 2000
 
