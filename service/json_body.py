@@ -127,7 +127,7 @@ def _fault(data: bytes, error: Exception) -> str:
     except UnicodeDecodeError as wrong:
         return f"{wrong.reason} at byte {wrong.start}, 0x{data[wrong.start]:02x}"
     if "out of range" in problem:
-        return "a number is too large for JSON's usual 64 bits"
+        return "a number is too large, or has too many digits"
     if "truncated" in problem or "surrogate" in problem:
         end = _PAIRED.match(data).end()  # type: ignore[union-attr]  # matches anything
         if lone := _SURROGATE.match(data, end):
