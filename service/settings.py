@@ -67,6 +67,7 @@ class Settings:
     api_keys: tuple[str, ...] = ()
     cache_dir: Path | None = None
     golden_check: str = ENFORCE
+    load_timeout_s: int = 120
     log_format: str = ""
     log_texts: bool = False
     cors_origins: tuple[str, ...] = ()
@@ -180,6 +181,7 @@ _VARIABLES: dict[str, _Parser] = {
     ),
     "INFERER_CACHE_DIR": (_path, "the path of a folder"),
     "INFERER_GOLDEN_CHECK": _one_of(MODES),
+    "INFERER_LOAD_TIMEOUT_S": _integer(1, 3600),
     LOG_FORMAT: _one_of(FORMATS),
     "INFERER_LOG_TEXTS": ({"1": True, "0": False}.__getitem__, "1 or 0"),
     "INFERER_CORS_ORIGINS": (_origins, "origins such as https://example.org separated by commas, or *"),

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
+from inferer.checkpoint import bundle_for
+from inferer.config import Config
 from inferer.errors import InfererError
 from service.app import load_model
+from service.process import load_limits
+from service.process.load_limits import CONVERSION_TIMEOUT_S
 from service.settings import SettingsError, from_env
-
-_TIMEOUT_S = 600  # the conversion of a large PyTorch checkpoint on a busy machine fits
 
 
 def main() -> int:
     """Return 0 and print the folder, or return 3 and print the problem in one line."""
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, signal.default_int_handler)  # KeyboardInterrupt also ends a running conversion
-    signal.alarm(_TIMEOUT_S)
+    signal.alarm(CONVERSION_TIMEOUT_S)
     try:
-        print(load_model(from_env(os.environ)).bundle.path, flush=True)
+        settings = from_env(os.environ)
+        folder = bundle_for(settings.bundle, Config(), cache_dir=settings.cache_dir)
+        with load_limits.limited(folder, settings.load_timeout_s):
+            try:
+                load_model(replace(settings, bundle=folder))
+            except MemoryError:
+                print(load_limits.too_much_memory(folder), flush=True)
+                return 3
+        print(folder, flush=True)
     except (InfererError, SettingsError) as error:
         print(error, flush=True)
     except KeyboardInterrupt:
-        print(f"the check of the bundle was stopped or took more than {_TIMEOUT_S} s", flush=True)
+        print(f"the check of the bundle was stopped or took more than {CONVERSION_TIMEOUT_S} s", flush=True)
     else:
         return 0
     return 3

@@ -34,7 +34,7 @@ workers = _settings.worker_count
 threads = _settings.worker_threads
 preload_app = False  # each worker creates its own session: the threads of a session do not survive a fork
 
-timeout = 120  # above the loading time; a gthread worker keeps its heartbeat while a request runs
+timeout = 120  # of a worker's main thread; gunicorn does not apply it before the first heartbeat, load_limits.py does
 graceful_timeout = 25  # below an orchestrator's usual 30 s; a longer request is cut off when the server stops
 keepalive = 75  # above a load balancer's usual 60 s, so that the balancer closes first
 backlog = 128  # small: connections in it are reset when the server stops
@@ -68,7 +68,7 @@ def on_starting(server: Any) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     startup.warn_of_short_keys(server.log, _settings.api_keys)
-    _reloader = Reloader(server, _settings.bundle, folder)
+    _reloader = Reloader(server, _settings.bundle, folder, _settings.load_timeout_s)
     os.environ.pop(_MULTIPROCESS, None)
     if workers > 1:
         os.environ[_MULTIPROCESS] = str(make_metrics_folder(worker_tmp_dir))

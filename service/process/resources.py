@@ -13,6 +13,7 @@ from pathlib import Path
 
 from service.settings import SettingsError
 
+_CGROUP = "/sys/fs/cgroup"
 _NO_LIMIT = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
 
 _M_ARENA_MAX, _ARENAS = -8, 2  # the first from glibc's malloc.h
@@ -51,6 +52,23 @@ def memory_limit() -> int | None:
     return _cgroup_limit("memory.max", "memory/memory.limit_in_bytes")
 
 
+def memory_left() -> int | None:
+    """Return the bytes that the container may still take, its caches of files left aside; None without a limit."""
+    limit = memory_limit()
+    for usage, stat, cache, shared in (
+        ("memory.current", "memory.stat", "file", "shmem"),
+        ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_cache", "total_shmem"),
+    ):
+        try:
+            used = int(Path(_CGROUP, usage).read_text())
+            parts = dict(line.split() for line in Path(_CGROUP, stat).read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if limit is not None:
+            return limit - used + max(0, int(parts.get(cache, 0)) - int(parts.get(shared, 0)))
+    return limit
+
+
 def process_limits() -> list[str]:
     """Return the limits of processes and threads, in words."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
@@ -63,7 +81,7 @@ def _cgroup_limit(*names: str) -> int | None:
     """Return the limit in the first of the files that has one; None without a visible limit."""
     for name in names:
         try:
-            limit = Path("/sys/fs/cgroup", name).read_text().strip()
+            limit = Path(_CGROUP, name).read_text().strip()
         except OSError:
             continue
         if limit.isdigit() and int(limit) < _NO_LIMIT:

@@ -30,9 +30,10 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.util import close_graceful, http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from service.process import arrival_time, log_stream, startup
+from service.process import arrival_time, load_limits, log_stream, startup
 from service.process.arrival_time import MEMORY, REQUESTS
 from service.process.connection import Connection, Progress, is_readable
+from service.settings import from_env
 
 _OPERATIONS_THREADS = 4
 _REFUSAL_THREADS = 4
@@ -113,7 +114,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         startup.start_threads(
             {self.tpool: self.cfg.threads, self._operations: _OPERATIONS_THREADS, self._refusals: _REFUSAL_THREADS}
         )
-        super().load_wsgi()
+        settings = from_env(os.environ)
+        try:
+            with load_limits.limited(settings.bundle, settings.load_timeout_s):
+                super().load_wsgi()
+        except MemoryError:
+            startup.exit_cannot_start(load_limits.too_much_memory(settings.bundle))
 
     def run(self) -> None:
         """Serve until told to stop, then exit even if a request still holds a thread."""

@@ -20,6 +20,8 @@ from service.process.reload import BUNDLE, Reloader
 class Arbiter:
     """The parts of an Arbiter with `num_workers` workers that Reloader uses; a test starts and ends workers."""
 
+    LISTENERS = (None,)  # empty once the server stops
+
     def __init__(self, num_workers: int) -> None:
         self.num_workers, self.worker_age = num_workers, num_workers
         self.WORKERS: dict[int, Any] = {pid: worker(pid, 0.0) for pid in range(1, num_workers + 1)}
@@ -64,7 +66,7 @@ def arbiter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arbiter:
     code = f"print({str(tmp_path / 'new')!r})"
     monkeypatch.setattr(reload, "_CHECK", SimpleNamespace(command=lambda _: [sys.executable, "-c", code]))
     made = Arbiter(2)
-    Reloader(made, tmp_path / "link", tmp_path / "old")
+    Reloader(made, tmp_path / "link", tmp_path / "old", 0)
     return made
 
 
