@@ -76,8 +76,8 @@ check: setup lint  ## lint, and the tests that need no trained model, browser or
 test: setup $(DEMO)/inferer.json  ## run all tests
 	$(PY) -m pytest $(ARGS)
 
-soak: setup $(DEMO)/inferer.json  ## run the tests under load in full size, and those of the image
-	SOAK=1 $(PY) -m pytest tests/service/process/test_soak.py tests/image --durations=15 $(ARGS)
+soak: setup $(DEMO)/inferer.json  ## run the tests of faults and attacks in full size, and those of the image
+	SOAK=1 $(PY) -m pytest tests/service/process tests/image --durations=15 $(ARGS)
 
 lint: $(VENV)/.inference $(VENV)/.dev  ## ruff, format, mypy
 	$(PY) -m ruff check .

@@ -26,7 +26,7 @@ _BYTES_PER_CHUNK = 64
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|expect|authorization|x-api-key):[ \t]*([^\r\n]*)", re.I)
-_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;|$)")
 
 
 class BodyTooLarge(ParseException):  # type: ignore[misc]  # gunicorn has no types
@@ -233,7 +233,7 @@ class Connection(socket.socket):
             if size is None:
                 self.cut()  # gunicorn's parser names the fault
                 return
-            length = int(size[0], 16)
+            length = int(size[1], 16)
             if not length:
                 self._scan_trailers(line_end)
                 return

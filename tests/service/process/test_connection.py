@@ -37,7 +37,7 @@ def received(pair: tuple[Connection, socket.socket], data: bytes) -> Progress:
         (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", False),
         (HEAD + b"Content-Length: 0\r\n\r\n", False),
         (HEAD + b"content-LENGTH:  5\r\nX-Y: z\r\n\r\nabcde", True),
-        (CHUNKED + b"5\r\nabcde\r\n1;name=value\r\n\n\r\n0\r\n\r\n", True),
+        (CHUNKED + b"5\r\nabcde\r\n1 ;name=value\r\n\n\r\n0\r\n\r\n", True),
         (CHUNKED + b"a\r\n0\r\n\r\n0\r\n\r\n\r\n0\r\nTrailer: x\r\n\r\n", True),
     ],
 )
@@ -80,6 +80,7 @@ def test_only_its_announced_end_ends_a_request(pair: tuple[Connection, socket.so
         (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", None),
         (b"GET / HTTP/1.1\nHost: x\n\n", None),
         (CHUNKED + b"xyz\r\n", None),
+        (CHUNKED + b"1_0\r\n", None),
         (b"GET /" + b"a" * 66_000, LimitRequestHeaders),
         (CHUNKED + b"186a1\r\n", BodyTooLarge),
         (CHUNKED + b"1\r\nx\r\n" * 2000, InvalidChunkSize),
