@@ -28,7 +28,7 @@ from benchmarks.bert_base import bert_base_bundle
 from benchmarks.latency import text_of
 from inferer import ModelInferer
 from inferer.batching import Batcher, BatchResult, Cancellation
-from inferer.encoding import Encoding
+from inferer.tokens.encoding import Encoding
 
 CALLERS = 32
 TOKENS = 16

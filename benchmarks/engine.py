@@ -37,7 +37,7 @@ from benchmarks import record
 from export.engine.onnx_model import to_onnx, token_linears
 from export.engine.quantize import Quantizer
 from inferer.bundle.reader import INT8_TOKEN, TOKENIZER
-from inferer.encoding import Encoder
+from inferer.tokens.encoding import Encoder
 
 LENGTHS = (8, 16, 32, 64, 128, 256)  # tokens
 BATCHES = (2, 3, 16, 64)

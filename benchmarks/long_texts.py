@@ -25,8 +25,8 @@ from benchmarks import record
 from inferer import ModelInferer
 from inferer.bundle.manifest import POOLINGS
 from inferer.bundle.reader import TOKENIZER
-from inferer.encoding import Encoder
 from inferer.scoring import pool
+from inferer.tokens.encoding import Encoder
 from training.report.intervals import wilson
 
 SEED = 0

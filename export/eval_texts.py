@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from inferer.bundle.reader import ERROR, HEAD, WINDOWS
-from inferer.encoding import Encoder
 from inferer.errors import TextError
+from inferer.tokens.encoding import Encoder
 from training.data.column_flags import check_problem_type, in_model_order
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from export.errors import ExportError
 from inferer.bundle.manifest import MAX
 from inferer.cpu import available_cpus
-from inferer.encoding import Encoder
 from inferer.scoring import Calibration, activate, calibrated, pool
 from inferer.session import Session
+from inferer.tokens.encoding import Encoder
 
 
 @dataclass(frozen=True)

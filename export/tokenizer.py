@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from export.checks.built_in_texts import built_in_texts
 from export.errors import ExportError
 from inferer.bundle.reader import TOKENIZER
-from inferer.encoding import Encoder
 from inferer.errors import first_line
+from inferer.tokens.encoding import Encoder
 from training.model.custom_code import CustomCodeError, read_tokenizer
 
 

@@ -21,6 +21,7 @@ from inferer.errors import (
     RunError,
     TextError,
     TextTooLongError,
+    TooManyTokensError,
     WaitError,
 )
 from inferer.version import __version__ as __version__
@@ -46,6 +47,7 @@ __all__ = [
     "RunError",
     "TextError",
     "TextTooLongError",
+    "TooManyTokensError",
     "WaitError",
     "read_bundle",
 ]

@@ -1,8 +1,10 @@
 """Batches of concurrent callers' texts, without a thread and without a waiting time.
 
 A caller that finds the model idle runs its texts at once; callers that arrive during a run queue for the next one.
-Then the head of the queue leads: it runs its texts with queued texts whose padding is cheap. So a caller behind k
-others starts after at most k runs. Sharing (`shared`) is for models whose logits do not depend on the batch.
+Then one of the queue leads: it runs its texts with queued texts whose padding is cheap. The oldest and the smallest
+lead in turn, so a caller behind k others starts after at most 2k + 1 runs, and a small one after at most one run more
+than the one in progress, however many large ones wait. Sharing (`shared`) is for models whose logits do not depend on
+the batch.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from inferer.errors import CallerGoneError, DeadlineError
+from inferer.errors import CallerGoneError, DeadlineError, WaitError
 
 if TYPE_CHECKING:  # service.settings imports MAX_BATCH_TOKENS before the fork, without numpy
     import numpy as np
     from numpy.typing import NDArray
 
-    from inferer.encoding import Encoding
+    from inferer.tokens.encoding import Encoding
 
     Rows: TypeAlias = NDArray[np.float32]
     Run: TypeAlias = Callable[[Sequence[Encoding]], Rows]
@@ -36,14 +38,29 @@ RUN_COST_TOKENS = 24
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """When a caller stops waiting for a run; a run that has begun is always finished.
+    """When a caller stops waiting; a run that has begun is always finished.
 
-    deadline: by the clock of time.monotonic(). is_cancelled: called before every run that the caller waited for, and
-    before every run of a call but its first; True cancels the job.
+    deadline, arrived: by the clock of time.monotonic(); errors tell the time since `arrived`. is_cancelled: called
+    before every run that the caller waited for, and before every run of a call but its first; True ends the call.
     """
 
     deadline: float = math.inf
     is_cancelled: Callable[[], bool] | None = None
+    arrived: float = field(default_factory=time.monotonic)
+
+    def check(self, *, ask: bool = True) -> None:
+        """Raise DeadlineError if the deadline has passed, or CallerGoneError if, with `ask`, the caller has left."""
+        error = self.error(time.monotonic(), ask=ask)
+        if error is not None:
+            raise error
+
+    def error(self, now: float, *, ask: bool) -> WaitError | None:
+        """Return the error to end the call with, or None."""
+        if self.deadline <= now:
+            return DeadlineError(now - self.arrived)
+        if ask and self.is_cancelled is not None and self.is_cancelled():
+            return CallerGoneError(now - self.arrived)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,7 @@ class Batcher:
         self.max_tokens = max_tokens
         self.on_run: Callable[[int, int], None] | None = None
         self._idle = at_once
+        self._smallest_next = True
         self._queue: deque[_Job] = deque()
         self._lock = threading.Lock()
 
@@ -185,7 +203,7 @@ class Batcher:
             with self._lock:
                 if job.waiting:
                     self._queue.remove(job)
-                    job.drop(DeadlineError(time.monotonic() - job.queued))
+                    job.drop(DeadlineError(time.monotonic() - job.cancellation.arrived))
                     return
             job.turn.acquire()  # its run has begun
         except BaseException:  # Ctrl-C: leave the queue, or pass the lead on
@@ -262,11 +280,16 @@ class Batcher:
             job.started, job.infer_s = started, infer_s
 
     def _pass_lead(self, to_wake: list[_Job]) -> None:
-        """Let the first live job in the queue lead and wake the jobs `to_wake`. The lock is held."""
+        """Let the oldest live job in the queue lead, or every other time the smallest, and wake the jobs `to_wake`.
+
+        The lock is held.
+        """
         now = time.monotonic()
         while self._queue:
-            job = self._queue.popleft()
+            job = min(self._queue, key=_padded) if self._smallest_next else self._queue[0]
+            self._queue.remove(job)
             if not _is_over(job, now):
+                self._smallest_next = not self._smallest_next
                 job.waiting, job.leads, job.to_wake = False, True, to_wake
                 job.turn.release()
                 return
@@ -276,18 +299,19 @@ class Batcher:
 
 def _is_over(job: _Job, now: float, *, ask: bool = True) -> bool:
     """Drop `job` and return True when its deadline passed or, with `ask`, its caller left. The lock is held."""
-    cancellation = job.cancellation
     if job.gone:
         job.waiting = False
         return True
-    if cancellation.deadline <= now:
-        job.drop(DeadlineError(now - job.queued))
-    elif ask and cancellation.is_cancelled is not None and cancellation.is_cancelled():
-        job.drop(CallerGoneError(now - job.queued))
-    else:
+    error = job.cancellation.error(now, ask=ask)
+    if error is None:
         return False
+    job.drop(error)
     job.turn.release()
     return True
+
+
+def _padded(job: _Job) -> int:
+    return job.size.padded
 
 
 def _wake(jobs: list[_Job]) -> None:

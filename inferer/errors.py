@@ -88,24 +88,28 @@ class TextTooLongError(TextError):
     """The text has more tokens than the model allows, and the caller chose truncation "error"."""
 
 
+class TooManyTokensError(TextError):
+    """The texts of a call have more tokens together than the caller allows."""
+
+
 class WaitError(InfererError):
-    """A valid text was dropped before its run, after `waited_s` seconds in the queue."""
+    """A call with valid texts was ended before its last run, `waited_s` seconds after its arrival."""
 
     reason = "the call was cancelled"
 
     def __init__(self, waited_s: float) -> None:
-        super().__init__(f"{self.reason} after {waited_s:.3f} s of waiting, before the model was run")
+        super().__init__(f"{self.reason} after {waited_s:.3f} s of waiting, before the model's last run")
         self.waited_s = waited_s
 
 
 class DeadlineError(WaitError):
-    """The deadline of the call passed while a text was in the queue."""
+    """The deadline of the call passed before its last run."""
 
     reason = "the deadline passed"
 
 
 class CallerGoneError(WaitError):
-    """The caller left while a text was in the queue."""
+    """The caller left before the last run of the call."""
 
     reason = "the caller gave up"
 

@@ -9,7 +9,7 @@ Limit: when each of two words suffices for the label, leaving out either one cha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, pairwise
 from typing import Any, TypeAlias
@@ -18,8 +18,8 @@ from unicodedata import category
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.encoding import Encoding
 from inferer.scoring import Logits, Prediction, Scores
+from inferer.tokens.encoding import Encoding
 
 METHOD = "occlusion"
 # By default a text of up to MOST_WORDS words is divided into words, a longer one into PARTS parts: either costs at
@@ -28,6 +28,7 @@ MOST_WORDS, PARTS = 20, 9
 
 # A run of non-space characters; in Chinese and Japanese, which are written without spaces, one character.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)  # and none beyond
 _MOST_UNITS = 128  # about how many are run alone; in a text of more words, neighbours are run together
 _TINY = 1e-12
 _TOKEN_FIELDS = ("num_tokens", "truncated", "windows")  # of a prediction's wire format
@@ -103,14 +104,25 @@ class _Pieces:
     """The smallest parts of a text that can be left out: a word, or the words that share a token.
 
     starts, ends, words: the characters of each piece and its number of words, [pieces]. owners: per window, the piece
-    of each token, [tokens], -1 for special tokens. gap: the first piece after a cut in the text's middle, or None.
+    of each token, [tokens], -1 for special tokens. lowest, highest: per window, the range of its owners, [windows].
+    gap: the first piece after a cut in the text's middle, or None.
     """
 
     starts: Ints
     ends: Ints
     words: Ints
     owners: tuple[Ints, ...]
+    lowest: Ints
+    highest: Ints
     gap: int | None
+
+    def inside(self, unit: range) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """Yield each window with tokens of `unit`, by number, with their places, bool [tokens]."""
+        for window in np.flatnonzero((self.lowest < unit.stop) & (self.highest >= unit.start)).tolist():
+            owner = self.owners[window]
+            places = (owner >= unit.start) & (owner < unit.stop)
+            if places.any():
+                yield window, places
 
 
 def occlude(
@@ -119,23 +131,31 @@ def occlude(
     run: Callable[[Sequence[Encodings]], list[Scores]],
     place: int,
     max_parts: int | None,
+    go_on: Callable[[], None] = lambda: None,
 ) -> list[Part]:
     """Return the contributions of the parts of `text` to the score at `place`.
 
     encodings: of the text, with spans. run: returns the scores [labels] of each of several texts. max_parts: the most
-    parts, one more where a cut in the middle divides them; None for the default.
+    parts, one more where a cut in the middle divides them; None for the default. go_on: called before each step of the
+    work between runs; may raise to end it.
     """
+    go_on()
     pieces = _pieces(text, encodings)
+
+    def left_out(change: Callable[[Encodings, _Pieces, range], Encodings], unit: range) -> Encodings:
+        go_on()
+        return change(encodings, pieces, unit)
+
     count = len(pieces.starts)
     if max_parts is None:
         max_parts = MOST_WORDS if count <= MOST_WORDS else PARTS
     units = _units(count, -(-count // max(_MOST_UNITS, max_parts)), pieces.gap)
     if len(units) > max_parts:
-        alone = run([_alone(encodings, pieces, unit) for unit in (range(0), *units)])
+        alone = run([left_out(_alone, unit) for unit in (range(0), *units)])
         clipped = np.clip([scores[place] for scores in alone], _TINY, 1 - _TINY)
         odds = np.log(clipped / (1 - clipped))
         units = _parts(units, np.abs(odds[1:] - odds[0]), max_parts, pieces.gap)
-    whole, *others = run([encodings, *(_without(encodings, pieces, unit) for unit in units)])
+    whole, *others = run([encodings, *(left_out(_without, unit) for unit in units)])
     parts = []
     for unit, scores in zip(units, others, strict=True):
         start, end = int(pieces.starts[unit.start]), int(pieces.ends[unit.stop - 1])
@@ -148,7 +168,8 @@ def _words(text: str) -> list[tuple[int, int]]:
     """Return each word's half-open range of characters; punctuation that stands alone joins the word before it."""
     words: list[tuple[int, int]] = []
     for match in _WORD.finditer(text):
-        if words and all(category(c).startswith("P") for c in match[0]):
+        word = match[0]
+        if words and category(word[0])[0] == "P" and all(category(c)[0] == "P" for c in word):
             words[-1] = (words[-1][0], match.end())
         else:
             words.append(match.span())
@@ -157,7 +178,7 @@ def _words(text: str) -> list[tuple[int, int]]:
 
 def _pieces(text: str, encodings: Encodings) -> _Pieces:
     words = np.array(_words(text), dtype=np.int64)
-    solid = np.flatnonzero([not c.isspace() for c in text])
+    solid = np.flatnonzero(~np.isin(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32), _SPACES))
     word_of = np.searchsorted(words[:, 0], solid, side="right") - 1
     ranges = [_words_of_tokens(encoding, solid, word_of) for encoding in encodings]
     joined = np.zeros(len(words), dtype=bool)  # words that share a token with the word before
@@ -172,7 +193,10 @@ def _pieces(text: str, encodings: Encodings) -> _Pieces:
     begin, end = np.searchsorted(group, kept), np.searchsorted(group, kept, side="right")
     cut = encodings[0].gap
     gap = None if cut is None else next((int(owner) for owner in owners[0][cut:] if owner >= 0), None)
-    return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, gap)
+    known = [one[one >= 0] for one in owners]
+    lowest = np.array([one.min(initial=len(kept)) for one in known])
+    highest = np.array([one.max(initial=-1) for one in known])
+    return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, lowest, highest, gap)
 
 
 def _words_of_tokens(encoding: Encoding, solid: Ints, word_of: Ints) -> tuple[Ints, Ints]:
@@ -222,13 +246,14 @@ def _parts(units: Sequence[range], effects: NDArray[np.float64], most: int, gap:
 
 def _without(encodings: Encodings, pieces: _Pieces, unit: range) -> Encodings:
     """Return `encodings` without the tokens of `unit`; a window with none of them stays the same object."""
-    inside = [(owner >= unit.start) & (owner < unit.stop) for owner in pieces.owners]
-    left = [one.without(places) if places.any() else one for one, places in zip(encodings, inside, strict=True)]
+    left = list(encodings)
+    for window, places in pieces.inside(unit):
+        left[window] = left[window].without(places)
     return [one for one in left if one.own_tokens] or left[:1]
 
 
 def _alone(encodings: Encodings, pieces: _Pieces, unit: range) -> Encodings:
     """Return the tokens of `unit`, in its first window, alone between the special tokens."""
-    window = next((number for number, owner in enumerate(pieces.owners) if unit.start in owner), 0)
+    window = next((window for window, _ in pieces.inside(range(unit.start, unit.start + 1))), 0)
     owner = pieces.owners[window]
     return [encodings[window].without((owner >= 0) & ~((owner >= unit.start) & (owner < unit.stop)))]

@@ -20,18 +20,21 @@ from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, B
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, Threshold, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
-from inferer.encoding import Encoder, Encoding
-from inferer.errors import BundleError, ConfigError, RunError, TextError
+from inferer.errors import BundleError, ConfigError, RunError, TextError, TooManyTokensError
 from inferer.explain import Encodings, Explanation, Runs, occlude
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
 from inferer.scoring import Choice, Prediction, TokenCounts, activate, activated, calibration_of, pool, to_prediction
 from inferer.session import Session
+from inferer.tokens.encoding import Encoder, Encoding
 from inferer.verified_session import check_shape, load
 
-_WARM_UP_TEXT = "a short text, repeated until it fills the longest input of the model " * 64
+# Also long enough for the encoder to find out where its tokenizer allows cuts.
+_WARM_UP_TEXT = "a short text, repeated until it fills the longest input of the model " * 128
 
 # Concurrent runs of one text each where texts may not share a run: more give a higher throughput and hold more memory.
 _RUNS_AT_ONCE = 16
+# Between texts a caller is asked this often whether it is still there: a system call costs as much as a short text.
+_ASK_S = 0.005
 # Texts whose tokens are in memory together: enough to form runs of texts of similar length.
 _TEXTS_AT_ONCE = 256
 
@@ -151,7 +154,7 @@ class ModelInferer:
         Raises TextError (an empty text, not Unicode, too long with truncation "error") or ConfigError (a bad option).
         """
         options = self._checked(CallOptions(top_k, truncation, threshold))
-        return self._predict([text], options, Timings())[0]
+        return self._predict([text], options, _Call())[0]
 
     def predict_batch(
         self,
@@ -174,20 +177,24 @@ class ModelInferer:
         with tqdm(total=len(listed), unit="text", disable=not progress) as bar:
             for start in range(0, len(listed), _TEXTS_AT_ONCE):
                 part = listed[start : start + _TEXTS_AT_ONCE]
-                predictions += self._predict(part, options, Timings(), first_index=start)
+                predictions += self._predict(part, options, _Call(), first_index=start)
                 bar.update(len(part))
         return predictions
 
     def predict_timed(
-        self, texts: Sequence[str], options: CallOptions, cancellation: Cancellation | None = None
+        self,
+        texts: Sequence[str],
+        options: CallOptions,
+        cancellation: Cancellation | None = None,
+        max_tokens: int | None = None,
     ) -> tuple[list[Prediction], Timings]:
         """Return the predictions for `texts` and their timings, for a server that reports them.
 
-        Errors as `predict_batch`, and WaitError when the call was cancelled before its last run.
+        max_tokens: how many the texts may have together before truncation, special tokens included. Errors as
+        `predict_batch`, WaitError when the call was cancelled before its last run, and TooManyTokensError.
         """
-        timings = Timings()
-        predictions = self._predict(texts, self._checked(options), timings, cancellation, first_index=0)
-        return predictions, timings
+        call = _Call(cancellation, max_tokens)
+        return self._predict(texts, self._checked(options), call, first_index=0), call.timings
 
     def explain(
         self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int | None = None
@@ -200,64 +207,67 @@ class ModelInferer:
         return self.explain_timed(text, ExplainOptions(label, truncation, max_parts))[0]
 
     def explain_timed(
-        self, text: str, options: ExplainOptions, cancellation: Cancellation | None = None
+        self,
+        text: str,
+        options: ExplainOptions,
+        cancellation: Cancellation | None = None,
+        max_tokens: int | None = None,
     ) -> tuple[Explanation, Timings]:
         """Return the result of `explain` and its timings, for a server that reports them. Errors as `predict_timed`."""
         checked = check_explain_options(options, self.labels)
-        timings = Timings()
-        encodings = self._encode(text, checked, timings, spans=True)
-        runs = Runs(lambda new: self._run(new, timings, cancellation))
+        call = _Call(cancellation, max_tokens)
+        encodings = self._encode(text, checked, call, spans=True)
+        runs = Runs(lambda new: self._run(new, call))
 
         def scores_of(texts: Sequence[Encodings]) -> list[NDArray[np.float64]]:
             return [self._scores(self._pooled(rows, one)) for rows, one in zip(runs.rows(texts), texts, strict=True)]
 
         prediction = self._score(runs.rows([encodings])[0], encodings, checked)
         label = options.label or prediction.label
-        parts = occlude(text, encodings, scores_of, self.labels.index(label), options.max_parts)
-        return Explanation(prediction, label, prediction.scores[label], tuple(parts), runs.count, runs.tokens), timings
+        place = self.labels.index(label)
+        parts = occlude(text, encodings, scores_of, place, options.max_parts, lambda: call.go_on(0))
+        explanation = Explanation(prediction, label, prediction.scores[label], tuple(parts), runs.count, runs.tokens)
+        return explanation, call.timings
 
     def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
         """Return the model's raw output for one text, float32 of shape [labels]."""
         options = self._checked(CallOptions(truncation=truncation))
-        encodings = self._encode(text, options, Timings())
-        return self._pooled(self._run(encodings, Timings(), None), encodings)
+        call = _Call()
+        encodings = self._encode(text, options, call)
+        return self._pooled(self._run(encodings, call), encodings)
 
     def _checked(self, options: CallOptions) -> CallOptions:
         return check_options(options, self.labels, self.thresholds)
 
     def _predict(
-        self,
-        texts: Sequence[str],
-        options: CallOptions,
-        timings: Timings,
-        cancellation: Cancellation | None = None,
-        *,
-        first_index: int | None = None,
+        self, texts: Sequence[str], options: CallOptions, call: _Call, *, first_index: int | None = None
     ) -> list[Prediction]:
         """Encode, run and score `texts`. first_index: their offset in a batch, for TextError; None for one text."""
         encoded: list[Encodings] = []
         for index, text in enumerate(texts):
             try:
-                encoded.append(self._encode(text, options, timings))
+                encoded.append(self._encode(text, options, call))
             except TextError as error:
                 if first_index is None:
                     raise
                 raise error.at(first_index + index) from None
-        rows = iter(self._run([encoding for encodings in encoded for encoding in encodings], timings, cancellation))
+        rows = iter(self._run([encoding for encodings in encoded for encoding in encodings], call))
         return [self._score(list(islice(rows, len(encodings))), encodings, options) for encodings in encoded]
 
-    def _encode(self, text: str, options: CallOptions, timings: Timings, *, spans: bool = False) -> Encodings:
+    def _encode(self, text: str, options: CallOptions, call: _Call, *, spans: bool = False) -> Encodings:
         started = time.perf_counter()
-        encodings = self._encoder.encode(text, options.truncation or self.bundle.truncation, spans=spans)
-        timings.tokenize_s += time.perf_counter() - started
+        call.go_on(0)
+        encodings = self._encoder.encode(
+            text, options.truncation or self.bundle.truncation, spans=spans, go_on=call.go_on
+        )
+        call.count(encodings[0].num_tokens)
+        call.timings.tokenize_s += time.perf_counter() - started
         return encodings
 
-    def _run(
-        self, encodings: Sequence[Encoding], timings: Timings, cancellation: Cancellation | None
-    ) -> list[NDArray[np.float32]]:
-        result = self.batcher.run(encodings, cancellation)
-        timings.queue_s += result.queue_s
-        timings.infer_s += result.infer_s
+    def _run(self, encodings: Sequence[Encoding], call: _Call) -> list[NDArray[np.float32]]:
+        result = self.batcher.run(encodings, call.cancellation)
+        call.timings.queue_s += result.queue_s
+        call.timings.infer_s += result.infer_s
         return result.rows
 
     def _score(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings, options: CallOptions) -> Prediction:
@@ -281,6 +291,37 @@ class ModelInferer:
 
     def _pooled(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings) -> NDArray[np.float32]:
         return pool(rows, [window.own_tokens for window in encodings], self.bundle.windows.pooling)
+
+
+class _Call:
+    """One call: its timings so far, and the limits that may end it. max_tokens: of all its texts together."""
+
+    def __init__(self, cancellation: Cancellation | None = None, max_tokens: int | None = None) -> None:
+        self.cancellation = cancellation
+        self.timings = Timings()
+        self._max_tokens = max_tokens
+        self._tokens = 0
+        self._next_ask = time.monotonic() + _ASK_S
+
+    def go_on(self, tokens: int) -> None:
+        """Raise WaitError or TooManyTokensError if the call is over. tokens: of the text in hand, so far."""
+        self._check_tokens(self._tokens + tokens)
+        if self.cancellation is not None:
+            now = time.monotonic()
+            ask = now > self._next_ask
+            if ask:
+                self._next_ask = now + _ASK_S
+            self.cancellation.check(ask=ask)
+
+    def count(self, tokens: int) -> None:
+        """Count the tokens of a whole text; raises TooManyTokensError."""
+        self._tokens += tokens
+        self._check_tokens(self._tokens)
+
+    def _check_tokens(self, tokens: int) -> None:
+        if self._max_tokens is not None and tokens > self._max_tokens:
+            found = f"{tokens} tokens up to here, before truncation; all texts together may have {self._max_tokens}"
+            raise TooManyTokensError(found)
 
 
 def _check_finite(values: ArrayLike, logits: NDArray[np.float32]) -> None:

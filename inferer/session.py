@@ -9,14 +9,15 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferer.bundle.files import streamed
 from inferer.cpu import int8_may_saturate
-from inferer.encoding import INPUTS, Encoding
 from inferer.errors import BundleError, RunError, first_line
+from inferer.tokens.encoding import INPUTS, Encoding
 
 # onnxruntime 1.31 has a telemetry client on Linux, which reads this on import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -99,10 +100,10 @@ class Session:
             raise RunError(f"the model run failed: {first_line(error)}") from error
         return logits
 
-    def _padded(self, rows: list[NDArray[np.int64]], name: str) -> NDArray[np.int64]:
+    def _padded(self, rows: list[NDArray[Any]], name: str) -> NDArray[np.int64]:
         """Return `rows` as one array [texts, tokens], padded. Padding is masked and changes no bit of the logits."""
         if len(rows) == 1:
-            return rows[0][np.newaxis, :]
+            return rows[0][np.newaxis, :].astype(np.int64, copy=False)
         fill = self._pad_id if name == "input_ids" else 0
         padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
         for row, values in zip(padded, rows, strict=True):

@@ -16,10 +16,10 @@ from inferer.batching import MAX_BATCH_TOKENS, Batcher
 from inferer.bundle.golden import ENFORCE, FAILED, OFF, PASSED, GoldenCheck, compare
 from inferer.bundle.reader import CONFIG, FP32, INT8_TENSOR, INT8_TOKEN, TOKENIZER, Bundle
 from inferer.cpu import instruction_flags, is_x86_64
-from inferer.encoding import Encoder, Encoding
 from inferer.errors import BundleError, GoldenCheckError, RunError, TextError, shown
 from inferer.scoring import activate
 from inferer.session import Session
+from inferer.tokens.encoding import Encoder, Encoding
 
 log = logging.getLogger("inferer")
 

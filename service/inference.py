@@ -40,7 +40,8 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = No
         _check_limits(call, state.settings)
         lease.add_scores(len(call.texts), len(state.inferer.labels))
         with _running(state, current, call, contract.errors) as cancellation:
-            predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation)
+            most = state.settings.max_tokens_per_request
+            predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation, most)
         _note(state, current, predictions, timings)
         state.metrics.count_predictions(predictions)
         return json_response(contract.render(body, predictions, state))
@@ -62,7 +63,8 @@ def _check_limits(call: PredictCall, limits: Settings) -> None:
 def explain(state: State, current: Request, text: str, options: ExplainOptions) -> Explanation:
     """Return the contribution of each word of `text` to a label; raises ServiceError."""
     with _running(state, current, PredictCall([text], ["text"]), {}) as cancellation:
-        explanation, timings = state.inferer.explain_timed(text, options, cancellation)
+        most = state.settings.max_tokens_per_request
+        explanation, timings = state.inferer.explain_timed(text, options, cancellation, most)
     _note(state, current, [explanation.prediction], timings)
     return explanation
 
@@ -95,7 +97,7 @@ def _service_error(error: InfererError, call: PredictCall, types: ErrorTypes) ->
         return ServiceError(error_type or "Validation", f"{wrong} is not allowed; expected {error.expected}")
     if isinstance(error, WaitError):
         why = "the client closed its side" if isinstance(error, CallerGoneError) else "the deadline passed"
-        message = f"{why} before the text was run; it had waited {error.waited_s * 1000:.0f} ms"
+        message = f"{why} before the last run for this request, {error.waited_s * 1000:.0f} ms after its arrival"
         return ServiceError("DeadlineExceeded", message, {"Retry-After": str(RETRY_AFTER_S)})
     return ServiceError(error_type or "Internal", INTERNAL)
 
@@ -120,7 +122,7 @@ def _cancellation(state: State, current: Request, record: RequestRecord) -> Canc
         limit_ms = min(limit_ms, int(given))
     connection = current.environ.get("gunicorn.socket")
     is_gone = None if connection is None else lambda: _is_closed(connection)
-    return Cancellation(record.arrived + limit_ms / 1000, is_gone)
+    return Cancellation(record.arrived + limit_ms / 1000, is_gone, record.arrived)
 
 
 def _is_closed(connection: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferer.encoding import Encoder
+from inferer.tokens.encoding import Encoder
 
 _SENTENCES = (
     "ok",

@@ -19,10 +19,10 @@ import numpy as np
 from export.checkpoint import Checkpoint
 from export.checks.built_in_texts import built_in_texts
 from inferer.cpu import available_cpus
-from inferer.encoding import Encoder
 from inferer.errors import EmptyTextError
 from inferer.scoring import activate
 from inferer.session import Session
+from inferer.tokens.encoding import Encoder
 
 # (words per text, texts chosen, candidates). For a max_length of 512 the chosen texts have about 1,000 tokens, half of
 # them in the one text of full length: on two cores BERT-base takes a second at a server's start.

@@ -20,9 +20,9 @@ from export.checks.built_in_texts import built_in_texts
 from export.errors import ExportError
 from inferer.bundle.reader import INT8_TENSOR, INT8_TOKEN
 from inferer.cpu import available_cpus
-from inferer.encoding import INPUTS, Encoder, Encoding
 from inferer.scoring import activate
 from inferer.session import Session
+from inferer.tokens.encoding import INPUTS, Encoder, Encoding
 
 # Measured 2e-6 to 2e-5 on trained models of 6 and 12 layers; a wrong graph is off by whole units.
 _MAX_FP32_DIFFERENCE = 1e-3
@@ -127,7 +127,7 @@ def _torch_logits(checkpoint: Checkpoint, encodings: Sequence[Encoding]) -> np.n
     names = taken.intersection(named, INPUTS)
     fill = {"input_ids": checkpoint.tokenizer.pad_token_id or 0}
     inputs = {
-        name: pad_sequence([torch.from_numpy(getattr(e, name)) for e in encodings], True, fill.get(name, 0))
+        name: pad_sequence([torch.tensor(getattr(e, name)).long() for e in encodings], True, fill.get(name, 0))
         for name in names
     }
     with torch.no_grad():

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from inferer.bundle.reader import ERROR, HEAD, TAIL
-from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError
+from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError, TooManyTokensError
 from inferer.options import CallOptions
 from inferer.scoring import NONE, Prediction
 from service.contracts.base import Contract, PredictCall, ranked
@@ -93,5 +93,11 @@ CONTRACT = Contract(
         "logits of a batch": {"inputs": [["I like you"], ["not for me"]], "raw_scores": True},
     },
     wrong_examples={"a pair": {"inputs": ["I like you", "not for me"]}, "an empty text": {"inputs": ""}},
-    errors={EmptyTextError: "Empty", TextTooLongError: "Validation", TextError: "Tokenizer", RunError: "Backend"},
+    errors={
+        EmptyTextError: "Empty",
+        TextTooLongError: "Validation",
+        TooManyTokensError: "Validation",
+        TextError: "Tokenizer",
+        RunError: "Backend",
+    },
 )

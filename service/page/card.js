@@ -158,6 +158,7 @@ function service({ limits, versions, threads, batching }) {
     facts([
       ["Texts per request", `at most ${grouped(limits.max_texts)}`],
       ["Characters per text", `at most ${grouped(limits.max_text_chars)}`],
+      ["Tokens per request", `at most ${grouped(limits.max_tokens_per_request)}`],
       ["Bytes per request", `at most ${grouped(limits.max_body_bytes)}`],
       ["Requests in flight", `at most ${grouped(limits.max_in_flight)} per process`],
       ["Deadline", `${grouped(limits.deadline_ms)} ms`],

@@ -23,6 +23,7 @@ class Limits(msgspec.Struct):
 
     max_texts: int
     max_text_chars: int
+    max_tokens_per_request: int
     max_body_bytes: int
     max_in_flight: int
     deadline_ms: int

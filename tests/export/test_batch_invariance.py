@@ -13,7 +13,7 @@ import pytest
 
 from export.checks.built_in_texts import built_in_texts
 from inferer.bundle.reader import INT8_MODEL, TOKENIZER
-from inferer.encoding import Encoder, Encoding
+from inferer.tokens.encoding import Encoder, Encoding
 from tests.support import architectures
 from tests.support.architectures import POSITIONS
 

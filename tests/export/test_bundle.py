@@ -22,8 +22,8 @@ from export.report.model_card import model_card
 from inferer import BundleError, ModelInferer, read_bundle
 from inferer.config import read_config
 from inferer.cpu import instruction_flags
-from inferer.encoding import Encoder
 from inferer.scoring import softmax
+from inferer.tokens.encoding import Encoder
 from tests.support import architectures
 from tests.support.architectures import LABELS, LONG_TEXT, TEXTS, copy_of, run_export, write_json
 

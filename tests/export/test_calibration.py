@@ -18,7 +18,7 @@ from export.predictions import TextReader, compute_logits
 from export.scores.calibration_rows import split_rows
 from export.scores.rule_fitter import FitError, RuleFitter, fit_temperature
 from inferer import ModelInferer
-from inferer.encoding import Encoder
+from inferer.tokens.encoding import Encoder
 from tests.support import architectures
 from tests.support.architectures import LABELS, LONG_TEXT, TEXTS, run_export, write_json
 from tests.support.eval_texts import texts, with_outlier_embedding, write_rows

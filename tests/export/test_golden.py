@@ -15,8 +15,8 @@ from export.checks import golden
 from inferer import ModelInferer, read_bundle
 from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.config import Config
-from inferer.encoding import Encoder
 from inferer.scoring import activate
+from inferer.tokens.encoding import Encoder
 from tests.support import architectures
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoTokenizer
 from inferer import ModelInferer
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import TOKENIZER
-from inferer.encoding import Encoder
 from inferer.session import Session
+from inferer.tokens.encoding import Encoder
 from tests.support.architectures import (
     LABELS,
     LONG_TEXT,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from inferer import CallerGoneError, DeadlineError, RunError
 from inferer.batching import RUN_COST_TOKENS, Batcher, Cancellation
-from inferer.encoding import Encoding
+from inferer.tokens.encoding import Encoding
 
 BAD = 99  # a token on which the model fails
 
@@ -129,7 +129,7 @@ def test_a_text_longer_than_the_bound_runs_alone() -> None:
     held = Held(max_tokens=32)
     held.queue(of_length(40))
     held.queue(of_length(8))
-    assert held.release() == [[40], [8]]
+    assert held.release() == [[8], [40]]
 
 
 def test_texts_are_grouped_by_length() -> None:
@@ -141,14 +141,27 @@ def test_texts_are_grouped_by_length() -> None:
     assert held.release() == [[10, 10, 12], [far, far]]
 
 
-def test_the_head_of_the_queue_is_in_the_next_run() -> None:
-    """The head of the queue is in the next run, however many better matched texts came later."""
+def test_the_oldest_and_the_smallest_lead_in_turn() -> None:
+    """The head of the queue is in one of the next two runs, however many smaller texts came later."""
     held = Held(max_tokens=64)
     old = held.queue(of_length(60))
     for _ in range(20):
         held.queue(of_length(8))
-    assert held.release()[0] == [60]
+    assert held.release() == [[8] * 8, [60], [8] * 8, [8] * 4]
     assert old.result(30).rows[0].tolist() == logits(of_length(60))
+
+
+def test_a_small_text_waits_for_one_large_run_however_many_wait() -> None:
+    """Small texts that come while large ones wait start after at most one large run, and large ones start between."""
+    held = Held(max_tokens=64)
+    for _ in range(6):
+        held.queue(of_length(60))
+    small = [held.queue(of_length(length, 7)) for length in (4, 5)]
+    held.model.may_end.release()  # the run in progress ends; the small texts share the next
+    assert held.model.started.acquire(timeout=30)
+    late = held.queue(of_length(3, 9))
+    assert held.release() == [[4, 5], [60], [3], [60], [60], [60], [60], [60]]
+    assert [rows(one) for one in (*small, late)] == [[logits(of_length(*of))] for of in ((4, 7), (5, 7), (3, 9))]
 
 
 def test_a_caller_with_many_texts_takes_turns() -> None:
@@ -394,7 +407,7 @@ def test_any_interleaving_gives_each_caller_the_result_that_it_would_get_alone(
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.lists(st.integers(1, 40), max_size=12))
 def test_no_caller_waits_for_more_runs_than_callers_before_it(before: list[int], after: list[int]) -> None:
-    """A caller behind k others is in one of the first k + 1 runs, however many callers come later."""
+    """A caller behind k others is in one of the first 2k + 2 runs, however many callers come later."""
     held = Held(max_tokens=64)
     for length in before:
         held.queue(of_length(length))
@@ -405,6 +418,6 @@ def test_no_caller_waits_for_more_runs_than_callers_before_it(before: list[int],
     runs = held.model.runs[1:]
     for k, length in enumerate(before):
         place = next(i for i, run in enumerate(runs) if any(len(one.input_ids) == length for one in run))
-        assert place <= k
+        assert place <= 2 * k + 1
     last = next(i for i, run in enumerate(runs) if any(one.input_ids[0] == 8 for one in run))
-    assert last <= len(before) + len(after)
+    assert last <= 2 * (len(before) + len(after)) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inferer import ConfigError, EmptyTextError, ModelInferer, RunError, TextError, TextTooLongError
+from inferer import (
+    CallerGoneError,
+    ConfigError,
+    DeadlineError,
+    EmptyTextError,
+    ModelInferer,
+    RunError,
+    TextError,
+    TextTooLongError,
+    TooManyTokensError,
+)
+from inferer.batching import Cancellation
 from inferer.bundle.manifest import MULTI_LABEL
+from inferer.options import CallOptions, ExplainOptions
 from tests.support import tiny
 
 E2 = math.exp(2)
@@ -243,3 +256,62 @@ def test_a_calibrated_bundle_keeps_its_problem_type(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="config.problem_type: .*, which this bundle is calibrated for"):
             ModelInferer(folder, {"problem_type": MULTI_LABEL})
         assert ModelInferer(folder, {"labels": ["x", "y", "z"]}).predict("bad").label == "y"
+
+
+# --- limits of a call -----------------------------------------------------------------------------------
+
+
+SLOW = ("good " * 4000) * 500  # 2,000,000 tokens in about 2,500 pieces
+
+
+def test_a_deadline_ends_a_call_between_the_pieces_of_a_text(model: ModelInferer) -> None:
+    """A call whose deadline passes while its text is tokenized ends soon after, with the time since its arrival."""
+    arrived = time.monotonic() - 5
+    for call in (
+        lambda limit: model.predict_timed([SLOW], CallOptions(), limit),
+        lambda limit: model.explain_timed(SLOW, ExplainOptions(), limit),
+    ):
+        started = time.monotonic()
+        with pytest.raises(DeadlineError) as raised:
+            call(Cancellation(started + 0.05, arrived=arrived))
+        assert 5.05 <= raised.value.waited_s < 6
+        assert time.monotonic() - started < 0.5
+
+
+def test_a_caller_that_leaves_ends_its_call_between_pieces_and_texts(model: ModelInferer) -> None:
+    """A call whose caller leaves while texts are tokenized ends soon after, in one long text or in many short ones."""
+    for texts in ([SLOW], ["good bad " * 20] * 200_000):
+        left = time.monotonic() + 0.05
+        cancellation = Cancellation(is_cancelled=lambda left=left: time.monotonic() > left)
+        with pytest.raises(CallerGoneError):
+            model.predict_timed(texts, CallOptions(), cancellation)
+        assert time.monotonic() < left + 0.5
+
+
+def test_a_lone_short_text_asks_nothing_before_its_run(model: ModelInferer) -> None:
+    """For a short text of an idle model the caller is not asked whether it is there: that costs a system call."""
+    asked: list[float] = []
+    cancellation = Cancellation(is_cancelled=lambda: bool(asked.append(time.monotonic())))
+    model.predict_timed(["good"], CallOptions(), cancellation)
+    assert asked == []
+
+
+def test_the_tokens_of_a_call_are_limited_before_truncation(model: ModelInferer) -> None:
+    """A call with more tokens than allowed ends with its count so far, at the text that exceeds the limit."""
+    texts = ["good " * 98] * 5  # 100 tokens each
+    assert len(model.predict_timed(texts, CallOptions(), max_tokens=500)[0]) == 5
+    with pytest.raises(TooManyTokensError, match="text 4: 500 tokens up to here, .* may have 499") as last:
+        model.predict_timed(texts, CallOptions(), max_tokens=499)
+    assert last.value.index == 4
+    started = time.monotonic()
+    with pytest.raises(TooManyTokensError, match="text 0: 1[0-9]{4} tokens") as early:
+        model.predict_timed([SLOW], CallOptions(), max_tokens=10_000)
+    assert early.value.index == 0
+    with pytest.raises(TooManyTokensError, match="^1[0-9]{4} tokens"):
+        model.explain_timed(SLOW, ExplainOptions(), max_tokens=10_000)
+    assert time.monotonic() - started < 0.5
+
+
+def test_python_callers_have_no_limit_on_tokens(model: ModelInferer) -> None:
+    """`predict` and `predict_batch` take texts of any number of tokens, counted exactly."""
+    assert model.predict(SLOW).num_tokens == 2_000_002

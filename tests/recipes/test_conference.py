@@ -14,7 +14,7 @@ import pytest
 from benchmarks.long_texts import FILLERS, accuracies, rows_of, surrounded, telling
 from inferer import ModelInferer
 from inferer.bundle.reader import TOKENIZER
-from inferer.encoding import Encoder
+from inferer.tokens.encoding import Encoder
 from tests.support.server import Server, run_to_end, serving
 
 pytestmark = pytest.mark.slow

@@ -118,8 +118,8 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
     assert info["golden_check"] == {
         "outcome": "passed", "texts": 4, "differing": 0, "other_label": 0, "largest_difference": 0.0,
     }  # fmt: skip
-    assert info["limits"] == {"max_texts": 4, "max_text_chars": 1000, "max_body_bytes": 20000, "max_in_flight": 64,
-        "deadline_ms": 10000,
+    assert info["limits"] == {"max_texts": 4, "max_text_chars": 1000, "max_tokens_per_request": 500000,
+        "max_body_bytes": 20000, "max_in_flight": 64, "deadline_ms": 10000,
     }  # fmt: skip
     why = "int8-tensor takes one scale for a whole batch"
     assert info["batching"] == {"shared": False, "alone_because": why, "max_batch_tokens": 512}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from inferer.encoding import Encoder
+from inferer.tokens.encoding import Encoder
 from tests.support.architectures import LONG_TEXT, TESTED, TEXTS, checkpoint
 from training.model.tokenize import TextEncoder
 

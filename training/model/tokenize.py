@@ -1,6 +1,6 @@
 """Token ids of texts, truncated as the served model will truncate them. No torch.
 
-A test holds this against inferer/encoding.py: training and serving must see the same tokens.
+A test holds this against inferer/tokens/encoding.py: training and serving must see the same tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inferer.encoding import kept_from_start
+from inferer.tokens.encoding import kept_from_start
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from inferer import BundleError, ConfigError, GoldenCheckError, ModelInferer, re
 from inferer.bundle.golden import GoldenCheck, compare
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import FP32
-from inferer.encoding import Encoding
 from inferer.session import Session
+from inferer.tokens.encoding import Encoding
 from inferer.verified_session import load
 from tests.support import tiny
 

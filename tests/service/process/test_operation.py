@@ -42,7 +42,7 @@ class Slow(ModelInferer):
             raise RunError("still broken")
         super().probe()
 
-    def predict_timed(self, texts, options, cancellation=None):
+    def predict_timed(self, texts, options, *limits):
         for text in texts:
             if text.startswith("sleep"):
                 time.sleep(float(text.split()[1]))
@@ -54,7 +54,7 @@ class Slow(ModelInferer):
                 raise RunError("the model run failed: on purpose")
             if text == "bug":
                 raise ZeroDivisionError("secret detail")
-        return super().predict_timed(texts, options, cancellation)
+        return super().predict_timed(texts, options, *limits)
 
 settings = from_env(os.environ)
 app = create_app(settings, Slow(settings.bundle, intra_op_threads=1))

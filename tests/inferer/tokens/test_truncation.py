@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 
 from inferer import ModelInferer
 from inferer.bundle.reader import TRUNCATIONS
-from inferer.encoding import Encoder, Encoding
 from inferer.errors import TextError, TextTooLongError
 from inferer.scoring import pool
+from inferer.tokens.encoding import Encoder, Encoding
 from tests.support import tiny
 from tests.support.architectures import LONG_TEXT, write_checkpoint
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferer.encoding import Encoder
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
+from inferer.tokens.encoding import Encoder
 from tests.support import tiny
 
 

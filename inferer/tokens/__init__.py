@@ -1,0 +1,1 @@
+"""From texts to tokens: encoding, truncation, and the cuts of long texts."""

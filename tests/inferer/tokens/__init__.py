@@ -1,0 +1,1 @@
+"""Tests of tokens: encoding, truncation, and the cuts of long texts."""
