@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inferer.cpu import available_cpus
-from service.process.resources import memory_left
+from service.process.resources import memory_left, memory_limit
 
 CONVERSION_TIMEOUT_S = 600  # a large PyTorch checkpoint on a busy machine fits
 
@@ -32,10 +32,7 @@ _ENDED_FOR_MEMORY = (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV, signal.SIGB
 
 def memory_allowed(folder: Path) -> int:
     """Return the bytes that loading the bundle in `folder` may take, by its files and what the container has left."""
-    files = 0
-    with contextlib.suppress(OSError):
-        files = sum(entry.stat().st_size for entry in os.scandir(folder))
-    allowed, left = _TIMES_FILES * files + _CONSTANT, memory_left()
+    allowed, left = _by_files(folder), memory_left()
     return allowed if left is None else max(0, min(allowed, left - _LEFT_TO_OTHERS))
 
 
@@ -65,7 +62,11 @@ def limited(folder: Path, timeout_s: int) -> Iterator[None]:
 
 def too_much_memory(folder: Path) -> str:
     """Return the words for a bundle that does not fit into memory."""
-    return f"loading the bundle {folder} needed more than {memory_allowed(folder) // 2**20} MB of memory"
+    problem = f"loading the bundle {folder} needed more"
+    allowed, limit, left = memory_allowed(folder), memory_limit(), memory_left()
+    if allowed < _by_files(folder) and limit is not None and left is not None:
+        return f"{problem} memory than the container has left, {max(0, left) // 2**20} of {limit // 2**20} MB"
+    return f"{problem} than {allowed // 2**20} MB of memory"
 
 
 def ended_by(number: int, folder: Path, timeout_s: int) -> str:
@@ -79,6 +80,13 @@ def ended_by(number: int, folder: Path, timeout_s: int) -> str:
     if number in _ENDED_FOR_MEMORY:
         return f"{too_much_memory(folder)}, or it crashed ({name})"
     return f"loading the bundle {folder} ended with {name}"
+
+
+def _by_files(folder: Path) -> int:
+    files = 0
+    with contextlib.suppress(OSError):
+        files = sum(entry.stat().st_size for entry in os.scandir(folder))
+    return _TIMES_FILES * files + _CONSTANT
 
 
 def _data_size() -> int:

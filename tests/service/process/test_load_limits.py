@@ -117,6 +117,7 @@ def test_a_bundle_may_take_memory_by_its_size_and_by_what_the_container_has_left
         monkeypatch.setattr(resources, "_CGROUP", str(missing))
         assert resources.memory_left() is None
     assert load_limits.memory_allowed(tmp_path) == 5 * 2**30
+    assert load_limits.too_much_memory(tmp_path).endswith("needed more than 5120 MB of memory")
     assert load_limits.memory_allowed(tmp_path / "nowhere") == 2**30
     (tmp_path / "memory.max").write_text("1000000000\n")
     assert resources.memory_left() == 10**9
@@ -124,6 +125,8 @@ def test_a_bundle_may_take_memory_by_its_size_and_by_what_the_container_has_left
     (tmp_path / "memory.stat").write_text("anon 300000000\nfile 600000000\nshmem 100000000\n")
     assert resources.memory_left() == 6 * 10**8
     assert load_limits.memory_allowed(tmp_path) == 6 * 10**8 - 2**26
+    problem = load_limits.ended_by(signal.SIGKILL, tmp_path, 1)
+    assert "needed more memory than the container has left, 572 of 953 MB, or it crashed (SIGKILL)" in problem
     for name in ("memory.max", "memory.current", "memory.stat"):
         (tmp_path / name).unlink()
     shutil.rmtree(tmp_path / "memory", ignore_errors=True)
