@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from inferer.bundle.files import MOST_JSON_BYTES, contents
 from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, TAIL, WINDOWS
-from inferer.cpu import available_cpus
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
 
 # The library warns and switches its parallelism off after a fork; one text at a time gains nothing from it anyway.
@@ -33,8 +32,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # A text of more characters is tokenized without the GIL, which costs a short text more than it gives others: the
 # slowest text known of this length takes 2 ms.
 _SHORT_CHARS = 512
-# Threads that tokenize longer texts at a time: the CPUs, where more would slow the model's runs. A thread that waits
-# for its turn asks this often whether to go on.
+# A thread that waits for its turn to tokenize a longer text asks this often whether to go on.
 _TURN_S = 0.02
 
 
@@ -83,10 +81,13 @@ def _go_on(_tokens: int) -> None:
 class Encoder:
     """Encode texts to at most `max_length` tokens, special tokens included. Safe to share between threads.
 
-    overlap: tokens that neighbouring windows share. sha256: the SHA-256 that the file must have, in hex; None: any.
+    overlap: tokens that neighbouring windows share. turns: how many threads may tokenize longer texts at a time.
+    sha256: the SHA-256 that the file must have, in hex; None: any.
     """
 
-    def __init__(self, tokenizer_file: Path, max_length: int, overlap: int = 0, *, sha256: object = None) -> None:
+    def __init__(
+        self, tokenizer_file: Path, max_length: int, overlap: int = 0, *, turns: int = 1, sha256: object = None
+    ) -> None:
         data = contents(tokenizer_file, sha256, MOST_JSON_BYTES)
         # Configured once: changing padding or truncation under threads raises "Already borrowed"
         # (huggingface/tokenizers#537). The library encodes the whole text, and this class truncates.
@@ -102,7 +103,7 @@ class Encoder:
         self.max_length = max_length
         self._room = max_length - self._special
         self.overlap = min(overlap, self._room // 2)  # a caller's config may allow fewer tokens than the bundle
-        self._turns = threading.Semaphore(available_cpus())
+        self._turns = threading.Semaphore(turns)
         self._ones = _constant(1, max_length)
         self._zeros = _constant(0, max_length)
 
