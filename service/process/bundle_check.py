@@ -23,7 +23,7 @@ def main() -> int:
     try:
         settings = from_env(os.environ)
         folder = bundle_for(settings.bundle, Config(), cache_dir=settings.cache_dir)
-        with load_limits.limited(folder, settings.load_timeout_s):
+        with load_limits.limited(load_limits.memory_beside_others(folder), settings.load_timeout_s):
             try:
                 load_model(replace(settings, bundle=folder))
             except MemoryError:

@@ -31,20 +31,28 @@ _ENDED_FOR_MEMORY = (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV, signal.SIGB
 
 
 def memory_allowed(folder: Path) -> int:
-    """Return the bytes that loading the bundle in `folder` may take, by its files and what the container has left."""
-    allowed, left = _by_files(folder), memory_left()
+    """Return the bytes that loading the bundle in `folder` may take, by its files."""
+    files = 0
+    with contextlib.suppress(OSError):
+        files = sum(entry.stat().st_size for entry in os.scandir(folder))
+    return _TIMES_FILES * files + _CONSTANT
+
+
+def memory_beside_others(folder: Path) -> int:
+    """Return the bytes that a check of the bundle in `folder` may take, so that the container has some left."""
+    allowed, left = memory_allowed(folder), memory_left()
     return allowed if left is None else max(0, min(allowed, left - _LEFT_TO_OTHERS))
 
 
 @contextlib.contextmanager
-def limited(folder: Path, timeout_s: int) -> Iterator[None]:
-    """Let the process load the bundle in `folder` within limits; the kernel ends it by SIGALRM after `timeout_s`.
+def limited(memory: int, timeout_s: int) -> Iterator[None]:
+    """Let the process take `memory` bytes more to load a bundle; the kernel ends it by SIGALRM after `timeout_s`.
 
     Without memory, allocations fail: Python raises MemoryError, other code mostly aborts. Meanwhile the process is the
     first that the kernel kills when memory runs out, so that processes that serve stay. For the main thread.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = _data_size() + memory_allowed(folder) + _STACK * (available_cpus() + _OTHER_THREADS)
+    wanted = _data_size() + memory + _STACK * (available_cpus() + _OTHER_THREADS)
     finite = [one for one in (wanted, soft, hard) if one != resource.RLIM_INFINITY]
     score = _set_oom_score(_KILL_FIRST)
     resource.setrlimit(resource.RLIMIT_DATA, (min(finite), hard))
@@ -64,7 +72,7 @@ def too_much_memory(folder: Path) -> str:
     """Return the words for a bundle that does not fit into memory."""
     problem = f"loading the bundle {folder} needed more"
     allowed, limit, left = memory_allowed(folder), memory_limit(), memory_left()
-    if allowed < _by_files(folder) and limit is not None and left is not None:
+    if limit is not None and left is not None and left - _LEFT_TO_OTHERS < allowed:
         return f"{problem} memory than the container has left, {max(0, left) // 2**20} of {limit // 2**20} MB"
     return f"{problem} than {allowed // 2**20} MB of memory"
 
@@ -80,13 +88,6 @@ def ended_by(number: int, folder: Path, timeout_s: int) -> str:
     if number in _ENDED_FOR_MEMORY:
         return f"{too_much_memory(folder)}, or it crashed ({name})"
     return f"loading the bundle {folder} ended with {name}"
-
-
-def _by_files(folder: Path) -> int:
-    files = 0
-    with contextlib.suppress(OSError):
-        files = sum(entry.stat().st_size for entry in os.scandir(folder))
-    return _TIMES_FILES * files + _CONSTANT
 
 
 def _data_size() -> int:

@@ -116,7 +116,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         )
         settings = from_env(os.environ)
         try:
-            with load_limits.limited(settings.bundle, settings.load_timeout_s):
+            with load_limits.limited(load_limits.memory_allowed(settings.bundle), settings.load_timeout_s):
                 super().load_wsgi()
         except MemoryError:
             startup.exit_cannot_start(load_limits.too_much_memory(settings.bundle))

@@ -92,11 +92,10 @@ def test_a_worker_killed_while_it_loads_ends_the_start(tmp_path: Path) -> None:
     assert f"cannot start: loading the bundle {folder} needed more than" in done.stderr
 
 
-def test_the_limits_end_with_the_load(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_end_with_the_load() -> None:
     """Within the limits an allocation fails and the process is first to be killed; afterwards all is as before."""
-    monkeypatch.setattr(load_limits, "memory_allowed", lambda _: 0)
     limit, score = resource.getrlimit(resource.RLIMIT_DATA), load_limits._OOM_SCORE.read_text()
-    with load_limits.limited(tiny_bundle, 100):
+    with load_limits.limited(0, 100):
         with pytest.raises(MemoryError):
             bytearray(2**32)
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 100
@@ -116,7 +115,7 @@ def test_a_bundle_may_take_memory_by_its_size_and_by_what_the_container_has_left
     for missing in ("none", tmp_path):
         monkeypatch.setattr(resources, "_CGROUP", str(missing))
         assert resources.memory_left() is None
-    assert load_limits.memory_allowed(tmp_path) == 5 * 2**30
+    assert load_limits.memory_allowed(tmp_path) == load_limits.memory_beside_others(tmp_path) == 5 * 2**30
     assert load_limits.too_much_memory(tmp_path).endswith("needed more than 5120 MB of memory")
     assert load_limits.memory_allowed(tmp_path / "nowhere") == 2**30
     (tmp_path / "memory.max").write_text("1000000000\n")
@@ -124,7 +123,7 @@ def test_a_bundle_may_take_memory_by_its_size_and_by_what_the_container_has_left
     (tmp_path / "memory.current").write_text("900000000\n")
     (tmp_path / "memory.stat").write_text("anon 300000000\nfile 600000000\nshmem 100000000\n")
     assert resources.memory_left() == 6 * 10**8
-    assert load_limits.memory_allowed(tmp_path) == 6 * 10**8 - 2**26
+    assert load_limits.memory_beside_others(tmp_path) == 6 * 10**8 - 2**26
     problem = load_limits.ended_by(signal.SIGKILL, tmp_path, 1)
     assert "needed more memory than the container has left, 572 of 953 MB, or it crashed (SIGKILL)" in problem
     for name in ("memory.max", "memory.current", "memory.stat"):
