@@ -6,7 +6,6 @@ Needs the tokenizer's file and the number of tokens allowed, and nothing of the 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from tokenizers import Encoding as Tokens
 from tokenizers import Tokenizer
 
 from inferer.tokens.cuts import PIECE_CHARS, Cuts
+from inferer.tokens.turns import Turns
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -103,7 +103,7 @@ class Encoder:
         self.max_length = max_length
         self._room = max_length - self._special
         self.overlap = min(overlap, self._room // 2)  # a caller's config may allow fewer tokens than the bundle
-        self._turns = threading.Semaphore(turns)
+        self._turns = Turns(turns)
         self._ones = _constant(1, max_length)
         self._zeros = _constant(0, max_length)
 
@@ -156,12 +156,8 @@ class Encoder:
         encode = self._tokenizer.encode_batch if spans else self._tokenizer.encode_batch_fast
         pieces = self._cuts.pieces(text) if len(text) > 2 * PIECE_CHARS else [(0, len(text))]
         for start, end in pieces:
-            while not self._turns.acquire(timeout=_TURN_S):
-                go_on()
-            try:
+            with self._turns.turn(len(text), go_on, _TURN_S):
                 (tokens,) = encode([text[start:end]])
-            finally:
-                self._turns.release()
             yield start, tokens
             go_on()
 
