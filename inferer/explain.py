@@ -28,7 +28,7 @@ MOST_WORDS, PARTS = 20, 9
 
 # A run of non-space characters; in Chinese and Japanese, which are written without spaces, one character.
 _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
-_SPACES = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)  # and none beyond
+_IS_SPACE = np.array([chr(code).isspace() for code in range(0x3002)])  # by code; none beyond the last is
 _MOST_UNITS = 128  # about how many are run alone; in a text of more words, neighbours are run together
 _TINY = 1e-12
 _TOKEN_FIELDS = ("num_tokens", "truncated", "windows")  # of a prediction's wire format
@@ -164,23 +164,53 @@ def occlude(
     return parts
 
 
-def _words(text: str) -> list[tuple[int, int]]:
-    """Return each word's half-open range of characters; punctuation that stands alone joins the word before it."""
+def _words(text: str, shown: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the half-open range of characters of each word in `shown`, ranges of characters in order.
+
+    Punctuation that stands alone joins the word before it. The rest of a long text is not read: it costs time.
+    """
     words: list[tuple[int, int]] = []
-    for match in _WORD.finditer(text):
-        word = match[0]
-        if words and category(word[0])[0] == "P" and all(category(c)[0] == "P" for c in word):
-            words[-1] = (words[-1][0], match.end())
-        else:
-            words.append(match.span())
+    for first, last in shown:
+        for match in _WORD.finditer(text, max(_word_start(text, first), words[-1][1] if words else 0)):
+            stands_alone = words and _is_punctuation(match[0])
+            if match.start() >= last and not stands_alone:
+                break
+            if stands_alone:
+                words[-1] = (words[-1][0], match.end())
+            else:
+                words.append(match.span())
     return words
 
 
+def _is_punctuation(word: str) -> bool:
+    return category(word[0])[0] == "P" and all(category(c)[0] == "P" for c in word)
+
+
+def _word_start(text: str, place: int) -> int:
+    """Return the start of a word at `place` or before it that does not join the word before."""
+    back = 256
+    while back < place:
+        for match in _WORD.finditer(text, place - back, place + 1):
+            if match.start() > place - back and not _is_punctuation(match[0]):
+                return match.start()
+        back *= 4
+    return 0
+
+
+def _shown(encodings: Encodings) -> list[tuple[int, int]]:
+    """Return the ranges of characters of the tokens: one, or two around a cut in the text's middle."""
+    gap = encodings[0].gap
+    spans = [one.spans for one in encodings if one.spans is not None]
+    parts = [spans] if gap is None else [[spans[0][:gap]], [spans[0][gap:]]]
+    seen = [part[part[:, 1] > part[:, 0]] for part in map(np.concatenate, parts)]
+    return [(int(part[:, 0].min()), int(part[:, 1].max())) for part in seen if len(part)]
+
+
 def _pieces(text: str, encodings: Encodings) -> _Pieces:
-    words = np.array(_words(text), dtype=np.int64)
-    solid = np.flatnonzero(~np.isin(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32), _SPACES))
-    word_of = np.searchsorted(words[:, 0], solid, side="right") - 1
-    ranges = [_words_of_tokens(encoding, solid, word_of) for encoding in encodings]
+    words = np.array(_words(text, _shown(encodings)), dtype=np.int64).reshape(-1, 2)
+    codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+    solid = np.flatnonzero(~_IS_SPACE[np.minimum(codes, len(_IS_SPACE) - 1)])
+    ranges = [_words_of_tokens(encoding, solid, words[:, 0]) for encoding in encodings]
     joined = np.zeros(len(words), dtype=bool)  # words that share a token with the word before
     for first, last in ranges:
         for token in np.flatnonzero(last > first):
@@ -199,11 +229,11 @@ def _pieces(text: str, encodings: Encodings) -> _Pieces:
     return _Pieces(words[begin, 0], words[end - 1, 1], end - begin, owners, lowest, highest, gap)
 
 
-def _words_of_tokens(encoding: Encoding, solid: Ints, word_of: Ints) -> tuple[Ints, Ints]:
+def _words_of_tokens(encoding: Encoding, solid: Ints, word_starts: Ints) -> tuple[Ints, Ints]:
     """Return the first and the last word of each token, [tokens]; -1 for special tokens.
 
-    solid: the characters of the text that are not white space; word_of: the word of each. A token of white space
-    joins the token after it, or the one before where none follows.
+    solid: the characters of the text that are not white space. word_starts: the first character of each word. A token
+    of white space joins the token after it, or the one before where none follows.
     """
     assert encoding.spans is not None  # noqa: S101 - the explaining caller requests spans
     own = slice(encoding.first_own, encoding.first_own + encoding.own_tokens)
@@ -214,7 +244,8 @@ def _words_of_tokens(encoding: Encoding, solid: Ints, word_of: Ints) -> tuple[In
     last = first.copy()
     if len(visible):
         near = visible[np.minimum(np.searchsorted(visible, np.arange(len(starts))), len(visible) - 1)]
-        first[own], last[own] = word_of[begin[near]], word_of[end[near] - 1]
+        for words, characters in ((first, begin[near]), (last, end[near] - 1)):
+            words[own] = np.searchsorted(word_starts, solid[characters], side="right") - 1
     return first, last
 
 
