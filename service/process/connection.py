@@ -67,6 +67,7 @@ class Connection(socket.socket):
         """Expect the next request, of which bytes may have arrived with the one before."""
         self._scanned = 0
         self._head: bytes | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
         self._end: int | None = None  # where the request ends, in `received`
         self._body = 0  # where its body begins
         self._is_chunked = False
@@ -86,8 +87,7 @@ class Connection(socket.socket):
 
     def field(self, name: bytes) -> str:
         """Return a header field of `_FIELD` by its lower-case name, repeated ones joined as gunicorn does, or ""."""
-        found = (value for field, value in _FIELD.findall(self.head) if field.lower() == name)
-        return ",".join(value.decode("latin-1").strip() for value in found)
+        return ",".join(value.decode("latin-1").strip() for field, value in self._fields if field.lower() == name)
 
     def receive(self) -> Progress:
         """Take bytes that have arrived; return the state of the current request."""
@@ -208,6 +208,7 @@ class Connection(socket.socket):
             self._scanned = len(self.received)
             return
         self._head = bytes(self.received[:end])
+        self._fields = _FIELD.findall(self._head)
         self._body = self._scanned = end + len(_END_OF_HEAD)
         length = self.field(b"content-length")
         if self.field(b"transfer-encoding"):

@@ -110,10 +110,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().init_process()
 
     def load_wsgi(self) -> None:
-        """Start all threads, while a limit that is too low can be told in one line; then load the application."""
-        startup.start_threads(
-            {self.tpool: self.cfg.threads, self._operations: _OPERATIONS_THREADS, self._refusals: _REFUSAL_THREADS}
-        )
+        """Load the application, after a trial of the threads, while a limit that is too low can be told in one line."""
+        startup.try_threads(self.cfg.threads + _OPERATIONS_THREADS + _REFUSAL_THREADS)
         settings = from_env(os.environ)
         try:
             with load_limits.limited(load_limits.memory_allowed(settings.bundle), settings.load_timeout_s):

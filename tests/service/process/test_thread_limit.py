@@ -8,27 +8,21 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from service.process.startup import start_threads
+from service.process.startup import try_threads
 from tests.support.server import free_port, log_lines, run_to_end
 
 _USER = 54321  # without other processes
 
 
-def test_all_threads_of_the_pools_run_from_the_start() -> None:
-    """Each pool has its number of threads, all of them free."""
-    with ThreadPoolExecutor(5) as five, ThreadPoolExecutor(2) as two:
-        start_threads({five: 5, two: 2})
-        barrier = threading.Barrier(5)
-        for _ in range(5):
-            five.submit(barrier.wait, 10)
-        assert len(five._threads) == 5
-        assert len(two._threads) == 2
-        assert five.submit(int).result(10) == 0
+def test_the_trial_leaves_no_thread() -> None:
+    """The threads of the trial run at the same time, and end with it."""
+    before = threading.active_count()
+    try_threads(5)
+    assert threading.active_count() == before
 
 
 def test_a_limit_ends_the_start_with_one_line(
@@ -44,8 +38,8 @@ def test_a_limit_ends_the_start_with_one_line(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_some)
-    with ThreadPoolExecutor(5) as pool, pytest.raises(SystemExit) as end:
-        start_threads({pool: 5})
+    with pytest.raises(SystemExit) as end:
+        try_threads(5)
     assert end.value.code == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot start: the worker needs " in line
