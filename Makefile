@@ -93,6 +93,7 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.engine --checkpoint checkpoints/query_type $(BENCH_DATA:%=--data %)
 	$(PY) -m benchmarks.batching --bundle $(DEMO) --checkpoint checkpoints/query_type
 	$(PY) -m benchmarks.service --bundle $(DEMO) --checkpoint checkpoints/query_type
+	$(PY) -m benchmarks.hogs --bundle $(DEMO)
 	$(PY) -m benchmarks.long_texts $(BENCH_TEXTS)
 	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
 	$(if $(shell [ "$$(id -u)" = 0 ] && command -v podman),$(PY) -m benchmarks.container --checkpoint checkpoints/query_type)

@@ -192,7 +192,7 @@ def connected(server: Server, timeout_s: float = 5) -> socket.socket:
 
 
 def test_408_for_a_request_that_does_not_arrive_in_time(shared_bundle: Path, tmp_path: Path) -> None:
-    """Half a head and half a body get 408 after 10 s; a body that goes on arriving, if slowly, is served after 12 s."""
+    """Half a head and half a body get 408 after 10 s, an unread reply is dropped; a slow body is served after 12 s."""
     slow = BODY + b" " * 400_000
     with (
         serving(shared_bundle, tmp_path / "log") as server,
@@ -200,8 +200,12 @@ def test_408_for_a_request_that_does_not_arrive_in_time(shared_bundle: Path, tmp
         raw(server, BODY[:5], length=16) as body,
         raw(server, b"", length=len(slow)) as upload,
         connected(server, 20) as head,
+        socket.socket() as reader,
     ):
         head.sendall(HEAD[:30])
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        reader.connect(("127.0.0.1", server.port))
+        reader.sendall(BIG_PAGE)
         started = time.monotonic()
         uploaded = pool.submit(send_slowly, upload, slow, bytes_per_s=33_000)
         for client in (body, head):
@@ -214,6 +218,7 @@ def test_408_for_a_request_that_does_not_arrive_in_time(shared_bundle: Path, tmp
             assert f"not arrived whole within {PATIENCE_S} s" in error["error"]
             assert client.recv(1) == b""
         comes_to(server, 2, "inferer_rejected_total", reason="slow_sender")
+        comes_to(server, 1, "inferer_rejected_total", reason="slow_reader")
         assert metric(server, "inferer_rejected_total", reason="overloaded") == 0
         uploaded.result()
         assert time.monotonic() - started > PATIENCE_S + 1
