@@ -147,6 +147,8 @@ def occlude(
         return change(encodings, pieces, unit)
 
     count = len(pieces.starts)
+    if not count:  # the tokens are white space alone
+        return []
     if max_parts is None:
         max_parts = MOST_WORDS if count <= MOST_WORDS else PARTS
     units = _units(count, -(-count // max(_MOST_UNITS, max_parts)), pieces.gap)
@@ -216,7 +218,7 @@ def _pieces(text: str, encodings: Encodings) -> _Pieces:
         for token in np.flatnonzero(last > first):
             joined[first[token] + 1 : last[token] + 1] = True
     group = np.cumsum(~joined) - 1
-    groups = [np.where(first < 0, -1, group[first]) for first, _ in ranges]
+    groups = [np.append(group, -1)[first] for first, _ in ranges]  # -1 stays -1
     kept = np.unique(np.concatenate(groups))
     kept = kept[kept >= 0]
     owners = tuple(np.where(one < 0, -1, np.searchsorted(kept, one)) for one in groups)

@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -85,14 +85,24 @@ def streamed(path: Path, sha256: object) -> Iterator[str | bytes]:
         return
     with opened(path) as file, ThreadPoolExecutor(1, "bundle") as pool:
         reader, writer = os.pipe()
-        fed = pool.submit(_feed, file, writer)
         try:
-            yield f"{names}/{reader}"
+            fed = _submitted(pool, file, writer)
+            try:
+                yield f"{names}/{reader}"
+            finally:
+                while os.read(reader, _CHUNK):  # what a failed load has left
+                    pass
+                check_hash(path, fed.result(), sha256)
         finally:
-            while os.read(reader, _CHUNK):  # what a failed load has left
-                pass
-            os.close(reader)
-            check_hash(path, fed.result(), sha256)
+            os.close(reader)  # ends a thread that still writes
+
+
+def _submitted(pool: ThreadPoolExecutor, file: BufferedReader, writer: int) -> Future[str]:
+    try:
+        return pool.submit(_feed, file, writer)
+    except RuntimeError:  # no thread is left
+        os.close(writer)
+        raise
 
 
 def _feed(file: BufferedReader, writer: int) -> str:

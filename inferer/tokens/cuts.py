@@ -30,6 +30,9 @@ _PLACES = tuple((left, right) for left in _BEFORE for right in _AFTER)
 # half-width marks of Japanese are letters by category.
 _FOLLOWS = r"(?=[\s\w\u2190-\u2bff\U0001f000-\U0001f3fa\U0001f400-\U0001faff%s])(?![\uff9e\uff9f])"
 
+_METASPACE = "\u2581"  # a space to tokenizers after SentencePiece
+_MOST_KNOWN = 10_000
+
 
 class Cuts:
     """The cuts that a tokenizer allows."""
@@ -44,17 +47,34 @@ class Cuts:
             marks = re.escape(_hold(tokenizer, _punctuation(), _LETTERS, before=False))
             chinese = [block for block in _CHINESE if _hold(tokenizer, block, _LETTERS, before=False) == block]
             marks += "".join("-".join(block) for block in chinese)
-        self._marks = marks
+        self._normalizer = tokenizer.normalizer
+        self._solid: dict[str, bool] = {}
         self._pattern = _pattern(spaces, marks, tokenizer.get_added_tokens_decoder().values())
 
     def pieces(self, text: str) -> Iterator[tuple[int, int]]:
         """Yield the ranges of characters of a text's pieces: PIECE_CHARS characters and those up to the next cut."""
-        start = 0
-        while self._pattern is not None and (found := self._pattern.search(text, start + PIECE_CHARS)):
-            cut = found.start() + (found.lastgroup == "mark")
-            yield start, cut
-            start = cut
+        start, seen = 0, PIECE_CHARS
+        while self._pattern is not None and (found := self._pattern.search(text, seen)):
+            is_mark = found.lastgroup == "mark"
+            cut = found.start() + is_mark
+            seen = found.start() + 1
+            if is_mark or self._is_solid(text[cut - 1]):
+                yield start, cut
+                start, seen = cut, cut + PIECE_CHARS
         yield start, len(text)
+
+    def _is_solid(self, character: str) -> bool:
+        """Return whether a character is still there, and no white space, after the tokenizer's normalization.
+
+        Otherwise the white space after it may join white space before it.
+        """
+        known = self._solid.get(character)
+        if known is None:
+            left = character if self._normalizer is None else self._normalizer.normalize_str(character)
+            known = bool(left) and not left[-1].isspace() and left[-1] != _METASPACE
+            if len(self._solid) < _MOST_KNOWN:
+                self._solid[character] = known
+        return known
 
 
 @cache
@@ -99,22 +119,23 @@ def _pattern(spaces: str, marks: str, added: Iterable[AddedToken]) -> re.Pattern
     its own normalization, which cannot be foreseen: what one of those forbids somewhere is forbidden everywhere.
     """
     inside = after = ""
+    a_mark = re.compile(f"[{marks}]" if marks else "(?!)")
     for token in added:
         content = token.content
         if any(c.isspace() for c in content) or (token.normalized and token.rstrip):
             return None
-        if token.single_word or (token.normalized and not content.isalnum()):
+        if token.single_word or (token.normalized and (not content.isalnum() or a_mark.search(content))):
             marks = ""
         if token.rstrip:
             after += f"(?<!{re.escape(content)})"
         for at in range(1, len(content)):
-            if not content[at - 1].isalnum():
+            if not content[at - 1].isalnum() or a_mark.match(content[at - 1]):
                 inside += f"(?!(?<={re.escape(content[:at])}){re.escape(content[at:])})"
     cuts = []
     if spaces:
         cuts.append(rf"(?<=\S){after}[{spaces}]")
     if marks:
-        cuts.append(rf"(?P<mark>[{marks}]){after}{inside}{_FOLLOWS % marks}")
+        cuts.append(rf"(?P<mark>[{marks}]){_FOLLOWS % marks}{after}{inside}")
     if not cuts:
         return None
     return re.compile(f"(?=[{spaces}{marks}])(?:{'|'.join(cuts)})")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 @dataclass(slots=True, eq=False)
 class _Waiter:
     size: int
+    has_turn: bool = False
     turn: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -30,32 +31,28 @@ class Turns:
     @contextmanager
     def turn(self, size: int, go_on: Callable[[], None], ask_s: float) -> Iterator[None]:
         """Hold a turn in the block. go_on: called each `ask_s` seconds of the wait; may raise to leave."""
-        with self._lock:
-            waiter = None if self._free else _Waiter(size)
-            if waiter is None:
-                self._free -= 1
-            else:
-                waiter.turn.acquire()
-                self._waiters.append(waiter)
-        if waiter is not None:
-            self._wait(waiter, go_on, ask_s)
+        waiter = _Waiter(size)
         try:
-            yield
-        finally:
-            self._pass_on()
-
-    def _wait(self, waiter: _Waiter, go_on: Callable[[], None], ask_s: float) -> None:
-        try:
-            while not waiter.turn.acquire(timeout=ask_s):
-                go_on()
-        except BaseException:
             with self._lock:
-                has_turn = waiter not in self._waiters
-                if not has_turn:
-                    self._waiters.remove(waiter)
-            if has_turn:
-                self._pass_on()
-            raise
+                if self._free:
+                    self._free -= 1
+                    waiter.has_turn = True
+                else:
+                    waiter.turn.acquire()
+                    self._waiters.append(waiter)
+            while not waiter.has_turn and not waiter.turn.acquire(timeout=ask_s):
+                go_on()
+            yield
+        finally:  # Ctrl-C may come anywhere
+            self._leave(waiter)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                return
+        if waiter.has_turn:
+            self._pass_on()
 
     def _pass_on(self) -> None:
         with self._lock:
@@ -65,6 +62,7 @@ class Turns:
             waiter = min(self._waiters, key=_size) if self._smallest_next else self._waiters[0]
             self._waiters.remove(waiter)
             self._smallest_next = not self._smallest_next
+            waiter.has_turn = True
             waiter.turn.release()
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from inferer import ModelInferer
 from inferer.batching import Cancellation
 from inferer.errors import CallerGoneError, ConfigError, EmptyTextError, TextTooLongError
-from inferer.explain import Explanation
+from inferer.explain import Explanation, occlude
 from inferer.options import ExplainOptions
+from inferer.tokens.encoding import Encoding
 from tests.support import tiny
 from tests.support.server import Server, run_to_end, serving
 
@@ -356,3 +357,12 @@ def test_an_explanation_keeps_the_services_rules(tiny_bundle: Path, tmp_path: Pa
         assert server.request("POST", "/explain", body, x_request_timeout_ms="x", **key).status == 422
         assert server.request("POST", "/explain", body, authorization="Bearer k").status == 415
         assert server.request("GET", "/explain", **key).status == 405
+
+
+def test_tokens_of_white_space_alone_have_no_parts() -> None:
+    """A text of which the model sees white space alone, as the head of a text may be, has no word to leave out."""
+    ids = np.array([1, 5, 5, 2], dtype=np.int32)
+    ones = np.ones(4, dtype=np.int64)
+    spans = np.array([(0, 0), (0, 1), (1, 2), (0, 0)], dtype=np.int32)
+    encoding = Encoding(ids, ones, 0 * ones, 5, truncated=True, own_tokens=2, first_own=1, spans=spans)
+    assert occlude("\n\nhello", [encoding], lambda _: [], 0, None) == []

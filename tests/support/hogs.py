@@ -43,6 +43,7 @@ HOGS = {
         _hog("lines", _many(_GEORGIAN * 99 + "\u10fb\n", 1)),
         _hog("dots", _many(".", 1)),
         _hog("ideographs", _many("\u4e2d", 1)),
+        _hog("unknown", {"texts": [((_GEORGIAN * 98 + "\U00010000 ") * 5)[:510]] * 256}),  # seven tokens per text
         _hog("endless_word", _many(_GEORGIAN)),
         _hog("emoji", _many("\U0001f600")),
         _hog("marks", _many("a\u0301")),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from inferer.bundle.reader import TRUNCATIONS, WINDOWS
 from inferer.errors import TextError
@@ -31,11 +31,29 @@ _UNITS = (
     *("[SEP]", " [SEP] ", "[sep]", "[MASK]", " [MASK]", "  <mask>", "<mask> ", "<s>", "</s>"),
     *("a\u0301", "\u0301", " \u0301", "e\u0301 ", "\u0344", "=\u0338", "=", "<\u0338", "É", "ﬁ", "\ufdfa", "İ", "ß"),
     *("ა" * 99 + " ", "ა" * 99 + ".", "....", "中文", "中\u3099", "カ\uff9e", "\uff9e", "한글 ", "ภาษาไทย", "\u0600 "),
+    *("新冠病毒", "北京大学", "´", "¨ ", " ゛ ", " \ufe0f ", "ab´ cd "),
     *("😀", "👩‍👩‍👧 ", ".\u200d", "\U0001f3fb", "🏽", "𐀀", "\U00020000"),
 )
-_REPEATED = ("ა" * 99 + " ", ".", "a\u0301 ", "😀", "中", "the quick [SEP] brown\n\n", "  x", "ა", "é.\n")
+_REPEATED = (
+    "ab´ cd ",
+    "ab \ufe0f cd ",
+    "新冠病毒",
+    "北京大学。",
+    "ა" * 99 + " ",
+    ".",
+    "a\u0301 ",
+    "😀",
+    "中",
+    "the quick [SEP] brown\n\n",
+    "  x",
+    "ა",
+    "é.\n",
+)
 _texts = st.lists(st.one_of(st.sampled_from(_UNITS), st.text(max_size=8)), min_size=1, max_size=40).map("".join)
-KINDS = ("bert", "roberta", "albert", "xlm-roberta", "demo", "tiny", "merged", "prefixed", "first", "cased", "composed")
+KINDS = (
+    "bert", "roberta", "albert", "xlm-roberta", "demo", "tiny", "merged", "prefixed", "first", "cased", "composed",
+    "spaced", "chinese",
+)  # fmt: skip
 
 
 def _trained(name: str) -> Tokenizer:
@@ -46,6 +64,13 @@ def _trained(name: str) -> Tokenizer:
         "first": (normalizers.NFKC(), pre_tokenizers.Metaspace(prepend_scheme="first")),
         "cased": (normalizers.BertNormalizer(lowercase=False), pre_tokenizers.BertPreTokenizer()),
         "composed": (normalizers.NFC(), pre_tokenizers.BertPreTokenizer()),
+        "chinese": (normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()),
+        "spaced": (
+            normalizers.Sequence(
+                [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Replace(Regex(" {2,}"), " ")]
+            ),
+            pre_tokenizers.Metaspace(),
+        ),  # as ALBERT's
     }
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     normalizer, pre_tokenizer = before[name]
@@ -56,6 +81,9 @@ def _trained(name: str) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=_TOKENS, show_progress=False)
     tokenizer.train_from_iterator(_CORPUS * 50, trainer)
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, rstrip=name == "prefixed")])
+    if name == "chinese":
+        tokenizer.add_tokens(["新冠病毒"])
+        tokenizer.add_special_tokens(["北京大学"])
     if name == "cased":
         tokenizer.add_tokens([AddedToken("quick", single_word=True), "x.y"])
     return tokenizer

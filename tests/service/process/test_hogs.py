@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -17,6 +18,7 @@ from tests.support.hogs import HOGS
 from tests.support.load import Plan, run_in_child
 from tests.support.server import Server, raw, serving
 
+FULL = os.environ.get("SOAK") == "1"
 SMALL = json.dumps({"text": "where is the nearest station and when does it open"}).encode()
 # Beyond every hog's tokens, so that the texts are tokenized whole.
 NO_LIMIT = {"INFERER_MAX_TOKENS_PER_REQUEST": "100000000"}
@@ -36,15 +38,16 @@ def post(server: Server, name: str, **headers: str) -> tuple[int, str, float]:
     return reply.status, reply.json().get("error", ""), time.monotonic() - started
 
 
-@pytest.mark.parametrize("name", ["words", "dots"])
-def test_a_small_client_and_health_beside_four_hogs(hogged: Server, name: str) -> None:
-    """Beside four clients of slow texts a small one gets its replies, and health replies; idle it takes 5 ms.
+@pytest.mark.parametrize("count", [1, 4] if FULL else [4])
+@pytest.mark.parametrize("name", HOGS if FULL else ["words", "dots"])
+def test_a_small_client_and_health_beside_hogs(hogged: Server, name: str, count: int) -> None:
+    """Beside clients of slow texts a small one gets its replies, and health replies; idle it takes 5 ms.
 
     The bounds are for a busy machine. With the GIL held over a text these figures were 1 to 5 s.
     """
     hog = HOGS[name]
     with ThreadPoolExecutor(1) as pool:
-        hogs = pool.submit(run_in_child, Plan(hogged.port, 4, 4, [hog.body], hog.path, patience_s=60))
+        hogs = pool.submit(run_in_child, Plan(hogged.port, count, 4, [hog.body], hog.path, patience_s=60))
         plan = Plan(hogged.port, 1, 2, [SMALL], warm_up_s=1, probe_path="/health/live", probe_every_s=0.05)
         small = run_in_child(plan)
         assert hogs.result().statuses
