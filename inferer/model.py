@@ -261,8 +261,13 @@ class ModelInferer:
         started = time.perf_counter()
         call.go_on(0)
         encodings = self._encoder.encode(
-            text, options.truncation or self.bundle.truncation, spans=spans, go_on=call.go_on
+            text,
+            options.truncation or self.bundle.truncation,
+            spans=spans,
+            before=call.characters,
+            go_on=call.go_on,
         )
+        call.characters += len(text)
         call.count(encodings[0].num_tokens)
         call.timings.tokenize_s += time.perf_counter() - started
         return encodings
@@ -297,11 +302,15 @@ class ModelInferer:
 
 
 class _Call:
-    """One call: its timings so far, and the limits that may end it. max_tokens: of all its texts together."""
+    """One call: its timings and characters so far, and the limits that may end it.
+
+    max_tokens: of all its texts together.
+    """
 
     def __init__(self, cancellation: Cancellation | None = None, max_tokens: int | None = None) -> None:
         self.cancellation = cancellation
         self.timings = Timings()
+        self.characters = 0
         self._max_tokens = max_tokens
         self._tokens = 0
         self._next_ask = time.monotonic() + _ASK_S

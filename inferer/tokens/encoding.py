@@ -117,20 +117,27 @@ class Encoder:
         return self.encode(text, HEAD)[0]
 
     def encode(
-        self, text: str, truncation: str, *, spans: bool = False, go_on: Callable[[int], None] = _go_on
+        self,
+        text: str,
+        truncation: str,
+        *,
+        spans: bool = False,
+        before: int = 0,
+        go_on: Callable[[int], None] = _go_on,
     ) -> tuple[Encoding, ...]:
         """Encode `text`: into its windows, in order, with truncation "windows", else into one encoding.
 
         "head" keeps the first tokens of a long text, "tail" the last, "head_tail" a quarter from the start and three
         from the end; "error" raises TextTooLongError. Windows are as long as the model allows, each shares `overlap`
         tokens with the one before, and the last has the rest. All keep special tokens. spans: whether to fill `spans`.
+        before: characters of the texts that the same call has tokenized before; many short texts are like a long one.
         go_on: called with the text's tokens so far after each piece of a text that is not short, and while the text
         waits for its turn; may raise to end the call.
         Raises EmptyTextError for a text without tokens of its own, and TextError for a value that is not Unicode text.
         """
         _check(text)
         whole = _Whole(self._special, spans=spans)
-        for start, tokens in self._tokenized(text, spans, lambda: go_on(whole.own)):
+        for start, tokens in self._tokenized(text, spans, before, lambda: go_on(whole.own)):
             whole.add(tokens, start)
         if not whole.own:  # NUL, zero-width marks: a prediction would be about nothing
             raise EmptyTextError("the text is empty: the tokenizer keeps none of its characters")
@@ -147,13 +154,18 @@ class Encoder:
         ranges = [(start, end) for start, end in ((0, first), (own - room + first, own)) if start < end]
         return (self._part(whole, *ranges, truncated=True),)
 
-    def _tokenized(self, text: str, spans: bool, go_on: Callable[[], None]) -> Iterator[tuple[int, Tokens]]:
+    def _tokenized(
+        self, text: str, spans: bool, before: int, go_on: Callable[[], None]
+    ) -> Iterator[tuple[int, Tokens]]:
         """Yield the tokens of a text's pieces, special tokens around each, with the place where the piece starts."""
-        if len(text) <= _SHORT_CHARS:
+        if before + len(text) <= _SHORT_CHARS:
             yield 0, self._tokenizer.encode(text)
             return
         # Both release the GIL; the latter knows no spans.
         encode = self._tokenizer.encode_batch if spans else self._tokenizer.encode_batch_fast
+        if len(text) <= _SHORT_CHARS:
+            yield 0, encode([text])[0]
+            return
         pieces = self._cuts.pieces(text) if len(text) > 2 * PIECE_CHARS else [(0, len(text))]
         for start, end in pieces:
             with self._turns.turn(len(text), go_on, _TURN_S):
