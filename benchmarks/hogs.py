@@ -25,7 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import record
-from tests.support.hogs import HOGS, Hog
+from tests.service.process.attacks.hogs import HOGS, Hog
 from tests.support.load import Plan, Result, run_in_child
 from tests.support.server import Server, serving
 

@@ -7,26 +7,29 @@ only when to hand a request over; gunicorn's parser remains the judge of its mea
 
 from __future__ import annotations
 
+import contextlib
 import re
 import select
 import socket
 from enum import Enum, auto
 from typing import Any
 
+from gunicorn.http.body import CHUNK_EXT_RE
 from gunicorn.http.errors import InvalidChunkSize, LimitRequestHeaders, ParseException
 
 _KERNEL_BYTES = 131072  # the kernel doubles it; by default it grows to several MB
 _RECEIVE_BYTES = 65536
-_MAX_HEAD_BYTES = 65536
+_MAX_HEAD_BYTES = 16384
 _MAX_CHUNK_LINE_BYTES = 1024
 # gunicorn's parser takes about 2 µs per chunk: chunks beyond these must have _BYTES_PER_CHUNK bytes on average.
 _FREE_CHUNKS = 1024
 _BYTES_PER_CHUNK = 64
+_FREE_OVERHEAD = 65536  # bytes of sizes and extensions beyond those of the chunks themselves
 
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FIELD = re.compile(rb"\r\n(content-length|transfer-encoding|expect|authorization|x-api-key):[ \t]*([^\r\n]*)", re.I)
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(;|$)")
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*(;.*))?\Z", re.DOTALL)
 
 
 class BodyTooLarge(ParseException):  # type: ignore[misc]  # gunicorn has no types
@@ -48,7 +51,7 @@ class Connection(socket.socket):
 
     received: bytes that no parser has read. unsent: bytes of replies that the kernel has not taken. is_cut: the
     request is handed over without the rest of its body, so the connection must close after the reply. is_checked: for
-    the event loop, which checks a head once.
+    the event loop, which checks a head once. has_replied: whether a reply to the current request has begun.
     """
 
     def __init__(self, client: socket.socket, max_body_bytes: int) -> None:
@@ -74,6 +77,7 @@ class Connection(socket.socket):
         self._chunks = self._chunk_bytes = 0
         self._fault: ParseException | None = None
         self.is_checked = False
+        self.has_replied = False
 
     @property
     def head(self) -> bytes:
@@ -94,7 +98,7 @@ class Connection(socket.socket):
         try:
             data = super().recv(_RECEIVE_BYTES)
         except BlockingIOError:
-            return Progress.INCOMPLETE if self._end is None else Progress.WHOLE
+            return self.scan() if self.received else Progress.INCOMPLETE
         except OSError:
             return Progress.CLOSED
         if not data:
@@ -119,6 +123,13 @@ class Connection(socket.socket):
         if self._end is None:
             self._end = len(self.received)
 
+    def shed(self) -> None:
+        """Cut the request after its head, and free the memory of its body."""
+        if self._head is not None:
+            del self.received[self._body :]
+            self._end = self._body
+        self.cut()
+
     def receive_within(self, seconds: float) -> bool:
         """Return whether the next request is whole within `seconds`; for the thread that has the connection."""
         if self.received and self.scan() is Progress.WHOLE:
@@ -127,8 +138,10 @@ class Connection(socket.socket):
 
     def send_continue(self) -> None:
         """Ask a client that waits for `100 Continue` to send its body."""
-        if self.field(b"expect").lower() == "100-continue":
-            self.sendall(_CONTINUE)
+        if self.field(b"expect").lower() == "100-continue" and not self.head.partition(b"\r\n")[0].endswith(b"1.0"):
+            with contextlib.suppress(OSError):  # the client is gone, which the next read tells
+                self.sendall(_CONTINUE)
+            self.has_replied = False
 
     def flush(self) -> bool:
         """Send unsent bytes; return whether all are sent. Raises OSError when the client is gone."""
@@ -182,6 +195,7 @@ class Connection(socket.socket):
 
     def sendall(self, data: Any, _flags: int = 0) -> None:
         """Send `data`; keep the bytes that the kernel does not take at once."""
+        self.has_replied = True
         sent = 0
         if not self.unsent:
             try:
@@ -198,6 +212,9 @@ class Connection(socket.socket):
         """Do nothing, as `setblocking`."""
 
     def _scan_head(self) -> None:
+        while self.received[:2] == b"\r\n":  # gunicorn skips one before a request (RFC 9112, 2.2)
+            del self.received[:2]
+            self._scanned = 0
         end = self.received.find(_END_OF_HEAD, max(0, self._scanned - len(_END_OF_HEAD) + 1))
         if end < 0:
             if len(self.received) > _MAX_HEAD_BYTES:
@@ -231,7 +248,7 @@ class Connection(socket.socket):
                     self.cut()
                 return
             size = _CHUNK_SIZE.match(self.received, self._scanned, line_end)
-            if size is None:
+            if size is None or (size[2] and not CHUNK_EXT_RE.fullmatch(size[2])):
                 self.cut()  # gunicorn's parser names the fault
                 return
             length = int(size[1], 16)
@@ -240,6 +257,8 @@ class Connection(socket.socket):
                 return
             if self._chunk_bytes + length > self._max_body_bytes:
                 self._fault = BodyTooLarge()
+            elif line_end - self._body - self._chunk_bytes > _FREE_OVERHEAD + self._chunk_bytes:
+                self._fault = InvalidChunkSize(b"more bytes of sizes than of %d bytes of chunks" % self._chunk_bytes)
             elif self._chunks > _FREE_CHUNKS + self._chunk_bytes // _BYTES_PER_CHUNK:
                 self._fault = InvalidChunkSize(b"%d chunks for %d bytes" % (self._chunks, self._chunk_bytes))
             if self._fault is not None:
@@ -247,6 +266,9 @@ class Connection(socket.socket):
                 return
             if line_end + 2 + length + 2 > len(self.received):
                 return  # the size is read again when more has arrived
+            if self.received[line_end + 2 + length : line_end + 2 + length + 2] != b"\r\n":
+                self.cut()
+                return
             self._chunks += 1
             self._chunk_bytes += length
             self._scanned = line_end + 2 + length + 2

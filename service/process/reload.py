@@ -120,9 +120,11 @@ class Reloader:
             self._step()
             self._manage_workers()
         except OSError as error:  # no process, no file or no memory left: the server must not end for a reload
-            if not is_reload:
+            if not is_reload and self._ready:
+                self._server.log.error("no worker can be started, the next try is in a second: %s", error)  # noqa: TRY400
+            elif not is_reload:
                 raise HaltServer(f"no worker can be started: {error}", _CANNOT_START) from error
-            problem = str(error)
+            problem = str(error) if is_reload else None
         if self._extra and not self._rejected:
             self._starting = {pid for pid, worker in self._server.WORKERS.items() if worker.age > self._age}
         if problem:

@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice, takewhile
 from typing import Any
 
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
@@ -46,6 +47,7 @@ _LOG_INTERVAL_S = 10
 PATIENCE_S = 10
 _BYTES_PER_S = 20_000
 _MOST_PATIENCE_S = 60
+_STOP_PATIENCE_S = 5  # for incomplete requests when the worker stops
 _SWEEP_S = 0.25
 _IDLE_S = 2
 _SPARE_CONNECTIONS = 100
@@ -106,7 +108,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._lingering: dict[Client, None] = {}
         self._addresses: Counter[str] = Counter()
         self._incoming = self._outgoing = 0  # bytes that connections hold
-        self._next_log = self._next_sweep = 0.0
+        self._next_log = self._next_sweep = self._stop_by = 0.0
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -144,8 +146,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             if error.errno in (errno.EMFILE, errno.ENFILE):  # gthread exits
                 self._log_sometimes(f"no connection can be accepted: {self.nr_conns} are open at the file limit")
                 time.sleep(_STAY_S)
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
-                raise
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):  # gthread exits here, too
+                self._log_sometimes(f"no connection can be accepted: {error}")
+                time.sleep(_STAY_S)
             return
         host = address[0] if isinstance(address, tuple) else str(address)
         most = self._state.settings.max_connections_per_address
@@ -168,19 +171,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not self.alive:
             conn.timeout = min(conn.timeout, time.monotonic() + _LINGER_S)
         self.keepalived_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_request, conn))
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_event, conn, self._begin))
 
-    def _on_request(self, conn: Client, _sock: object) -> None:
+    def _on_event(self, conn: Client, step: Callable[[Client], None], _sock: object) -> None:
+        """Take a step with a connection; an error ends that connection and never the loop."""
+        if conn.is_closed:  # in this round of the poller
+            return
+        try:
+            step(conn)
+        except Exception:
+            self.log.exception("a connection failed")
+            if not conn.is_closed:
+                self._drop(conn)
+
+    def _begin(self, conn: Client) -> None:
         self.poller.unregister(conn.sock)
         self.keepalived_conns.remove(conn)
         if self.cfg.is_ssl:
             self.enqueue_req(conn)
         else:
-            self._proceed(conn, conn.sock.receive())
+            self._receive(conn)
 
-    def _on_received(self, conn: Client, _sock: object) -> None:
-        if not conn.is_closed:
-            self._proceed(conn, conn.sock.receive())
+    def _receive(self, conn: Client) -> None:
+        self._proceed(conn, conn.sock.receive())
 
     def _proceed(self, conn: Client, progress: Progress) -> None:
         """Give a whole request to a thread, and wait for the rest of an incomplete one."""
@@ -191,15 +204,29 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._hold(conn)
         if progress is Progress.INCOMPLETE and sock.head and not sock.is_checked:
             self._check_head(conn)
-        if progress is Progress.INCOMPLETE and self._incoming > self._state.settings.max_in_flight_bytes:
-            conn.refusal = MEMORY
-            sock.cut()
         if progress is Progress.WHOLE or sock.is_cut:
             self.enqueue_req(conn)
+        elif not sock.received and conn.waits_in is None:  # an empty line
+            self._idle(conn)
         else:
             if conn.waits_in is None:
-                self._wait(conn, self._receiving, selectors.EVENT_READ, self._on_received)
+                self._wait(conn, self._receiving, selectors.EVENT_READ, self._receive)
             conn.moved = len(sock.received)
+            self._refuse_slow_senders()
+
+    def _refuse_slow_senders(self) -> None:
+        """Refuse the longest-waiting of the large incomplete requests while they hold too much memory together."""
+        settings = self._state.settings
+        if self._incoming <= settings.max_in_flight_bytes:
+            return
+        share = settings.max_in_flight_bytes // settings.max_in_flight
+        for conn in [one for one in self._receiving if one.incoming > share]:
+            conn.refusal = MEMORY
+            conn.sock.shed()
+            self._hold(conn)
+            self.enqueue_req(conn)
+            if self._incoming <= settings.max_in_flight_bytes:
+                break
 
     def _check_head(self, conn: Client) -> None:
         """Refuse a request without a valid key before its body, which would occupy memory; ask for an awaited body."""
@@ -231,9 +258,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def _takes_place(self, conn: Client) -> bool:
-        """Count a POST request in flight; return False, and note the refusal, at capacity."""
-        if not conn.sock.received.startswith(b"POST "):
+        """Count a POST request in flight; return False at capacity, noting the refusal, and without a valid key."""
+        sock = conn.sock
+        if not sock.received.startswith(b"POST "):
             return True
+        if not self._state.keys.accept(sock.field(b"authorization"), sock.field(b"x-api-key")):
+            return False
         conn.has_place = self._state.capacity.enter()
         if not conn.has_place:
             conn.refusal = REQUESTS
@@ -286,14 +316,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         result = None if done.cancelled() or done.exception() else done.result()
         conn.keeps = bool(result) and not conn.sock.is_cut
         conn.sock.start_request()
-        self._finish_reply(conn)
+        self._on_event(conn, self._finish_reply, conn.sock)
 
     def _finish_reply(self, conn: Client) -> None:
         self._hold(conn)
         if conn.sock.fileno() < 0:
             self._drop(conn)
         elif conn.sock.unsent:
-            self._wait(conn, self._sending, selectors.EVENT_WRITE, self._on_writable)
+            self._wait(conn, self._sending, selectors.EVENT_WRITE, self._send_rest)
             self._drop_slow_readers()
         elif not conn.keeps:
             self._linger(conn)
@@ -302,9 +332,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         else:
             self._idle(conn)
 
-    def _on_writable(self, conn: Client, _sock: object) -> None:
-        if conn.is_closed:
-            return
+    def _send_rest(self, conn: Client) -> None:
         before = len(conn.sock.unsent)
         try:
             is_sent = conn.sock.flush()
@@ -320,15 +348,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _linger(self, conn: Client) -> None:
         """Close the sending side, and the connection once the client has closed too or _LINGER_S have passed."""
-        if not conn.sock.end():
+        may_read = conn.sock.end()
+        self._hold(conn)
+        if not may_read:
             self._drop(conn)
             return
         if len(self._lingering) >= _MAX_LINGERING:
             self._drop(next(iter(self._lingering)))
-        self._wait(conn, self._lingering, selectors.EVENT_READ, self._on_lingering)
+        self._wait(conn, self._lingering, selectors.EVENT_READ, self._drain)
 
-    def _on_lingering(self, conn: Client, _sock: object) -> None:
-        if not conn.is_closed and conn.sock.is_drained():
+    def _drain(self, conn: Client) -> None:
+        if conn.sock.is_drained():
             self._drop(conn)
 
     def murder_pending(self) -> None:
@@ -339,7 +369,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         now = time.monotonic()
         if now > self._next_sweep:
             self._next_sweep = now + _SWEEP_S
-            for conn in [one for one in self._receiving if one.deadline < now]:
+            if not self.alive:
+                self._stop_by = self._stop_by or now + _STOP_PATIENCE_S
+            is_stopped = bool(self._stop_by) and self._stop_by < now
+            for conn in [one for one in self._receiving if is_stopped or one.deadline < now]:
                 self._time_out(conn)
             for conn in [one for one in self._sending if one.deadline < now]:
                 self._drop(conn, "slow_reader")
@@ -362,7 +395,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             (self._receiving, "slow_sender"),
             (self._sending, "slow_reader"),
         ):
-            for conn in [one for one in group if one.since < before][:count]:
+            # Each group is in the order of `since`.
+            for conn in list(islice(takewhile(lambda one: one.since < before, group), count)):
                 self._drop(conn, reason)
                 count -= 1
 
@@ -383,12 +417,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.keeps = False
         self._finish_reply(conn)
 
-    def _wait(self, conn: Client, group: dict[Client, None], event: int, callback: Callable[..., None]) -> None:
+    def _wait(self, conn: Client, group: dict[Client, None], event: int, step: Callable[[Client], None]) -> None:
         """Let `conn` wait in `group` for `event`."""
         conn.since, conn.moved = time.monotonic(), 0
         conn.waits_in = group
         group[conn] = None
-        self.poller.register(conn.sock, event, partial(callback, conn))
+        self.poller.register(conn.sock, event, partial(self._on_event, conn, step))
 
     def _leave(self, conn: Client) -> None:
         """Take `conn` out of its group, if it waits in one."""
@@ -424,6 +458,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
+        if isinstance(client, Connection) and client.has_replied:
+            return  # the rest of a body that no view read is malformed
         fault = type(exc).__name__
         self.log.warning("malformed HTTP: %s", fault)  # not the line itself, which may hold a key or a text
         status = _STATUS.get(type(exc), "400 Bad Request")

@@ -42,7 +42,7 @@ def logits(model: ort.InferenceSession, encodings: list[Encoding], size: int, pa
         rows = order[start : start + size]
         width = max(len(encodings[row].input_ids) for row in rows)
         feeds = {
-            i.name: np.stack([padded(getattr(encodings[r], i.name), width, i.name, pad) for r in rows])
+            i.name: np.stack([padded(getattr(encodings[r], i.name).astype(np.int64), width, i.name, pad) for r in rows])
             for i in model.get_inputs()
         }
         found.update(zip(rows, model.run(["logits"], feeds)[0], strict=True))

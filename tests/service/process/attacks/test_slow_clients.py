@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -147,6 +149,31 @@ class Trickle(Attack):
                 self._slow[number] = self.connect(b"P")
 
 
+class StalledBodies(Attack):
+    """40 bodies of almost 2 MB that stop before their end; without keys anybody can send them."""
+
+    def start(self) -> None:
+        """Send all but the last bytes."""
+        for _ in range(40):
+            self.connect(HEAD + b"Content-Length: 1990000\r\n\r\n" + b" " * 1_900_000)
+
+
+class WholeWithoutKey(Attack):
+    """Whole predictions without a key, 100 at once every two seconds."""
+
+    every_s = 2
+
+    def start(self) -> None:
+        """Open the connections."""
+        self._open = [self.connect(b"") for _ in range(100)]
+
+    def go_on(self) -> None:
+        """Send a request on each."""
+        for client in self._open:
+            with contextlib.suppress(OSError, AttributeError):
+                client.sendall(HEAD + b"Content-Length: 16\r\n\r\n" + BODY)
+
+
 def load(server: Server, seconds: float) -> Result:
     """Return the requests of eight clients with a key, and health checks on connections of their own."""
     bodies = [json.dumps({"text": text}).encode() for text in ("good", "bad odd", "plain good bad")]
@@ -159,7 +186,7 @@ def load(server: Server, seconds: float) -> Result:
 
 @pytest.mark.parametrize(
     "attack",
-    [HalfRequests, HeadsWithoutBody, Malformed, UnreadReplies, UnreadMetrics, Trickle],
+    [HalfRequests, HeadsWithoutBody, Malformed, UnreadReplies, UnreadMetrics, Trickle, WholeWithoutKey],
     ids=lambda one: one.__name__,
 )
 def test_clients_without_a_key_cannot_shut_others_out(
@@ -189,6 +216,58 @@ def test_clients_without_a_key_cannot_shut_others_out(
 def connected(server: Server, timeout_s: float = 5) -> socket.socket:
     """Return a new connection."""
     return socket.create_connection(("127.0.0.1", server.port), timeout_s)
+
+
+def test_a_reset_ends_its_own_connection_alone(shared_bundle: Path, tmp_path: Path) -> None:
+    """A client that resets before it gets `100 Continue`, which is sent by the loop, leaves the worker as it was."""
+    with serving(shared_bundle, tmp_path / "log") as server:
+        (worker,) = workers(server)
+        for _ in range(5):
+            os.kill(worker, signal.SIGSTOP)  # so that head and reset are there at once
+            clients = [connected(server) for _ in range(10)]
+            for client in clients:
+                client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 16\r\n\r\n")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            os.kill(worker, signal.SIGCONT)
+            assert server.predict({"text": "good"}).status == 200
+        assert workers(server) == [worker]
+
+
+def test_stalled_bodies_are_refused_and_small_requests_are_not(shared_bundle: Path, tmp_path: Path) -> None:
+    """Incomplete bodies beyond the memory of all requests get 429, the longest-waiting first; others go on."""
+    with serving(shared_bundle, tmp_path / "log") as server, StalledBodies(server).running():
+        until(lambda: metric(server, "inferer_rejected_total", reason="overloaded") >= 5)
+        for _ in range(20):
+            with raw(server, BODY[:5], length=16) as client:  # a head whose body comes later
+                time.sleep(0.02)
+                client.sendall(BODY[5:])
+                assert b'"label":"pos"' in whole(client)
+
+
+def test_an_empty_line_before_a_request_evades_no_cap(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
+    """A request after an empty line, which HTTP allows, counts like any other."""
+    settings = {"INFERER_MAX_IN_FLIGHT": "1"}
+    request = b"\r\n" + HEAD + b"Content-Length: 16\r\n\r\n" + BODY
+    with serving(shared_bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(1) as pool:
+        with held.held(), connected(server) as client:
+            pool.submit(server.predict, {"text": "good"})
+            until(lambda: held.runs == [1])
+            client.sendall(request)
+            assert whole(client).startswith(b"HTTP/1.1 429 ")
+        with connected(server) as client:
+            client.sendall(request + b"\r\n" + request)
+            assert whole(client).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_malformed_body_that_nobody_reads_gets_one_reply(shared_bundle: Path, tmp_path: Path) -> None:
+    """A body with a fault in its chunks, sent to a route that reads none, gets that route's reply and no second one."""
+    for body in (b"5\r\nabcdeXX0\r\n\r\n", b"1\r\nx\r\n0\r\nTrailer without colon\r\n\r\n"):
+        with serving(shared_bundle, tmp_path / "log") as server, connected(server) as client:
+            client.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+            reply = b"".join(iter(lambda c=client: c.recv(10_000), b""))
+            assert reply.startswith(b"HTTP/1.1 404 ")
+            assert reply.count(b"HTTP/1.1 ") == 1
 
 
 def test_408_for_a_request_that_does_not_arrive_in_time(shared_bundle: Path, tmp_path: Path) -> None:

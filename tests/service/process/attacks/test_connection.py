@@ -85,6 +85,9 @@ def test_only_its_announced_end_ends_a_request(pair: tuple[Connection, socket.so
         (CHUNKED + b"186a1\r\n", BodyTooLarge),
         (CHUNKED + b"1\r\nx\r\n" * 2000, InvalidChunkSize),
         (CHUNKED + b"1;" + b"x" * 2000, InvalidChunkSize),
+        (CHUNKED + (b"40;" + b"x" * 1000 + b"\r\n" + b"y" * 64 + b"\r\n") * 200, InvalidChunkSize),
+        (CHUNKED + b"5\r\nabcdeXX0\r\n\r\n", None),
+        (CHUNKED + b"5;=\r\nabcde\r\n0\r\n\r\n", None),
     ],
 )
 def test_a_request_that_will_be_refused_is_cut(

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.process.attacks.hogs import HOGS
 from tests.support.apps import metric, until
-from tests.support.hogs import HOGS
 from tests.support.load import Plan, run_in_child
 from tests.support.server import Server, raw, serving
 

@@ -1,0 +1,1 @@
+"""Slow, greedy and malicious clients, on a real gunicorn."""
