@@ -251,10 +251,11 @@ def test_an_empty_line_before_a_request_evades_no_cap(shared_bundle: Path, held:
     request = b"\r\n" + HEAD + b"Content-Length: 16\r\n\r\n" + BODY
     with serving(shared_bundle, tmp_path / "log", held.name, **settings) as server, ThreadPoolExecutor(1) as pool:
         with held.held(), connected(server) as client:
-            pool.submit(server.predict, {"text": "good"})
+            running = pool.submit(server.predict, {"text": "good"})
             until(lambda: held.runs == [1])
             client.sendall(request)
             assert whole(client).startswith(b"HTTP/1.1 429 ")
+        assert running.result().status == 200
         with connected(server) as client:
             client.sendall(request + b"\r\n" + request)
             assert whole(client).startswith(b"HTTP/1.1 200 ")
