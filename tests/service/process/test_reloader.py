@@ -113,13 +113,16 @@ def test_a_worker_that_cannot_be_forked_rejects_the_reload(arbiter: Arbiter, tmp
     assert arbiter.num_workers == 2
 
 
-def test_outside_a_reload_a_worker_that_cannot_be_started_ends_the_server(arbiter: Arbiter) -> None:
-    """Outside a reload a failed fork ends the server with code 3 and one line."""
+def test_outside_a_reload_a_worker_that_cannot_be_started_ends_a_server_without_workers(arbiter: Arbiter) -> None:
+    """Outside a reload a failed fork is told and tried again while workers serve; without any the server ends."""
 
     def fail() -> None:
         raise BlockingIOError("no more processes")
 
     arbiter.manage = fail
+    arbiter.manage_workers()
+    assert "no more processes" in arbiter.lines[0]
+    arbiter.WORKERS.clear()
     with pytest.raises(HaltServer, match="no more processes") as halted:
         arbiter.manage_workers()
     assert halted.value.exit_status == 3
