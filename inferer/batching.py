@@ -1,10 +1,10 @@
 """Batches of concurrent callers' texts, without a thread and without a waiting time.
 
 A caller that finds the model idle runs its texts at once; callers that arrive during a run queue for the next one.
-Then one of the queue leads: it runs its texts with queued texts whose padding is cheap. The oldest and the smallest
-lead in turn, so a caller behind k others starts after at most 2k + 1 runs, and a small one after at most one run more
-than the one in progress, however many large ones wait. Sharing (`shared`) is for models whose logits do not depend on
-the batch.
+Each run has a leader from the queue, and takes along queued texts that add little padding. The oldest and the smallest
+caller lead by turns: a caller behind k others starts after at most 2k + 1 runs, and a small one waits for the run in
+progress and one more, however many large ones are queued. Sharing (`shared`) is for models whose logits do not depend
+on the batch.
 """
 
 from __future__ import annotations

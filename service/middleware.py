@@ -18,8 +18,8 @@ from werkzeug.wsgi import ClosingIterator
 from inferer.errors import shown
 from service.errors import STATUS, ServiceError, error_response
 from service.logs import fields
-from service.process import arrival_time
-from service.process.arrival_time import MEMORY
+from service.process import handover
+from service.process.handover import MEMORY
 from service.request import RECORD, RequestRecord, request_id_of
 from service.state import State
 
@@ -61,7 +61,7 @@ class Middleware:
 
     def __call__(self, environ: dict[str, Any], start_response: _Start) -> Iterable[bytes]:
         """Reply to one request."""
-        arrived, refusal = arrival_time.take()
+        arrived, refusal = handover.take()
         record = RequestRecord(request_id_of(environ), arrived, time.monotonic())
         environ[RECORD] = record
 

@@ -1,4 +1,4 @@
-"""A bundle's files, each read so that the bytes in use are those whose SHA-256 is checked.
+"""A bundle's files. The bytes that are used are the bytes that were hashed.
 
 A file may be replaced or rewritten at any time, so a check of one reading says nothing about the next.
 """

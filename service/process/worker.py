@@ -31,9 +31,9 @@ from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseExc
 from gunicorn.util import close_graceful, http_date
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from service.process import arrival_time, load_limits, log_stream, startup
-from service.process.arrival_time import MEMORY, REQUESTS
+from service.process import handover, load_limits, log_stream, startup
 from service.process.connection import Connection, Progress, is_readable
+from service.process.handover import MEMORY, REQUESTS
 from service.settings import from_env
 
 _OPERATIONS_THREADS = 4
@@ -143,11 +143,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             accepted, address = listener.accept()
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # gthread exits
-                self._log_sometimes(f"no connection can be accepted: {self.nr_conns} are open at the file limit")
-                time.sleep(_STAY_S)
-            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):  # gthread exits here, too
-                self._log_sometimes(f"no connection can be accepted: {error}")
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):  # gthread exits
+                at_limit = error.errno in (errno.EMFILE, errno.ENFILE)
+                why = f"{self.nr_conns} are open at the file limit" if at_limit else str(error)
+                self._log_sometimes(f"no connection can be accepted: {why}")
                 time.sleep(_STAY_S)
             return
         host = address[0] if isinstance(address, tuple) else str(address)
@@ -277,14 +276,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         keep = self._handle_one(conn)
         if self.cfg.is_ssl and not keep:
             close_graceful(conn.sock)  # here: the loop would stand still
-        while keep is True and self._may_stay(conn) and conn.sock.receive_within(_STAY_S):
+        while keep is True and self._may_stay(conn):
+            conn.sock.start_request()
+            if not conn.sock.receive_within(_STAY_S):
+                break
             conn.arrived = time.monotonic()
             self._takes_place(conn)
             keep = self._handle_one(conn)
         return keep
 
     def _handle_one(self, conn: Client) -> Any:
-        arrival_time.note(conn.arrived, conn.refusal)
+        handover.note(conn.arrived, conn.refusal)
         conn.refusal = None
         try:
             return super().handle(conn)
@@ -294,16 +296,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._state.capacity.leave()
 
     def _may_stay(self, conn: Client) -> bool:
-        if self.cfg.is_ssl or conn.is_operation or not self.alive or self.nr_conns + _SPARE_THREADS > self.cfg.threads:
+        if self.cfg.is_ssl or conn.is_operation or conn.sock.unsent:
             return False
-        conn.sock.start_request()
-        return not conn.sock.unsent
+        return bool(self.alive and self.nr_conns + _SPARE_THREADS <= self.cfg.threads)
 
     def handle_request(self, req: Any, conn: Client) -> Any:
-        """Close the connection after a request whose body stays unread: the next request could not be found."""
+        """Close the connection after a request that was cut: the start of the next one is unknown."""
         if self.cfg.is_ssl:  # the loop could not see the method
             conn.has_place = req.method == "POST" and self._state.capacity.enter()
-            arrival_time.note(conn.arrived, None if conn.has_place or req.method != "POST" else REQUESTS)
+            handover.note(conn.arrived, None if conn.has_place or req.method != "POST" else REQUESTS)
         elif conn.sock.is_cut:
             req.force_close()
         return super().handle_request(req, conn)

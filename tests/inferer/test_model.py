@@ -265,7 +265,7 @@ SLOW = ("good " * 4000) * 500  # 2,000,000 tokens in about 2,500 pieces
 
 
 def test_a_deadline_ends_a_call_between_the_pieces_of_a_text(model: ModelInferer) -> None:
-    """A call whose deadline passes while its text is tokenized ends soon after, with the time since its arrival."""
+    """A deadline that passes during tokenization ends the call soon after, with the time since its arrival."""
     arrived = time.monotonic() - 5
     for call in (
         lambda limit: model.predict_timed([SLOW], CallOptions(), limit),
@@ -279,7 +279,7 @@ def test_a_deadline_ends_a_call_between_the_pieces_of_a_text(model: ModelInferer
 
 
 def test_a_caller_that_leaves_ends_its_call_between_pieces_and_texts(model: ModelInferer) -> None:
-    """A call whose caller leaves while texts are tokenized ends soon after, in one long text or in many short ones."""
+    """A caller that leaves during tokenization ends the call soon after, in one long text or in many short ones."""
     for texts in ([SLOW], ["good bad " * 20] * 200_000):
         left = time.monotonic() + 0.05
         cancellation = Cancellation(is_cancelled=lambda left=left: time.monotonic() > left)

@@ -67,7 +67,7 @@ def test_a_file_that_changes_after_the_check_of_its_hash_is_not_loaded(
 def test_a_config_that_changes_after_the_check_of_its_hash_is_not_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path, bytes], None]
 ) -> None:
-    """The labels come from the very bytes whose hash was checked."""
+    """The labels come from the bytes that were hashed."""
     labels = {**json.loads((folder / "config.json").read_text()), "id2label": {"0": "x", "1": "y", "2": "z"}}
     check = reader._check_files
 
