@@ -3,13 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 common=(--python-version 3.11 --no-header --no-annotate --quiet)
-# Training and serving must tokenize alike: transformers 4.57 requires tokenizers < 0.23.1 and huggingface-hub < 1.
+# Training and serving must tokenize alike: transformers 5.24 requires tokenizers 0.23.1 to 0.24.
 # datasets bounds fsspec, and the sets share an environment.
 pins=$(mktemp)
 taken=$(mktemp)
 wanted=$(mktemp)
 trap 'rm -f "$pins" "$taken" "$wanted"' EXIT
-printf 'tokenizers==0.22.2\nhuggingface-hub==0.36.2\nnumpy==2.4.6\nfsspec==2026.6.0\n' > "$pins"
+printf 'onnxruntime==1.31.1\ntokenizers==0.23.3\nnumpy==2.4.6\nfsspec==2026.6.0\n' > "$pins"
 
 {
   echo "# Serving: exact versions, any platform, hashes checked. Made by lock.sh; no torch, no transformers."

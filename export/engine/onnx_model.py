@@ -1,24 +1,30 @@
-"""Conversion from PyTorch to fp32 ONNX by optimum, and the linear layers that int8 must cover."""
+"""Conversion from PyTorch to fp32 ONNX by torch.export, and the linear layers that int8 must cover."""
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import io
 import logging
-import shutil
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import torch
-from optimum.exporters.onnx import onnx_export_from_model
+from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from transformers import PreTrainedModel
 
 from export.errors import ExportError
 from inferer.errors import first_line
+from inferer.tokens.encoding import INPUTS
 
-OPSET = 18  # optimum-onnx 0.1.0's recommended minimum for these architectures
+OPSET = 18  # the one that torch 2.13's exporter writes; others it converts to
+_SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around a node, in its metadata
+_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_TEXTS, _TOKENS = 2, 9  # of the example; both are dynamic, and 0 and 1 would be taken as constants
 
 
 def token_linears(model: PreTrainedModel) -> Counter[str]:
@@ -49,44 +55,92 @@ def token_linears(model: PreTrainedModel) -> Counter[str]:
 def to_onnx(model: PreTrainedModel, target: Path) -> None:
     """Write `model` to `target` as fp32 ONNX with the inputs of its architecture and the output `logits`.
 
-    Raises ExportError for an architecture that optimum cannot export.
+    Nodes are called after their module and operator, …/query/MatMul. Attention is written out as matrix products
+    ("eager"), which the rewriting of the encoder recognizes. Raises ExportError for a model that torch.export cannot
+    trace for texts of any length.
     """
-    logger = logging.getLogger("optimum")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    folder = target.parent / "optimum"
+    example = _example(model)
+    attention = model.config._attn_implementation
+    kind = model.config.model_type
+    try:
+        with _quiet(), torch.no_grad():
+            model.set_attn_implementation("eager")
+            program = torch.onnx.export(
+                model,
+                kwargs=example,
+                input_names=list(example),
+                output_names=["logits"],
+                dynamic_shapes={name: (torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC) for name in example},
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # torch.export raises whatever the model's own code raises under it
+        raise ExportError(f"architecture '{kind}' cannot be exported: {first_line(error)}") from error
+    finally:
+        model.set_attn_implementation(attention)
+    assert program is not None  # noqa: S101 - it is one with dynamo
+    proto = program.model_proto
+    for value in proto.graph.input:
+        if any(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
+            raise ExportError(f"architecture '{kind}' cannot be exported: its graph fixes the shape of {value.name}")
+    _name_nodes(proto)
+    onnx.save(proto, target)
+
+
+def model_inputs(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the inputs that the architecture reads.
+
+    Token types are one where the model has more than one of them: RoBERTa takes them and has a single one.
+    """
+    taken = set(inspect.signature(model.forward).parameters)
+    if int(getattr(model.config, "type_vocab_size", 0) or 0) < 2:
+        taken.discard("token_type_ids")
+    return tuple(name for name in INPUTS if name in taken)
+
+
+def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    shape = (_TEXTS, _TOKENS)
+    pad = model.config.pad_token_id
+    ids = torch.full(shape, 2 if pad != 2 else 3)
+    filled = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    filled["attention_mask"][-1, -2:] = 0
+    return {name: filled[name] for name in model_inputs(model)}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter: it prints its progress, and advice that the checks of the export make needless."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # tracing notes constants; the parity check covers them
-            # optimum passes dynamo=False to torch.onnx.export, whose default needs onnxscript
-            onnx_export_from_model(model, folder, opset=OPSET, task="text-classification", do_validation=False)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise ExportError(
-            f"architecture '{model.config.model_type}' cannot be exported: {first_line(error)}"
-        ) from error
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        logger.setLevel(level)
-    proto = onnx.load(folder / "model.onnx")
-    _drop_identities(proto.graph)
-    onnx.save(proto, target)
-    shutil.rmtree(folder)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def _drop_identities(graph: onnx.GraphProto) -> None:
-    """Let every node read a weight by its own name.
+def _name_nodes(proto: ModelProto) -> None:
+    """Call each node after the module that made it; drop what else the exporter notes on nodes.
 
-    The exporter puts Identity nodes before shared weights (ALBERT's layer), and quantization would silently leave those
-    in fp32.
+    A module's later nodes of the same operator get numbers: /albert/…/query/MatMul_1.
     """
-    weights = {tensor.name for tensor in graph.initializer}
-    names: dict[str, str] = {}
-    for node in graph.node:
-        if node.op_type == "Identity" and names.get(node.input[0], node.input[0]) in weights:
-            names[node.output[0]] = names.get(node.input[0], node.input[0])
-    for node in graph.node:
-        for i, name in enumerate(node.input):
-            if name in names:
-                node.input[i] = names[name]
-    kept = [node for node in graph.node if not (node.op_type == "Identity" and node.output[0] in names)]
-    del graph.node[:]
-    graph.node.extend(kept)
+    used: Counter[str] = Counter()
+    for node in proto.graph.node:
+        name = f"/{_module(node).replace('.', '/')}/{node.op_type}".replace("//", "/")
+        node.name = f"{name}_{used[name]}" if used[name] else name
+        used[name] += 1
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del proto.graph.value_info[:]
+
+
+def _module(node: NodeProto) -> str:
+    """Return the name of the module that made `node`, such as bert.encoder.layer.0.attention.self.query."""
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+    named = [str(scope) for scope in ast.literal_eval(scopes)[:-1]]  # the last is the operator
+    return named[-1] if named else ""
