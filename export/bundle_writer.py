@@ -19,7 +19,7 @@ from inferer.bundle.files import MANIFEST, sha256_of
 from inferer.bundle.reader import FORMAT_VERSION, FP32_MODEL, INT8_MODEL, MODEL_CARD, read_bundle, sealed
 from inferer.cpu import instruction_flags
 
-_VERSIONS = ("onnxruntime", "onnx", "optimum-onnx", "transformers", "torch", "tokenizers")
+_VERSIONS = ("onnxruntime", "onnx", "transformers", "torch", "tokenizers")
 
 
 def write_card_and_manifest(

@@ -93,7 +93,7 @@ def _layer(graph: Graph, softmax: NodeProto) -> Layer:
     inner = _linear(graph, inner_output)
     activation = _between(graph, inner_output, outer.x)
     output_norm = _norm(graph, next(name for name in outer_sum.input if name != attention_norm.y), attention_norm.y)
-    heads = _heads(graph, context.input[1])
+    heads = _heads(graph, context.input[1], graph.shape(value.weight)[1])
     return Layer(
         query.x, heads, query, key, value, output, attention_norm, inner, inner_output, activation, outer, output_norm
     )
@@ -222,18 +222,15 @@ def _between(graph: Graph, start: str, end: str) -> tuple[NodeProto, ...]:
     return tuple(found.values())
 
 
-def _heads(graph: Graph, values: str) -> int:
-    """Return the number of heads, from the Reshape of the values to [batch, tokens, heads, width]."""
+def _heads(graph: Graph, values: str, width: int) -> int:
+    """Return the number of heads, from the Reshape of the values to [batch, tokens, heads, head width]."""
     node = _producer(graph, values)
     while node.op_type == "Transpose":
         node = _producer(graph, node.input[0])
     _demand(node.op_type == "Reshape")
-    shape = graph.constant(node.input[1])
-    heads = None if shape is None else shape[-2:-1]
-    if heads is None:
-        parts = _producer(graph, node.input[1])
-        _demand(parts.op_type == "Concat")
-        heads = graph.constant(parts.input[-2])
-    if heads is None or heads.size != 1 or int(heads[0]) <= 0:
+    parts = _producer(graph, node.input[1])
+    _demand(parts.op_type == "Concat")
+    head_width = graph.constant(parts.input[-1])
+    if head_width is None or head_width.size != 1 or int(head_width.item()) <= 0:
         raise _NotALayerError
-    return int(heads[0])
+    return width // int(head_width.item())

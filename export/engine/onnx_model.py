@@ -70,7 +70,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
                 kwargs=example,
                 input_names=list(example),
                 output_names=["logits"],
-                dynamic_shapes={name: (torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC) for name in example},
+                dynamic_shapes=dict.fromkeys(example, (torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC)),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

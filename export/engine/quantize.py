@@ -8,7 +8,6 @@ have one scale per run, which spans a batch, so bundles of this scheme run one t
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class Quantizer:
         model = onnx.load(self.fp32, load_external_data=False)
         quantized = {name: calls for name, calls in self.linears.items() if name not in kept}
         products = [node.name for node in model.graph.node if node.op_type == "MatMul"]
-        stay = {name for name in products if layer_of(name, self.linears.keys()) not in quantized}
+        stay = {name for name in products if layer_of(name) not in quantized}
         write = _token_wise if self.scheme == INT8_TOKEN else _tensor_wise
         write(self.fp32, model, target, stay)
         return check_all_quantized(onnx.load(target).graph, quantized)
@@ -94,7 +93,7 @@ def _tensor_wise(fp32: Path, model: ModelProto, target: Path, stay: Set[str]) ->
 def check_all_quantized(graph: onnx.GraphProto, linears: Mapping[str, int]) -> int:
     """Return the number of int8 products in `graph`; raise ExportError unless it has one per call of `linears`."""
     products = [node.name.removesuffix(INT8) for node in graph.node if node.op_type in _INT8_PRODUCTS]
-    found = Counter(layer_of(name, linears.keys()) for name in products)
+    found = Counter(layer_of(name) for name in products)
     expected = sum(linears.values())
     left = [name for name, calls in linears.items() if found[name] < calls]
     if not left and found.total() == expected:
@@ -105,10 +104,6 @@ def check_all_quantized(graph: onnx.GraphProto, linears: Mapping[str, int]) -> i
     )
 
 
-def layer_of(node_name: str, known: Set[str]) -> str:
-    """Return a layer's name in the model from a node's, such as /bert/encoder/layer.0/…/query/MatMul_quant.
-
-    The exporter numbers the later calls of a layer: …/query_1/MatMul_quant.
-    """
-    name = ".".join(part for part in node_name.split("/")[:-1] if part)
-    return name if name in known else re.sub(r"_\d+$", "", name)
+def layer_of(node_name: str) -> str:
+    """Return a layer's name in the model from a node's, such as /bert/encoder/layer/0/…/query/MatMul_quant."""
+    return ".".join(part for part in node_name.split("/")[:-1] if part)

@@ -37,7 +37,7 @@ class Stage:
 
 TRAIN = Stage("training", "training", ("torch", "transformers", "accelerate", "sklearn"))
 EVALUATE = Stage("training.evaluate", "training", TRAIN.needs)
-EXPORT = Stage("export", "export", ("torch", "transformers", "optimum", "onnx"))
+EXPORT = Stage("export", "export", ("torch", "transformers", "onnxscript", "onnx"))
 SERVE = Stage(
     "service.process.serve", "serve", ("flask", "flask_swagger_ui", "gunicorn", "msgspec", "prometheus_client")
 )

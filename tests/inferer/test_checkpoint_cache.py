@@ -171,7 +171,7 @@ def test_a_change_of_any_input_of_the_bundle_converts_again(
 @pytest.mark.usefixtures("no_child")
 def test_a_cached_conversion_needs_no_export_packages(converted: Converted, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that is in the cache is served where torch is not installed."""
-    _without(monkeypatch, "torch", "optimum")
+    _without(monkeypatch, "torch", "onnxscript")
     assert bundle_for(converted.path, Config(), cache_dir=converted.cache).is_dir()
 
 
@@ -258,7 +258,7 @@ def test_without_the_export_packages_the_error_says_what_to_install(
     tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a server without torch, a checkpoint ends in a CheckpointError that names the missing packages."""
-    _without(monkeypatch, "torch", "optimum")
+    _without(monkeypatch, "torch", "onnxscript")
     with pytest.raises(CheckpointError, match=r"not installed here \(torch, optimum\); run `pip install \.\[export\]`"):
         ModelInferer(bert, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
