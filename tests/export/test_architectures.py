@@ -10,9 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import (
-    AutoTokenizer,
     BertTokenizerFast,
     FNetConfig,
     FNetForSequenceClassification,
@@ -165,17 +163,6 @@ def test_a_text_longer_than_the_model_is_cut_and_answered(exported: Exported) ->
     np.testing.assert_array_equal(model.logits(LONG_TEXT), model.logits(LONG_TEXT + " and nothing of this is read"))
 
 
-def test_optimum_reads_the_bundle(exported: Exported) -> None:
-    """Optimum's own class loads the bundle and gives ModelInferer's logits."""
-    model = ORTModelForSequenceClassification.from_pretrained(exported.bundle, file_name="model_quantized.onnx")
-    tokenizer = AutoTokenizer.from_pretrained(exported.bundle)
-    ours = ModelInferer(exported.bundle)
-    for text in (*TEXTS, LONG_TEXT):
-        inputs = tokenizer(text, truncation=True, return_tensors="np")
-        np.testing.assert_allclose(model(**inputs).logits[0], ours.logits(text), atol=1e-5)
-    assert model.config.id2label == dict(enumerate(LABELS))
-
-
 def test_alberts_shared_weights_stand_once_in_the_int8_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     """ALBERT's one layer is written once, and all three of its runs are in int8."""
     albert = _exported(tmp_path_factory, "albert")
@@ -252,7 +239,7 @@ def test_a_tested_architecture_is_exported_without_a_word_of_others(
     assert not [record for record in caplog.records if record.levelname != "INFO"]
 
 
-def test_an_architecture_that_optimum_cannot_export_is_named(
+def test_an_architecture_that_cannot_be_exported_is_named(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An architecture without an ONNX configuration is refused by name, and nothing is written."""

@@ -77,11 +77,11 @@ class ClassifierTrainer(Trainer):
     def _get_train_sampler(self, *_: Any) -> EpochOrder:
         return self.order
 
-    def create_optimizer(self) -> Any:
+    def create_optimizer(self, model: Any = None) -> Any:
         """Make AdamW as the Trainer does, with encoder and head in separate groups if their rates differ."""
         if self.head_learning_rate is None or self.optimizer is not None:
-            return super().create_optimizer()  # type: ignore[no-untyped-call]
-        model: Any = self.model
+            return super().create_optimizer(model)
+        model = self.model if model is None else model
         decayed = set(self.get_decay_parameter_names(model))
         head = {id(weight) for weight in head_parameters(model)}
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -182,7 +182,7 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         gradient_accumulation_steps=recipe.gradient_accumulation,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        warmup_ratio=recipe.warmup_ratio,
+        warmup_steps=recipe.warmup_ratio,  # below 1 it is a share of all steps
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         bf16=bf16,
