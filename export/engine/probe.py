@@ -53,8 +53,14 @@ def probe(fp32: Path, graph: Graph, tensors: Sequence[str]) -> Probe:
 
 
 def _channels(rows: np.ndarray) -> Channels:
-    mean = rows.mean(axis=0)
-    return Channels(mean, np.abs(rows - mean).max(axis=0))
+    mean = _coarse(rows.mean(axis=0))
+    return Channels(mean, _coarse(np.abs(rows - mean).max(axis=0)))
+
+
+def _coarse(values: np.ndarray) -> np.ndarray:
+    """Return `values` to 8 bits, so that bundles do not depend on the rounding of the machine or of the exporter."""
+    fraction, exponent = np.frexp(values)
+    return np.ldexp(np.rint(fraction * 256) / 256, exponent)
 
 
 def check_same(model: ModelProto, seen: Probe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -182,7 +183,7 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         gradient_accumulation_steps=recipe.gradient_accumulation,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
-        warmup_steps=recipe.warmup_ratio,  # below 1 it is a share of all steps
+        warmup_steps=min(recipe.warmup_ratio, math.nextafter(1, 0)),  # below 1 it is a share of the steps
         max_grad_norm=recipe.max_grad_norm,
         seed=recipe.seed,
         bf16=bf16,
