@@ -74,9 +74,8 @@ def load_checkpoint(path: Path, config: Config) -> Checkpoint:
     max_length = config.max_length or token_limit(model, tokenizer)
     if max_length > max_positions:
         raise ExportError(f"max_length is {max_length}, the model can read at most {max_positions} tokens")
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {label: i for i, label in enumerate(labels)}
-    model.config.problem_type = problem_type
+    facts = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    model.config.update({**facts, "problem_type": problem_type})
     truncation, threshold = _truncation(path, model.config), _threshold(path, model.config)
     return Checkpoint(
         path, model.eval(), tokenizer, labels, problem_type, max_length, max_positions, truncation, threshold
@@ -145,7 +144,7 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return {str(name).removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _labels(path: Path, own: PretrainedConfig, config: Config) -> tuple[str, ...]:
+def _labels(path: Path, own: Any, config: Config) -> tuple[str, ...]:
     id2label = own.id2label or {}
     labels = config.labels or tuple(id2label.get(i, "") for i in range(own.num_labels))
     if not all(isinstance(label, str) and label for label in labels):

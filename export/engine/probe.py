@@ -60,7 +60,8 @@ def _channels(rows: np.ndarray) -> Channels:
 def _coarse(values: np.ndarray) -> np.ndarray:
     """Return `values` to 8 bits, so that bundles do not depend on the rounding of the machine or of the exporter."""
     fraction, exponent = np.frexp(values)
-    return np.ldexp(np.rint(fraction * 256) / 256, exponent)
+    coarse: np.ndarray = np.ldexp(np.rint(fraction * 256) / 256, exponent)
+    return coarse
 
 
 def check_same(model: ModelProto, seen: Probe) -> None:

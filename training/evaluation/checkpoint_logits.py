@@ -52,7 +52,8 @@ def compute_logits(loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 3
 
     Raises TrainingError for logits that are not finite, naming the row from 1.
     """
-    rows, model = texts.rows, loaded.model
+    model: Any = loaded.model
+    rows = texts.rows
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))  # the longest first: memory fails early
     pad: Any = DataCollatorWithPadding(loaded.encoder.tokenizer)  # to the longest of the batch
     logits = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)

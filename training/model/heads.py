@@ -112,7 +112,7 @@ class _Head(_Classifier):
 class _MlpHead(_Head):
     """An MLP in the place of the stock classifier's last linear layer."""
 
-    def __init__(self, config: PretrainedConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         head = getattr(config, FIELD)
         sizes = [config.hidden_size, *head["hidden_sizes"]]
@@ -133,7 +133,7 @@ class _MlpHead(_Head):
 class _TokenHead(_Head):
     """A narrow embedding of each token, the mean over the text, layers, logits; without the encoder's pooler."""
 
-    def __init__(self, config: PretrainedConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         head = getattr(config, FIELD)
         width = head["embedding"]
