@@ -24,6 +24,7 @@ from inferer.tokens.encoding import INPUTS
 OPSET = 18  # the one that torch 2.13's exporter writes; others it converts to
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around a node, in its metadata
 _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_MOST_BYTES = 2_000_000_000  # protobuf writes at most 2 GiB; the graph needs the rest
 _TEXTS, _TOKENS = 2, 9  # of the example; both are dynamic, and 0 and 1 would be taken as constants
 
 
@@ -62,6 +63,11 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     example = _example(model)
     attention = model.config._attn_implementation
     kind = model.config.model_type
+    size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    if size > _MOST_BYTES:
+        raise ExportError(
+            f"architecture '{kind}' cannot be exported: its weights are {size / 1e9:.2f} GB, and an ONNX file holds 2 GB"
+        )
     try:
         with _quiet(), torch.no_grad():
             model.set_attn_implementation("eager")

@@ -1,7 +1,7 @@
 """Classification heads: the stock one, an MLP in its place, and a small one on token embeddings.
 
 A checkpoint names its head in config.json, as `inferer_head`; `classifier_class` builds the model from it. Each head
-subclasses the architecture's own classifier, so that libraries which know that class (optimum, the Trainer) accept it.
+subclasses the architecture's own classifier, so that libraries which know that class (the Trainer) accept it.
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def _with_head(stock: type[PreTrainedModel], head: str) -> type[PreTrainedModel]
     """Return a subclass of the architecture's classifier with the head of that type."""
     mixin = {MLP: _MlpHead, TOKEN: _TokenHead}[head]
     name = f"{stock.__name__}With{mixin.__name__.removeprefix('_')}"
-    # The architecture's module tells optimum-onnx 0.1.0 that this is a model of transformers.
-    facts = {"__module__": stock.__module__, "__doc__": f"{stock.__name__} with another head."}
-    return type(name, (mixin, stock), facts)
+    return type(name, (mixin, stock), {"__doc__": f"{stock.__name__} with another head."})
 
 
 class _Linear(nn.Linear):
