@@ -30,7 +30,7 @@ from training.data.dataset import Dataset
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
-from training.model.load import load_base, max_positions_of
+from training.model.load import load_base, max_positions_of, quiet_transformers
 from training.model.losses import make_loss
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
@@ -187,7 +187,8 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
     trainer.add_callback(bar)
     trainer.add_callback(EpochCallback(recipe, job.model, order, run, job.metric))
     try:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        with quiet_transformers():  # its checkpoints are not worth a bar each
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
     finally:
         bar.close()
     history: list[dict[str, Any]] = trainer.state.log_history

@@ -15,6 +15,7 @@ from pathlib import Path
 import onnx
 import torch
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
+from onnx_ir.passes.common import DeduplicateHashedInitializersPass
 from transformers import PreTrainedModel
 
 from export.errors import ExportError
@@ -66,7 +67,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if size > _MOST_BYTES:
         raise ExportError(
-            f"architecture '{kind}' cannot be exported: its weights are {size / 1e9:.2f} GB, and an ONNX file holds 2 GB"
+            f"architecture '{kind}' cannot be exported: its weights are {size / 1e9:.2f} GB; an ONNX file holds 2"
         )
     try:
         with _quiet(), torch.no_grad():
@@ -86,6 +87,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     finally:
         model.set_attn_implementation(attention)
     assert program is not None  # noqa: S101 - it is one with dynamo
+    DeduplicateHashedInitializersPass()(program.model)  # each call of ALBERT's layer has its own transposed weights
     proto = program.model_proto
     for value in proto.graph.input:
         if any(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):

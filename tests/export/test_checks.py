@@ -130,18 +130,6 @@ def test_int8_token_that_depends_on_the_batch_is_refused(
     assert "export with --scheme int8-tensor" in line
 
 
-@pytest.mark.slow
-def test_shared_weights_that_are_out_of_the_quantizers_sight_are_refused(
-    tmp_path_factory: pytest.TempPathFactory, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """ALBERT's layer behind an Identity node, which the quantizer skips, is refused by name."""
-    monkeypatch.setattr(export.engine.onnx_model, "_drop_identities", lambda graph: graph)
-    line = refusal(architectures.checkpoint(tmp_path_factory, "albert"))
-    assert "linear layers were quantized, 19 expected; left in fp32: albert.encoder." in line
-    assert "attention.query" in line
-    assert "classifier" not in line
-
-
 def _after(step: Callable[..., Any], change: Callable[[onnx.GraphProto], None]) -> Callable[..., Any]:
     """Return `step`, which writes an ONNX file to its second argument, with `change` made to that file."""
 

@@ -5,9 +5,10 @@ transformers fills missing weights with random numbers; here they are an error t
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,8 @@ def _from_pretrained(
     source: str | Path, config: PretrainedConfig, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, list[str]]]:
     """Return the model in float32, and the names of its missing, unexpected and misshapen weights."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of weights that do not fit; the caller reports them
-    try:
+    # It warns of weights that do not fit, which the caller reports.
+    with quiet_transformers(bars=not Path(source).is_dir()):
         model, info = classifier_class(config).from_pretrained(
             source,
             config=config,
@@ -151,10 +151,23 @@ def _from_pretrained(
             dtype=torch.float32,
             **options,
         )
-    finally:
-        logging.set_verbosity(verbosity)
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "misshapen": "mismatched_keys"}
     return model, {kind: list(info[key]) for kind, key in kinds.items()}
+
+
+@contextlib.contextmanager
+def quiet_transformers(*, bars: bool = False) -> Iterator[None]:
+    """Let transformers not warn, and draw bars only if `bars`: those of a download; files on disk take a moment."""
+    verbosity, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if drawn:
+            logging.enable_progress_bar()
 
 
 def _cannot_be_loaded(what: str, error: Exception) -> TrainingError:

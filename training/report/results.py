@@ -12,6 +12,7 @@ from inferer.bundle.manifest import MULTI_LABEL
 from training.data.csv_file import write_csv
 from training.evaluation.model_folder import RECORD
 from training.evaluation.predictions import Predictions
+from training.model.load import quiet_transformers
 from training.recipe.recipe import Recipe, as_toml
 from training.report.evaluation_report import CONFUSION, LENGTHS, write_json, write_report
 from training.report.model_card import model_card
@@ -54,8 +55,9 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
         # The base's tokenizer file may have a fixed padding and truncation of its own (the embedded one: 128).
         result.tokenizer.backend_tokenizer.no_padding()
         result.tokenizer.backend_tokenizer.no_truncation()
-        result.model.save_pretrained(folder, safe_serialization=True)
-        result.tokenizer.save_pretrained(folder)
+        with quiet_transformers():
+            result.model.save_pretrained(folder)
+            result.tokenizer.save_pretrained(folder)
         for name, rows in ((HELD_OUT, splits.held_out), (VALIDATION, validation), (CALIBRATION, calibration)):
             if rows is not None:
                 write_csv(folder / name, rows)
