@@ -68,8 +68,8 @@ WORKDIR /app
 # tokenizers, which serving never uses, and the tests and converters of numpy and onnxruntime.
 COPY requirements_inference.txt ./
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements_inference.txt \
-    && python -m pip uninstall --yes --quiet --root-user-action=ignore huggingface-hub hf-xet fsspec filelock requests \
-       urllib3 idna charset-normalizer certifi pyyaml typing-extensions \
+    && python -m pip uninstall --yes --quiet --root-user-action=ignore huggingface-hub hf-xet fsspec filelock httpx2 \
+       httpcore2 h11 anyio idna truststore pyyaml typing-extensions \
     && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && find numpy -type d -name tests -prune -exec rm -r {} + \
     && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
