@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import inspect
 import io
 import logging
@@ -14,8 +15,8 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnx import numpy_helper
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
-from onnx_ir.passes.common import DeduplicateHashedInitializersPass
 from transformers import PreTrainedModel
 
 from export.errors import ExportError
@@ -87,12 +88,12 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     finally:
         model.set_attn_implementation(attention)
     assert program is not None  # noqa: S101 - it is one with dynamo
-    DeduplicateHashedInitializersPass()(program.model)  # each call of ALBERT's layer has its own transposed weights
     proto = program.model_proto
     for value in proto.graph.input:
         if any(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
             raise ExportError(f"architecture '{kind}' cannot be exported: its graph fixes the shape of {value.name}")
     _name_nodes(proto)
+    _share_weights(proto)
     onnx.save(proto, target)
 
 
@@ -145,6 +146,23 @@ def _name_nodes(proto: ModelProto) -> None:
         del node.metadata_props[:]
         node.doc_string = ""
     del proto.graph.value_info[:]
+
+
+def _share_weights(proto: ModelProto) -> None:
+    """Let nodes with equal weights read the same one: the exporter transposes anew for each call of ALBERT's layer."""
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    renamed: dict[str, str] = {}
+    kept = []
+    for tensor in proto.graph.initializer:
+        content = tensor.data_type, tuple(tensor.dims), hashlib.sha256(numpy_helper.to_array(tensor).tobytes()).digest()
+        renamed[tensor.name] = first.setdefault(content, tensor.name)
+        if renamed[tensor.name] == tensor.name:
+            kept.append(tensor)
+    for node in proto.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
 
 
 def _module(node: NodeProto) -> str:
