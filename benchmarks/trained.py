@@ -1,8 +1,8 @@
 """Benchmark of int8 on models of 6 layers that are trained here from random weights, with and without outlier channels.
 
 For each architecture: a base model with random weights and a tokenizer trained on the texts, fine-tuned by
-`python -m training`, exported by `python -m export` with the held-out rows. Outliers: `OUTLIERS` channels of every
-normalization start at `GAIN` times the others, as published DeBERTa and ModernBERT weights have some; training keeps them.
+`python -m training`, exported by `python -m export` with the held-out rows. With outliers, a few
+channels of every normalization start at `GAIN` times the others: published DeBERTa and ModernBERT weights have some.
 
     python -m benchmarks.trained --data reviews.csv --text-column text --label-column label
 
