@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -299,7 +300,7 @@ def test_the_recipe_s_numbers_reach_the_trainer(tmp_path: Path, monkeypatch: pyt
         for name in (
             "learning_rate",
             "weight_decay",
-            "warmup_ratio",
+            "warmup_steps",
             "max_grad_norm",
             "num_train_epochs",
             "seed",
@@ -307,10 +308,12 @@ def test_the_recipe_s_numbers_reach_the_trainer(tmp_path: Path, monkeypatch: pyt
         )
     }
     assert found == {
-        "learning_rate": 3e-4, "weight_decay": 0.2, "warmup_ratio": 0.3, "max_grad_norm": 0.5, "num_train_epochs": 2.5,
+        "learning_rate": 3e-4, "weight_decay": 0.2, "warmup_steps": 0.3, "max_grad_norm": 0.5, "num_train_epochs": 2.5,
         "seed": 9, "bf16": True,
     }  # fmt: skip
     assert (arguments.gradient_accumulation_steps, arguments.per_device_train_batch_size) == (4, 12)
+    all_steps = training_arguments(dataclasses.replace(recipe, warmup_ratio=1.0), tmp_path)
+    assert all_steps.get_warmup_steps(500) == 500
 
 
 def test_a_head_s_rate_is_its_own_in_the_optimizer(given: tuple[Path, Path]) -> None:
