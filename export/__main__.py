@@ -9,7 +9,8 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from export.errors import ExportError
-from export.flags import find_checkpoint, parser, read_config_flags, read_options
+from export.flags import parser, read_config_flags, read_options
+from export.source import find_checkpoint
 from inferer.bundle.files import MANIFEST
 from inferer.errors import InfererError
 from training.errors import TrainingError

@@ -23,6 +23,7 @@ from training.model.custom_code import read_config
 from training.model.heads import from_config
 from training.model.load import load_classifier, max_positions_of, token_limit, weight_faults, why_unreadable
 
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "merges.txt")
 # Others are exported with a note that they are untested.
 TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
 
@@ -50,18 +51,27 @@ class Checkpoint:
         return str(self.model.config.model_type)
 
 
-def load_checkpoint(path: Path, config: Config) -> Checkpoint:
-    """Return the checkpoint at `path`, its facts overridden by `config`.
+def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = None) -> Checkpoint:
+    """Return the checkpoint at `path`, its facts overridden by `config`, its tokenizer by that of another folder.
 
     Raises ExportError or TrainingError for weights that are missing or left over, by name; for a problem_type that
     neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
     """
+    if tokenizer_folder is not None and not tokenizer_folder.is_dir():
+        raise ExportError(f"--tokenizer is {tokenizer_folder}: no such folder")
     if not path.is_dir():
-        model, tokenizer = _from_state_dict(path, config)
-    elif (path / "config.json").is_file():
-        model, tokenizer = load_classifier(path), load_tokenizer(path, str(path), local_only=True)
+        model, tokenizer_of = _from_state_dict(path, config)
     else:
-        raise ExportError(f"checkpoint {path}: no config.json; expected a Hugging Face checkpoint folder")
+        model, tokenizer_of = load_classifier(path), str(path)
+    if tokenizer_folder is not None:
+        tokenizer_of = str(tokenizer_folder)
+    local = Path(tokenizer_of).is_dir()
+    if local and not any(found for pattern in _TOKENIZER_FILES for found in Path(tokenizer_of).glob(pattern)):
+        raise ExportError(
+            f"checkpoint {path}: no tokenizer in {tokenizer_of} (tokenizer.json); name a folder that has it: "
+            "--tokenizer FOLDER"
+        )
+    tokenizer = load_tokenizer(path, tokenizer_of, local_only=local)
     check_vocabulary(path, tokenizer, model.get_input_embeddings().get_parameter("weight").shape[0])
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
@@ -100,7 +110,8 @@ def _threshold(path: Path, config: PretrainedConfig) -> float:
     return float(found)
 
 
-def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, str]:
+    """Return the model of a bare state dict, and the folder or hub name that describes it and has its tokenizer."""
     if not config.model_name:
         raise ExportError(
             f"checkpoint {path}: a bare state dict; describe it with --config FILE.json "
@@ -125,7 +136,7 @@ def _from_state_dict(path: Path, config: Config) -> tuple[PreTrainedModel, PreTr
         raise ExportError(f"checkpoint {path}: does not fit {config.model_name}: {'; '.join(details)}") from error
     if faults := weight_faults(missing, unexpected):
         raise ExportError(f"checkpoint {path}: {faults}")
-    return model, load_tokenizer(path, config.model_name, local_only=local)
+    return model, config.model_name
 
 
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:

@@ -26,11 +26,15 @@ def parser() -> argparse.ArgumentParser:
         description="Export a PyTorch text classifier to a bundle for serving.",
         epilog="Exit codes: 0; 2 export failed; 4 int8 missed the limits and the bundle is fp32; 130 interrupted.",
     )
-    made.add_argument("checkpoint", help='a Hugging Face folder, a state dict (.bin, .pt) with --config, or "latest"')
+    made.add_argument(
+        "checkpoint",
+        help='a Hugging Face folder, a hub id (ORG/NAME), a state dict (.bin, .pt) with --config, or "latest"',
+    )
     made.add_argument("bundle", help="the folder to write")
     made.add_argument(
         "--config", metavar="FILE.json", help="model_type, model_name, labels, problem_type, max_seq_length, …"
     )
+    made.add_argument("--tokenizer", metavar="FOLDER", type=Path, help="of the tokenizer, if the checkpoint has none")
     made.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not state it")
     made.add_argument("--max-length", type=int, help="most tokens of a text (default: the checkpoint's)")
     made.add_argument("--truncation", choices=TRUNCATIONS, help="of longer texts (default: as in training)")
@@ -69,18 +73,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def find_checkpoint(name: str) -> Path:
-    """Return the path called `name`; "latest" is the newest checkpoint under checkpoints/."""
-    if name != "latest":
-        if not Path(name).exists():
-            raise ExportError(f"checkpoint {name}: does not exist")
-        return Path(name)
-    runs = [config.parent for config in Path("checkpoints").glob("[!.]*/config.json")]
-    if not runs:
-        raise ExportError("latest: found no checkpoint under checkpoints/; train one first")
-    return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
-
-
 def read_options(args: argparse.Namespace) -> ExportOptions:
     """Return the options that `args` give, with the faults of their files found.
 
@@ -99,6 +91,7 @@ def read_options(args: argparse.Namespace) -> ExportOptions:
         eval_file=eval_file,
         limits=Limits(args.max_accuracy_drop, args.min_agreement),
         scores=scores,
+        tokenizer=args.tokenizer,
     )
 
 

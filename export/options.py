@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from export.errors import ExportError
 from export.eval_texts import EvalFile
@@ -108,7 +109,8 @@ class ExportOptions:
     """Everything that a user may choose.
 
     truncation: None keeps the one of training. window_overlap: tokens, None for a quarter of max_length. keep_fp32:
-    whether model.onnx stays beside the int8 model. eval_file: texts to measure int8 on, within `limits`.
+    whether model.onnx stays beside the int8 model. eval_file: texts to measure int8 on, within `limits`. tokenizer: the
+    folder of another tokenizer than the checkpoint's.
     """
 
     scheme: str = INT8_TOKEN
@@ -119,6 +121,7 @@ class ExportOptions:
     eval_file: EvalFile | None = None
     limits: Limits = field(default_factory=Limits)
     scores: ScoreOptions = field(default_factory=ScoreOptions)
+    tokenizer: Path | None = None
 
     @property
     def guarded(self) -> bool:

@@ -45,7 +45,7 @@ def export(path: Path, target: Path, config: Config, options: ExportOptions) -> 
         steps.set_description_str(description)
 
     with steps, fresh_folder(target) as folder:
-        checkpoint = load_checkpoint(path, config)
+        checkpoint = load_checkpoint(path, config, options.tokenizer)
         options.scores.check_problem_type(checkpoint.problem_type)
         for note in _notes(checkpoint, calibrated=options.scores.file is not None):
             steps.write(note, file=sys.stderr)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from inferer.bundle.files import sha256_of
 from inferer.bundle.reader import CONFIG, FORMAT_VERSION, FP32, INT8_TOKEN, is_bundle
+from inferer.checkpoint_folder import WEIGHTS, fault_of, has_weights
 from inferer.command.stages import EXPORT, stage_environment
 from inferer.config import Config
 from inferer.errors import BundleError, CheckpointError, ConfigError
@@ -25,7 +26,7 @@ from inferer.version import __version__
 CACHE_VARIABLE = "INFERER_CACHE_DIR"
 
 _STATE_DICT_SUFFIXES = (".bin", ".pt", ".pth")
-_CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "pytorch_model*.bin")
+_CHECKPOINT_FILES = ("*.json", "*.txt", "*.model", *WEIGHTS)
 _CHUNK = 4096  # bytes of the child's output that are read at once, and that are kept for the error message
 
 
@@ -65,7 +66,8 @@ def bundle_for(
     if not is_checkpoint:
         checkpoint = f"a folder with {CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file"
         problem = f"is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint ({checkpoint})"
-        raise BundleError(given, problem)
+        fault = fault_of(given) if given.is_dir() else None
+        raise BundleError(given, problem if fault is None else f"{problem}: it {fault}")
     cache = default_cache_dir() if cache_dir is None else Path(cache_dir)
     try:
         return _converted(given, config, INT8_TOKEN if quantize else FP32, cache)
@@ -77,8 +79,7 @@ def bundle_for(
 def _is_checkpoint(path: Path) -> bool:
     if path.is_file():
         return path.suffix in _STATE_DICT_SUFFIXES
-    weights = (*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin"))
-    return (path / CONFIG).is_file() and bool(weights)
+    return (path / CONFIG).is_file() and has_weights(path)
 
 
 def _converted(path: Path, config: Config, scheme: str, cache_dir: Path) -> Path:

@@ -454,7 +454,7 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(tmp_path: Path, ref
     assert refusal(folder).endswith("the model has embeddings for 0 to 99")
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "tokenizer.json is missing"), ("{", "EOF while parsing")])
+@pytest.mark.parametrize(("content", "said"), [(None, "no tokenizer in "), ("{", "EOF while parsing")])
 def test_a_folder_without_a_readable_tokenizer_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], content: str | None, said: str
 ) -> None:
@@ -465,7 +465,6 @@ def test_a_folder_without_a_readable_tokenizer_is_refused(
     if content is not None:
         (folder / "tokenizer.json").write_text(content)
     line = refusal(folder)
-    assert "cannot load the tokenizer of" in line
     assert said in line
 
 
@@ -485,7 +484,7 @@ def test_a_config_that_cannot_be_read_is_refused(
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
     """A folder without config.json is refused, and the message says so."""
     (tmp_path / "other").mkdir()
-    assert "other: no config.json" in refusal(tmp_path / "other")
+    assert "other: is empty: no config.json" in refusal(tmp_path / "other")
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:

@@ -1,0 +1,1 @@
+"""Sources of checkpoints: folders of every kind, and models of the hub."""
