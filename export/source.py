@@ -59,8 +59,8 @@ def _download(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*_FILES, WEIGHTS[1]], ignore_patterns=["*/*"]))
     except GatedRepoError as error:
         raise ExportError(
-            f"{missing}, and the owner of the model on {constants.ENDPOINT} asks for consent to its terms: give it there "
-            "and log in (`hf auth login`, or HF_TOKEN)"
+            f"{missing}, and the owner of the model on {constants.ENDPOINT} asks for consent to its terms: give it "
+            "there and log in (`hf auth login`, or HF_TOKEN)"
         ) from error
     except RepositoryNotFoundError as error:
         raise ExportError(
