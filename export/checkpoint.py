@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
             "--tokenizer FOLDER"
         )
     tokenizer = load_tokenizer(path, tokenizer_of, local_only=local)
-    check_vocabulary(path, tokenizer, model.get_input_embeddings().get_parameter("weight").shape[0])
+    check_vocabulary(path, tokenizer, _embeddings(model))
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
     if problem_type not in PROBLEM_TYPES:
@@ -90,6 +90,12 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
     return Checkpoint(
         path, model.eval(), tokenizer, labels, problem_type, max_length, max_positions, truncation, threshold
     )
+
+
+def _embeddings(model: PreTrainedModel) -> int:
+    """Return the number of token ids that the model has embeddings for."""
+    found: Any = model.get_input_embeddings()
+    return len(getattr(found, "weight", found))  # Perceiver's are the weights themselves
 
 
 def _truncation(path: Path, config: PretrainedConfig) -> str:

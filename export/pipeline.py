@@ -13,8 +13,9 @@ from export.bundle_writer import write_card_and_manifest
 from export.checkpoint import TESTED_TYPES, Checkpoint, load_checkpoint
 from export.checks.golden import choose_golden
 from export.checks.parity import Parity, check_parity
-from export.engine.onnx_model import to_onnx, token_linears
+from export.engine.onnx_model import as_linears, to_onnx, token_linears
 from export.engine.quantize import Quantizer
+from export.engine.unsupported import cannot_be_exported, faults_named, refuse_unsupported
 from export.guard.guard import GuardResult, Ladder
 from export.options import ExportOptions
 from export.plan import ExportPlan, make_plan
@@ -46,6 +47,8 @@ def export(path: Path, target: Path, config: Config, options: ExportOptions) -> 
 
     with steps, fresh_folder(target) as folder:
         checkpoint = load_checkpoint(path, config, options.tokenizer)
+        refuse_unsupported(checkpoint.model, checkpoint.max_length)
+        as_linears(checkpoint.model)
         options.scores.check_problem_type(checkpoint.problem_type)
         for note in _notes(checkpoint, calibrated=options.scores.file is not None):
             steps.write(note, file=sys.stderr)
@@ -60,8 +63,12 @@ def export(path: Path, target: Path, config: Config, options: ExportOptions) -> 
         quantization: dict[str, Any] = {"scheme": options.scheme, "quantized_matmuls": 0, "kept_fp32": []}
         if options.scheme != FP32:
             int8 = folder / INT8_MODEL
-            quantizer = Quantizer(fp32, token_linears(checkpoint.model), options.scheme)
-            quantization["quantized_matmuls"] = quantizer(int8)
+            linears = token_linears(checkpoint.model)
+            if not linears:
+                raise cannot_be_exported(checkpoint.model_type, "nothing in it can be int8; export with --scheme fp32")
+            with faults_named(checkpoint.model_type):
+                quantizer = Quantizer(fp32, linears, options.scheme)
+                quantization["quantized_matmuls"] = quantizer(int8)
             if plan.texts is not None:
                 step("comparing on your texts")
                 ladder = Ladder(quantizer, int8, plan.texts, plan.fitter, options.limits)

@@ -12,15 +12,16 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from onnx import numpy_helper
 from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from export.errors import ExportError
-from inferer.errors import first_line
+from export.engine.unsupported import cannot_be_exported
 from inferer.tokens.encoding import INPUTS
 
 OPSET = 18  # the one that torch 2.13's exporter writes; others it converts to
@@ -33,26 +34,42 @@ _TEXTS, _TOKENS = 2, 9  # of the example; both are dynamic, and 0 and 1 would be
 def token_linears(model: PreTrainedModel) -> Counter[str]:
     """Return the number of calls per text of each linear layer that runs on every token, found by one run of the model.
 
-    Their input is 3-d, one row per token; layers of the classification head get one row per text. ALBERT calls its one
-    layer many times, and each call is a MatMul in the exported graph.
+    Their input is 3-d, one row per token; layers of the classification head get one row per text, and the last layer of
+    a decoder, which gives every token logits, is left out. ALBERT calls its one layer many times, and each call is a
+    MatMul in the exported graph.
     """
     calls: Counter[str] = Counter()
+    encoder, labels = f"{model.base_model_prefix}.", model.config.num_labels
     names: dict[torch.nn.Module, str] = {
-        module: name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        module: name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and (name.startswith(encoder) or module.out_features != labels)
     }
 
-    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        calls[names[module]] += inputs[0].dim() == 3
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        calls[names[module]] += bool(inputs) and inputs[0].dim() == 3
 
-    hooks = [module.register_forward_pre_hook(count) for module in names]
+    hooks = [module.register_forward_hook(count) for module in names]
     try:
         with torch.no_grad():
-            ids = torch.ones((1, 3), dtype=torch.long)
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))  # RoBERTa warns without a mask
+            model(**_example(model))
+    except Exception as error:  # whatever the model's own code raises
+        raise cannot_be_exported(model.config.model_type, error) from error
     finally:
         for hook in hooks:
             hook.remove()
     return +calls
+
+
+def as_linears(model: PreTrainedModel) -> None:
+    """Replace the Conv1D modules of GPT-2, which are linear layers with transposed weights, by linear layers."""
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, Conv1D):
+                layer = torch.nn.Linear(module.nx, module.nf)
+                layer.weight = torch.nn.Parameter(module.weight.detach().T.contiguous())
+                layer.bias = module.bias
+                setattr(parent, name, layer)
 
 
 def to_onnx(model: PreTrainedModel, target: Path) -> None:
@@ -67,11 +84,9 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
     kind = model.config.model_type
     size = sum(weight.numel() * weight.element_size() for weight in model.parameters())
     if size > _MOST_BYTES:
-        raise ExportError(
-            f"architecture '{kind}' cannot be exported: its weights are {size / 1e9:.2f} GB; an ONNX file holds 2"
-        )
+        raise cannot_be_exported(kind, f"its weights are {size / 1e9:.2f} GB; an ONNX file holds 2")
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), _without_caches(model), torch.no_grad():
             model.set_attn_implementation("eager")
             program = torch.onnx.export(
                 model,
@@ -84,14 +99,14 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
                 verbose=False,
             )
     except Exception as error:  # torch.export raises whatever the model's own code raises under it
-        raise ExportError(f"architecture '{kind}' cannot be exported: {first_line(error)}") from error
+        raise cannot_be_exported(kind, error) from error
     finally:
         model.set_attn_implementation(attention)
     assert program is not None  # noqa: S101 - it is one with dynamo
     proto = program.model_proto
     for value in proto.graph.input:
         if any(dim.HasField("dim_value") for dim in value.type.tensor_type.shape.dim):
-            raise ExportError(f"architecture '{kind}' cannot be exported: its graph fixes the shape of {value.name}")
+            raise cannot_be_exported(kind, f"its graph fixes the shape of {value.name}")
     _name_nodes(proto)
     _share_weights(proto)
     onnx.save(proto, target)
@@ -114,7 +129,23 @@ def _example(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     ids = torch.full(shape, 2 if pad != 2 else 3)
     filled = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     filled["attention_mask"][-1, -2:] = 0
+    if isinstance(end := getattr(model.config, "eos_token_id", None), int):
+        ids[:, -1] = end  # where BART looks for the text as a whole
     return {name: filled[name] for name in model_inputs(model)}
+
+
+@contextlib.contextmanager
+def _without_caches(model: PreTrainedModel) -> Iterator[None]:
+    """Let decoders return no keys and values of earlier tokens, which are for the writing of texts."""
+    configs: dict[int, Any] = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+    caching = [config for config in configs.values() if getattr(config, "use_cache", False)]
+    for config in caching:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for config in caching:
+            config.use_cache = True
 
 
 @contextlib.contextmanager

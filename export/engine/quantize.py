@@ -100,7 +100,8 @@ def check_all_quantized(graph: onnx.GraphProto, linears: Mapping[str, int]) -> i
         return expected
     raise ExportError(
         f"{found.total()} linear layers were quantized, {expected} expected; "
-        f"left in fp32: {', '.join(left) or 'none of them, so the head was quantized too'}"
+        f"left in fp32: {', '.join(left) or 'none of them, so the head was quantized too'}; "
+        "export with --scheme fp32"
     )
 
 

@@ -126,7 +126,8 @@ def max_positions_of(model: PreTrainedModel) -> int:
 
     The RoBERTa family counts positions from the pad id on and loses those before it: 512 of 514.
     """
-    positions = int(getattr(model.config, "max_position_embeddings", 0) or 512)
+    positions = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    positions = positions if positions > 0 else 512  # XLNet, without a limit, says -1
     embeddings = getattr(model.base_model, "embeddings", None)
     offset = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
     return positions if offset is None else positions - int(offset) - 1

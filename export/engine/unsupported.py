@@ -1,0 +1,81 @@
+"""Architectures that are refused by name, because their bundles would be wrong or could not be made."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from export.errors import ExportError
+from inferer.errors import first_line
+
+_READS_PADDING = "reads padding, so that a text's scores depend on the longest text of its batch"
+_FIXED = "splits a text by its length, which one graph for texts of every length cannot do"
+_ENDS = "finds the ends of all texts of a batch at once, so that a text with an end token in it would change the others"
+_REASONS = {
+    **dict.fromkeys(
+        ("bart", "mbart", "plbart", "mvp", "bigbird_pegasus", "t5", "mt5", "umt5"), f"its classifier {_ENDS}"
+    ),
+    "fnet": f"it has no attention mask and {_READS_PADDING}",
+    "convbert": f"its convolution {_READS_PADDING}",
+    "yoso": f"its attention {_READS_PADDING}",
+    "canine": f"its convolutions {_READS_PADDING}",
+    "funnel": f"its pooling {_FIXED}",
+    "longformer": f"it {_FIXED}",
+    "nystromformer": "it needs every text padded to a fixed length, and a server pads to the longest text of a batch",
+    "reformer": f"it {_FIXED}",
+    "xlnet": "it reads the last token of a batch, so its texts are padded on the left, and a server pads on the right",
+    "layoutlm": "it reads the place of each word on a page, which a text alone does not have",
+    "layoutlmv2": "it reads the place of each word on a page, which a text alone does not have",
+    "layoutlmv3": "it reads the place of each word on a page, which a text alone does not have",
+    "lilt": "it reads the place of each word on a page, which a text alone does not have",
+    "markuplm": "it reads the place of each word in a page's markup, which a text alone does not have",
+    "tapas": "it reads tables",
+}
+_REMEDY = "fine-tune another base model: `inferer train --base-model FOLDER`"
+
+
+def refuse_unsupported(model: PreTrainedModel, max_length: int) -> None:
+    """Raise ExportError, with the reason, for an architecture that a bundle of texts up to `max_length` cannot have."""
+    kind = str(model.config.model_type)
+    reason = _REASONS.get(kind)
+    if reason is not None:
+        raise cannot_be_exported(kind, f"{reason}; {_REMEDY}")
+    check = _CHECKS.get(kind)
+    if check is not None and (fault := check(model.config, max_length)) is not None:
+        raise cannot_be_exported(kind, fault)
+
+
+def cannot_be_exported(kind: str, why: str | BaseException) -> ExportError:
+    """Return the error for the architecture `kind`; of an exception, its deepest cause tells why."""
+    if isinstance(why, BaseException):
+        cause = why
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        why = first_line(cause)
+    return ExportError(f"architecture '{kind}' cannot be exported: {why}")
+
+
+@contextlib.contextmanager
+def faults_named(kind: str) -> Iterator[None]:
+    """Name the architecture `kind` where a step meets a graph that it was not made for."""
+    try:
+        yield
+    except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise cannot_be_exported(kind, error) from error
+
+
+def _big_bird(config: Any, max_length: int) -> str | None:
+    """Refuse sparse attention; of shorter texts transformers itself computes the whole, and of all texts after one."""
+    whole = (5 + 2 * config.num_random_blocks) * config.block_size
+    if config.attention_type == "original_full" or max_length <= whole:
+        return None
+    return (
+        f"attention_type is {config.attention_type!r}, which reads random parts of a text of more than {whole} tokens, "
+        f"and max_length is {max_length}; export with --max-length {whole}"
+    )
+
+
+_CHECKS: dict[str, Callable[[Any, int], str | None]] = {"big_bird": _big_bird}
