@@ -19,9 +19,16 @@ from export.tokenizer import check_vocabulary, load_tokenizer
 from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
-from training.model.custom_code import read_config
+from training.model.config_file import read_config
 from training.model.heads import from_config
-from training.model.load import load_classifier, max_positions_of, token_limit, weight_faults, why_unreadable
+from training.model.load import (
+    keep_inputs,
+    load_classifier,
+    max_positions_of,
+    token_limit,
+    weight_faults,
+    why_unreadable,
+)
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "merges.txt")
 # Others are exported with a note that they are untested.
@@ -73,6 +80,7 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
         )
     tokenizer = load_tokenizer(path, tokenizer_of, local_only=local)
     check_vocabulary(path, tokenizer, _embeddings(model))
+    keep_inputs(tokenizer, model)
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
     if problem_type not in PROBLEM_TYPES:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import transformers
 from tqdm import tqdm
 
 from export.bundle_writer import write_card_and_manifest
@@ -28,6 +29,7 @@ from export.tokenizer import write_tokenizer
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL
 from inferer.config import Config
+from training.model.config_file import unread_keys
 from training.run.output import fresh_folder
 
 _BAR = "{desc:<30} {bar:20} {n}/{total} [{elapsed}]"
@@ -113,6 +115,11 @@ def _notes(checkpoint: Checkpoint, *, calibrated: bool) -> list[str]:
     if checkpoint.model_type not in TESTED_TYPES:
         notes.append(
             f"note: architecture '{checkpoint.model_type}' is untested here; it is exported if the checks pass"
+        )
+    if unread := unread_keys(checkpoint.model.config):
+        notes.append(
+            f"note: config.json has keys that transformers {transformers.__version__} does not read, so they have no "
+            f"effect: {', '.join(unread)}"
         )
     if checkpoint.labels == tuple(f"LABEL_{i}" for i in range(len(checkpoint.labels))):
         notes.append(

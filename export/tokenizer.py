@@ -11,20 +11,15 @@ from export.errors import ExportError
 from inferer.bundle.reader import TOKENIZER
 from inferer.errors import first_line
 from inferer.tokens.encoding import Encoder
-from training.model.custom_code import CustomCodeError, read_tokenizer
+from training.model.tokenizer_file import read_tokenizer
 
 
 def load_tokenizer(path: Path, source: str, *, local_only: bool) -> PreTrainedTokenizerBase:
     """Return the fast tokenizer that `source`, a folder or a hub name, has for the checkpoint at `path`."""
     try:
-        tokenizer = read_tokenizer(source, local_files_only=local_only)
+        return read_tokenizer(source, local_files_only=local_only)
     except Exception as error:  # a damaged tokenizer.json raises a bare Exception (huggingface/tokenizers)
-        lost = local_only and not (Path(source) / TOKENIZER).is_file()
-        reason = f"{TOKENIZER} is missing" if lost and not isinstance(error, CustomCodeError) else first_line(error)
-        raise ExportError(f"checkpoint {path}: cannot load the tokenizer of {source}: {reason}") from error
-    if not tokenizer.is_fast:
-        raise ExportError(f"checkpoint {path}: its tokenizer has no fast version ({TOKENIZER}), which serving needs")
-    return tokenizer
+        raise ExportError(f"checkpoint {path}: cannot load the tokenizer of {source}: {first_line(error)}") from error
 
 
 def check_vocabulary(path: Path, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:

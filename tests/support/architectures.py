@@ -25,7 +25,6 @@ from transformers import (
     AlbertTokenizerFast,
     AutoConfig,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
@@ -197,7 +196,7 @@ def checkpoint_logits(folder: Path, texts: Sequence[str], batch_size: int = 32) 
 def torch_logits(folder: Path, texts: Iterable[str], max_length: int = POSITIONS) -> np.ndarray:
     """Return what torch and transformers answer from the checkpoint in `folder`, float32 of [texts, labels]."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)  # AutoTokenizer rebuilds it after its class
     rows = []
     with torch.no_grad():
         for text in texts:

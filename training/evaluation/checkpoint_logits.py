@@ -19,9 +19,9 @@ from transformers import DataCollatorWithPadding, PreTrainedModel
 from inferer.bundle.reader import CONFIG, HEAD, HEAD_TAIL, TAIL
 from inferer.errors import first_line
 from training.errors import TrainingError
-from training.model.custom_code import read_tokenizer
-from training.model.load import load_classifier, token_limit
+from training.model.load import keep_inputs, load_classifier, token_limit
 from training.model.tokenize import EncodedTexts, TextEncoder
+from training.model.tokenizer_file import read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def load_model(folder: Path) -> LoadedModel:
         tokenizer = read_tokenizer(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {first_line(error)}") from error
+    keep_inputs(tokenizer, model)
     truncation = getattr(model.config, "inferer_truncation", HEAD)
     if truncation not in (HEAD, TAIL, HEAD_TAIL):
         fault = f"inferer_truncation is {truncation!r} in {CONFIG}, expected {HEAD}, {TAIL} or {HEAD_TAIL}"

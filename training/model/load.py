@@ -6,6 +6,7 @@ transformers fills missing weights with random numbers; here they are an error t
 from __future__ import annotations
 
 import contextlib
+import inspect
 import pickle
 import re
 from collections.abc import Iterable, Iterator
@@ -21,14 +22,24 @@ from inferer.errors import first_line
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.model.base_model import base_model_path
-from training.model.custom_code import read_config, read_tokenizer
+from training.model.config_file import read_config
 from training.model.freezing import freeze
 from training.model.heads import FIELD, classifier_class, mlp_head, token_head
+from training.model.tokenizer_file import read_tokenizer
 from training.recipe.recipe import MLP, TOKEN, Recipe
 
 # Buffers that old versions of transformers saved with the weights; the config determines them.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pickle.UnpicklingError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,  # dtype is unknown to torch
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 _SHOWN = 5
 
@@ -44,8 +55,6 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
         tokenizer = read_tokenizer(source)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise _cannot_be_loaded(what, error) from error
-    if not tokenizer.is_fast:
-        raise TrainingError(f"{what}: has no fast tokenizer, which serving needs")
     try:
         config = read_config(
             source,
@@ -77,6 +86,7 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
                 weight._is_hf_initialized = False  # transformers 5 leaves weights from a file as they are
             module.apply(model._init_weights)
     freeze(model, recipe.freeze)
+    keep_inputs(tokenizer, model)
     return tokenizer, model
 
 
@@ -121,6 +131,14 @@ def why_unreadable(error: Exception) -> str:
     return f"it holds pickled objects{what}, and only tensors are loaded; save model.state_dict() instead"
 
 
+def keep_inputs(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Let the tokenizer make only inputs that the model takes: DistilBERT is often saved with BERT's tokenizer."""
+    taken = inspect.signature(model.forward).parameters
+    names = [name for name in tokenizer.model_input_names if name in taken]
+    tokenizer.model_input_names = names
+    tokenizer.init_kwargs["model_input_names"] = names  # saved with it
+
+
 def max_positions_of(model: PreTrainedModel) -> int:
     """Return the number of tokens that the model has positions for.
 
@@ -155,7 +173,8 @@ def _from_pretrained(
             **options,
         )
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "misshapen": "mismatched_keys"}
-    return model, {kind: list(info[key]) for kind, key in kinds.items()}
+    # A misshapen one comes with its shapes.
+    return model, {kind: [one if isinstance(one, str) else one[0] for one in info[key]] for kind, key in kinds.items()}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Checkpoints that several versions of transformers save."""
