@@ -24,6 +24,7 @@ import numpy as np
 from onnx import TensorProto, helper
 from onnx.onnx_ml_pb2 import GraphProto, NodeProto
 
+from export.engine.activation import emit_activation
 from export.engine.graph import MICROSOFT, Graph, attribute
 from export.engine.layers import GraphLinear, Layer, Norm
 from export.engine.outliers import share, split_rows
@@ -61,8 +62,6 @@ class _Sizes:
     padded: str
 
 
-# The minimum of GELU is -0.16997 (erf) or -0.17004 (tanh).
-_GELU_FLOOR = 0.171
 # Exponent of a channel's reach over the median reach, and the least value of that ratio. At 0.75 the scores of three
 # trained models changed least, at 0.5 and 1 nearly as little (docs/log.md).
 _EQUALIZED = 0.75
@@ -113,11 +112,12 @@ def _changes(layers: Sequence[Layer], channels: Mapping[str, Channels], width: i
     for layer in layers[1:]:
         seen = channels[layer.x]
         shared = any(uses[linear.weight] > 1 for linear in (layer.query, layer.key, layer.value))
-        changes.append(_Change(-seen.mean, none.divisor if shared else _divisor(seen.reach)))
+        changes.append(_Change(-seen.mean, none.divisor if shared else divisor(seen.reach)))
     return [*changes, none]
 
 
-def _divisor(reach: np.ndarray) -> np.ndarray:
+def divisor(reach: np.ndarray) -> np.ndarray:
+    """Return what to divide each channel by, from its reach: a power of it over the median reach."""
     middle = np.median(reach)
     if not (np.isfinite(reach).all() and middle > 0):
         return np.ones_like(reach)
@@ -211,7 +211,11 @@ class _Block:
         widened = graph.weight(weight[:, owners].astype(np.float32), name)
         bias = _bias(graph, layer.inner) - shift @ weight
         product = graph.add("MatMul", x, widened, name=layer.inner.node)
-        return self._activation(layer, graph.add("Add", product, graph.weight(_row(bias[owners]))))
+        x = graph.add("Add", product, graph.weight(_row(bias[owners])))
+        y, floor = emit_activation(graph, layer.activation, layer.inner_output, x)
+        if floor is not None:
+            self.hints.floors[y] = floor
+        return y
 
     def _shared(self, layer: Layer) -> str:
         """Return the last weights of the feed-forward branch, shared out between neurons and their copies."""
@@ -243,25 +247,6 @@ class _Block:
         if (change.divisor != 1).any():
             gamma = graph.weight((graph.value(norm.gamma) / change.divisor).astype(np.float32))
         return graph.add("LayerNormalization", x, gamma, beta, axis=-1, epsilon=norm.epsilon)
-
-    def _activation(self, layer: Layer, x: str) -> str:
-        """Emit the activation on `x`: one node for GELU, else copies of the exported nodes."""
-        graph = self.graph
-        kinds = {node.op_type for node in layer.activation}
-        if "Erf" in kinds or {"Tanh", "Pow"} <= kinds:
-            # Not BiasGelu: its kernel takes 1.8 times as long as Add and Gelu.
-            y = graph.add("Gelu" if "Erf" in kinds else "FastGelu", x, domain=MICROSOFT)
-            self.hints.floors[y] = _GELU_FLOOR
-            return y
-        renamed = {layer.inner_output: x}
-        for node in layer.activation:
-            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            inputs = [renamed.get(name, name) for name in node.input]
-            renamed[node.output[0]] = graph.add(node.op_type, *inputs, domain=node.domain, **attributes)
-        y = renamed[layer.outer.x]
-        if kinds == {"Relu"}:
-            self.hints.floors[y] = 0.0
-        return y
 
 
 def _sizes(graph: Graph) -> _Sizes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -75,12 +76,17 @@ class Graph:
         """Add a node with one output; return the output's name."""
         self.serial += 1
         name = name or f"inferer/{op}_{self.serial}"
-        made = f"{name}:0"
-        self.proto.node.append(helper.make_node(op, inputs, [made], name=name, domain=domain, **attributes))
-        node = self.proto.node[-1]
-        self.producer[made] = node
-        self._count_in(node)
-        return made
+        return self.append([helper.make_node(op, inputs, [f"{name}:0"], name=name, domain=domain, **attributes)])
+
+    def append(self, nodes: Iterable[NodeProto]) -> str:
+        """Add nodes; return the first output of the last."""
+        for made in nodes:
+            self.proto.node.append(made)
+            node = self.proto.node[-1]
+            self.producer.update(dict.fromkeys(node.output, node))
+            self._count_in(node)
+        first: str = node.output[0]
+        return first
 
     def replace(self, old: str, new: str) -> None:
         """Let every node that reads `old` read `new`."""

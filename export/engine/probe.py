@@ -38,12 +38,14 @@ class Probe:
     channels: dict[str, Channels]
 
 
-def probe(fp32: Path, graph: Graph, tensors: Sequence[str]) -> Probe:
-    """Run the model `fp32`, with the graph `graph`, on padded texts.
+def probe(
+    fp32: Path, graph: Graph, tensors: Sequence[str] = (), *, texts: int = _TEXTS, tokens: int = _TOKENS
+) -> Probe:
+    """Run the model `fp32`, with the graph `graph`, on padded texts of up to `tokens` tokens.
 
     Channels of `tensors` are over the tokens that are not padding.
     """
-    feeds = _made_up(graph)
+    feeds = _made_up(graph, texts, tokens)
     model = onnx.load(fp32)
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     logits, *found = _run(model.SerializeToString(), ["logits", *tensors], feeds)
@@ -84,14 +86,14 @@ def _run(model: bytes, outputs: Sequence[str], feeds: dict[str, np.ndarray]) -> 
     return list(session.run(list(outputs), feeds))
 
 
-def _made_up(graph: Graph) -> dict[str, np.ndarray]:
+def _made_up(graph: Graph, texts: int, tokens: int) -> dict[str, np.ndarray]:
     """Return inputs for texts of many lengths, with ids drawn evenly from the vocabulary."""
     tables = [node.input[0] for node in graph.proto.node if node.op_type == "Gather" and node.input[1] == "input_ids"]
     vocabulary = graph.shape(tables[0])[0]  # the rows of the embedding table
     rng = np.random.default_rng(_SEED)
-    ids = rng.integers(min(10, vocabulary - 1), vocabulary, (_TEXTS, _TOKENS))
+    ids = rng.integers(min(10, vocabulary - 1), vocabulary, (texts, tokens))
     mask = np.ones_like(ids)
-    for row, length in enumerate(rng.integers(3, _TOKENS + 1, _TEXTS)):
+    for row, length in enumerate(rng.integers(3, tokens + 1, texts)):
         mask[row, length:] = 0
     given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
     return {i.name: given[i.name] for i in graph.proto.input}

@@ -1,0 +1,1 @@
+"""Pre-norm encoders with rotary positions (ModernBERT): recognition and rewriting."""
