@@ -63,7 +63,7 @@ def rebuild_pre_norm(graph: Graph, layers: Sequence[PreNormLayer], channels: Map
         return emitter.hints
     x = emitter.normalize(stream, norm)
     if trim:
-        pooled = graph.add("Gather", x, graph.weight(np.array(0), "inferer.scalar_0"), axis=0)
+        pooled = graph.add("Gather", x, pooling.input[1], axis=0)
     else:
         # onnxruntime adds rows up one after the other where the first axis goes.
         real = graph.add("Transpose", _mask_of(graph, norm.y), perm=[1, 0, 2])
