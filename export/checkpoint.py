@@ -32,7 +32,7 @@ from training.model.load import (
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "merges.txt")
 # Others are exported with a note that they are untested.
-TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
+TESTED_TYPES = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "modernbert")
 
 
 @dataclass(frozen=True)

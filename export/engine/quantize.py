@@ -99,7 +99,13 @@ def _tensor_wise(fp32: Path, model: ModelProto, target: Path, quantized: Collect
     root.setLevel(logging.ERROR)  # the advice to pre-process is for convolutional models
     try:
         # Unsigned weights, the alternative, run 6-8 times slower on VNNI.
-        quantize_dynamic(fp32, target, weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=[*head, *_staying(model, quantized)])
+        quantize_dynamic(
+            fp32,
+            target,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=[*head, *_staying(model, quantized)],
+        )
     finally:
         root.setLevel(level)
 

@@ -34,6 +34,8 @@ from transformers import (
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraTokenizerFast,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -50,7 +52,7 @@ from inferer.bundle.manifest import SINGLE_LABEL
 
 STEP = re.compile(r".* \d/\d \[\d\d:\d\d\]")  # one drawing of the export's bar
 
-TESTED = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra")
+TESTED = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "modernbert")
 LAYERS = 2
 POSITIONS = 64  # tokens that each of the models can read
 # Not in alphabetical order: sorting them anywhere would move answers to another name.
@@ -246,6 +248,19 @@ def _word_piece(wrapper: type[PreTrainedTokenizerFast]) -> PreTrainedTokenizerFa
 
 
 def _byte_level_bpe() -> PreTrainedTokenizerFast:
+    return RobertaTokenizerFast(tokenizer_object=_bytes(), model_max_length=POSITIONS)
+
+
+def _generic() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of no architecture's class, as ModernBERT has."""
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_bytes(), model_max_length=POSITIONS, model_input_names=inputs, **special
+    )
+
+
+def _bytes() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -259,7 +274,7 @@ def _byte_level_bpe() -> PreTrainedTokenizerFast:
         ),
     )
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS)
+    return tokenizer
 
 
 def _unigram() -> PreTrainedTokenizerFast:
@@ -307,6 +322,7 @@ _TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "roberta": _byte_level_bpe,
     "albert": _unigram,
     "xlm-roberta": _sentence_piece,
+    "modernbert": _generic,
 }
 # DistilBertConfig maps these common names to its own (dim, n_layers, …).
 _COMMON: dict[str, Any] = {
@@ -338,5 +354,17 @@ _MODELS: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel], dict[str
         AlbertConfig,
         AlbertForSequenceClassification,
         {"intermediate_size": 2 * _WIDTH, "embedding_size": _WIDTH // 2, "num_hidden_layers": LAYERS + 1},
+    ),
+    # The second layer sees four tokens to each side.
+    "modernbert": (
+        ModernBertConfig,
+        ModernBertForSequenceClassification,
+        {
+            "intermediate_size": 2 * _WIDTH,
+            "local_attention": 8,
+            "layer_types": ["full_attention", "sliding_attention"],
+            **dict.fromkeys(("bos_token_id", "cls_token_id"), 0),
+            **dict.fromkeys(("eos_token_id", "sep_token_id"), 2),
+        },
     ),
 }

@@ -143,9 +143,7 @@ class Attention:
         stacked = to.loop(count, turn, body, body.add("Transpose", context, perm=[2, 0, 1, 3]))
         return to.add("Slice", to.add("Reshape", stacked, merged), ints(graph, 0), self._sizes.tokens, ints(graph, 0))
 
-    def _local(
-        self, to: Branch, query: str, key: str, value: str, window: _Window, merged: str, *, trim: bool
-    ) -> str:
+    def _local(self, to: Branch, query: str, key: str, value: str, window: _Window, merged: str, *, trim: bool) -> str:
         if trim:
             return self._plain(to, query, key, value, window.first_mask, window.masked, merged)
         plain, blocks = to.nested(), to.nested()

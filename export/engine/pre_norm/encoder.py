@@ -83,7 +83,12 @@ def _pooling(graph: Graph, last: str) -> NodeProto | None:
         first = attribute(node, "axis", 0) == 1 and index is not None and index.ndim == 0 and int(index) == 0
         return node if first else None
     after = graph.readers(node.output[0])
-    if node.op_type != "Mul" or len(after) != 1 or after[0].op_type != "ReduceSum" or attribute(after[0], "keepdims", 1):
+    if (
+        node.op_type != "Mul"
+        or len(after) != 1
+        or after[0].op_type != "ReduceSum"
+        or attribute(after[0], "keepdims", 1)
+    ):
         return None
     axes = graph.constant(after[0].input[1]) if len(after[0].input) == 2 else None
     return after[0] if axes is not None and axes.tolist() == [1] else None
@@ -123,9 +128,7 @@ class _Emitter:
         self.hints.row_shapes[gated] = rows
         stream.branch = self._product(gated, layer.outer, outer, _bias(graph, layer.outer))
 
-    def _attention(
-        self, layer: PreNormLayer, stream: _Stream, factors: Mapping[str, np.ndarray], *, trim: bool
-    ) -> str:
+    def _attention(self, layer: PreNormLayer, stream: _Stream, factors: Mapping[str, np.ndarray], *, trim: bool) -> str:
         """Return the heads' output, [tokens, texts, width]; trim `stream` too."""
         graph = self.graph
         factor = factors[layer.joint.x]
@@ -151,12 +154,10 @@ class _Emitter:
         query = self._rotary(query, layer.heads, layer.frequencies, positions)
         key = self._rotary(key, layer.heads, layer.frequencies, self._rotary.all)
         split = self._shape(layer.heads, width // layer.heads)
-        heads = [graph.add("Reshape", part, split) for part in (query, key, value)]
-        return self._attend(*heads, layer.window, self._shape(width), trim=trim)
+        query, key, value = (graph.add("Reshape", part, split) for part in (query, key, value))
+        return self._attend(query, key, value, layer.window, self._shape(width), trim=trim)
 
-    def _gated(
-        self, layer: PreNormLayer, x: str, factors: Mapping[str, np.ndarray]
-    ) -> tuple[str, np.ndarray]:
+    def _gated(self, layer: PreNormLayer, x: str, factors: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
         """Return the gated neurons on x, with copies of those with outlier weights, and the weights that follow."""
         graph = self.graph
         factor = factors[layer.gated]
