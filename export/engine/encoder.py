@@ -28,6 +28,7 @@ from export.engine.activation import emit_activation
 from export.engine.graph import MICROSOFT, Graph, attribute
 from export.engine.layers import GraphLinear, Layer, Norm
 from export.engine.outliers import share, split_rows
+from export.engine.places import Places
 from export.engine.probe import Channels
 
 _NEGATIVE = 1e9  # exp(score - 1e9) is 0 in fp32 for any score
@@ -50,11 +51,12 @@ class Hints:
 class _Sizes:
     """Names of the tensors that depend on the input's shape and mask.
 
-    texts: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end: that count
+    texts, tokens: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end: that count
     as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where the bool `padded` is true.
     """
 
     texts: str
+    tokens: str
     rows: str
     first_rows: str
     first_end: str
@@ -84,7 +86,8 @@ def rebuild_encoder(graph: Graph, layers: Sequence[Layer], channels: Mapping[str
     last = layers[-1].output_norm.y
     reads = graph.readers(last)
     trim = all(node.op_type == "Gather" and _takes_first(graph, node) for node in reads)
-    block = _Block(graph, _sizes(graph), Hints())
+    sizes = _sizes(graph)
+    block = _Block(graph, sizes, Hints(), Places(graph, sizes.texts, sizes.tokens))
     width = graph.value(layers[0].attention_norm.gamma).size
     x = graph.add("Reshape", graph.add("Transpose", layers[0].x, perm=[1, 0, 2]), _ints(graph, -1, width))
     changes = _changes(layers, channels, width)
@@ -137,6 +140,7 @@ class _Block:
     graph: Graph
     sizes: _Sizes
     hints: Hints
+    places: Places
     shapes: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def emit(self, layer: Layer, x: str, change: _Change, after: _Change, *, trim: bool) -> str:
@@ -167,7 +171,8 @@ class _Block:
     def _attention(self, layer: Layer, x: str, change: _Change, *, trim: bool) -> tuple[str, str, str]:
         """Return the heads' output, [rows, width], its residual, and the tensor that holds their [rows, 1]."""
         graph = self.graph
-        scale = 1 / np.sqrt(graph.value(layer.query.weight).shape[1] / layer.heads)
+        # DeBERTa divides the sum of its products by the root of their number, too.
+        scale = 1 / np.sqrt(graph.shape(layer.query.weight)[1] / layer.heads * (1 + len(layer.relative)))
         bias = (_bias(graph, layer.query) - change.shift @ graph.value(layer.query.weight)) * scale
         residual, rows = x, self.sizes.rows
         if trim:
@@ -178,7 +183,18 @@ class _Block:
         key = self._heads(x, layer.key, layer.heads, change.divisor)
         value = self._heads(x, layer.value, layer.heads, change.divisor)
         query = graph.add("Add", query, graph.weight(bias.reshape(layer.heads, -1).astype(np.float32)))
+        if any(term.by_key for term in layer.relative):
+            # Only beside these does the key's bias not cancel.
+            key_bias = _bias(graph, layer.key) - change.shift @ graph.value(layer.key.weight)
+            key = graph.add("Add", key, graph.weight(key_bias.reshape(layer.heads, -1).astype(np.float32)))
         scores = graph.add("FusedMatMul", query, key, domain=MICROSOFT, transBatchA=1, transBatchB=1, transB=1)
+        for bias_by_place in layer.biases:
+            rows_of = self.places.first_rows(bias_by_place) if trim else bias_by_place
+            scores = graph.add("Add", scores, rows_of)
+        for term in layer.relative:
+            scores = graph.add(
+                "Add", scores, self.places.product(term, key if term.by_key else query, scale, trim=trim)
+            )
         shares = self._softmax(scores)
         context = graph.add("FusedMatMul", shares, value, domain=MICROSOFT, transBatchB=1)
         width = graph.value(layer.value.weight).shape[1]
@@ -259,6 +275,7 @@ def _sizes(graph: Graph) -> _Sizes:
     padded = graph.add("Cast", graph.add("ReduceMin", "attention_mask", keepdims=0), to=TensorProto.BOOL)
     return _Sizes(
         texts=texts,
+        tokens=tokens,
         rows=graph.add("Concat", graph.add("Mul", texts, tokens), one, axis=0),
         first_rows=graph.add("Concat", first_end, one, axis=0),
         first_end=first_end,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import helper, numpy_helper
 from onnx.onnx_ml_pb2 import GraphProto, ModelProto, NodeProto
 
@@ -20,6 +21,7 @@ class Graph:
 
     def __init__(self, model: ModelProto) -> None:
         self.proto: GraphProto = model.graph
+        self._opsets, self._ir_version = list(model.opset_import), model.ir_version
         self.serial = 0
         self._index()
 
@@ -99,21 +101,8 @@ class Graph:
 
     def prune(self, *wanted: str) -> None:
         """Drop nodes and constants that neither the outputs nor the tensors `wanted` need; sort nodes by dependency."""
-        kept: list[NodeProto] = []
-        done: set[str] = set()
-        stack = [(name, False) for name in (*(output.name for output in self.proto.output), *wanted)]
-        while stack:
-            tensor, ready = stack.pop()
-            node = self.producer.get(tensor)
-            if node is None or (tensor in done and not ready):
-                continue
-            if ready:
-                kept.append(node)
-                continue
-            done.update(node.output)
-            stack.append((tensor, True))
-            stack.extend((name, False) for name in _reads(node) if name not in done)
-        order = [deepcopy(node) for node in kept]
+        needed = self._needed(*(output.name for output in self.proto.output), *wanted)
+        order = [deepcopy(node) for node in needed]
         del self.proto.node[:]
         self.proto.node.extend(order)
         read = {name for node in order for name in _reads(node)}
@@ -122,6 +111,38 @@ class Graph:
         self.proto.initializer.extend(weights)
         del self.proto.value_info[:]
         self._index()
+
+    def evaluate(self, tensor: str, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return `tensor` as onnxruntime computes it from `feeds`, the inputs that it needs."""
+        nodes = self._needed(tensor)
+        read = {name for node in nodes for name in _reads(node)}
+        weights = [self._weights[name] for name in read & self._weights.keys()]
+        inputs = [value for value in self.proto.input if value.name in read]
+        graph = helper.make_graph(nodes, "part", inputs, [onnx.ValueInfoProto(name=tensor)], weights)
+        model = helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        (found,) = session.run([tensor], {value.name: feeds[value.name] for value in inputs})
+        return np.asarray(found)
+
+    def _needed(self, *wanted: str) -> list[NodeProto]:
+        """Return the nodes that the tensors `wanted` need, sorted by dependency."""
+        needed: list[NodeProto] = []
+        done: set[str] = set()
+        stack = [(name, False) for name in wanted]
+        while stack:
+            tensor, ready = stack.pop()
+            node = self.producer.get(tensor)
+            if node is None or (tensor in done and not ready):
+                continue
+            if ready:
+                needed.append(node)
+                continue
+            done.update(node.output)
+            stack.append((tensor, True))
+            stack.extend((name, False) for name in _reads(node) if name not in done)
+        return needed
 
     def _count_in(self, node: NodeProto) -> None:
         for name in dict.fromkeys(node.input):
@@ -141,3 +162,21 @@ def _reads(node: NodeProto) -> list[str]:
             inner = {output for inside in a.g.node for output in inside.output}
             names += [name for inside in a.g.node for name in _reads(inside) if name not in inner]
     return names
+
+
+def fold_constants(model: ModelProto) -> None:
+    """Replace what depends on constants alone by its value, such as DeBERTa's projected embeddings of distances."""
+    graph = Graph(model)
+    folded: set[str] = set()  # outputs of such nodes
+    for node in graph.proto.node:
+        constant = node.op_type != "Constant" and all(
+            graph.is_constant(name) or name in folded for name in _reads(node)
+        )
+        if constant and _reads(node):
+            folded.update(node.output)
+    outputs = {output.name for output in graph.proto.output}
+    for tensor in sorted(folded):
+        readers = graph._readers[tensor]
+        if tensor in outputs or any(name not in folded for node in readers for name in node.output):
+            graph.replace(tensor, graph.weight(graph.evaluate(tensor, {}), f"{tensor}/value"))
+    graph.prune()

@@ -21,6 +21,7 @@ from onnx.onnx_ml_pb2 import ModelProto, NodeProto
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from export.engine.graph import fold_constants
 from export.engine.unsupported import cannot_be_exported
 from inferer.tokens.encoding import INPUTS
 
@@ -47,7 +48,8 @@ def token_linears(model: PreTrainedModel) -> Counter[str]:
     }
 
     def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
-        calls[names[module]] += bool(inputs) and inputs[0].dim() == 3
+        # DeBERTa's query and key also run on embeddings of distances, which are constants.
+        calls[names[module]] += bool(inputs) and inputs[0].dim() == 3 and inputs[0].shape[1] == _TOKENS
 
     hooks = [module.register_forward_hook(count) for module in names]
     try:
@@ -109,6 +111,7 @@ def to_onnx(model: PreTrainedModel, target: Path) -> None:
             raise cannot_be_exported(kind, f"its graph fixes the shape of {value.name}")
     _name_nodes(proto)
     _share_weights(proto)
+    fold_constants(proto)
     onnx.save(proto, target)
 
 

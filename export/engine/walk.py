@@ -14,7 +14,7 @@ from export.engine.graph import Graph
 
 SCALING = ("Mul", "Div")
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh", "Relu", "Sigmoid", "Gelu", "Softplus", "Max", "Min")
-_LAYOUT = ("Reshape", "Transpose")
+LAYOUT = ("Reshape", "Transpose")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def linear(graph: Graph, tensor: str, depth: int = 6) -> GraphLinear:
     if node.op_type == "MatMul":
         demand(graph.is_constant(node.input[1]))
         return GraphLinear(node.name, node.input[0], node.input[1], bias)
-    demand(depth > 0 and node.op_type in (*SCALING, *_LAYOUT))
+    demand(depth > 0 and node.op_type in (*SCALING, *LAYOUT))
     for name in node.input:
         try:
             return linear(graph, name, depth - 1)
