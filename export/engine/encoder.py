@@ -26,10 +26,11 @@ from onnx.onnx_ml_pb2 import GraphProto, NodeProto
 
 from export.engine.activation import emit_activation
 from export.engine.graph import MICROSOFT, Graph, attribute
-from export.engine.layers import GraphLinear, Layer, Norm
+from export.engine.layers import Layer, Norm
 from export.engine.outliers import share, split_rows
 from export.engine.places import Places
 from export.engine.probe import Channels
+from export.engine.walk import GraphLinear
 
 _NEGATIVE = 1e9  # exp(score - 1e9) is 0 in fp32 for any score
 
@@ -51,8 +52,8 @@ class Hints:
 class _Sizes:
     """Names of the tensors that depend on the input's shape and mask.
 
-    texts, tokens: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end: that count
-    as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where the bool `padded` is true.
+    texts, tokens: [1]. rows, first_rows: [rows, 1] of all tokens, and of the first two of each text; first_end: that
+    count as [1]. mask: float32 [texts, 1, 1, tokens], added to the scores where the bool `padded` is true.
     """
 
     texts: str

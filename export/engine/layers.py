@@ -30,8 +30,8 @@ class Norm:
 class Layer:
     """One post-norm transformer layer, from its input x to output_norm.y.
 
-    activation: the nodes between the two feed-forward linears; inner_output: their input. biases, relative: terms of the
-    scores by position (scores.py).
+    activation: the nodes between the two feed-forward linears; inner_output: their input. biases, relative: terms of
+    the scores by place (scores.py).
     """
 
     x: str

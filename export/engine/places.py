@@ -41,7 +41,7 @@ class Places:
 
     def first_rows(self, scores: str) -> str:
         """Return `scores`, [1, heads, queries, keys], of the first two queries."""
-        return self.graph.add("Slice", scores, self._ints(0), self._ints(2), self._ints(2))
+        return self.graph.add("Slice", scores, self._ints(0), self._ints(2), self._ints(-2))
 
     def product(self, term: Relative, x: str, scale: float, *, trim: bool) -> str:
         """Return the term, [texts, heads, queries, keys], for x: queries that have `scale`, or keys without it.

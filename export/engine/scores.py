@@ -96,7 +96,7 @@ def _is_mask(graph: Graph, tensor: str) -> bool:
 def _is_bias(graph: Graph, tensor: str) -> bool:
     """Return whether `tensor` depends on the number of tokens alone."""
     read, constants = _sources(graph, tensor)
-    return not read and bool(constants)
+    return not read and bool(constants - {tensor})
 
 
 def _sources(graph: Graph, tensor: str) -> tuple[set[str], set[str]]:

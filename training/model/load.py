@@ -83,7 +83,8 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
     for name, module in model.named_children():
         if name != model.base_model_prefix:  # a base that classifies brings a head for other labels
             for weight in module.parameters():
-                weight._is_hf_initialized = False  # transformers 5 leaves weights from a file as they are
+                # transformers 5 leaves weights from a file as they are.
+                weight._is_hf_initialized = False  # type: ignore[attr-defined]
             module.apply(model._init_weights)
     freeze(model, recipe.freeze)
     keep_inputs(tokenizer, model)
