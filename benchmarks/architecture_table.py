@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -27,17 +28,17 @@ from export.__main__ import main as export
 from export.checkpoint import TESTED_TYPES
 from export.engine.graph import Graph
 from export.engine.layers import find_layers
-from inferer.bundle.reader import FP32_MODEL, TOKENIZER, read_bundle
+from inferer.bundle.reader import FP32, FP32_MODEL, TOKENIZER, read_bundle
 from inferer.session import Session
 from inferer.tokens.encoding import Encoder, Encoding
 
-PROMISED_FAST, PROMISED, CHECKED, FP32_ALONE, REFUSED = (
+PROMISED_FAST, PROMISED, CHECKED, REFUSED = (
     "promised and fast",
     "promised",
     "exported when checks pass",
-    "exported with --scheme fp32",
     "refused",
 )
+OTHER_SCHEME = "exported with `--scheme {}`"
 MOST_DIFFERENCE = 1e-4
 _TOKENS = 64
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -215,12 +216,12 @@ def measure(name: str, scratch: Path) -> Row:
     """Export a checkpoint of the architecture `name` by the command, and return its row."""
     checkpoint, bundle = scratch / name, scratch / f"{name}-bundle"
     write_checkpoint(name, checkpoint)
-    flags = ["--keep-fp32", "--max-length", str(_TOKENS)]
-    said, code = _exported(checkpoint, bundle, *flags)
+    said, code = _exported(checkpoint, bundle, "--keep-fp32")
     kind = PROMISED if name in TESTED_TYPES else CHECKED
-    if code == 2 and "--scheme fp32" in said:
-        kind = FP32_ALONE
-        said, code = _exported(checkpoint, bundle, "--max-length", str(_TOKENS), "--scheme", "fp32")
+    if code == 2 and (remedy := re.search(r"export with --scheme (\S+?),?( |$)", said)):
+        kind = OTHER_SCHEME.format(remedy.group(1))
+        keep = () if remedy.group(1) == FP32 else ("--keep-fp32",)
+        said, code = _exported(checkpoint, bundle, "--scheme", remedy.group(1), *keep)
     if code == 2:
         return Row(name, REFUSED, sentence=said.removeprefix("export: "))
     if code != 0:
@@ -238,7 +239,7 @@ def measure(name: str, scratch: Path) -> Row:
 def _exported(checkpoint: Path, bundle: Path, *flags: str) -> tuple[str, int]:
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        code = export([str(checkpoint), str(bundle), *flags])
+        code = export([str(checkpoint), str(bundle), "--max-length", str(_TOKENS), *flags])
     return said.getvalue().replace("\r", "\n").strip().splitlines()[-1], code
 
 

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
+from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
 from inferer.config import Config
 from inferer.errors import first_line
@@ -87,6 +88,11 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
         raise ExportError(
             f"checkpoint {path}: problem_type is {problem_type!r}, which does not decide between softmax and sigmoid; "
             f"give --problem-type, one of {', '.join(PROBLEM_TYPES)}"
+        )
+    if problem_type == SINGLE_LABEL and len(labels) == 1:
+        raise ExportError(
+            f"checkpoint {path}: gives one logit, and softmax over one logit is always 1; give --problem-type "
+            f"{MULTI_LABEL}, which makes it the score of its one label"
         )
     max_positions = max_positions_of(model)
     max_length = config.max_length or token_limit(model, tokenizer)

@@ -18,6 +18,7 @@ from export.engine.onnx_model import as_linears, to_onnx, token_linears
 from export.engine.quantize import Quantizer
 from export.engine.unsupported import cannot_be_exported, faults_named, refuse_unsupported
 from export.guard.guard import GuardResult, Ladder
+from export.guard.verdict import warnings
 from export.options import ExportOptions
 from export.plan import ExportPlan, make_plan
 from export.predictions import compute_logits
@@ -175,4 +176,7 @@ def _report(path: Path, target: Path, parity: Parity, guard: GuardResult | None,
     elif parity.int8_agreement is not None:
         lines.append("  int8 was not checked on your texts; to check it: --eval FILE.csv --label-column NAME")
     lines += score_lines(scores.calibration, scores.abstention)
+    if guard is not None:
+        figures, served = guard.measured.figures, guard.chosen is not None
+        lines += warnings(figures, guard.texts.truth, guard.problem_type, int8_served=served)
     print("\n".join(lines), file=sys.stderr)

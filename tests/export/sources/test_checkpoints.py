@@ -1,4 +1,4 @@
-"""--tokenizer: a checkpoint without a tokenizer is exported with that of another folder."""
+"""Checkpoints that lack a part: the tokenizer, which --tokenizer brings, and a second logit."""
 
 from __future__ import annotations
 
@@ -61,3 +61,12 @@ def test_a_tokenizer_of_another_model_is_refused(
     (tokenizer / "tokenizer.json").write_text(json.dumps(content))
     line = refusal(model, tmp_path / "out", capsys, "--tokenizer", tokenizer)
     assert "its tokenizer has the id 5000 ('beyond'), the model has embeddings for 0 to " in line
+
+
+def test_softmax_over_one_logit_is_refused(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A single-label model with one logit, always of score 1, is refused with the remedy."""
+    architectures.write_checkpoint(tmp_path / "one", "bert", labels=("toxic",), problem_type=None)
+    line = refusal(tmp_path / "one", tmp_path / "out", capsys, "--problem-type", "single_label_classification")
+    assert "gives one logit, and softmax over one logit is always 1; give --problem-type multi_label" in line

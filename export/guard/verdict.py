@@ -1,0 +1,52 @@
+"""Warnings on a model that is of little use on the user's own texts, whatever limits were set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from inferer.bundle.manifest import SINGLE_LABEL
+from training.report.intervals import Figure
+
+_LEAST_AGREEMENT = 0.9  # int8 of trained models agrees for 97 % of texts and more (docs/performance.md)
+
+
+def warnings(
+    figures: Mapping[str, Figure], truth: np.ndarray | None, problem_type: str, *, int8_served: bool
+) -> list[str]:
+    """Return a sentence with what to try for each fault of the model that the guard's `figures` show.
+
+    truth: bool [texts, labels], None without labels. int8_served: whether the bundle's model is int8. Judged are fp32's
+    accuracy, against the commonest label and, by the upper end of its interval, chance; and by that end int8's
+    agreement with fp32.
+    """
+    found = [] if truth is None else _of_accuracy(figures["accuracy_fp32"], truth, problem_type)
+    agreement = figures["agreement"]
+    if int8_served and _upper(agreement) < _LEAST_AGREEMENT:
+        found.append(
+            f"warning: int8 gives {1 - agreement.value:.1%} of your texts another label than fp32; try "
+            "--min-agreement 99, which keeps the most sensitive layers in fp32, or --scheme fp32"
+        )
+    return found
+
+
+def _of_accuracy(accuracy: Figure, truth: np.ndarray, problem_type: str) -> list[str]:
+    right = f"{accuracy.value:.1%} of your texts are labelled right"
+    if problem_type == SINGLE_LABEL and _upper(accuracy) < 1 / truth.shape[1]:
+        return [
+            f"warning: only {right}, fewer than by chance: the names of the labels may be in another order than the "
+            "model's logits; give them in that order (labels in --config FILE.json)"
+        ]
+    _, counts = np.unique(truth, axis=0, return_counts=True)
+    majority = counts.max() / len(truth)
+    if len(counts) == 1 or accuracy.value > majority:
+        return []
+    return [
+        f"warning: the model is of no use on your texts: {right}, and the commonest label alone would be right for "
+        f"{majority:.1%}; check the columns and the order of the labels, or train on texts like these"
+    ]
+
+
+def _upper(figure: Figure) -> float:
+    return figure.value if figure.high is None else figure.high

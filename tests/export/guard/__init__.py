@@ -1,0 +1,1 @@
+"""Warnings of the guard."""
