@@ -60,6 +60,9 @@ def read_tokenizer(source: str | Path, **options: Any) -> PreTrainedTokenizerBas
         if kind is not None:
             _complete(tokenizer, settings, kind)
     tokenizer.padding_side = "right"
+    # tokenizer.json marks them as special; transformers 4 fails on the list that 5 would save beside it.
+    tokenizer.extra_special_tokens = []
+    tokenizer.init_kwargs.pop("extra_special_tokens", None)
     return tokenizer
 
 
