@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import (
     BertTokenizerFast,
+    Data2VecTextConfig,
+    Data2VecTextForSequenceClassification,
     FNetConfig,
     FNetForSequenceClassification,
-    MPNetConfig,
-    MPNetForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
@@ -36,6 +36,9 @@ QUANTIZED = {
     "albert": 6 * (LAYERS + 1) + 1,
     "xlm-roberta": 6 * LAYERS,
     "electra": 6 * LAYERS + 1,
+    "camembert": 6 * LAYERS,
+    "mpnet": 6 * LAYERS,
+    "deberta-v2": 6 * LAYERS,
     "modernbert": 7 * LAYERS,  # query, key, value, output; both halves of the gated layer, and the last
 }
 INPUTS = {
@@ -45,6 +48,9 @@ INPUTS = {
     "albert": {"input_ids", "attention_mask", "token_type_ids"},
     "xlm-roberta": {"input_ids", "attention_mask"},
     "electra": {"input_ids", "attention_mask", "token_type_ids"},
+    "camembert": {"input_ids", "attention_mask"},
+    "mpnet": {"input_ids", "attention_mask"},
+    "deberta-v2": {"input_ids", "attention_mask"},
     "modernbert": {"input_ids", "attention_mask"},
 }
 
@@ -181,10 +187,10 @@ def test_alberts_shared_weights_stand_once_in_the_int8_file(tmp_path_factory: py
 def test_an_untested_architecture_is_exported_with_a_note(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """MPNet, an untested architecture, is exported with a note, all int8, and gives torch's predictions."""
+    """Data2Vec, an untested architecture, is exported with a note, all int8, and gives torch's predictions."""
     tokenizer = BertTokenizerFast.from_pretrained(architectures.checkpoint(tmp_path_factory, "bert"))
     torch.manual_seed(0)
-    config = MPNetConfig(
+    config = Data2VecTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
         num_hidden_layers=LAYERS,
@@ -195,21 +201,19 @@ def test_an_untested_architecture_is_exported_with_a_note(
         num_labels=3,
         problem_type="single_label_classification",
     )
-    model = MPNetForSequenceClassification(config)
-    # As large as trained ones: a rewriting that left them out would be seen.
-    torch.nn.init.normal_(model.mpnet.encoder.relative_attention_bias.weight)
-    model.save_pretrained(tmp_path / "mpnet")
+    model = Data2VecTextForSequenceClassification(config)
+    model.save_pretrained(tmp_path / "data2vec")
     plain = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer,
         pad_token=tokenizer.pad_token,
         model_input_names=["input_ids", "attention_mask"],
     )
-    plain.save_pretrained(tmp_path / "mpnet")
-    assert architectures.run_export(tmp_path / "mpnet", tmp_path / "bundle", "--max-length", 32) == 0
-    assert "note: architecture 'mpnet' is untested here" in capsys.readouterr().err
+    plain.save_pretrained(tmp_path / "data2vec")
+    assert architectures.run_export(tmp_path / "data2vec", tmp_path / "bundle", "--max-length", 32) == 0
+    assert "note: architecture 'data2vec-text' is untested here" in capsys.readouterr().err
     served = ModelInferer(tmp_path / "bundle")
     assert served.bundle.manifest["quantization"]["quantized_matmuls"] == 6 * LAYERS
-    expected = architectures.torch_logits(tmp_path / "mpnet", TEXTS)
+    expected = architectures.torch_logits(tmp_path / "data2vec", TEXTS)
     assert np.abs(_logits(served, TEXTS) - expected).max() < 0.02
 
 

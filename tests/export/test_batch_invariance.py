@@ -77,8 +77,8 @@ def made_texts(encoder: Encoder) -> list[str]:
 
 
 def pad_id(architecture: str) -> int:
-    """Return the id that the architecture's tokenizer pads with; RoBERTa counts positions by it."""
-    return 1 if "roberta" in architecture else 0
+    """Return the id that the architecture's tokenizer pads with; RoBERTa and its kin count positions by it."""
+    return 1 if architecture in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
 
 
 @pytest.mark.parametrize("architecture", architectures.TESTED)

@@ -28,6 +28,10 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
+    CamembertConfig,
+    CamembertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertTokenizerFast,
@@ -36,6 +40,8 @@ from transformers import (
     ElectraTokenizerFast,
     ModernBertConfig,
     ModernBertForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -52,7 +58,9 @@ from inferer.bundle.manifest import SINGLE_LABEL
 
 STEP = re.compile(r".* \d/\d \[\d\d:\d\d\]")  # one drawing of the export's bar
 
-TESTED = ("bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "modernbert")
+TESTED = (
+    "bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "camembert", "mpnet", "deberta-v2", "modernbert",
+)  # fmt: skip
 LAYERS = 2
 POSITIONS = 64  # tokens that each of the models can read
 # Not in alphabetical order: sorting them anywhere would move answers to another name.
@@ -251,15 +259,6 @@ def _byte_level_bpe() -> PreTrainedTokenizerFast:
     return RobertaTokenizerFast(tokenizer_object=_bytes(), model_max_length=POSITIONS)
 
 
-def _generic() -> PreTrainedTokenizerFast:
-    """Return a tokenizer of no architecture's class, as ModernBERT has."""
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    inputs = ["input_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=_bytes(), model_max_length=POSITIONS, model_input_names=inputs, **special
-    )
-
-
 def _bytes() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -292,6 +291,18 @@ def _sentence_piece() -> PreTrainedTokenizerFast:
     return XLMRobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS)
 
 
+def _generic(made: Callable[[], PreTrainedTokenizerFast]) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of `made` without a class of its own, as transformers 5 may save it."""
+    own = made()
+    special = {name: getattr(own, name) for name in ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own.backend_tokenizer,
+        model_max_length=POSITIONS,
+        model_input_names=["input_ids", "attention_mask"],
+        **special,
+    )
+
+
 def _of_pieces(special: tuple[str, ...]) -> Tokenizer:
     """Return a unigram model of the corpus's letters and starts of words; longer pieces are likelier.
 
@@ -322,7 +333,10 @@ _TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "roberta": _byte_level_bpe,
     "albert": _unigram,
     "xlm-roberta": _sentence_piece,
-    "modernbert": _generic,
+    "camembert": functools.partial(_generic, _sentence_piece),
+    "mpnet": functools.partial(_generic, _byte_level_bpe),
+    "deberta-v2": functools.partial(_generic, _unigram),
+    "modernbert": functools.partial(_generic, _byte_level_bpe),
 }
 # DistilBertConfig maps these common names to its own (dim, n_layers, …).
 _COMMON: dict[str, Any] = {
@@ -365,6 +379,34 @@ _MODELS: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel], dict[str
             "layer_types": ["full_attention", "sliding_attention"],
             **dict.fromkeys(("bos_token_id", "cls_token_id"), 0),
             **dict.fromkeys(("eos_token_id", "sep_token_id"), 2),
+        },
+    ),
+    "camembert": (
+        CamembertConfig,
+        CamembertForSequenceClassification,
+        {"intermediate_size": 2 * _WIDTH, "max_position_embeddings": POSITIONS + 2, "type_vocab_size": 1},
+    ),
+    "mpnet": (
+        MPNetConfig,
+        MPNetForSequenceClassification,
+        {"intermediate_size": 2 * _WIDTH, "max_position_embeddings": POSITIONS + 2},
+    ),
+    # As DeBERTa-v3 is, with fewer buckets.
+    "deberta-v2": (
+        DebertaV2Config,
+        DebertaV2ForSequenceClassification,
+        {
+            "intermediate_size": 2 * _WIDTH,
+            "type_vocab_size": 0,
+            "relative_attention": True,
+            "position_buckets": 16,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "pooler_dropout": 0,
+            "pooler_hidden_act": "gelu",
+            "pooler_hidden_size": _WIDTH,
         },
     ),
 }
