@@ -34,7 +34,8 @@ from training.model.load import (
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "merges.txt")
 # Others are exported with a note that they are untested.
 TESTED_TYPES = (
-    "bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "camembert", "mpnet", "deberta-v2", "modernbert",
+    "bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "camembert", "mpnet", "deberta-v2",
+    "modernbert",
 )  # fmt: skip
 
 

@@ -59,7 +59,8 @@ from inferer.bundle.manifest import SINGLE_LABEL
 STEP = re.compile(r".* \d/\d \[\d\d:\d\d\]")  # one drawing of the export's bar
 
 TESTED = (
-    "bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "camembert", "mpnet", "deberta-v2", "modernbert",
+    "bert", "roberta", "distilbert", "albert", "xlm-roberta", "electra", "camembert", "mpnet", "deberta-v2",
+    "modernbert",
 )  # fmt: skip
 LAYERS = 2
 POSITIONS = 64  # tokens that each of the models can read
