@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,8 @@ from inferer import ModelInferer
 from inferer.bundle.reader import TOKENIZER
 from inferer.tokens.encoding import Encoder
 from tests.support.architectures import run_export
-from tests.support.server import environment, run_to_end
+from tests.support.other_versions import python_with
+from tests.support.server import run_to_end
 from training.model.load import load_classifier
 from training.model.tokenizer_file import read_tokenizer
 
@@ -44,19 +42,11 @@ LOADED = ("transformers==4.30.2", "transformers==5.0.0")
 @functools.cache
 def saved(base: Path, version: str) -> Path:
     """Return the checkpoints that `version` saves, in an environment of its own on top of this one's packages."""
-    folder = base / "transformers" / "".join(one if one.isalnum() else "_" for one in version)
-    venv = [sys.executable, "-m", "venv", "--without-pip", folder / "venv"]
-    subprocess.run(venv, check=True, env=environment())
-    python = str(folder / "venv" / "bin" / "python")
-    (site,) = folder.glob("venv/lib/python*/site-packages")
-    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "--quiet")
-    installed = run_to_end(*pip, "--upgrade", version, timeout_s=300)
-    if installed.returncode:
-        pytest.skip(f"{version} is not to be had: {installed.stderr.strip()[-200:]}")
-    done = run_to_end(python, str(SAVE), str(folder / "saved"), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+    folder = base / "saved" / "".join(one if one.isalnum() else "_" for one in version)
+    python = python_with(base, version)
+    done = run_to_end(python, str(SAVE), str(folder), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    return folder / "saved"
+    return folder
 
 
 def checkpoint(factory: pytest.TempPathFactory, version: str, architecture: str) -> tuple[Path, dict[str, Any]]:
