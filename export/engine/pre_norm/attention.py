@@ -20,8 +20,8 @@ from onnx import TensorProto
 
 from export.engine.graph import MICROSOFT, Graph
 from export.engine.pre_norm.branch import Branch
+from export.engine.pre_norm.layers import WIDEST_WINDOW
 
-WIDEST_WINDOW = 64  # tokens to each side
 _BLOCK = 64
 _KEYS = _BLOCK + 2 * WIDEST_WINDOW
 _PLAIN = 256  # tokens up to which a window is a mask

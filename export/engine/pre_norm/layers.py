@@ -17,6 +17,8 @@ from export.engine import walk
 from export.engine.graph import Graph, attribute
 from export.engine.walk import GraphLinear, NotALayerError
 
+WIDEST_WINDOW = 64  # tokens to each side; the blocks of attention.py hold no wider one
+
 
 @dataclass(frozen=True)
 class PreNorm:
@@ -170,5 +172,5 @@ def _window(graph: Graph, mask: str) -> int | None:
             walk.demand(limit is not None and limit.size == 1)
             limits.add(int(graph.value(node.input[1]).item()))
         stack.extend(node.input)
-    walk.demand(len(limits) < 2)
+    walk.demand(len(limits) < 2 and max(limits, default=0) <= WIDEST_WINDOW)
     return limits.pop() if limits else None
