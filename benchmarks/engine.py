@@ -45,14 +45,15 @@ WARM_UP_ROUNDS = 5
 OURS, THEIRS = "int8_token", "ort_default"
 
 
-def _session(model: Path, threads: int = 1) -> ort.InferenceSession:
+def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
+    """Return the model at `model` on `threads` threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
-def _export(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
+def export_all(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
     """Write `model` as fp32, int8-token and onnxruntime's default int8; return the files by name."""
     folder.mkdir()
     files = {name: folder / f"{name}.onnx" for name in (OURS, THEIRS, "fp32")}
@@ -66,7 +67,7 @@ def _export(model: PreTrainedModel, folder: Path) -> dict[str, Path]:
 
 def latency(model: PreTrainedModel, folder: Path, seconds: float) -> list[dict[str, float]]:
     """Return the median ms of one text in each engine, one row per length."""
-    sessions = {name: _session(file) for name, file in _export(model, folder).items()}
+    sessions = {name: open_session(file) for name, file in export_all(model, folder).items()}
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     rows = []
@@ -86,15 +87,16 @@ def latency(model: PreTrainedModel, folder: Path, seconds: float) -> list[dict[s
             name: (lambda s=session, f=feeds: s.run(["logits"], f)) for name, session in sessions.items()
         }
         # In two rounds: a model of hundreds of MB in between would evict the small ones from the caches.
-        int8 = _interleaved({name: calls[name] for name in (OURS, THEIRS)}, seconds)
-        fp32 = _interleaved({OURS: calls[OURS], "fp32": calls["fp32"], "torch_fp32": pytorch}, seconds)
+        int8 = in_turns({name: calls[name] for name in (OURS, THEIRS)}, seconds)
+        fp32 = in_turns({OURS: calls[OURS], "fp32": calls["fp32"], "torch_fp32": pytorch}, seconds)
         rows.append(
             {"tokens": tokens, **int8, **{f"{OURS}_beside_fp32" if n == OURS else n: t for n, t in fp32.items()}}
         )
     return rows
 
 
-def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+def in_turns(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Return each call's median time in ms; the calls take turns in random order for `seconds`."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     shuffler = random.Random(0)
@@ -113,7 +115,7 @@ def _interleaved(calls: dict[str, Callable[[], object]], seconds: float) -> dict
 
 def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
     """Return fidelity and batch invariance on the rows of `file`, each a text and its label."""
-    files = _export(
+    files = export_all(
         AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=False).eval(), folder
     )
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
@@ -123,7 +125,7 @@ def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
     labels = np.array([config["label2id"][row[1]] for row in rows])
     encoder = Encoder(checkpoint / TOKENIZER, 512)
     encodings = [encoder.encode_one(text) for text in texts]
-    alone = {name: _batched(_session(file), encodings, 1) for name, file in files.items()}
+    alone = {name: _batched(open_session(file), encodings, 1) for name, file in files.items()}
     scores = {name: np.exp(v) / np.exp(v).sum(1, keepdims=True) for name, v in alone.items()}
     found: dict[str, Any] = {"n": len(texts), "accuracy_fp32": _share(alone["fp32"].argmax(1) == labels)}
     for name in (OURS, THEIRS):
@@ -136,7 +138,7 @@ def held_out(checkpoint: Path, file: Path, folder: Path) -> dict[str, Any]:
             "texts_with_other_bits": {},
         }
         for threads in (1, 2):
-            session = _session(files[name], threads)
+            session = open_session(files[name], threads)
             for size in (1, *BATCHES):
                 logits = _batched(session, encodings, size)
                 other = int((logits != alone[name]).any(axis=1).sum())
