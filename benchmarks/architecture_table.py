@@ -28,6 +28,7 @@ from export.__main__ import main as export
 from export.checkpoint import TESTED_TYPES
 from export.engine.graph import Graph
 from export.engine.layers import find_layers
+from export.engine.pre_norm.layers import find_pre_norm_layers
 from inferer.bundle.reader import FP32, FP32_MODEL, TOKENIZER, read_bundle
 from inferer.session import Session
 from inferer.tokens.encoding import Encoder, Encoding
@@ -153,7 +154,17 @@ CASES: dict[str, Case] = {
     ),
     "ibert": Case("I-BERT", {}),
     "mra": Case("MRA", {}),
-    "perceiver": Case("Perceiver", {}),
+    "perceiver": Case(
+        "Perceiver",
+        {
+            "num_latents": 8,
+            "d_latents": 32,
+            "d_model": 32,
+            "num_self_attends_per_block": 2,
+            "num_self_attention_heads": 4,
+            "num_cross_attention_heads": 4,
+        },
+    ),
     "fnet": Case("FNet", {}),
     "convbert": Case("ConvBERT", {"embedding_size": 32, "conv_kernel_size": 3, "head_ratio": 2}),
     "yoso": Case("YOSO", {}),
@@ -200,10 +211,14 @@ class Row:
         return f"| {CASES[self.name].shown} (`{self.name}`) | {self.kind} | {said} |"
 
 
-def write_checkpoint(name: str, folder: Path) -> None:
-    """Write a checkpoint of the architecture `name` with random weights of a trained one's size into `folder`."""
+def write_checkpoint(name: str, folder: Path, **changes: Any) -> None:
+    """Write a checkpoint of the architecture `name` into `folder`, with `changes` over its settings.
+
+    Its random weights have the size of trained ones.
+    """
     case = CASES[name]
-    settings = {**{key: value for key, value in _COMMON.items() if key not in case.without}, **case.settings}
+    common = {key: value for key, value in _COMMON.items() if key not in case.without}
+    settings = {**common, **case.settings, **changes}
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(name, **settings))
     _fill(model)
@@ -212,10 +227,13 @@ def write_checkpoint(name: str, folder: Path) -> None:
     _tokenizer(is_decoder=case.is_decoder).save_pretrained(folder)
 
 
-def measure(name: str, scratch: Path) -> Row:
-    """Export a checkpoint of the architecture `name` by the command, and return its row."""
+def measure(name: str, scratch: Path, **changes: Any) -> Row:
+    """Export a checkpoint of the architecture `name` by the command, and return its row.
+
+    changes: over the architecture's settings. Ends the process where the bundle's logits differ from torch's.
+    """
     checkpoint, bundle = scratch / name, scratch / f"{name}-bundle"
-    write_checkpoint(name, checkpoint)
+    write_checkpoint(name, checkpoint, **changes)
     said, code = _exported(checkpoint, bundle, "--keep-fp32")
     kind = PROMISED if name in TESTED_TYPES else CHECKED
     if code == 2 and (remedy := re.search(r"export with --scheme (\S+?),?( |$)", said)):
@@ -223,7 +241,8 @@ def measure(name: str, scratch: Path) -> Row:
         keep = () if remedy.group(1) == FP32 else ("--keep-fp32",)
         said, code = _exported(checkpoint, bundle, "--scheme", remedy.group(1), *keep)
     if code == 2:
-        return Row(name, REFUSED, sentence=said.removeprefix("export: "))
+        sentence = said.removeprefix("export: ").removeprefix(f"architecture '{name}' cannot be exported: ")
+        return Row(name, REFUSED, sentence=sentence.partition("; fine-tune another base model")[0])
     if code != 0:
         raise SystemExit(f"{name}: the export ended with {code}: {said}")
     difference = _difference(checkpoint, bundle)
@@ -245,7 +264,8 @@ def _exported(checkpoint: Path, bundle: Path, *flags: str) -> tuple[str, int]:
 
 def _is_rewritten(bundle: Path) -> bool:
     """Return whether the export knows the encoder's layers, and so rewrites them."""
-    return bool(find_layers(Graph(onnx.load(bundle / FP32_MODEL))))
+    graph = Graph(onnx.load(bundle / FP32_MODEL))
+    return bool(find_layers(graph) or find_pre_norm_layers(graph))
 
 
 def _difference(checkpoint: Path, bundle: Path) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from export.engine.unsupported import cannot_be_exported, refuse_unsupported
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
@@ -83,7 +84,6 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
             "--tokenizer FOLDER"
         )
     tokenizer = load_tokenizer(path, tokenizer_of, local_only=local)
-    check_vocabulary(path, tokenizer, _embeddings(model))
     keep_inputs(tokenizer, model)
     labels = _labels(path, model.config, config)
     problem_type = config.problem_type or model.config.problem_type
@@ -99,6 +99,8 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
         )
     max_positions = max_positions_of(model)
     max_length = config.max_length or token_limit(model, tokenizer)
+    refuse_unsupported(model, max_length)
+    check_vocabulary(path, tokenizer, _embeddings(model))
     if max_length > max_positions:
         raise ExportError(f"max_length is {max_length}, the model can read at most {max_positions} tokens")
     facts = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
@@ -111,8 +113,10 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
 
 def _embeddings(model: PreTrainedModel) -> int:
     """Return the number of token ids that the model has embeddings for."""
-    found: Any = model.get_input_embeddings()
-    return len(getattr(found, "weight", found))  # Perceiver's are the weights themselves
+    try:
+        return len(model.get_input_embeddings().get_parameter("weight"))
+    except (NotImplementedError, AttributeError) as error:
+        raise cannot_be_exported(str(model.config.model_type), "it has no embeddings of token ids") from error
 
 
 def _truncation(path: Path, config: PretrainedConfig) -> str:

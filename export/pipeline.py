@@ -16,7 +16,7 @@ from export.checks.golden import choose_golden
 from export.checks.parity import Parity, check_parity
 from export.engine.onnx_model import as_linears, to_onnx, token_linears
 from export.engine.quantize import Quantizer
-from export.engine.unsupported import cannot_be_exported, faults_named, refuse_unsupported
+from export.engine.unsupported import cannot_be_exported, faults_named
 from export.guard.guard import GuardResult, Ladder
 from export.guard.verdict import warnings
 from export.options import ExportOptions
@@ -50,7 +50,6 @@ def export(path: Path, target: Path, config: Config, options: ExportOptions) -> 
 
     with steps, fresh_folder(target) as folder:
         checkpoint = load_checkpoint(path, config, options.tokenizer)
-        refuse_unsupported(checkpoint.model, checkpoint.max_length)
         as_linears(checkpoint.model)
         options.scores.check_problem_type(checkpoint.problem_type)
         for note in _notes(checkpoint, calibrated=options.scores.file is not None):

@@ -21,11 +21,12 @@ _REASONS = {
     "fnet": f"it has no attention mask and {_READS_PADDING}",
     "convbert": f"its convolution {_READS_PADDING}",
     "yoso": f"its attention {_READS_PADDING}",
-    "canine": f"its convolutions {_READS_PADDING}",
+    "canine": f"its convolution {_READS_PADDING}",
     "funnel": f"its pooling {_FIXED}",
     "longformer": f"it {_FIXED}",
     "nystromformer": "it needs every text padded to a fixed length, and a server pads to the longest text of a batch",
     "reformer": f"it {_FIXED}",
+    "perceiver": "it reads bytes by a tokenizer that has no fast version, which a server needs",
     "xlnet": "it reads the last token of a batch, so its texts are padded on the left, and a server pads on the right",
     "layoutlm": "it reads the place of each word on a page, which a text alone does not have",
     "layoutlmv2": "it reads the place of each word on a page, which a text alone does not have",
@@ -46,6 +47,11 @@ def refuse_unsupported(model: PreTrainedModel, max_length: int) -> None:
     check = _CHECKS.get(kind)
     if check is not None and (fault := check(model.config, max_length)) is not None:
         raise cannot_be_exported(kind, fault)
+
+
+def refused_types() -> set[str]:
+    """Return the architectures that are refused whatever their settings, by their names in config.json."""
+    return set(_REASONS)
 
 
 def cannot_be_exported(kind: str, why: str | BaseException) -> ExportError:
