@@ -13,6 +13,8 @@ others' results.
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib
 import importlib.util
 import json
 import statistics
@@ -88,7 +90,7 @@ def latency(
             name: (lambda s=session, f=feeds: s.run(["logits"], f)) for name, session in sessions.items()
         }
         if vino is not None:
-            calls["openvino"] = lambda f=feeds: vino(f)
+            calls["openvino"] = functools.partial(vino, feeds)
         times = in_turns(calls, seconds)
         rows.append(
             {
@@ -106,14 +108,13 @@ def _openvino(fp32: Path) -> Callable[[dict[str, np.ndarray]], object] | None:
     """Return OpenVINO's model of `fp32` on one thread; None where it is not installed or does not convert."""
     if importlib.util.find_spec("openvino") is None:
         return None
-    import openvino
-
+    openvino: Any = importlib.import_module("openvino")
     try:
-        compiled: Any = openvino.Core().compile_model(fp32, "CPU", {"INFERENCE_NUM_THREADS": 1})
+        compiled = openvino.Core().compile_model(fp32, "CPU", {"INFERENCE_NUM_THREADS": 1})
     except RuntimeError as error:
         print(f"OpenVINO does not convert it: {error}")
         return None
-    return lambda feeds: compiled(feeds)
+    return functools.partial(compiled)
 
 
 def other_bits(model: Path, vocabulary: int) -> dict[str, int]:
