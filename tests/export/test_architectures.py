@@ -239,6 +239,7 @@ def test_a_tested_architecture_is_exported_without_a_word_of_others(
 ) -> None:
     """A promised architecture is exported without a note, and the export prints only its own lines."""
     checkpoint = architectures.checkpoint(tmp_path_factory, "roberta")
+    capsys.readouterr()
     transformers_logging.warning_once.cache_clear()  # what it said in an earlier test, it should say again
     assert architectures.run_export(checkpoint, tmp_path / "bundle") == 0
     said = [line.strip() for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.strip()]
