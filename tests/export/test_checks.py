@@ -88,7 +88,7 @@ def test_a_layer_that_the_quantizer_skips_is_named(
     """A linear layer left in fp32 stops the export, and the message names it."""
 
     def skipping(source: Path, target: Path, *, nodes_to_exclude: list[str], **options: Any) -> None:
-        skipped = "/bert/encoder/layer.1/attention/self/key/MatMul"
+        skipped = "/bert/encoder/layer/1/attention/self/key/MatMul"
         quantize_dynamic(source, target, nodes_to_exclude=[*nodes_to_exclude, skipped], **options)
 
     monkeypatch.setattr(export.engine.quantize, "quantize_dynamic", skipping)
@@ -104,7 +104,7 @@ def test_a_layer_that_token_wise_quantization_skips_is_named(
     """A linear layer that int8-token left in fp32 stops the export, and the message names it."""
 
     def skipping(graph: Any, kept: set[str], hints: Any) -> None:
-        quantize_linears(graph, {*kept, "/bert/encoder/layer.0/output/dense/MatMul"}, hints)
+        quantize_linears(graph, {*kept, "/bert/encoder/layer/0/output/dense/MatMul"}, hints)
 
     monkeypatch.setattr(export.engine.quantize, "quantize_linears", skipping)
     line = refusal(bert)
