@@ -7,7 +7,7 @@ batches of 2, 3, 16 and 64 than alone, on one thread and on 32.
 The last line is JSON; benchmarks/results/architectures.json has the whole. `--only` measures one shape and keeps the
 others' results.
 
-    python -m benchmarks.architectures --only deberta-v3-small
+    python -m benchmarks.architectures.speed --only deberta-v3-small
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The table of architectures in docs/export.md: a small random checkpoint of each, exported, and compared with torch.
 
-    python -m benchmarks.architecture_table [NAME…]
+    python -m benchmarks.architectures.table [NAME…]
 
 Prints a row per architecture: its class, and the largest difference of its fp32 logits from torch's, or the sentence of
 the refusal. Texts run alone and in batches, from one token to the most that the model reads.

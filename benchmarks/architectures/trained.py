@@ -4,7 +4,7 @@ For each architecture: a base model with random weights and a tokenizer trained 
 `python -m training`, exported by `python -m export` with the held-out rows. With outliers, a few
 channels of every normalization start at `GAIN` times the others: published DeBERTa and ModernBERT weights have some.
 
-    python -m benchmarks.trained --data reviews.csv --text-column text --label-column label
+    python -m benchmarks.architectures.trained --data reviews.csv --text-column text --label-column label
 
 The last line is JSON; benchmarks/results/trained.json has the whole.
 """

@@ -1,7 +1,7 @@
 """Recognition of the scores of attention: the product of queries and keys, and terms by position.
 
 MPNet adds a bias by distance, the same in all layers (as T5; Raffel et al., arXiv 1910.10683). DeBERTa adds products of
-queries and keys with projected embeddings of distances (disentangled attention; He et al., arXiv 2006.03654).
+queries and keys with projected embeddings of distances (disentangled attention, arXiv 2006.03654).
 """
 
 from __future__ import annotations

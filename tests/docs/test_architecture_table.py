@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.architecture_table import CASES, PROMISED, PROMISED_FAST, REFUSED, measure
+from benchmarks.architectures.table import CASES, PROMISED, PROMISED_FAST, REFUSED, measure
 from export.checkpoint import TESTED_TYPES
 from export.engine.unsupported import refused_types
 from tests.support.server import ROOT

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from inferer import ModelInferer
+from tests.export.checkpoints.environments import python_with
 from tests.support import architectures
 from tests.support.architectures import LABELS, LONG_TEXT, TEXTS
-from tests.support.other_versions import python_with
 from tests.support.server import run_to_end
 
 pytestmark = pytest.mark.slow

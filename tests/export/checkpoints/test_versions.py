@@ -14,8 +14,8 @@ import torch
 from inferer import ModelInferer
 from inferer.bundle.reader import TOKENIZER
 from inferer.tokens.encoding import Encoder
+from tests.export.checkpoints.environments import python_with
 from tests.support.architectures import run_export
-from tests.support.other_versions import python_with
 from tests.support.server import run_to_end
 from training.model.load import load_classifier
 from training.model.tokenizer_file import read_tokenizer
