@@ -263,7 +263,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path, bert: Path, refusal
     """A folder with a config and no weights is refused."""
     folder = copy_of(bert, tmp_path / "empty")
     (folder / "model.safetensors").unlink()
-    assert "empty: cannot be loaded: Error no file named model.safetensors" in refusal(folder)
+    assert "empty: has config.json and no weights; expected model.safetensors" in refusal(folder)
 
 
 def test_damaged_weights_are_refused(tmp_path: Path, bert: Path, refusal: Callable[..., str]) -> None:

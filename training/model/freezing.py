@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -36,8 +37,11 @@ def freeze(model: PreTrainedModel, what: int | str) -> None:
     if count > len(layers):
         raise TrainingError(f"freeze is {count}, the model has {len(layers)} layers")
     frozen = [weight for layer in layers[:count] for weight in layer.parameters()]
-    inside = {id(weight) for layer in layers for weight in layer.parameters()}
-    # The other weights of the encoder lie before the layers: embeddings and their projection.
+    # The other weights of the encoder lie before the layers: embeddings and their projection. ModernBERT's last
+    # normalization lies behind them.
+    final = getattr(model.base_model, "final_norm", None)
+    others = (*layers, *(() if final is None else (final,)))
+    inside = {id(weight) for module in others for weight in module.parameters()}
     before = [weight for weight in encoder_parameters(model) if id(weight) not in inside]
     set_trained([*before, *frozen], trained=False)
 
@@ -51,8 +55,9 @@ def set_trained(weights: Iterable[nn.Parameter], *, trained: bool) -> None:
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    for stack in ("encoder", "transformer"):
-        layers = getattr(getattr(model.base_model, stack, None), "layer", None)
+    encoder: Any = model.base_model
+    for stack, name in (("encoder", "layer"), ("transformer", "layer"), ("", "layers")):
+        layers = getattr(getattr(encoder, stack, None) if stack else encoder, name, None)
         if isinstance(layers, nn.ModuleList):
             return list(layers)
     kind = model.config.model_type

@@ -135,9 +135,8 @@ class _TokenHead(_Head):
         super().__init__(config)
         head = getattr(config, FIELD)
         width = head["embedding"]
-        for name in ("classifier", "pre_classifier", "dropout"):
-            if hasattr(self, name):
-                delattr(self, name)
+        for name in [name for name, _ in self.named_children() if name != self.base_model_prefix]:
+            delattr(self, name)
         encoder: Any = self.base_model
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
