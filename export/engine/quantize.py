@@ -73,7 +73,7 @@ def _token_wise(fp32: Path, model: ModelProto, target: Path, quantized: Collecti
 
 
 def _rebuild(fp32: Path, graph: Graph) -> tuple[Hints, list[Probe]]:
-    """Rewrite the encoder where it is one known here; return hints, and runs whose logits must stay."""
+    """Rewrite a known encoder; return hints, and probes of the logits to compare with. Leave others as they are."""
     if layers := find_layers(graph):
         seen = probe(fp32, graph, [layer.x for layer in layers])
         return rebuild_encoder(graph, layers, seen.channels), [seen]

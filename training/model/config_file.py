@@ -70,7 +70,7 @@ _NESTED = ("rope_parameters", "rope_scaling")
 def read_config(source: str | Path, **options: Any) -> PretrainedConfig:
     """Return the configuration in a folder or of the hub, set to compute plain logits.
 
-    Raises RefusedError for code of the checkpoint and for keys whose effect would be lost, and errors of transformers.
+    Raises RefusedError for custom code and for keys that would lose their effect, and transformers' own errors.
     """
     from huggingface_hub.errors import StrictDataclassError  # comes with transformers
 
@@ -145,8 +145,8 @@ def _refuse_values(found: dict[str, Any], config: PretrainedConfig) -> None:
         scaling = found.get("rope_scaling")
         if isinstance(scaling, dict) and "type" in scaling and "rope_type" not in scaling:
             raise RefusedError(
-                f"config.json has rope_scaling: {scaling!r}, whose type transformers {transformers.__version__} does "
-                "not read; call it rope_type in a copy"
+                f"config.json has rope_scaling: {scaling!r}; transformers {transformers.__version__} reads rope_type "
+                "in place of type: rename the key in a copy"
             )
         if "local_rope_theta" in found and found["local_rope_theta"] is None:
             raise RefusedError(

@@ -11,7 +11,7 @@ _FIELD = "auto_map"  # names the classes in the checkpoint's own Python files
 
 
 class RefusedError(ValueError):
-    """A checkpoint that would be read wrongly, or whose code would run; the message is one line."""
+    """A checkpoint that would be misread or would run its own code; the message is one line."""
 
 
 def refuse_code(file: str, found: dict[str, Any], remedy: str) -> None:

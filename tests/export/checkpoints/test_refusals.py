@@ -47,7 +47,7 @@ def config_file(folder: Path, kind: str, **changes: Any) -> Path:
         ("mpnet", {"is_decoder": True}, "is_decoder: True (written by transformers 4.57.6)"),
         ("modernbert", {"rope_parameters": ROPE}, "which 4.57.6 did not read"),
         ("modernbert", {"layer_types": ["full_attention"] * 2}, "which 4.57.6 did not read"),
-        ("modernbert", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "call it rope_type in a copy"),
+        ("modernbert", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "reads rope_type in place of type"),
         ("modernbert", {"local_rope_theta": None}, "local_rope_theta: null, expected a number"),
         ("modernbert", {"local_attention": -1}, "local_attention: -1, expected 0 or more"),
         ("modernbert", {"classifier_pooling": "max"}, "'classifier_pooling' expected one of ('cls', 'mean'), got max"),

@@ -1,4 +1,4 @@
-"""Warnings in the last lines of an export whose model is of little use on the user's texts."""
+"""The last lines of an export warn of a model that is of little use on the user's texts."""
 
 from __future__ import annotations
 
