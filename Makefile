@@ -73,8 +73,8 @@ endif
 check: setup lint  ## lint, and the tests that need no trained model, browser or container
 	$(PY) -m pytest -m "not slow" -n 2 -q $(ARGS)
 
-test: setup $(DEMO)/inferer.json  ## run all tests
-	$(PY) -m pytest $(ARGS)
+test: setup $(DEMO)/inferer.json  ## run all tests, in two processes; in one with ARGS="-n 0"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 $(ARGS)
 
 soak: setup $(DEMO)/inferer.json  ## run the tests of faults and attacks in full size, and those of the image
 	SOAK=1 $(PY) -m pytest tests/service/process tests/image --durations=15 $(ARGS)

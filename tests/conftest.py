@@ -6,10 +6,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from inferer import ModelInferer
 from inferer.bundle.manifest import MULTI_LABEL
@@ -41,6 +42,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         heavy = isinstance(item, pytest.Function) and _HEAVY & set(item.fixturenames)
         if heavy or item.path.parent == ROOT / "tests" / "service" / "process":
             item.add_marker("slow")
+
+
+class _ByFolder(LoadScopeScheduling):
+    """Gives each folder of tests to one process: its tests share converted models, servers and images."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        _, folder, below = nodeid.split("/", 2)
+        return "process" if below.startswith("process/") else folder  # service/process takes as long as the others
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
+    """Let `pytest -n` distribute folders."""
+    return _ByFolder(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ import torch
 from onnx import helper
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+import export.pipeline
 from export.engine.encoder import rebuild_encoder
 from export.engine.graph import MICROSOFT, Graph
 from export.engine.layers import find_layers
-from export.engine.onnx_model import to_onnx
 from export.engine.probe import Channels
 from tests.support import architectures
 
@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def exported(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
     """Return `model` as fp32 ONNX."""
-    to_onnx(model.eval(), folder / "model.onnx")
+    export.pipeline.to_onnx(model.eval(), folder / "model.onnx")  # conftest.py keeps conversions
     return onnx.load(folder / "model.onnx")
 
 
