@@ -80,6 +80,14 @@ class Graph:
         name = name or f"inferer/{op}_{self.serial}"
         return self.append([helper.make_node(op, inputs, [f"{name}:0"], name=name, domain=domain, **attributes)])
 
+    def halve(self, x: str) -> tuple[str, str]:
+        """Add a Split of the last axis, of an even width; return the names of the halves."""
+        self.serial += 1
+        name = f"inferer/Split_{self.serial}"
+        halves = f"{name}:0", f"{name}:1"
+        self.append([helper.make_node("Split", [x], halves, name=name, axis=-1, num_outputs=2)])
+        return halves
+
     def append(self, nodes: Iterable[NodeProto]) -> str:
         """Add nodes; return the first output of the last."""
         for made in nodes:

@@ -1,7 +1,8 @@
 """Rewriting of pre-norm encoders (ModernBERT) into fewer and cheaper nodes, by exact algebra in fp32.
 
 - Activations are [tokens, texts, width], token by token, so attention reads heads in place (attention.py).
-- Query, key and value are products of their own, as are both halves of the feed-forward layer: nothing is split.
+- Query, key and value are products of their own, so attention reads each without a copy. The neurons and their gates
+  are one product, cut in two: a second product takes longer than the copies (docs/log.md).
 - 1/sqrt(head width) moves into the query's weights, the value's bias through the output projection.
 - Every linear layer's input is divided per channel by a power of the channel's reach, its weights are multiplied by it
   (SmoothQuant, Xiao et al., arXiv 2211.10438). The division is in what comes before: the normalization's gamma, the
@@ -165,10 +166,11 @@ class _Emitter:
         weight = _rows(graph.value(layer.inner.weight), factors[layer.inner_norm.y])
         activated, gate = (half[:, owners] for half in np.split(weight, 2, axis=1))
         biases = [half[owners] for half in np.split(_bias(graph, layer.inner), 2)]
-        y = self._product(x, layer.inner, activated, biases[0], "activated")
-        y, _ = emit_activation(graph, layer.activation, layer.inner_output, y)
         scaled = factor[owners]
-        gated = graph.add("Mul", y, self._product(x, layer.inner, gate / scaled, biases[1] / scaled, "gate"))
+        weight, bias = np.hstack([activated, gate / scaled]), np.hstack([biases[0], biases[1] / scaled])
+        y, gates = graph.halve(self._product(x, layer.inner, weight, bias))
+        y, _ = emit_activation(graph, layer.activation, layer.inner_output, y)
+        gated = graph.add("Mul", y, gates)
         self.hints.owners[_weight_name(layer.outer)] = owners
         return gated, share(outer, owners)
 

@@ -91,12 +91,12 @@ def batches(size: int) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_is_recognized_and_answers_alike_in_any_batch(variant: str, tmp_path: Path) -> None:
-    """Every layer is int8 and in seven products, near fp32, and a text's bits are the same beside any other."""
+    """Every layer is int8 and in six products, near fp32, and a text's bits are the same beside any other."""
     fp32, linears = converted(tmp_path, **VARIANTS[variant])
     assert len(find_pre_norm_layers(Graph(onnx.load(fp32)))) == 3
     int8 = tmp_path / "int8.onnx"
     # The quantizer itself demands that the rewritten encoder gives the logits of the exported one.
-    assert Quantizer(fp32, linears, INT8_TOKEN)(int8) == 7 * 3
+    assert Quantizer(fp32, linears, INT8_TOKEN)(int8) == 6 * 3
     made = texts()
     sessions = {threads: loaded(int8, threads) for threads in (1, 2)}
     exported = loaded(fp32)
