@@ -270,7 +270,7 @@ def _is_rewritten(bundle: Path) -> bool:
 
 def _difference(checkpoint: Path, bundle: Path) -> float:
     """Return the largest difference of the bundle's fp32 logits, alone and in batches, from torch's of each text."""
-    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=False).eval()
     encoder = Encoder(bundle / TOKENIZER, _TOKENS)
     encodings = [encoder.encode_one(text) for text in _TEXTS]
     with torch.no_grad():

@@ -259,7 +259,8 @@ def test_without_the_export_packages_the_error_says_what_to_install(
 ) -> None:
     """On a server without torch, a checkpoint ends in a CheckpointError that names the missing packages."""
     _without(monkeypatch, "torch", "onnxscript")
-    with pytest.raises(CheckpointError, match=r"not installed here \(torch, optimum\); run `pip install \.\[export\]`"):
+    expected = r"not installed here \(torch, onnxscript\); run `pip install \.\[export\]`"
+    with pytest.raises(CheckpointError, match=expected):
         ModelInferer(bert, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
