@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from tokenizers import models
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, TokenizersBackend
+from transformers import AutoTokenizer, DebertaV2Tokenizer, PreTrainedTokenizerBase, TokenizersBackend
+from transformers.convert_slow_tokenizer import DebertaV2Converter
 from transformers.models.auto.tokenization_auto import (
     TOKENIZER_MAPPING_NAMES,
     get_tokenizer_config,
@@ -124,15 +127,39 @@ def _converted(
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer that transformers makes of a vocabulary without tokenizer.json, where that is exact.
 
-    It is for WordPiece and BPE; of SentencePiece it drops the table of normalizations.
+    It is for WordPiece and BPE. Of SentencePiece it drops the table of normalizations; for DeBERTa, which the hub has
+    without tokenizer.json, the converter of transformers 4 is still there.
     """
     names = {} if kind is None else kind.vocab_files_names
-    files = [name for role, name in names.items() if role != "tokenizer_file"]
+    files = [_find(source, name, options) for role, name in names.items() if role != "tokenizer_file"]
+    if kind is DebertaV2Tokenizer and files[0] is not None:
+        return _of_sentencepiece(files[0], settings)
     exact = kind is not None and getattr(kind, "model", None) in (models.WordPiece, models.BPE)
-    if not exact or not all(_find(source, name, options) for name in files):
+    if not exact or not all(files):
         raise RefusedError(f"{TOKENIZER} is missing, the file of a fast tokenizer, which serving reads; {_REMEDY}")
     for key, idle in (("do_basic_tokenize", (None, True)), ("never_split", (None, []))):
         if settings.get(key) not in idle:
             raise RefusedError(f"{_SETTINGS} has {key}: {settings[key]!r}, which no fast tokenizer can do")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     return tokenizer
+
+
+def _of_sentencepiece(file: Path, settings: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """Return DeBERTa's tokenizer as transformers 4 makes it of spm.model."""
+    defaults = _defaults(DebertaV2Tokenizer)
+    choices = {key: settings.get(key, defaults[key]) for key in ("do_lower_case", "split_by_punct")}
+    slow = SimpleNamespace(vocab_file=str(file), **choices)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no fast tokenizer of 4 falls back to bytes
+        try:
+            converter = DebertaV2Converter(slow)
+            slow.convert_tokens_to_ids = [piece.piece for piece in converter.proto.pieces].index
+            tokenizer = converter.converted()
+        except Exception as error:  # of protobuf, for bytes that are no model, and of the list
+            raise RefusedError(f"{file.name} is not a SentencePiece model with [CLS] and [SEP]: {error}") from error
+    roles = PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES
+    special = {role: settings.get(role, defaults[role]) for role in roles if settings.get(role, defaults.get(role))}
+    length = {"model_max_length": settings["model_max_length"]} if "model_max_length" in settings else {}
+    names = {"model_input_names": list(DebertaV2Tokenizer.model_input_names)}
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **special, **length)  # type: ignore[no-untyped-call]
+    return cast(PreTrainedTokenizerBase, made)

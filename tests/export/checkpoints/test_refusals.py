@@ -206,8 +206,8 @@ def test_without_a_file_that_converts_exactly_the_remedy_is_named(bert: Path, mi
     elif missing == "class":
         settings(bert, tokenizer_class="NoSuchTokenizer")
     else:
-        shutil.move(bert / "vocab.txt", bert / "spm.model")
-        settings(bert, tokenizer_class="DebertaV2Tokenizer")
+        shutil.move(bert / "vocab.txt", bert / "spiece.model")
+        settings(bert, tokenizer_class="AlbertTokenizer")
     with pytest.raises(RefusedError, match=r"tokenizer\.json is missing.*use_fast=True"):
         read_tokenizer(bert)
 
