@@ -36,24 +36,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _HEAVY = {"demo_bundle", "test_data", "browser", "tab", "podman"}
 
 
+# The folders whose tests take longest, which processes start first. service/process takes as long as others do whole.
+_LONGEST = ("export", "process", "training", "recipes", "image")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow the tests with a heavy fixture and those of gunicorn's processes."""
+    """Mark as slow the tests with a heavy fixture and those of gunicorn's processes; the longest folders first."""
     for item in items:
         heavy = isinstance(item, pytest.Function) and _HEAVY & set(item.fixturenames)
         if heavy or item.path.parent == ROOT / "tests" / "service" / "process":
             item.add_marker("slow")
+    items.sort(key=lambda item: [*_LONGEST, _unit(item.nodeid)].index(_unit(item.nodeid)))
+
+
+def _unit(nodeid: str) -> str:
+    """Return the folder of tests that one process runs."""
+    folders = nodeid.split("::")[0].split("/")
+    return "process" if "process" in folders else folders[1]
 
 
 class _ByFolder(LoadScopeScheduling):
     """Gives each folder of tests to one process: its tests share converted models, servers and images."""
 
     def _split_scope(self, nodeid: str) -> str:
-        _, folder, below = nodeid.split("/", 2)
-        return "process" if below.startswith("process/") else folder  # service/process takes as long as the others
+        return _unit(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFolder:
-    """Let `pytest -n` distribute folders."""
+    """Let `pytest -n` distribute folders, in the order of the tests."""
+    config.option.loadscopereorder = False
     return _ByFolder(config, log)
 
 

@@ -40,7 +40,7 @@ QUANTIZED = {
     "camembert": 6 * LAYERS,
     "mpnet": 6 * LAYERS,
     "deberta-v2": 6 * LAYERS,
-    "modernbert": 7 * LAYERS,  # query, key, value, output; both halves of the gated layer, and the last
+    "modernbert": 6 * LAYERS,  # query, key, value, output; both halves of the gated layer in one, and the last
 }
 INPUTS = {
     "bert": {"input_ids", "attention_mask", "token_type_ids"},

@@ -33,6 +33,8 @@ log_driver = "k8s-file"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+# `podman run` reads it whole, and the default one keeps the events of all runs since the machine started.
+events_logfile_path = "{folder}/events.log"
 """
 _STORAGE_CONF = """
 [storage]
@@ -67,7 +69,7 @@ class Podman:
     def make(cls, folder: Path) -> Podman:
         """Write the engine's settings into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "containers.conf").write_text(_CONTAINERS_CONF)
+        (folder / "containers.conf").write_text(_CONTAINERS_CONF.format(folder=folder))
         # "native" overlay mounts do not work where the folder is on an overlay itself.
         kind = subprocess.run(
             ["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True, check=True
