@@ -155,7 +155,7 @@ def _of_sentencepiece(file: Path, settings: dict[str, Any]) -> PreTrainedTokeniz
             converter = DebertaV2Converter(slow)
             slow.convert_tokens_to_ids = [piece.piece for piece in converter.proto.pieces].index
             tokenizer = converter.converted()
-        except Exception as error:  # of protobuf, for bytes that are no model, and of the list
+        except Exception as error:  # of protobuf, for other bytes, and of the list
             raise RefusedError(f"{file.name} is not a SentencePiece model with [CLS] and [SEP]: {error}") from error
     roles = PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES
     special = {role: settings.get(role, defaults[role]) for role in roles if settings.get(role, defaults.get(role))}
