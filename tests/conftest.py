@@ -36,7 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _HEAVY = {"demo_bundle", "test_data", "browser", "tab", "podman"}
 
 
-# The folders whose tests take longest, which processes start first. service/process takes as long as others do whole.
+# The slowest folders, which start first. service/process alone takes as long as another folder.
 _LONGEST = ("export", "process", "training", "recipes", "image")
 
 

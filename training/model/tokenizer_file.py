@@ -133,7 +133,9 @@ def _converted(
     names = {} if kind is None else kind.vocab_files_names
     files = [_find(source, name, options) for role, name in names.items() if role != "tokenizer_file"]
     if kind is DebertaV2Tokenizer and files[0] is not None:
-        return _of_sentencepiece(files[0], settings)
+        made = _of_sentencepiece(files[0], settings)
+        _refuse_other_tokens(made, settings, _find(source, "added_tokens.json", options))
+        return made
     exact = kind is not None and getattr(kind, "model", None) in (models.WordPiece, models.BPE)
     if not exact or not all(files):
         raise RefusedError(f"{TOKENIZER} is missing, the file of a fast tokenizer, which serving reads; {_REMEDY}")
@@ -158,8 +160,20 @@ def _of_sentencepiece(file: Path, settings: dict[str, Any]) -> PreTrainedTokeniz
         except Exception as error:  # of protobuf, for other bytes, and of the list
             raise RefusedError(f"{file.name} is not a SentencePiece model with [CLS] and [SEP]: {error}") from error
     roles = PreTrainedTokenizerBase.SPECIAL_TOKENS_ATTRIBUTES
-    special = {role: settings.get(role, defaults[role]) for role in roles if settings.get(role, defaults.get(role))}
+    given = {role: settings.get(role, defaults.get(role)) for role in roles}
+    special = {role: one["content"] if isinstance(one, dict) else one for role, one in given.items() if one}
     length = {"model_max_length": settings["model_max_length"]} if "model_max_length" in settings else {}
     names = {"model_input_names": list(DebertaV2Tokenizer.model_input_names)}
     made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **special, **length)  # type: ignore[no-untyped-call]
     return cast(PreTrainedTokenizerBase, made)
+
+
+def _refuse_other_tokens(tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any], added: Path | None) -> None:
+    """Raise RefusedError for added tokens that the SentencePiece model and the special tokens do not give."""
+    told = {one["content"]: int(place) for place, one in settings.get("added_tokens_decoder", {}).items()}
+    if added is not None:
+        told |= json.loads(added.read_text(encoding="utf-8"))
+    vocabulary = tokenizer.get_vocab()
+    other = {token: place for token, place in told.items() if vocabulary.get(token) != place}
+    if other:
+        raise RefusedError(f"{TOKENIZER} is missing, and spm.model lacks the added tokens {other}; {_REMEDY}")

@@ -22,15 +22,16 @@ TEXTS = (
     "[CLS] in the text [MASK] and <0x41>",
     "",
 )
-# Trains a model whose special pieces are DeBERTa's, and prints the ids of each variant of tokenizer_config.json.
+# The script trains a model with DeBERTa's special pieces and prints the ids of each variant of tokenizer_config.json,
+# and saves the slow tokenizer.
 SCRIPT = """
 import json, sys
 from pathlib import Path
 import sentencepiece
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, DebertaV2Tokenizer
 
 folder, texts = Path(sys.argv[1]), sys.argv[2:]
-corpus = (" ".join(texts) + " it is a parcel, the fine days come late and the spaces stay behind") .split()
+corpus = (" ".join(texts) + " it is a parcel, the fine days come late and the spaces stay behind").split()
 lines = [" ".join(corpus[i : i + 7]) for i in range(len(corpus))] * 5
 sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(lines), model_prefix=str(folder / "spm"), vocab_size=400, hard_vocab_limit=False,
@@ -43,6 +44,7 @@ for changes in ({}, {"do_lower_case": True}, {"split_by_punct": True}):
     (folder / "tokenizer_config.json").write_text(json.dumps({"vocab_type": "spm", **changes}))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     found.append([changes, tokenizer(texts)["input_ids"], len(tokenizer)])
+DebertaV2Tokenizer.from_pretrained(folder).save_pretrained(folder / "slow")
 print(json.dumps(found))
 """
 
@@ -63,9 +65,16 @@ def test_the_ids_are_those_of_transformers_4(tmp_path: Path, tmp_path_factory: p
         again = read_tokenizer(tmp_path / "saved")
         assert [again(text)["input_ids"] for text in TEXTS] == ids
         assert (again.pad_token, again.cls_token, again.mask_token) == ("[PAD]", "[CLS]", "[MASK]")
+    slow = tmp_path / "slow"
+    (slow / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}), encoding="utf-8")
+    assert [read_tokenizer(slow)(text)["input_ids"] for text in TEXTS] == ids  # of the last variant
+    added = json.loads((slow / "added_tokens.json").read_text(encoding="utf-8"))
+    (slow / "added_tokens.json").write_text(json.dumps({**added, "<user>": size}), encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"lacks the added tokens \{'<user>': \d+\}"):
+        read_tokenizer(slow)
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_other_bytes_are_refused(tmp_path: Path) -> None:
     """A file of other bytes under the name ends in a sentence."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "deberta-v2"}), encoding="utf-8")
     (tmp_path / "spm.model").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
