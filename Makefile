@@ -6,6 +6,9 @@ SHELL := /bin/bash
 # would delete the changed file and leave an incomplete folder.
 .PRECIOUS: checkpoints/query_type/training.json models/query_type/inferer.json
 
+# malloc asks Linux for pages of 2 MB, with which a model in a virtual machine can be three times as fast.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python

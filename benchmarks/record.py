@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,12 @@ from tests.support.server import ROOT
 
 
 def new(benchmark: str, **facts: Any) -> dict[str, Any]:
-    """Return the head of a result: the benchmark, the date and the CPU."""
-    where = {"cpus": available_cpus(), "cpu_flags": instruction_flags()}
+    """Return the head of a result: the benchmark, the date, the CPU and malloc's settings."""
+    where = {
+        "cpus": available_cpus(),
+        "cpu_flags": instruction_flags(),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+    }
     return {"benchmark": benchmark, "date": datetime.now(UTC).date().isoformat(), **where, **facts}
 
 

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+from inferer.command.stages import HUGE_PAGES
 from tests.image.facts import Facts
 
 MAX_SIZE_MB = 220  # above its base, without a model
@@ -30,7 +31,13 @@ _SECRETS = re.compile(
 )
 _TESTS = re.compile(r"tests?|test_.*\.py|.*_test\.py")
 _SECRET_NAME = re.compile(r"(?i)key|token(?!izers)|secret|passw")
-_ENV = {"INFERER_HOST": "0.0.0.0", "ORT_DISABLE_TELEMETRY": "1", "HOME": "/tmp", "PORT": "8080"}  # noqa: S108
+_ENV = {
+    "INFERER_HOST": "0.0.0.0",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HOME": "/tmp",  # noqa: S108
+    "PORT": "8080",
+    **HUGE_PAGES,
+}
 _PACKAGES_FOLDER = "/site-packages/"
 
 

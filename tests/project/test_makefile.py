@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from inferer.command.stages import HUGE_PAGES
 from tests.support.server import ROOT, environment, run_to_end
 
 
@@ -61,6 +62,19 @@ def test_a_bundle_needs_no_training_packages(project: Path) -> None:
     done = run_to_end("make", "-s", "serve", "MODEL=my model", "PORT=9001", cwd=project)
     assert done.stdout.strip() == "-m gunicorn app:app bundle=my model port=9001"
     assert "torch" not in done.stderr
+
+
+@pytest.mark.parametrize("given", [{}, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}])
+def test_serving_asks_for_huge_pages_unless_told_otherwise(
+    project: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    """`make serve` sets the same as `inferer serve`; a value of the user's own stays."""
+    (project / "model").mkdir()
+    (project / "model" / "inferer.json").touch()
+    stand_in(project, 'echo "$GLIBC_TUNABLES"\n')
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    done = run_to_end("make", "-s", "serve", "MODEL=model", cwd=project, **given)
+    assert done.stdout.split() == [(HUGE_PAGES | given)["GLIBC_TUNABLES"]]
 
 
 def test_a_checkpoint_needs_the_training_packages(project: Path) -> None:
