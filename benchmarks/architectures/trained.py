@@ -1,8 +1,9 @@
 """Benchmark of int8 on models of 6 layers that are trained here from random weights, with and without outlier channels.
 
 For each architecture: a base model with random weights and a tokenizer trained on the texts, fine-tuned by
-`python -m training`, exported by `python -m export` with the held-out rows. With outliers, a few
-channels of every normalization start at `GAIN` times the others: published DeBERTa and ModernBERT weights have some.
+`python -m training`, exported by `python -m export` with the held-out rows. With outliers, a few channels of every
+normalization of that checkpoint grow `GAIN` times, the weights after it shrink as much, and the model is trained on, as
+published DeBERTa and ModernBERT weights have such channels.
 
     python -m benchmarks.architectures.trained --data reviews.csv --text-column text --label-column label
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from benchmarks import record
 
@@ -62,7 +64,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def write_base(folder: Path, architecture: str, texts: list[str], *, outliers: bool) -> None:
+def write_base(folder: Path, architecture: str, texts: list[str]) -> None:
     """Write a base model of `architecture` with random weights, and a tokenizer for `texts`, into `folder`."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -79,27 +81,61 @@ def write_base(folder: Path, architecture: str, texts: list[str], *, outliers: b
     torch.manual_seed(0)
     settings = {**_COMMON, **ARCHITECTURES[architecture], "vocab_size": len(fast)}
     model = AutoModel.from_config(AutoConfig.for_model(architecture, **settings))
-    if outliers:
-        channels = torch.randperm(WIDTH)[:OUTLIERS]
-        with torch.no_grad():
-            for module in model.modules():
-                if isinstance(module, nn.LayerNorm) and module.weight.shape[0] == WIDTH:
-                    module.weight[channels] *= GAIN
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
 
 
+def write_outliers(checkpoint: Path, folder: Path) -> None:
+    """Write the model of `checkpoint` with a few channels of each normalization at GAIN times their size into `folder`.
+
+    The weights that read them shrink as much. What stays changed is a residual sum with a scaled summand.
+    """
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=False).eval()
+    norms: dict[int, nn.LayerNorm] = {}  # by the address of its output
+    readers: dict[nn.Linear, int] = {}  # the address of its first input
+    kept = []  # an address stays taken as long as its tensor lives
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        kept.append(output)
+        if isinstance(module, nn.LayerNorm) and module.weight.shape[0] == WIDTH:
+            norms[output.data_ptr()] = module
+        elif isinstance(module, nn.Linear):
+            readers.setdefault(module, inputs[0].data_ptr())
+
+    hooks = [module.register_forward_hook(note) for module in model.modules() if not list(module.children())]
+    torch.manual_seed(0)
+    channels = torch.randperm(WIDTH)[:OUTLIERS]
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[2, 5, 3]]), attention_mask=torch.ones(1, 3, dtype=torch.int64))
+        for hook in hooks:
+            hook.remove()
+        for norm in norms.values():
+            norm.weight[channels] *= GAIN
+            if norm.bias is not None:
+                norm.bias[channels] *= GAIN
+        for linear, address in readers.items():
+            if address in norms:
+                linear.weight[:, channels] /= GAIN
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(checkpoint / name, folder)
+
+
 def measure(folder: Path, architecture: str, arguments: argparse.Namespace, *, outliers: bool) -> dict[str, Any]:
     """Train and export one model under `folder`; return the guard's figures for its held-out rows."""
-    with Path(arguments.data).open(encoding="utf-8", newline="") as file:
-        texts = [row[arguments.text_column] for row in csv.DictReader(file)]
     name = f"{architecture}{'-outliers' if outliers else ''}"
     base, checkpoint, bundle = (folder / f"{name}-{kind}" for kind in ("base", "checkpoint", "bundle"))
-    write_base(base, architecture, texts, outliers=outliers)
+    epochs, rate = arguments.epochs, arguments.learning_rate
+    if outliers:
+        write_outliers(folder / f"{architecture}-checkpoint", base)
+        epochs, rate = 1, rate / 5
+    else:
+        with Path(arguments.data).open(encoding="utf-8", newline="") as file:
+            write_base(base, architecture, [row[arguments.text_column] for row in csv.DictReader(file)])
     columns = ["--text-column", arguments.text_column, "--label-column", arguments.label_column]
-    options = ["--base-model", base, "--max-length", 128, "--epochs", arguments.epochs, "--batch-size", 32]
-    rate = ["--learning-rate", arguments.learning_rate, "--precision", "fp32"]
-    _run("training", "--data", arguments.data, "--output", checkpoint, *columns, *options, *rate)
+    options = ["--base-model", base, "--max-length", 128, "--epochs", epochs, "--batch-size", 32]
+    options += ["--learning-rate", rate, "--precision", "fp32"]
+    _run("training", "--data", arguments.data, "--output", checkpoint, *columns, *options)
     _run("export", checkpoint, bundle, "--eval", checkpoint / "held_out.csv", *columns, "--overwrite")
     guard = json.loads((bundle / "inferer.json").read_text(encoding="utf-8"))["guard"]
     trained = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
