@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from inferer import __version__
 from inferer.command import predict
-from inferer.command.stages import EVALUATE, EXPORT, SERVE, TRAIN, Stage, stage_environment
+from inferer.command.stages import BULK, EVALUATE, EXPORT, SERVE, TRAIN, Stage, stage_environment
 
 _STAGES = {"train": TRAIN, "export": EXPORT, "evaluate": EVALUATE}
 _HELP = """\
@@ -22,7 +22,8 @@ usage: inferer COMMAND …
 Train, export and serve BERT-style text classifiers on CPUs.
 
 commands:
-  predict   classify texts, or the lines of standard input, with a bundle
+  predict   classify texts, or the lines of standard input, with a bundle;
+            with --model, the rows of a table           (extra: bulk)
   serve     serve a bundle over HTTP                     (extra: serve)
   train     fine-tune a classifier from labelled texts   (extra: training)
   export    turn a checkpoint into an int8 bundle        (extra: export)
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_HELP)
     elif name == "--version":
         print(f"inferer {__version__}")
+    elif name == "predict" and any(one == "--model" or one.startswith("--model=") for one in arguments):
+        _run(name, BULK, arguments)
     elif name == "predict":
         return predict.main(arguments, prog="inferer predict")
     elif name == "serve":

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from inferer.bundle.golden import ENFORCE, MODES
 from inferer.bundle.reader import TRUNCATIONS
+from inferer.command.tables import refuse_binary, refuse_files, refuse_table
 from inferer.command.terminal import draw_explanation, draw_prediction
 from inferer.errors import InfererError, TextError, shown
 from inferer.model import ModelInferer
@@ -19,7 +20,11 @@ from inferer.model import ModelInferer
 
 def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     """Return the arguments; exits with code 2 and one line for options that do not go together."""
-    parser = argparse.ArgumentParser(prog=prog, description="Classify texts, or every line of standard input.")
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Classify texts, or every line of standard input.",
+        epilog="The rows of a table: inferer predict TABLE --model BUNDLE --text-column NAME --output FILE (and -h).",
+    )
     add = parser.add_argument
     add("bundle", help="a bundle's folder, or a PyTorch checkpoint to convert first")
     add("text", nargs="*", help="texts; without any, the lines of standard input")
@@ -50,11 +55,11 @@ def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     return args
 
 
-def _lines() -> Iterator[str]:
+def _lines(args: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of standard input; bytes that are not UTF-8 become surrogates, refused line by line."""
-    if sys.stdin is None:
-        raise InfererError("no text is given and standard input is closed")
-    for line in sys.stdin.buffer:
+    for number, line in enumerate(sys.stdin.buffer):
+        if number == 0:
+            refuse_binary(args.bundle, line)
         yield line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
@@ -110,10 +115,13 @@ def main(argv: Sequence[str] | None = None, *, prog: str) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = _arguments(argv, prog)
     try:
+        refuse_files(args.bundle, args.text)
+        if not args.text:
+            refuse_table(args.bundle, json_lines=args.json_lines)
         model = ModelInferer(
             args.bundle, args.config, not args.fp32, intra_op_threads=args.threads, golden_check=args.golden_check
         )
-        return 1 if _predict_all(model, args.text or _lines(), args) else 0
+        return 1 if _predict_all(model, args.text or _lines(args), args) else 0
     except InfererError as error:
         print(f"inferer: {error}", file=sys.stderr)
         return 2

@@ -42,6 +42,7 @@ class Stage:
 TRAIN = Stage("training", "training", ("torch", "transformers", "accelerate", "sklearn"))
 EVALUATE = Stage("training.evaluate", "training", TRAIN.needs)
 EXPORT = Stage("export", "export", ("torch", "transformers", "onnxscript", "onnx"))
+BULK = Stage("bulk", "bulk", ("pyarrow",))
 SERVE = Stage(
     "service.process.serve", "serve", ("flask", "flask_swagger_ui", "gunicorn", "msgspec", "prometheus_client")
 )

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "bulk": {"inferer"},
     "recipes": {"inferer", "training"},
 }
-SOURCES = ("inferer", "service", "training", "export", "recipes")
+SOURCES = ("inferer", "service", "training", "export", "bulk", "recipes")
 MOST_FILES = 15
 INFERER_NEEDS = {"numpy", "onnxruntime", "tokenizers", "tqdm"}
 
@@ -136,7 +136,10 @@ def imported_at_once(package: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("package", "extra"), [("service", "serve"), ("export", "export"), ("training", "training")])
+EXTRAS = {"service": "serve", "export": "export", "training": "training", "bulk": "bulk"}
+
+
+@pytest.mark.parametrize(("package", "extra"), EXTRAS.items())
 def test_an_extra_brings_all_that_its_package_imports(package: str, extra: str) -> None:
     """The packages that a stage imports, by way of ours too, are the project's own needs or those of its extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

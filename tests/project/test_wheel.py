@@ -95,6 +95,7 @@ def test_the_wheel_alone_predicts(bare: Path, elsewhere: Path, demo_bundle: Path
         (("evaluate", "checkpoint"), "torch", "training"),
         (("export", "checkpoint", "bundle"), "torch", "export"),
         (("serve", "bundle"), "flask", "serve"),
+        (("predict", "x.csv", "--model", "bundle"), "pyarrow", "bulk"),
     ],
 )
 def test_a_command_without_its_packages_names_the_extra(
@@ -121,6 +122,16 @@ def test_the_wheel_serves(full: Path, elsewhere: Path, demo_bundle: Path, tmp_pa
         until(lambda: any(str(line["message"]).startswith("SIGHUP: ") for line in server.logged()), 60)
         assert any(str(line["message"]).startswith("SIGHUP: serving ") for line in server.logged())
         assert server.stop() == 0
+
+
+def test_the_wheel_scores_a_table(full: Path, elsewhere: Path, demo_bundle: Path) -> None:
+    """`inferer predict TABLE --model BUNDLE` scores a table in any folder."""
+    (elsewhere / "queries.csv").write_text("text\nhand bags\n")
+    arguments = ("queries.csv", "--model", str(demo_bundle), "--text-column", "text", "--output", "scored.csv")
+    done = run_to_end(str(full / "inferer"), "predict", *arguments, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    label = ModelInferer(demo_bundle).predict("hand bags").label
+    assert (elsewhere / "scored.csv").read_text().splitlines()[1].startswith(f"hand bags,{label},")
 
 
 def test_the_wheel_trains_exports_and_evaluates(full: Path, elsewhere: Path, tmp_path: Path) -> None:

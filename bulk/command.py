@@ -1,0 +1,169 @@
+"""The command `inferer predict INPUT --model BUNDLE --text-column NAME --output FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from bulk.errors import JobError
+from bulk.job import Job
+from bulk.scoring import CHOICES, ScoreOptions, default_columns, output_schema
+from bulk.tables.files import FORMATS, format_of
+from bulk.tables.inputs import Input, read_input
+from bulk.workers import scored
+from inferer import __version__
+from inferer.bundle.golden import ENFORCE, MODES
+from inferer.bundle.reader import TRUNCATIONS
+from inferer.cpu import available_cpus
+from inferer.errors import InfererError
+from inferer.model import ModelInferer
+
+_STOP, _KEEP = "stop", "keep"
+_MOST_PROCESSES = 256
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="inferer predict",
+        description="Score the rows of a table: all its columns, and those of the predictions, go into the output. "
+        "A job that was stopped continues with the same command.",
+    )
+    add = parser.add_argument
+    add("input", help="a file, a folder or a quoted glob: CSV, TSV, JSON Lines or Parquet; .gz, .bz2, .zst")
+    add("--model", required=True, metavar="BUNDLE", help="a bundle's folder, or a PyTorch checkpoint to convert first")
+    add("--text-column", required=True, metavar="NAME", help="the column with the texts")
+    add("--output", required=True, metavar="FILE", help="the scored table; its ending decides the format")
+    add("--overwrite", action="store_true", help="replace an output that exists")
+    tables = parser.add_argument_group("the input, guessed unless given")
+    tables.add_argument("--format", choices=FORMATS, help="by default by the ending")
+    tables.add_argument("--delimiter", metavar="CHARACTER", help="between the columns of a CSV")
+    tables.add_argument("--encoding", help="of a CSV, such as cp1252")
+    tables.add_argument("--no-header", action="store_true", help="the columns of a CSV are column_1, column_2, …")
+    predictions = parser.add_argument_group("the predictions")
+    predictions.add_argument(
+        "--columns", metavar="NAME,…", help=f"of {', '.join(CHOICES)} (default: label, score, num_tokens, truncated)"
+    )
+    predictions.add_argument("--prefix", default="predicted_", help="before label, score, labels and scores")
+    predictions.add_argument("--truncation", choices=TRUNCATIONS, help="reading of long texts (default: the bundle's)")
+    predictions.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
+    predictions.add_argument("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
+    predictions.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
+    predictions.add_argument("--golden-check", choices=MODES, default=ENFORCE, help=f"(default: {ENFORCE})")
+    work = parser.add_argument_group("the work")
+    work.add_argument("--processes", type=int, metavar="N", help="each with a model on one core (default: the CPUs)")
+    work.add_argument("--on-error", choices=(_KEEP, _STOP), default=_KEEP, help=f"for a bad row (default: {_KEEP})")
+    longest = ScoreOptions.max_chars
+    work.add_argument(
+        "--max-text-chars", type=int, default=longest, metavar="N", help=f"more make a bad row (default: {longest})"
+    )
+    work.add_argument("--no-dedupe", action="store_true", help="compute equal texts each time")
+    work.add_argument("--quiet", action="store_true", help="no bar and no last line")
+    args = parser.parse_args(argv)
+    for name, least, most in (("processes", 1, _MOST_PROCESSES), ("max_text_chars", 1, 2**31 - 1)):
+        value = getattr(args, name)
+        if value is not None and not least <= value <= most:
+            parser.error(f"--{name.replace('_', '-')} is {value}, expected a number from {least} to {most}")
+    if args.delimiter is not None:
+        args.delimiter = {"\\t": "\t", "tab": "\t"}.get(args.delimiter, args.delimiter)
+        if len(args.delimiter) != 1:
+            parser.error(f"--delimiter is {args.delimiter!r}, expected one character, or tab")
+    if args.columns is not None:
+        args.columns = tuple(name.strip() for name in args.columns.split(","))
+        if unknown := [name for name in args.columns if name not in CHOICES]:
+            parser.error(f"--columns has {unknown[0]!r}, expected names of {', '.join(CHOICES)}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code: 0, 1 when a row has an error, 2 for a job that ended early."""
+    args = _arguments(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(args)
+    except InfererError as error:
+        print(f"inferer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("inferer: stopped; the same command continues", file=sys.stderr)
+        return 130
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run(args: argparse.Namespace) -> int:
+    output = Path(args.output)
+    output_format = format_of(output)
+    if output.suffix.lower() in (".gz", ".bz2", ".zst"):
+        raise JobError(f"--output {output}: a compressed output is not supported; write Parquet, which is compressed")
+    if output.is_dir():
+        raise JobError(f"--output {output}: is a folder; give a file in it")
+    if output.exists() and not args.overwrite:
+        raise JobError(f"--output {output}: exists; --overwrite replaces it")
+    if not output.absolute().parent.is_dir():
+        raise JobError(f"--output {output}: the folder {output.absolute().parent} does not exist")
+    table = read_input(
+        args.input, args.text_column, args.format, args.delimiter, args.encoding, header=not args.no_header
+    )
+    if any(output.exists() and output.samefile(file) for file in table.files):
+        raise JobError(f"--output {output}: is a file of the input")
+    model_options = {"config": args.config, "quantize": not args.fp32, "golden_check": args.golden_check}
+    model = ModelInferer(args.model, **model_options)  # finds every fault of the bundle and the options once
+    options = ScoreOptions(
+        args.text_column,
+        args.columns or default_columns(model),
+        args.prefix,
+        args.truncation,
+        args.threshold,
+        args.max_text_chars,
+        not args.no_dedupe,
+    )
+    schema = output_schema(table.schema, options)
+    model.predict("a", truncation=args.truncation, threshold=args.threshold)  # refuses wrong options before the work
+    job = Job(output, output_format, schema, _facts(table, options, model))
+    bundle = str(model.bundle.path)
+    del model
+    processes = args.processes or available_cpus()
+    if not args.quiet:
+        several = f" in {len(table.files)} files" if len(table.files) > 1 else ""
+        print(f"{args.input}: {table.rows:,} rows{several}, {table.layout}", file=sys.stderr)
+    with job.opened():
+        begun, before = time.monotonic(), job.rows
+        if before and not args.quiet:
+            print(f"continues after {before:,} rows", file=sys.stderr)
+        with tqdm(total=table.rows, initial=before, unit="row", unit_scale=True, disable=args.quiet or None) as bar:
+            work = partial(scored, bundle=bundle, model_options=model_options, options=options, processes=processes)
+            for rows in job.run(table.batches(), work, stop_on_error=args.on_error == _STOP):
+                bar.update(rows)
+        job.finish()
+    if not args.quiet:
+        took = time.monotonic() - begun
+        rate = f"{(job.rows - before) / took:,.0f} rows per second" if took and job.rows > before else "at once"
+        print(f"{output}: {job.rows:,} rows, {job.errors:,} with an error ({took:.1f} s, {rate})", file=sys.stderr)
+    return 1 if job.errors else 0
+
+
+def _facts(table: Input, options: ScoreOptions, model: ModelInferer) -> dict[str, Any]:
+    """Return everything that decides the output's bytes."""
+    reading = {"format": table.file_format, "layout": table.layout}
+    predicted = {**asdict(options), "columns": list(options.columns)}
+    predicted.pop("dedupe")  # equal texts have equal answers
+    return {
+        "version": __version__,
+        "input": table.fingerprint(),
+        **reading,
+        "model": model.bundle.manifest["manifest_sha256"],
+        "config": [list(model.labels), model.problem_type, model.max_length, model.thresholds],
+        "scheme": model.scheme,
+        **predicted,
+    }

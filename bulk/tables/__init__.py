@@ -1,0 +1,1 @@
+"""Tables as streams of pyarrow record batches: formats, inputs and outputs."""

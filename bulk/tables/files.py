@@ -1,0 +1,119 @@
+"""Files of tables: their format by the ending, their bytes without compression, and folders and globs of them."""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+
+from bulk.errors import JobError
+
+CSV, TSV, JSON_LINES, PARQUET = "csv", "tsv", "jsonl", "parquet"
+FORMATS = (CSV, TSV, JSON_LINES, PARQUET)
+_ENDINGS = {
+    ".csv": CSV, ".txt": CSV, ".tsv": TSV, ".tab": TSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES,
+    ".parquet": PARQUET, ".pq": PARQUET,
+}  # fmt: skip
+_COMPRESSED = (".gz", ".bz2", ".zst")
+_BUFFER = 1 << 20
+
+
+def format_of(path: Path, given: str | None = None) -> str:
+    """Return the format of `path`: `given`, else by its ending. Raises JobError where the ending says nothing."""
+    if given is not None:
+        return given
+    name = Path(path.stem) if path.suffix.lower() in _COMPRESSED else path
+    found = _ENDINGS.get(name.suffix.lower())
+    if found is None:
+        endings = ", ".join(_ENDINGS)
+        raise JobError(f"{path}: the ending tells no format; expected {endings} (and .gz, .bz2, .zst), or --format")
+    return found
+
+
+def find(given: str) -> list[Path]:
+    """Return the files of `given`, a file, a folder or a glob, by name. Raises JobError where there are none."""
+    path = Path(given)
+    if path.is_dir():
+        inside = sorted(one for one in path.rglob("*") if one.is_file() and _is_table(one, path))
+        if not inside:
+            raise JobError(f"{given}: the folder has no tables; expected files that end in {', '.join(_ENDINGS)}")
+        return inside
+    if path.is_file():
+        return [path]
+    if glob.has_magic(given):
+        matches = glob.iglob(given, recursive=True)  # noqa: PTH207 - pathlib's takes no absolute pattern
+        found = sorted(path for path in map(Path, matches) if path.is_file())
+        if found:
+            return found
+        raise JobError(f"{given}: no file matches")
+    if path.exists():
+        raise JobError(f"{given}: is neither a file nor a folder; write its content to a file first")
+    raise JobError(f"{given}: does not exist")
+
+
+def _is_table(path: Path, folder: Path) -> bool:
+    if any(part.startswith((".", "_")) for part in path.relative_to(folder).parts):  # marks of Spark and editors
+        return False
+    try:
+        format_of(path)
+    except JobError:
+        return False
+    return True
+
+
+def one_format(paths: Sequence[Path], given: str | None) -> str:
+    """Return the one format of `paths`. Raises JobError where they differ."""
+    formats = {format_of(path, given): path for path in reversed(paths)}
+    if len(formats) > 1:
+        told = " and ".join(f"{path} ({name})" for name, path in sorted(formats.items()))
+        raise JobError(f"the input has files of several formats: {told}; score one format at a time")
+    return next(iter(formats))
+
+
+class _Stream(io.RawIOBase):
+    """A stream of pyarrow as a stream of Python's io module."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data: bytes = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open the bytes of `path`, decompressed by its ending; errors of reading in the block become JobError."""
+    try:
+        with _opened(path) as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise JobError(f"{path}: cannot be read: {reason}") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    ending = path.suffix.lower()
+    if ending == ".gz":
+        return io.BufferedReader(gzip.GzipFile(path), _BUFFER)
+    if ending == ".bz2":
+        return io.BufferedReader(bz2.BZ2File(path), _BUFFER)
+    if ending == ".zst":
+        return io.BufferedReader(_Stream(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")), _BUFFER)
+    return path.open("rb")

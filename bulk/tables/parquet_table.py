@@ -1,0 +1,38 @@
+"""Parquet as record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bulk.errors import JobError
+from bulk.tables.batches import MOST_ROWS, ROW_FAULT
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise JobError(f"{path}: is not a whole Parquet file: {reason}") from error
+
+
+def parquet_schema(path: Path) -> tuple[pa.Schema, int]:
+    """Return the columns of `path` and its number of rows. Raises JobError for a damaged file."""
+    with _open(path) as file:
+        return file.schema_arrow.remove_metadata(), file.metadata.num_rows
+
+
+def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Yield the rows in batches of MOST_ROWS."""
+    with _open(path) as file:
+        try:
+            for batch in file.iter_batches(batch_size=MOST_ROWS):
+                faults = pa.nulls(batch.num_rows, pa.string())
+                schema = batch.schema.remove_metadata().append(pa.field(ROW_FAULT, pa.string()))
+                yield pa.record_batch([*batch.columns, faults], schema=schema)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise JobError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""Tests of bulk: tables, the engine, and jobs that are killed."""

@@ -1,0 +1,156 @@
+"""Jobs that are killed and started again, and the engine's promises."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bulk.errors import JobError
+from bulk.scoring import ScoreOptions, output_schema, score
+from bulk.tables import batches
+from inferer import ModelInferer
+from tests.bulk.conftest import Predict, command
+from tests.support.server import ROOT, environment
+
+ROWS = 20_000
+KILLS = 20 if os.environ.get("SOAK") else 4
+
+
+def table(path: Path, rows: int = ROWS) -> Path:
+    """Write a CSV of texts of several lengths, some of them equal and some bad."""
+    words = ("good", "bad", "film", "plot", "odd")
+    rng = random.Random(0)
+    with path.open("w") as file:
+        file.write("id,text\n")
+        for number in range(rows):
+            text = " ".join(rng.choices(words, k=rng.randint(0, 30)))
+            file.write(f"{number},{text}\n")
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_killed_job_continues_with_the_same_bytes(
+    ending: str, predict: Predict, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """After kills at random moments the output has the bytes of an unbroken run, and no folder is left."""
+    rows = table(tmp_path / "rows.csv")
+    whole = tmp_path / f"whole.{ending}"
+    assert predict(rows, whole).returncode == 1
+    output = tmp_path / f"scored.{ending}"
+    folder = output.with_name(output.name + ".unfinished")
+    rng = random.Random(1)
+    kills = 0
+    for _ in range(KILLS):
+        env = environment(PYTHONPATH=str(ROOT))
+        line = command(rows, tiny_bundle, output)
+        with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.DEVNULL) as process:
+            before = len(list(folder.glob("part-*")))
+            while process.poll() is None and len(list(folder.glob("part-*"))) <= before:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.1))
+            kills += process.poll() is None
+            process.kill()
+        if output.exists():
+            break
+    assert kills > 1
+    if not output.exists():
+        done = predict(rows, output)
+        assert done.returncode == 1, done.stderr
+        assert "continues after " in done.stderr
+    digests = {hashlib.sha256(file.read_bytes()).hexdigest() for file in (whole, output)}
+    assert len(digests) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([rows.name, whole.name, output.name])
+
+
+def test_ctrl_c_says_how_to_continue(tiny_bundle: Path, tmp_path: Path, predict: Predict) -> None:
+    """SIGINT ends the job with one line; the same command continues; another one is refused by the change."""
+    rows = table(tmp_path / "rows.csv")
+    line = command(rows, tiny_bundle, tmp_path / "s.csv")
+    env = environment(PYTHONPATH=str(ROOT))
+    with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as process:
+        folder = tmp_path / "s.csv.unfinished"
+        while not (folder / "part-00000000").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "inferer: stopped; the same command continues"
+    assert "Traceback" not in said
+    done = predict(rows, tmp_path / "s.csv", "--prefix", "my_")
+    assert (done.returncode, "prefix was 'predicted_' and is 'my_'" in done.stderr) == (2, True), done.stderr
+    with rows.open("a") as file:
+        file.write("20000,more\n")
+    done = predict(rows, tmp_path / "s.csv")
+    assert (done.returncode, "input was '" in done.stderr) == (2, True), done.stderr
+
+
+def test_processes_give_the_bytes_of_one(predict: Predict, tmp_path: Path) -> None:
+    """Two processes write what one writes."""
+    rows = table(tmp_path / "rows.csv", 9000)
+    predict(rows, tmp_path / "one.csv")
+    predict(rows, tmp_path / "two.csv", "--processes", "2")
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle: Path) -> ModelInferer:
+    """The tiny bundle's model."""
+    return ModelInferer(tiny_bundle)
+
+
+def test_equal_texts_are_computed_once(model: ModelInferer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dedupe the model sees each text of a batch once; the predictions are the same without."""
+    seen: list[str] = []
+    original = model.predict_batch
+
+    def noted(texts: list[str], **options: object) -> object:
+        seen.extend(texts)
+        return original(texts, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "predict_batch", noted)
+    batch = pa.record_batch({"text": ["good", "bad", "good", None, "good"]})
+    (once,) = score([batch], model, ScoreOptions("text"))
+    assert sorted(seen) == ["bad", "good"]
+    seen.clear()
+    (each,) = score([batch], model, ScoreOptions("text", dedupe=False))
+    assert len(seen) == 4
+    assert once.equals(each)
+
+
+def test_the_engine_takes_batches_of_anyone(model: ModelInferer) -> None:
+    """`score` maps record batches without a column of faults, one by one, and keeps their columns."""
+
+    def given() -> Iterator[pa.RecordBatch]:
+        for number in range(3):
+            yield pa.record_batch({"n": [number, number], "text": ["good", "bad"]})
+
+    scored = list(score(given(), model, ScoreOptions("text", columns=("label",))))
+    assert [batch.column("n").to_pylist() for batch in scored] == [[0, 0], [1, 1], [2, 2]]
+    assert scored[0].schema == output_schema(given().__next__().schema, ScoreOptions("text", columns=("label",)))
+    assert scored[0].schema.names == ["n", "text", "predicted_label", "error"]
+
+
+def test_a_name_of_the_input_is_not_given_twice() -> None:
+    """A column that the input has already is refused before any work."""
+    with pytest.raises(JobError, match="already has the column 'num_tokens': rename it"):
+        output_schema(pa.schema({"text": pa.string(), "num_tokens": pa.int64()}), ScoreOptions("text"))
+
+
+def test_a_batch_is_bounded_in_rows_and_bytes() -> None:
+    """Many short rows, or a few long ones, fill a batch."""
+    collected = batches.Batches(pa.schema({"text": pa.string()}))
+    sizes = [batch.num_rows for _ in range(2 * batches.MOST_ROWS) for batch in collected.add(["a"], None)]
+    assert sizes == [batches.MOST_ROWS] * 2
+    long = "x" * (batches.MOST_BYTES // 4)
+    assert [batch.num_rows for _ in range(8) for batch in collected.add([long], None)] == [4, 4]
+    assert list(collected.rest()) == []
