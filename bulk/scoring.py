@@ -14,11 +14,11 @@ from inferer.errors import TextError
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
 
-LABEL, SCORE, LABELS, SCORES = "label", "score", "labels", "scores"
+LABEL, SCORE, LABELS, SCORES, ABSTAINED = "label", "score", "labels", "scores", "abstained"
 NUM_TOKENS, TRUNCATED, ERROR = "num_tokens", "truncated", "error"
-CHOICES = (LABEL, SCORE, LABELS, SCORES, NUM_TOKENS, TRUNCATED)
+CHOICES = (LABEL, SCORE, LABELS, SCORES, ABSTAINED, NUM_TOKENS, TRUNCATED)
 DEFAULT = (LABEL, SCORE, NUM_TOKENS, TRUNCATED)
-_PREFIXED = (LABEL, SCORE, LABELS, SCORES)
+_PREFIXED = (LABEL, SCORE, LABELS, SCORES, ABSTAINED)
 _AT_ONCE = 256  # texts per call of the model, which forms runs of similar length among them
 
 
@@ -45,6 +45,7 @@ class ScoreOptions:
             SCORE: pa.float64(),
             LABELS: pa.list_(pa.string()),
             SCORES: pa.map_(pa.string(), pa.float64()),
+            ABSTAINED: pa.bool_(),
             NUM_TOKENS: pa.int32(),
             TRUNCATED: pa.bool_(),
             ERROR: pa.string(),
@@ -133,5 +134,10 @@ def _value(prediction: Prediction, name: str) -> object:
 
 
 def default_columns(model: ModelInferer) -> tuple[str, ...]:
-    """Return the columns that a job adds unless told otherwise: for a multi-label model also its labels."""
-    return (*DEFAULT, LABELS) if model.problem_type == MULTI_LABEL else DEFAULT
+    """Return the columns that a job adds unless told otherwise.
+
+    A multi-label model has its labels too, and a model that may abstain says whether it did.
+    """
+    labels = (LABELS,) if model.problem_type == MULTI_LABEL else ()
+    abstained = () if model.abstain_threshold is None else (ABSTAINED,)
+    return (*DEFAULT, *labels, *abstained)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bulk.errors import JobError
-from bulk.tables.batches import MOST_ROWS, ROW_FAULT
+from bulk.tables.batches import MOST_BYTES, MOST_ROWS, ROW_FAULT
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -27,12 +27,14 @@ def parquet_schema(path: Path) -> tuple[pa.Schema, int]:
 
 
 def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the rows in batches of MOST_ROWS."""
+    """Yield the rows in batches of at most MOST_ROWS rows and about MOST_BYTES bytes."""
     with _open(path) as file:
         try:
             for batch in file.iter_batches(batch_size=MOST_ROWS):
                 faults = pa.nulls(batch.num_rows, pa.string())
                 schema = batch.schema.remove_metadata().append(pa.field(ROW_FAULT, pa.string()))
-                yield pa.record_batch([*batch.columns, faults], schema=schema)
+                whole = pa.record_batch([*batch.columns, faults], schema=schema)
+                rows = max(1, batch.num_rows * MOST_BYTES // max(MOST_BYTES, batch.nbytes))
+                yield from (whole.slice(start, rows) for start in range(0, batch.num_rows, rows))
         except (pa.ArrowInvalid, OSError) as error:
             raise JobError(f"{path}: is damaged: {str(error).splitlines()[0]}") from error

@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bulk.errors import JobError
-from bulk.scoring import ScoreOptions, output_schema, score
+from bulk.scoring import ScoreOptions, default_columns, output_schema, score
 from bulk.tables import batches
+from bulk.tables.parquet_table import parquet_batches
 from inferer import ModelInferer
 from tests.bulk.conftest import Predict, command
+from tests.support import tiny
 from tests.support.server import ROOT, environment
 
 ROWS = 20_000
@@ -138,6 +141,29 @@ def test_the_engine_takes_batches_of_anyone(model: ModelInferer) -> None:
     assert [batch.column("n").to_pylist() for batch in scored] == [[0, 0], [1, 1], [2, 2]]
     assert scored[0].schema == output_schema(given().__next__().schema, ScoreOptions("text", columns=("label",)))
     assert scored[0].schema.names == ["n", "text", "predicted_label", "error"]
+
+
+def test_the_columns_follow_the_model(model: ModelInferer, multi_bundle: Path, tmp_path: Path) -> None:
+    """A multi-label model adds its labels, and one that may abstain says whether it did."""
+    assert default_columns(model) == ("label", "score", "num_tokens", "truncated")
+    multi = ModelInferer(multi_bundle)
+    options = ScoreOptions("text", columns=default_columns(multi))
+    (scored,) = score([pa.record_batch({"text": ["good"]})], multi, options)
+    assert scored.column("predicted_labels").to_pylist() == [list(multi.predict("good").labels)]
+    careful = ModelInferer(tiny.write_bundle(tmp_path / "careful", abstain_threshold=0.99))
+    options = ScoreOptions("text", columns=default_columns(careful))
+    (scored,) = score([pa.record_batch({"text": ["odd film", None]})], careful, options)
+    assert scored.column("predicted_abstained").to_pylist() == [careful.predict("odd film").abstained, None]
+    assert careful.predict("odd film").abstained
+
+
+def test_rows_of_parquet_are_bounded_in_bytes(tmp_path: Path) -> None:
+    """Long texts of a Parquet file come in batches of few rows, all of them and in order."""
+    texts = [f"{number} " + "x" * (batches.MOST_BYTES // 4) for number in range(9)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    found = list(parquet_batches(tmp_path / "a.parquet"))
+    assert max(batch.num_rows for batch in found) < 5
+    assert [text for batch in found for text in batch.column("text").to_pylist()] == texts
 
 
 def test_a_name_of_the_input_is_not_given_twice() -> None:
