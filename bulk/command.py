@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from bulk.errors import JobError
 from bulk.job import Job
 from bulk.scoring import CHOICES, ScoreOptions, default_columns, output_schema
+from bulk.tables.batches import MOST_ROWS
 from bulk.tables.files import FORMATS, format_of
 from bulk.tables.inputs import Input, read_input
 from bulk.workers import scored
@@ -102,6 +104,8 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if "://" in args.output:
+        raise JobError(f"--output {args.output}: is an address; write a file, and upload it")
     output = Path(args.output)
     output_format = format_of(output)
     if output.suffix.lower() in (".gz", ".bz2", ".zst"):
@@ -133,7 +137,7 @@ def _run(args: argparse.Namespace) -> int:
     job = Job(output, output_format, schema, _facts(table, options, model))
     bundle = str(model.bundle.path)
     del model
-    processes = args.processes or available_cpus()
+    processes = min(args.processes or available_cpus(), max(1, math.ceil(table.rows / MOST_ROWS)))
     if not args.quiet:
         several = f" in {len(table.files)} files" if len(table.files) > 1 else ""
         print(f"{args.input}: {table.rows:,} rows{several}, {table.layout}", file=sys.stderr)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -26,8 +27,7 @@ _state: dict[str, Any] = {}  # of a worker process: its model and its options
 
 
 def _start(parent: int, bundle: str, model_options: dict[str, Any], options: ScoreOptions) -> None:
-    """Load the model of a worker process, which ends with its parent and leaves Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Load the model of a worker process, which ends with its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -39,6 +39,16 @@ def _start(parent: int, bundle: str, model_options: dict[str, Any], options: Sco
 def _score(batch: pa.RecordBatch) -> pa.RecordBatch:
     (scored,) = score([batch], _state["model"], _state["options"])
     return scored
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back in the block, and for good in a process that starts in it: its parent ends it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def scored(
@@ -61,7 +71,8 @@ def scored(
     waiting: collections.deque[Future[pa.RecordBatch]] = collections.deque()
     try:
         for batch in batches:
-            waiting.append(pool.submit(_score, batch))
+            with _without_interrupts():  # submitting may start a process
+                waiting.append(pool.submit(_score, batch))
             if len(waiting) >= _AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:

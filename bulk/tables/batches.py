@@ -9,7 +9,7 @@ import pyarrow as pa
 
 # The largest batch: rows in memory together, a unit of work, and a part of the output. These are fixed, so that the
 # output of a job that continues has the same bytes as that of an unbroken one.
-MOST_ROWS = 2048
+MOST_ROWS = 1024
 MOST_BYTES = 8_000_000
 # A column of the batches of a reader: the fault that kept a row from being read, else null.
 ROW_FAULT = "__row_fault__"

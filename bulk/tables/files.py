@@ -40,6 +40,8 @@ def format_of(path: Path, given: str | None = None) -> str:
 
 def find(given: str) -> list[Path]:
     """Return the files of `given`, a file, a folder or a glob, by name. Raises JobError where there are none."""
+    if "://" in given:
+        raise JobError(f"{given}: is an address; only files are read, so download it first")
     path = Path(given)
     if path.is_dir():
         inside = sorted(one for one in path.rglob("*") if one.is_file() and _is_table(one, path))

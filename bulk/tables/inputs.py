@@ -91,7 +91,7 @@ def _check(schema: pa.Schema, text_column: str, path: Path) -> None:
     if schema.names.count(text_column) != 1:
         many = "is there twice" if text_column in schema.names else "is missing"
         raise JobError(
-            f"{path}: the column {text_column!r} {many}; the columns are {', '.join(map(repr, schema.names))}"
+            f"{path}: the column {text_column!r} {many}; the columns are {', '.join(map(repr, schema.names)) or 'none'}"
         )
     kind = schema.field(text_column).type
     if pa.types.is_dictionary(kind):

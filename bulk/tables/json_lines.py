@@ -29,9 +29,20 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]
                 yield number, None, f"line {number} is not JSON: {error}"
                 continue
             if isinstance(value, dict):
-                yield number, value, None
+                yield number, *_clean(value, number)
             else:
                 yield number, None, f"line {number} is not a JSON object; expected one with the columns of a row"
+
+
+def _clean(row: dict[str, Any], number: int) -> tuple[dict[str, Any], str | None]:
+    """Return `row` without halves of surrogate pairs, which no table can hold, and the fault if there was one."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        whole = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")
+        return json.loads(whole), f"line {number} has half of a surrogate pair, {half}, which is not a character"
+    return row, None
 
 
 def _kind(value: object) -> str:

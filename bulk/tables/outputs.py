@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -24,15 +24,25 @@ def encode(batch: pa.RecordBatch, file_format: str) -> bytes:
         pq.write_table(pa.Table.from_batches([batch]), sink)
         return sink.getvalue()
     columns = [_cells(batch.column(place)) for place in range(batch.num_columns)]
-    text = io.StringIO(newline="")
+    rows = zip(*columns, strict=True)
     if file_format == JSON_LINES:
         names = batch.schema.names
-        for cells in zip(*columns, strict=True):
-            text.write(json.dumps(dict(zip(names, cells, strict=True)), ensure_ascii=False, default=str) + "\n")
-    else:
-        writer = csv.writer(text, delimiter=_delimiter(file_format), lineterminator="\n")
-        writer.writerows([_csv_cell(cell) for cell in cells] for cells in zip(*columns, strict=True))
-    return text.getvalue().encode()
+        objects = (dict(zip(names, cells, strict=True)) for cells in rows)
+        return "".join(json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in objects).encode()
+    return _csv_lines(([_csv_cell(cell) for cell in cells] for cells in rows), file_format)
+
+
+def _csv_lines(rows: Iterable[Sequence[object]], file_format: str) -> bytes:
+    """Return `rows` as lines that end in a line feed; csv quotes a carriage return only if its own lines end in one."""
+    line = io.StringIO(newline="")
+    writer = csv.writer(line, delimiter="\t" if file_format == TSV else ",")
+    lines = []
+    for row in rows:
+        writer.writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n"))
+        line.seek(0)
+        line.truncate()
+    return "".join(f"{one}\n" for one in lines).encode()
 
 
 def _cells(column: pa.Array) -> list[object]:
@@ -46,10 +56,6 @@ def _csv_cell(cell: object) -> object:
     return str(cell).lower() if isinstance(cell, bool) else cell
 
 
-def _delimiter(file_format: str) -> str:
-    return "\t" if file_format == TSV else ","
-
-
 def join(parts: Sequence[Path], target: IO[bytes], file_format: str, schema: pa.Schema) -> None:
     """Write `parts` as one file into `target`."""
     if file_format == PARQUET:
@@ -58,9 +64,7 @@ def join(parts: Sequence[Path], target: IO[bytes], file_format: str, schema: pa.
                 writer.write_table(pq.read_table(part, partitioning=None).cast(schema))
         return
     if file_format in (CSV, TSV):
-        header = io.StringIO(newline="")
-        csv.writer(header, delimiter=_delimiter(file_format), lineterminator="\n").writerow(schema.names)
-        target.write(header.getvalue().encode())
+        target.write(_csv_lines([schema.names], file_format))
     for part in parts:
         with part.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)

@@ -19,6 +19,9 @@ let running = null; // the AbortController of the present run
 let options = {}; // of the visible rows
 let announced = 0;
 
+// A line of such a file is not a text: it has other columns, a header and quotes.
+const TABLE = /\.(csv|tsv|tab|jsonl?|ndjson|parquet|xlsx?|ods)(\.\w+)?$/i;
+
 const linesOf = (text) => text.split(/\r\n|\n|\r/);
 
 /** Return the texts of the field as rows with their line numbers. */
@@ -126,7 +129,12 @@ function updateButtons() {
 }
 
 async function open(file) {
-  const text = await file.text();
+  const text = TABLE.test(file.name) ? null : await file.text();
+  if (text === null || text.includes("\0")) {
+    const remedy = "Paste its column of texts here, or score the whole file by the command inferer predict.";
+    fill(byId("note"), `${file.name} is ${text === null ? "a table" : "not a text file"}, not lines of texts. ${remedy}`);
+    return;
+  }
   field.value = text.replace(/[\r\n]+$/, "");
   changed();
   fill(byId("note"), text.includes("\ufffd") ? `${file.name} is not UTF-8: unreadable bytes became \ufffd.` : "");

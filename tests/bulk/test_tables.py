@@ -16,7 +16,7 @@ import pytest
 from inferer import ModelInferer
 from tests.bulk.conftest import Predict
 
-TEXTS = ["good film", 'bad, "really"', "two\nlines", "good é", "007", "bad"]
+TEXTS = ["good film", 'bad, "really"', "two\nlines", "good é", "a\rreturn", "007"]
 COLUMNS = ["id", "text", "note"]
 ROWS = [[f"{number:03}", text, "x;y" if number % 2 else ""] for number, text in enumerate(TEXTS)]
 
@@ -87,7 +87,7 @@ def test_outputs_of_text_read_back(ending: str, predict: Predict, tmp_path: Path
     (tmp_path / "rows.csv").write_bytes(as_csv())
     output = tmp_path / f"scored.{ending}"
     assert predict(tmp_path / "rows.csv", output, "--columns", "labels,scores").returncode == 0
-    content = output.read_text(encoding="utf-8")
+    content = output.read_bytes().decode()
     if ending == "jsonl":
         rows = [json.loads(line) for line in content.splitlines()]
         assert sum(rows[0]["predicted_scores"].values()) == pytest.approx(1)
@@ -151,6 +151,24 @@ def test_bad_rows_keep_their_places(predict: Predict, tmp_path: Path) -> None:
     ]
     assert rows[0]["predicted_label"]
     assert rows[1]["predicted_label"] is None
+
+
+def test_half_a_character_is_a_fault(predict: Predict, tmp_path: Path) -> None:
+    """Half of a surrogate pair, which JSON can hold and a table cannot, is the fault of its row alone."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "good"}\n{"text": "bad \\ud83d", "id": 7}\n')
+    assert predict(tmp_path / "rows.jsonl", tmp_path / "s.parquet").returncode == 1
+    scored = pq.read_table(tmp_path / "s.parquet")
+    fault = "line 2 has half of a surrogate pair, \\ud83d, which is not a character"
+    assert scored["error"].to_pylist() == [None, fault]
+    assert scored["text"].to_pylist() == ["good", "bad ?"]
+    assert scored["id"].to_pylist() == [None, 7]
+
+
+def test_a_table_without_rows_has_its_columns(predict: Predict, tmp_path: Path) -> None:
+    """A header alone gives a header alone."""
+    (tmp_path / "rows.csv").write_text("id,text\n")
+    assert predict(tmp_path / "rows.csv", tmp_path / "s.csv").returncode == 0
+    assert (tmp_path / "s.csv").read_text() == "id,text,predicted_label,predicted_score,num_tokens,truncated,error\n"
 
 
 def test_bad_lines_of_json_and_nulls_keep_their_places(predict: Predict, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ ARCHITECTURES = (
 )
 EXPORTED = ("transformers==4.57.6", "transformers>=5,<6")  # the last of 4, the newest of 5
 LOADED = ("transformers==4.30.2", "transformers==5.0.0")
+NEWER = {("transformers==4.30.2", "modernbert")}  # ModernBERT is new in 4.48
 
 
 @functools.cache
@@ -52,9 +54,6 @@ def saved(base: Path, version: str) -> Path:
 def checkpoint(factory: pytest.TempPathFactory, version: str, architecture: str) -> tuple[Path, dict[str, Any]]:
     """Return the checkpoint's folder, and the texts, token ids and logits of the version that saved it."""
     folder = saved(factory.getbasetemp(), version) / architecture
-    if not folder.is_dir():
-        assert architecture == "modernbert"  # new in 4.48
-        pytest.skip(f"{version} has no {architecture}")
     return folder, json.loads((folder / "expected.json").read_text(encoding="utf-8"))
 
 
@@ -73,8 +72,7 @@ def test_a_bundle_has_the_logits_of_the_version_that_saved_the_checkpoint(
     assert np.abs(logits - expected["logits"]).max() < 1e-4
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("version", LOADED)
+@pytest.mark.parametrize(("version", "architecture"), sorted({*itertools.product(LOADED, ARCHITECTURES)} - NEWER))
 def test_checkpoints_of_older_versions_load_exactly(
     tmp_path_factory: pytest.TempPathFactory, version: str, architecture: str
 ) -> None:

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.support.browser import Tab, opened
 from tests.support.server import Server
 
@@ -210,3 +212,21 @@ def test_a_text_file_is_opened(tab: Tab, tmp_path: Path) -> None:
     tab.page.set_input_files("#file", file)
     tab.page.wait_for_selector("#lines-count:has-text('2 texts.')")
     assert tab.page.input_value("#lines") == "good\nbad é"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("reviews.csv", b"id,text\n1,good\n", "a table"),
+        ("reviews.parquet", b"PAR1", "a table"),
+        ("reviews.txt", b"good\0\n", "not a text file"),
+    ],
+)
+def test_a_table_is_never_read_as_lines(tab: Tab, tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    """The lines of a table and bytes that are not text stay out of the field; the note names the ways to score it."""
+    (tmp_path / name).write_bytes(content)
+    tab.page.click("#tab-many")
+    tab.page.fill("#lines", "kept")
+    tab.page.set_input_files("#file", tmp_path / name)
+    tab.page.wait_for_selector(f"#note:has-text('{name} is {kind}, not lines of texts. Paste its column')")
+    assert tab.page.input_value("#lines") == "kept"
