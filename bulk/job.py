@@ -27,8 +27,8 @@ _SUFFIX = ".unfinished"
 class Job:
     """The parts of one output. facts: everything that decides its bytes, by the names that people know.
 
-    done: parts and rows of an earlier run that was stopped. Raises JobError where an earlier job had other facts, or
-    is still running.
+    Attributes: parts, rows, errors: done so far, an earlier run's among them once the job is open. Opening raises
+    JobError where the earlier job had other facts or is still running.
     """
 
     def __init__(self, output: Path, file_format: str, schema: pa.Schema, facts: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def csv_layout(
 ) -> CsvLayout:
     """Return the layout of `path`, guessed where it is not given: the delimiter with which it has the columns `wanted`.
 
-    Raises JobError for an empty file and for a header with a name twice or without a name.
+    Raises JobError for an empty file and for a header with a name twice.
     """
     if encoding is not None:
         try:
@@ -63,7 +63,14 @@ def csv_layout(
             start = file.read(4)
         encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
     guesses = [delimiter] if delimiter else ["\t"] if file_format == TSV else list(_DELIMITERS)
-    rows = {guess: next(_rows(path, guess, encoding), (1, []))[1] for guess in guesses}
+    rows: dict[str, list[str]] = {}
+    for guess in guesses:
+        try:
+            rows[guess] = next(_rows(path, guess, encoding), (1, []))[1]
+        except JobError:  # a header in quotes is broken quoting to the other delimiters
+            if guess == guesses[-1] and not rows:
+                raise
+    guesses = list(rows)
     best = max(guesses, key=lambda guess: (set(wanted) <= set(rows[guess]), len(rows[guess]), -guesses.index(guess)))
     first = rows[best]
     if not any(cell.strip() for cell in first):
@@ -111,9 +118,9 @@ def csv_batches(path: Path, layout: CsvLayout) -> Iterator[pa.RecordBatch]:
     yield from batches.rest()
 
 
-def same_layout(path: Path, layout: CsvLayout) -> CsvLayout:
+def same_layout(path: Path, layout: CsvLayout, encoding: str | None) -> CsvLayout:
     """Return the layout of a further file of the input, which must have the columns of the first. Raises JobError."""
-    other = csv_layout(path, "", layout.names, layout.delimiter, None, header=layout.header)
+    other = csv_layout(path, "", layout.names, layout.delimiter, encoding, header=layout.header)
     if other.names != layout.names:
         raise JobError(f"{path}: has the columns {list(other.names)}, the first file {list(layout.names)}")
     return replace(layout, encoding=other.encoding)

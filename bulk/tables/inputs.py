@@ -59,7 +59,7 @@ def read_input(
                 raise JobError(f"{flag} is for CSV and TSV; {files[0]} is {found}")
     if found in (CSV, TSV):
         first = csv_layout(files[0], found, [text_column], delimiter, encoding, header=header)
-        layouts = [first, *(same_layout(path, first) for path in files[1:])]
+        layouts = [first, *(same_layout(path, first, encoding) for path in files[1:])]
         schema, told = first.schema, str(first)
         _check(schema, text_column, files[0])
         rows = sum(count_rows(path, layout) for path, layout in zip(files, layouts, strict=True))

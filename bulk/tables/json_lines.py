@@ -13,7 +13,7 @@ from bulk.tables.batches import Batches
 from bulk.tables.files import open_bytes
 
 _INT64 = 2**63
-# A column whose values have several types, or lists and objects, is kept as JSON text.
+# A column with values of several types, or with lists and objects, stays JSON text.
 _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "json": pa.string()}
 
 

@@ -25,7 +25,7 @@ _TABLES = (
     ".zip",
     ".xlsx",
 )
-_LINES = (".jsonl", ".ndjson")
+_LINES = (".json", ".jsonl", ".ndjson")
 _LONGEST_NAME = 255
 _PARQUET = b"PAR1"
 
@@ -41,7 +41,7 @@ def refuse_files(bundle: str, texts: Sequence[str]) -> None:
 
 
 def refuse_table(bundle: str, *, json_lines: bool) -> None:
-    """Raise InfererError where standard input is closed, or a file whose ending is a table's."""
+    """Raise InfererError where standard input is closed, or comes from a file with the ending of a table."""
     if sys.stdin is None:
         raise InfererError("no text is given and standard input is closed")
     with contextlib.suppress(OSError):
@@ -58,7 +58,7 @@ def refuse_binary(bundle: str, first: bytes) -> None:
     if first.startswith(_PARQUET):
         raise InfererError(f"standard input is a Parquet file, not lines of text; {_command(bundle, 'FILE.parquet')}")
     if b"\0" in first:
-        raise InfererError("standard input has NUL bytes: it is UTF-16 or no text; expected lines of UTF-8")
+        raise InfererError("standard input has NUL bytes: it is UTF-16 or binary; expected lines of UTF-8")
 
 
 def _command(bundle: str, path: str) -> str:

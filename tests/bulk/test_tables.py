@@ -51,6 +51,7 @@ def as_zst(content: bytes) -> bytes:
 FILES = {
     "rows.csv": as_csv(),
     "semicolons.csv": as_csv(";"),
+    "quoted.csv": as_csv(";").replace(b"id;text;note", b'"id";"text";"note"'),
     "rows.tsv": as_csv("\t"),
     "marked.csv": as_csv(encoding="utf-8-sig"),
     "wide.csv": as_csv(encoding="utf-16"),
@@ -112,6 +113,16 @@ def test_a_folder_is_one_table(predict: Predict, tmp_path: Path) -> None:
     assert "7 rows in 2 files" in done.stderr
     rows = list(csv.DictReader(io.StringIO((tmp_path / "scored.csv").read_text(encoding="utf-8"))))
     assert [row["id"] for row in rows] == ["9", "000", "001", "002", "003", "004", "005"]
+
+
+def test_an_encoding_holds_for_every_file(predict: Predict, tmp_path: Path) -> None:
+    """--encoding applies to all files of a folder."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (folder / name).write_bytes("text\ngood é\n".encode("cp1252"))
+    assert predict(folder, tmp_path / "s.csv", "--encoding", "cp1252").returncode == 0
+    assert (tmp_path / "s.csv").read_text(encoding="utf-8").count("good é,") == 2
 
 
 def test_without_a_header_columns_have_numbers(predict: Predict, tmp_path: Path) -> None:
