@@ -46,7 +46,7 @@ def speed(bundle: Path, checkpoint: Path, table: Path, column: str) -> dict[str,
     cpus = available_cpus()
     torch.set_num_threads(cpus)
     together, alone = (ModelInferer(bundle, intra_op_threads=threads) for threads in (cpus, 1))
-    theirs: Any = pipeline("text-classification", model=str(checkpoint), device="cpu")
+    theirs: Any = pipeline("text-classification", model=str(checkpoint), device="cpu", trust_remote_code=False)
     part = texts[::_SLOW]
     engines: dict[str, tuple[int, Callable[[], object]]] = {
         OURS: (len(texts), lambda: _command(bundle, table, column)),

@@ -67,7 +67,7 @@ def bundle_for(
         checkpoint = f"a folder with {CONFIG} and weights, or a {', '.join(_STATE_DICT_SUFFIXES)} file"
         problem = f"is neither a bundle (a folder with inferer.json) nor a PyTorch checkpoint ({checkpoint})"
         fault = fault_of(given) if given.is_dir() else None
-        raise BundleError(given, problem if fault is None else f"{problem}: it {fault}")
+        raise BundleError(given, problem if fault is None else f"{problem}: {fault}")
     cache = default_cache_dir() if cache_dir is None else Path(cache_dir)
     try:
         return _converted(given, config, INT8_TOKEN if quantize else FP32, cache)

@@ -6,13 +6,23 @@ gunicorn_config.py names; the worker that gets GET /metrics adds them up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -115,6 +125,25 @@ class Metrics:
         registry = self._registry
         if MULTIPROCESS_FOLDER in os.environ:
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            registry.register(_AllWorkers())
         encode, content_type = choose_encoder(accept)
         return encode(registry), content_type
+
+
+class _AllWorkers(MultiProcessCollector):
+    """The sum over the files of all workers.
+
+    A worker that has just started, or was killed then, leaves a file of 0 bytes, on which the library fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Metric]:
+        found = []
+        for file in Path(os.environ[MULTIPROCESS_FOLDER]).glob("*.db"):
+            with contextlib.suppress(FileNotFoundError):  # of a worker that has just ended
+                if file.stat().st_size > 0:
+                    found.append(str(file))
+        merged: Iterable[Metric] = self.merge(found)  # type: ignore[no-untyped-call]
+        return merged

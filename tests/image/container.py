@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.image.engine import Podman
 
 _CLONE_NEWNET = 0x40000000
+_ENDED = ("exited", "stopped")  # podman calls it "stopped" until its own clean-up has run
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -92,7 +93,7 @@ class Container:
                 if self.request("GET", "/health/ready").status == 200:
                     return time.monotonic() - begun
             except OSError:
-                if self.state()["Status"] == "exited":
+                if self.state()["Status"] in _ENDED:
                     break
             time.sleep(0.05)
         raise AssertionError(f"not ready after {time.monotonic() - begun:.0f} s: {self.state()}\n{self.log()}")
@@ -115,7 +116,7 @@ class Container:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             state = self.state()
-            if state["Status"] == "exited":
+            if state["Status"] in _ENDED:
                 return int(state["ExitCode"])
             time.sleep(0.1)
         raise AssertionError(f"still {self.state()['Status']} after {timeout_s:g} s\n{self.log()}")

@@ -77,6 +77,8 @@ def test_several_workers_are_counted_together(tiny_bundle: Path, model: ModelInf
         until(lambda: len(workers(server)) == 3)
         assert_counted(server, model)
         assert list(folder.glob("*.db"))
+        (folder / "counter_1.db").touch()  # as a worker leaves it in its first moment
+        assert_counted(server, model)
     assert not folder.exists()
 
 
