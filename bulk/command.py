@@ -18,8 +18,9 @@ from tqdm import tqdm
 from bulk.errors import JobError
 from bulk.job import Job
 from bulk.scoring import CHOICES, ScoreOptions, default_columns, output_schema
+from bulk.tables.addresses import remote_file
 from bulk.tables.batches import MOST_ROWS
-from bulk.tables.files import FORMATS, format_of
+from bulk.tables.files import COMPRESSED, FORMATS, File, format_of
 from bulk.tables.inputs import Input, read_input
 from bulk.workers import scored
 from inferer import __version__
@@ -28,6 +29,7 @@ from inferer.bundle.reader import TRUNCATIONS
 from inferer.cpu import available_cpus
 from inferer.errors import InfererError
 from inferer.model import ModelInferer
+from training.data.location import is_address, redacted
 
 _STOP, _KEEP = "stop", "keep"
 _MOST_PROCESSES = 256
@@ -40,10 +42,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "A job that was stopped continues with the same command.",
     )
     add = parser.add_argument
-    add("input", help="a file, a folder or a quoted glob: CSV, TSV, JSON Lines or Parquet; .gz, .bz2, .zst")
+    add(
+        "input",
+        help="a file, folder, quoted glob or address: CSV, TSV, JSON Lines or Parquet; .gz, .bz2, .zst",
+    )
     add("--model", required=True, metavar="BUNDLE", help="a bundle's folder, or a PyTorch checkpoint to convert first")
     add("--text-column", required=True, metavar="NAME", help="the column with the texts")
-    add("--output", required=True, metavar="FILE", help="the scored table; its ending decides the format")
+    add(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="a file or an address; its ending decides the format",
+    )
     add("--overwrite", action="store_true", help="replace an output that exists")
     tables = parser.add_argument_group("the input, guessed unless given")
     tables.add_argument("--format", choices=FORMATS, help="by default by the ending")
@@ -104,22 +114,12 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _run(args: argparse.Namespace) -> int:
-    if "://" in args.output:
-        raise JobError(f"--output {args.output}: is an address; write a file, and upload it")
-    output = Path(args.output)
+    output = _output(args.output, overwrite=args.overwrite)
     output_format = format_of(output)
-    if output.suffix.lower() in (".gz", ".bz2", ".zst"):
-        raise JobError(f"--output {output}: a compressed output is not supported; write Parquet, which is compressed")
-    if output.is_dir():
-        raise JobError(f"--output {output}: is a folder; give a file in it")
-    if output.exists() and not args.overwrite:
-        raise JobError(f"--output {output}: exists; --overwrite replaces it")
-    if not output.absolute().parent.is_dir():
-        raise JobError(f"--output {output}: the folder {output.absolute().parent} does not exist")
     table = read_input(
         args.input, args.text_column, args.format, args.delimiter, args.encoding, header=not args.no_header
     )
-    if any(output.exists() and output.samefile(file) for file in table.files):
+    if any(str(output) == str(file) or _same(output, file) for file in table.files):
         raise JobError(f"--output {output}: is a file of the input")
     model_options = {"config": args.config, "quantize": not args.fp32, "golden_check": args.golden_check}
     model = ModelInferer(args.model, **model_options)  # finds every fault of the bundle and the options once
@@ -140,7 +140,7 @@ def _run(args: argparse.Namespace) -> int:
     processes = min(args.processes or available_cpus(), max(1, math.ceil(table.rows / MOST_ROWS)))
     if not args.quiet:
         several = f" in {len(table.files)} files" if len(table.files) > 1 else ""
-        print(f"{args.input}: {table.rows:,} rows{several}, {table.layout}", file=sys.stderr)
+        print(f"{redacted(args.input)}: {table.rows:,} rows{several}, {table.layout}", file=sys.stderr)
     with job.opened():
         begun, before = time.monotonic(), job.rows
         if before and not args.quiet:
@@ -155,6 +155,28 @@ def _run(args: argparse.Namespace) -> int:
         rate = f"{(job.rows - before) / took:,.0f} rows per second" if took and job.rows > before else "at once"
         print(f"{output}: {job.rows:,} rows, {job.errors:,} with an error ({took:.1f} s, {rate})", file=sys.stderr)
     return 1 if job.errors else 0
+
+
+def _output(given: str, *, overwrite: bool) -> File:
+    """Return where the output goes. Raises JobError where it cannot, or where a file is that may not be replaced."""
+    output = remote_file(given) if is_address(given) else Path(given)
+    format_of(output)
+    if output.suffix.lower() in COMPRESSED:
+        raise JobError(f"--output {output}: a compressed output is not supported; write Parquet, which is compressed")
+    if isinstance(output, Path):
+        if output.is_dir():
+            raise JobError(f"--output {output}: is a folder; give a file in it")
+        if not output.absolute().parent.is_dir():
+            raise JobError(f"--output {output}: the folder {output.absolute().parent} does not exist")
+    if output.exists() and not overwrite:
+        raise JobError(f"--output {output}: exists; --overwrite replaces it")
+    if not isinstance(output, Path):
+        output.check_writable()
+    return output
+
+
+def _same(output: File, file: File) -> bool:
+    return isinstance(output, Path) and isinstance(file, Path) and output.exists() and output.samefile(file)
 
 
 def _facts(table: Input, options: ScoreOptions, model: ModelInferer) -> dict[str, Any]:

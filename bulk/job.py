@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from bulk.errors import JobError
 from bulk.scoring import ERROR
+from bulk.tables.files import File
 from bulk.tables.outputs import encode, join, write_whole
 from inferer.errors import shown
 
@@ -27,15 +28,17 @@ _SUFFIX = ".unfinished"
 class Job:
     """The parts of one output. facts: everything that decides its bytes, by the names that people know.
 
+    The parts lie in a folder beside the output; those of an address, in the folder of the process.
+
     Attributes: parts, rows, errors: done so far, an earlier run's among them once the job is open. Opening raises
     JobError where the earlier job had other facts or is still running.
     """
 
-    def __init__(self, output: Path, file_format: str, schema: pa.Schema, facts: dict[str, Any]) -> None:
+    def __init__(self, output: File, file_format: str, schema: pa.Schema, facts: dict[str, Any]) -> None:
         self.output = output
         self._format, self._schema = file_format, schema
-        self._folder = output.with_name(output.name + _SUFFIX)
-        self._facts = facts
+        self._folder = (output.parent if isinstance(output, Path) else Path.cwd()) / (output.name + _SUFFIX)
+        self._facts = facts if isinstance(output, Path) else {"output": str(output), **facts}
         self.parts = 0
         self.rows = 0
         self.errors = 0
@@ -95,7 +98,10 @@ class Job:
             join([self._part(number) for number in range(self.parts)], file, self._format, self._schema)
             file.flush()
             os.fsync(file.fileno())
-        whole.replace(self.output)
+        if isinstance(self.output, Path):
+            whole.replace(self.output)
+        else:
+            self.output.upload(whole)
         shutil.rmtree(self._folder)
 
     def run(

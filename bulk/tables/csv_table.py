@@ -8,13 +8,12 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 
 from bulk.errors import JobError
 from bulk.tables.batches import Batches
-from bulk.tables.files import TSV, open_bytes
+from bulk.tables.files import TSV, File, open_bytes
 from inferer.errors import shown
 
 csv.field_size_limit(2**31 - 1)  # the default of 131,072 characters is shorter than some texts
@@ -45,7 +44,7 @@ class CsvLayout:
 
 
 def csv_layout(
-    path: Path, file_format: str, wanted: Sequence[str], delimiter: str | None, encoding: str | None, *, header: bool
+    path: File, file_format: str, wanted: Sequence[str], delimiter: str | None, encoding: str | None, *, header: bool
 ) -> CsvLayout:
     """Return the layout of `path`, guessed where it is not given: the delimiter with which it has the columns `wanted`.
 
@@ -81,7 +80,7 @@ def csv_layout(
     return CsvLayout(best, encoding, names, header)
 
 
-def _rows(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: File, delimiter: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line at which a row begins, and its cells; blank lines are left out. Raises JobError."""
     begin = 1
     with open_bytes(path) as file:
@@ -100,12 +99,12 @@ def _rows(path: Path, delimiter: str, encoding: str) -> Iterator[tuple[int, list
             raise JobError(f"{path}, after line {begin}: is not {encoding} ({told}); {remedy}") from error
 
 
-def count_rows(path: Path, layout: CsvLayout) -> int:
+def count_rows(path: File, layout: CsvLayout) -> int:
     """Read the whole file, and return its number of rows. Raises JobError for broken quoting and wrong encoding."""
     return sum(1 for _ in _rows(path, layout.delimiter, layout.encoding)) - layout.header
 
 
-def csv_batches(path: Path, layout: CsvLayout) -> Iterator[pa.RecordBatch]:
+def csv_batches(path: File, layout: CsvLayout) -> Iterator[pa.RecordBatch]:
     """Yield the rows; one with too few or too many cells has a fault."""
     batches = Batches(layout.schema)
     wide = len(layout.names)
@@ -118,7 +117,7 @@ def csv_batches(path: Path, layout: CsvLayout) -> Iterator[pa.RecordBatch]:
     yield from batches.rest()
 
 
-def same_layout(path: Path, layout: CsvLayout, encoding: str | None) -> CsvLayout:
+def same_layout(path: File, layout: CsvLayout, encoding: str | None) -> CsvLayout:
     """Return the layout of a further file of the input, which must have the columns of the first. Raises JobError."""
     other = csv_layout(path, "", layout.names, layout.delimiter, encoding, header=layout.header)
     if other.names != layout.names:

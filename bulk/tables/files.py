@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import glob
 import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import pyarrow as pa
 
 from bulk.errors import JobError
+from bulk.tables.addresses import RemoteFile, find_remote
+from training.data.location import is_address, redacted
+
+File = Path | RemoteFile
 
 CSV, TSV, JSON_LINES, PARQUET = "csv", "tsv", "jsonl", "parquet"
 FORMATS = (CSV, TSV, JSON_LINES, PARQUET)
@@ -22,15 +27,15 @@ _ENDINGS = {
     ".csv": CSV, ".txt": CSV, ".tsv": TSV, ".tab": TSV, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES,
     ".parquet": PARQUET, ".pq": PARQUET,
 }  # fmt: skip
-_COMPRESSED = (".gz", ".bz2", ".zst")
+COMPRESSED = (".gz", ".bz2", ".zst")
 _BUFFER = 1 << 20
 
 
-def format_of(path: Path, given: str | None = None) -> str:
+def format_of(path: File | PurePosixPath, given: str | None = None) -> str:
     """Return the format of `path`: `given`, else by its ending. Raises JobError where the ending says nothing."""
     if given is not None:
         return given
-    name = Path(path.stem) if path.suffix.lower() in _COMPRESSED else path
+    name = PurePosixPath(path.stem if path.suffix.lower() in COMPRESSED else path.name)
     found = _ENDINGS.get(name.suffix.lower())
     if found is None:
         endings = ", ".join(_ENDINGS)
@@ -38,16 +43,19 @@ def format_of(path: Path, given: str | None = None) -> str:
     return found
 
 
-def find(given: str) -> list[Path]:
+def find(given: str) -> Sequence[File]:
     """Return the files of `given`, a file, a folder or a glob, by name. Raises JobError where there are none."""
-    if "://" in given:
-        raise JobError(f"{given}: is an address; only files are read, so download it first")
+    if is_address(given):
+        files, folder = find_remote(given)
+        return (
+            files
+            if folder is None
+            else _tables(files, [PurePosixPath(one.path) for one in files], folder, redacted(given))
+        )
     path = Path(given)
     if path.is_dir():
-        inside = sorted(one for one in path.rglob("*") if one.is_file() and _is_table(one, path))
-        if not inside:
-            raise JobError(f"{given}: the folder has no tables; expected files that end in {', '.join(_ENDINGS)}")
-        return inside
+        inside = sorted(one for one in path.rglob("*") if one.is_file())
+        return _tables(inside, inside, path, given)
     if path.is_file():
         return [path]
     if glob.has_magic(given):
@@ -61,17 +69,23 @@ def find(given: str) -> list[Path]:
     raise JobError(f"{given}: does not exist")
 
 
-def _is_table(path: Path, folder: Path) -> bool:
-    if any(part.startswith((".", "_")) for part in path.relative_to(folder).parts):  # marks of Spark and editors
-        return False
-    try:
-        format_of(path)
-    except JobError:
-        return False
-    return True
+def _tables(
+    files: Sequence[File], paths: Sequence[PurePosixPath | Path], folder: Path | str, given: str
+) -> Sequence[File]:
+    """Return those of `files` that are tables, by their `paths` in `folder`."""
+    found = []
+    for file, path in zip(files, paths, strict=True):
+        if any(part.startswith((".", "_")) for part in path.relative_to(folder).parts):  # marks of Spark and editors
+            continue
+        with contextlib.suppress(JobError):
+            format_of(file)
+            found.append(file)
+    if not found:
+        raise JobError(f"{given}: the folder has no tables; expected files that end in {', '.join(_ENDINGS)}")
+    return found
 
 
-def one_format(paths: Sequence[Path], given: str | None) -> str:
+def one_format(paths: Sequence[File], given: str | None) -> str:
     """Return the one format of `paths`. Raises JobError where they differ."""
     formats = {format_of(path, given): path for path in reversed(paths)}
     if len(formats) > 1:
@@ -100,22 +114,21 @@ class _Stream(io.RawIOBase):
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+def open_bytes(path: File) -> Iterator[IO[bytes]]:
     """Open the bytes of `path`, decompressed by its ending; errors of reading in the block become JobError."""
     try:
-        with _opened(path) as file:
+        with path.open("rb") as raw, _decompressed(raw, path.suffix.lower()) as file:
             yield file
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise JobError(f"{path}: cannot be read: {reason}") from error
 
 
-def _opened(path: Path) -> IO[bytes]:
-    ending = path.suffix.lower()
+def _decompressed(raw: IO[bytes], ending: str) -> IO[bytes]:
     if ending == ".gz":
-        return io.BufferedReader(gzip.GzipFile(path), _BUFFER)
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), _BUFFER)
     if ending == ".bz2":
-        return io.BufferedReader(bz2.BZ2File(path), _BUFFER)
+        return io.BufferedReader(bz2.BZ2File(raw), _BUFFER)
     if ending == ".zst":
-        return io.BufferedReader(_Stream(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")), _BUFFER)
-    return path.open("rb")
+        return io.BufferedReader(_Stream(pa.CompressedInputStream(pa.PythonFile(raw), "zstd")), _BUFFER)
+    return raw

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 
 from bulk.errors import JobError
+from bulk.tables.addresses import RemoteFile
 from bulk.tables.csv_table import count_rows, csv_batches, csv_layout, same_layout
-from bulk.tables.files import CSV, JSON_LINES, TSV, find, one_format
+from bulk.tables.files import CSV, JSON_LINES, TSV, File, find, one_format
 from bulk.tables.json_lines import json_batches, json_kinds, json_schema
 from bulk.tables.parquet_table import parquet_batches, parquet_schema
 
@@ -23,7 +23,7 @@ _BLOCK = 1 << 20
 class Input:
     """A table. rows: their number. layout: for people. batches: yields the rows with a column ROW_FAULT."""
 
-    files: tuple[Path, ...]
+    files: tuple[File, ...]
     file_format: str
     layout: str
     schema: pa.Schema
@@ -31,11 +31,15 @@ class Input:
     batches: Callable[[], Iterator[pa.RecordBatch]]
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of all files."""
+        """Return a SHA-256 that another content of a file would change."""
         digest = hashlib.sha256()
         for path in self.files:
+            version = path.version() if isinstance(path, RemoteFile) else None
+            if version is not None:
+                digest.update(f"{path.name}\0{version}\0".encode())
+                continue
             with path.open("rb") as file:
-                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+                digest.update(f"{path.name}\0".encode())
                 while block := file.read(_BLOCK):
                     digest.update(block)
         return digest.hexdigest()
@@ -86,7 +90,7 @@ def _chained(streams: Sequence[Callable[[], Iterator[pa.RecordBatch]]]) -> Itera
         yield from stream()
 
 
-def _check(schema: pa.Schema, text_column: str, path: Path) -> None:
+def _check(schema: pa.Schema, text_column: str, path: File) -> None:
     """Raise JobError where the text column is missing, there twice, or not of text."""
     if schema.names.count(text_column) != 1:
         many = "is there twice" if text_column in schema.names else "is missing"

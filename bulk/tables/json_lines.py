@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from bulk.tables.batches import Batches
-from bulk.tables.files import open_bytes
+from bulk.tables.files import File, open_bytes
 
 _INT64 = 2**63
 # A column with values of several types, or with lists and objects, stays JSON text.
 _TYPES = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.string(), "json": pa.string()}
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
+def _lines(path: File) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
     """Yield the number of each line, its object, and instead of one its fault. Blank lines are left out."""
     with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
@@ -55,7 +54,7 @@ def _kind(value: object) -> str:
     return "str" if isinstance(value, str) else "json"
 
 
-def json_kinds(path: Path, kinds: dict[str, str]) -> int:
+def json_kinds(path: File, kinds: dict[str, str]) -> int:
     """Read the whole file; add the type of each column to `kinds`, and return the number of rows."""
     rows = 0
     for _, value, _ in _lines(path):
@@ -74,7 +73,7 @@ def json_schema(kinds: dict[str, str]) -> pa.Schema:
     return pa.schema([pa.field(name, _TYPES[kind or "str"]) for name, kind in kinds.items()])
 
 
-def json_batches(path: Path, kinds: dict[str, str]) -> Iterator[pa.RecordBatch]:
+def json_batches(path: File, kinds: dict[str, str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows; a line that is not a JSON object has a fault."""
     batches = Batches(json_schema(kinds))
     for _, value, fault in _lines(path):

@@ -57,7 +57,7 @@ BAD: dict[str, tuple[str, bytes, tuple[str, ...], str]] = {
     "an output of no format": ("a.csv", b"text\na\n", ("--output", "scored.xlsx"), "the ending tells no format"),
     "an output in no folder": ("a.csv", b"text\na\n", ("--output", "no/s.csv"), "does not exist"),
     "a compressed output": ("a.csv", b"text\na\n", ("--output", "s.csv.gz"), "a compressed output is not supported"),
-    "an output elsewhere": ("a.csv", b"text\na\n", ("--output", "s3://b/s.csv"), "is an address; write a file"),
+    "an output elsewhere": ("a.csv", b"text\na\n", ("--output", "s3://b/s.csv"), "pip install s3fs"),
     "itself": ("a.csv", b"text\na\n", ("--output", "a.csv", "--overwrite"), "is a file of the input"),
 }
 
@@ -79,7 +79,7 @@ def test_a_wrong_call_ends_in_one_line(case: str, predict: Predict, tmp_path: Pa
     [
         ("gone.csv", "gone.csv: does not exist"),
         ("*.csv", "no file matches"),
-        ("s3://b/a.csv", "is an address"),
+        ("s3://b/a.csv", "pip install s3fs"),
         ("/dev/null", "neither a file nor a folder"),
     ],
 )

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "inferer": set(),
     "training": {"inferer"},
     "export": {"inferer", "training"},
-    "bulk": {"inferer"},
+    "bulk": {"inferer", "training"},
     "recipes": {"inferer", "training"},
 }
 SOURCES = ("inferer", "service", "training", "export", "bulk", "recipes")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from inferer.errors import first_line
 from training.data.location import is_address, is_web, redacted
@@ -13,14 +16,17 @@ from training.errors import DataError
 def read_bytes(source: Path | str) -> bytes:
     """Return the bytes at `source`. Raises DataError if it cannot be read, with the package that is missing."""
     if isinstance(source, str) and is_address(source):
-        return _read_address(source)
+        files, path = file_system(source)
+        with access(source):
+            return bytes(files.cat_file(path))
     try:
         return Path(source).read_bytes()
     except OSError as error:
         raise DataError(source, [f"cannot be read: {error.strerror}"]) from error
 
 
-def _read_address(address: str) -> bytes:
+def file_system(address: str) -> tuple[Any, str]:
+    """Return fsspec's file system for `address`, and the path in it. Raises DataError, with the package to install."""
     try:
         import fsspec.core  # not at the top: reading files does not need it
         from fsspec.registry import known_implementations
@@ -29,16 +35,27 @@ def _read_address(address: str) -> bytes:
     # aiohttp reads the proxy's environment variables only with trust_env.
     options = {"client_kwargs": {"trust_env": True}} if is_web(address) else {}
     try:
-        files, path = fsspec.core.url_to_fs(address, **options)
-        return bytes(files.cat_file(path))
+        with access(address):
+            found: tuple[Any, str] = fsspec.core.url_to_fs(address, **options)
+            return found
     except ImportError as error:
         package = known_implementations.get(address.split("://", 1)[0], {}).get("class", "fsspec").split(".")[0]
         hint = "" if package == "fsspec" else f": pip install {package}"  # a protocol that fsspec does not know
         raise DataError(address, [f"cannot be read: {error}{hint}"]) from error
+
+
+@contextmanager
+def access(address: str, verb: str = "read") -> Iterator[None]:
+    """Raise every fault of the block as a DataError in one line, except a missing package."""
+    try:
+        yield
+    except (ImportError, DataError):
+        raise
     except FileNotFoundError as error:
-        raise DataError(address, ["cannot be read: the file does not exist"]) from error
+        missing = "the file does not exist" if verb == "read" else first_line(error)
+        raise DataError(address, [f"cannot be {verb}: {missing}"]) from error
     except Exception as error:  # each protocol's package has its own errors for permissions, networks and hosts
-        raise DataError(address, [f"cannot be read: {_reason(address, error)}"]) from error
+        raise DataError(address, [f"cannot be {verb}: {_reason(address, error)}"]) from error
 
 
 def _reason(address: str, error: Exception) -> str:
