@@ -30,9 +30,10 @@ COPY inferer ./inferer
 COPY service ./service
 COPY export ./export
 COPY training ./training
+COPY bulk ./bulk
 COPY recipes ./recipes
 COPY app.py gunicorn.conf.py ./
-RUN python -m compileall -q inferer service export training app.py
+RUN python -m compileall -q inferer service export training bulk app.py
 
 # Runs as the first user of most Linux machines, who can then write to a mounted folder of theirs. For another user:
 # docker run --user "$(id -u):$(id -g)" …

@@ -33,13 +33,69 @@ from inferer.cpu import available_cpus
 from tests.support import tiny
 
 OURS, LOOP, ALONE, PIPELINE = "command", "predict_batch", "one at a time", "transformers pipeline, fp32"
-ROUNDS = 3
+# Peers in an environment of their own, which has optimum-onnx and ctranslate2. Each prints its rows per second, with
+# the model loaded and the texts read before.
+PEERS = {
+    "Optimum, ORT int8 pipeline": """
+import csv, sys, tempfile, time
+from optimum.onnxruntime import ORTModelForSequenceClassification, ORTQuantizer
+from optimum.onnxruntime.configuration import AutoQuantizationConfig
+from transformers import PreTrainedTokenizerFast, pipeline
+
+checkpoint, table, column = sys.argv[1:]
+texts = [row[column] for row in csv.DictReader(open(table, encoding="utf-8", newline=""))]
+with tempfile.TemporaryDirectory() as folder:
+    ORTModelForSequenceClassification.from_pretrained(checkpoint, export=True).save_pretrained(folder)
+    config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=False)
+    ORTQuantizer.from_pretrained(folder, file_name="model.onnx").quantize(config, folder)
+    model = ORTModelForSequenceClassification.from_pretrained(folder, file_name="model_quantized.onnx")
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{checkpoint}/tokenizer.json", model_max_length=512, **special)
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    classify(texts[:64], batch_size=32, truncation=True)
+    begun = time.perf_counter()
+    texts = texts[::4]
+    classify(texts, batch_size=32, truncation=True)
+    print(len(texts) / (time.perf_counter() - begun))
+""",
+    "CTranslate2 int8": """
+import csv, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
+import ctranslate2, numpy as np
+from ctranslate2.converters import TransformersConverter
+from transformers import BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+checkpoint, table, column = sys.argv[1:]
+texts = [row[column] for row in csv.DictReader(open(table, encoding="utf-8", newline=""))]
+head = BertForSequenceClassification.from_pretrained(checkpoint).classifier
+weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+with tempfile.TemporaryDirectory() as folder:
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{checkpoint}/tokenizer.json", model_max_length=512, **special)
+    BertModel.from_pretrained(checkpoint).save_pretrained(f"{folder}/body")
+    tokenizer.save_pretrained(f"{folder}/body")
+    TransformersConverter(f"{folder}/body").convert(f"{folder}/ct2", quantization="int8")
+    encoder = ctranslate2.Encoder(f"{folder}/ct2", device="cpu", compute_type="int8", inter_threads=2, intra_threads=1)
+
+    def classify(part):
+        ids = tokenizer(part, truncation=True)["input_ids"]
+        return np.array(encoder.forward_batch(ids).pooler_output) @ weight.T + bias
+
+    classify(texts[:64])
+    begun = time.perf_counter()
+    texts.sort(key=len)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(classify, [texts[start : start + 32] for start in range(0, len(texts), 32)]))
+    print(len(texts) / (time.perf_counter() - begun))
+""",
+}
+ROUNDS = 2
 SIZES = (100_000, 1_000_000)
 _SLOW = 4  # the slow engines get a part of the rows
 _PAGE = 4096
 
 
-def speed(bundle: Path, checkpoint: Path, table: Path, column: str) -> dict[str, float]:
+def speed(bundle: Path, checkpoint: Path, table: Path, column: str, peers: str | None) -> dict[str, float]:
     """Return the median rows per second of each engine."""
     with table.open(encoding="utf-8", newline="") as file:
         texts = [row[column] for row in csv.DictReader(file)]
@@ -61,6 +117,14 @@ def speed(bundle: Path, checkpoint: Path, table: Path, column: str) -> dict[str,
             start = time.perf_counter()
             call()
             rates[name].append(rows / (time.perf_counter() - start))
+            print(f"round {number + 1}, {name}: {rates[name][-1]:,.0f} rows per second", flush=True)
+        for name, script in PEERS.items() if peers else ():
+            done = subprocess.run(
+                [peers, "-c", script, checkpoint, table, column], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                raise SystemExit(f"{name}: {done.stderr[-2000:]}")
+            rates.setdefault(name, []).append(float(done.stdout.split()[-1]))
             print(f"round {number + 1}, {name}: {rates[name][-1]:,.0f} rows per second", flush=True)
     return {name: statistics.median(found) for name, found in rates.items()}
 
@@ -109,8 +173,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the same model, for transformers")
     parser.add_argument("--data", type=Path, required=True, help="texts: a CSV file")
     parser.add_argument("--text-column", default="text")
+    parser.add_argument("--peers", metavar="PYTHON", help="the python of an environment with the peers")
     args = parser.parse_args()
-    rates = speed(args.bundle, args.checkpoint, args.data, args.text_column)
+    rates = speed(args.bundle, args.checkpoint, args.data, args.text_column, args.peers)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tiny.write_bundle(folder / "tiny")

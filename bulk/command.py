@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from bulk.errors import JobError
-from bulk.job import Job
-from bulk.scoring import CHOICES, ScoreOptions, default_columns, output_schema
+from bulk.job import Job, Work
+from bulk.scoring import CHOICES, ScoreOptions, output_schema
 from bulk.tables.addresses import remote_file
 from bulk.tables.batches import MOST_ROWS
 from bulk.tables.files import COMPRESSED, FORMATS, File, format_of
@@ -72,6 +72,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     predictions.add_argument("--golden-check", choices=MODES, default=ENFORCE, help=f"(default: {ENFORCE})")
     work = parser.add_argument_group("the work")
     work.add_argument("--processes", type=int, metavar="N", help="each with a model on one core (default: the CPUs)")
+    work.add_argument("--spark", metavar="MASTER", help="score on Apache Spark: spark://HOST:7077, local[*], yarn, …")
     work.add_argument("--on-error", choices=(_KEEP, _STOP), default=_KEEP, help=f"for a bad row (default: {_KEEP})")
     longest = ScoreOptions.max_chars
     work.add_argument(
@@ -84,6 +85,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(args, name)
         if value is not None and not least <= value <= most:
             parser.error(f"--{name.replace('_', '-')} is {value}, expected a number from {least} to {most}")
+    if args.spark and args.processes:
+        parser.error("--processes is for this machine; Spark's own settings say how many cores a job has")
     if args.delimiter is not None:
         args.delimiter = {"\\t": "\t", "tab": "\t"}.get(args.delimiter, args.delimiter)
         if len(args.delimiter) != 1:
@@ -125,15 +128,14 @@ def _run(args: argparse.Namespace) -> int:
     model = ModelInferer(args.model, **model_options)  # finds every fault of the bundle and the options once
     options = ScoreOptions(
         args.text_column,
-        args.columns or default_columns(model),
+        args.columns,
         args.prefix,
         args.truncation,
         args.threshold,
         args.max_text_chars,
         not args.no_dedupe,
-    )
+    ).resolved(model)  # refuses wrong options before the work
     schema = output_schema(table.schema, options)
-    model.predict("a", truncation=args.truncation, threshold=args.threshold)  # refuses wrong options before the work
     job = Job(output, output_format, schema, _facts(table, options, model))
     bundle = str(model.bundle.path)
     del model
@@ -146,7 +148,8 @@ def _run(args: argparse.Namespace) -> int:
         if before and not args.quiet:
             print(f"continues after {before:,} rows", file=sys.stderr)
         with tqdm(total=table.rows, initial=before, unit="row", unit_scale=True, disable=args.quiet or None) as bar:
-            work = partial(scored, bundle=bundle, model_options=model_options, options=options, processes=processes)
+            given: dict[str, Any] = {"bundle": bundle, "model_options": model_options, "options": options}
+            work = _on_spark(args.spark, given) if args.spark else partial(scored, **given, processes=processes)
             for rows in job.run(table.batches(), work, stop_on_error=args.on_error == _STOP):
                 bar.update(rows)
         job.finish()
@@ -155,6 +158,14 @@ def _run(args: argparse.Namespace) -> int:
         rate = f"{(job.rows - before) / took:,.0f} rows per second" if took and job.rows > before else "at once"
         print(f"{output}: {job.rows:,} rows, {job.errors:,} with an error ({took:.1f} s, {rate})", file=sys.stderr)
     return 1 if job.errors else 0
+
+
+def _on_spark(master: str, given: dict[str, Any]) -> Work:
+    try:
+        from bulk import spark  # not at the top: most jobs run without Spark
+    except ImportError as error:
+        raise JobError(f"--spark needs pyspark ({error}): pip install pyspark") from error
+    return partial(spark.scored, spark=spark.session(master), **given)
 
 
 def _output(given: str, *, overwrite: bool) -> File:
@@ -182,7 +193,7 @@ def _same(output: File, file: File) -> bool:
 def _facts(table: Input, options: ScoreOptions, model: ModelInferer) -> dict[str, Any]:
     """Return everything that decides the output's bytes."""
     reading = {"format": table.file_format, "layout": table.layout}
-    predicted = {**asdict(options), "columns": list(options.columns)}
+    predicted = {**asdict(options), "columns": list(options.columns or ())}
     predicted.pop("dedupe")  # equal texts have equal answers
     return {
         "version": __version__,

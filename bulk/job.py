@@ -24,6 +24,8 @@ from inferer.errors import shown
 _STATE, _LOCK = "job.json", "lock"
 _SUFFIX = ".unfinished"
 
+Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]  # scores batches and keeps their order
+
 
 class Job:
     """The parts of one output. facts: everything that decides its bytes, by the names that people know.
@@ -107,7 +109,7 @@ class Job:
     def run(
         self,
         batches: Iterator[pa.RecordBatch],
-        score: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+        score: Work,
         *,
         stop_on_error: bool,
     ) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -24,19 +24,26 @@ _AT_ONCE = 256  # texts per call of the model, which forms runs of similar lengt
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What to predict. columns: of CHOICES, beside `error`; prefix: before the names of labels and scores.
+    """What to predict.
+
+    columns: of CHOICES, beside `error`; None for `default_columns`. prefix: before the names of labels and scores.
 
     truncation, threshold: as `ModelInferer.predict`. max_chars: a longer text gets an error. dedupe: whether equal
     texts of a batch are computed once.
     """
 
     text_column: str
-    columns: tuple[str, ...] = DEFAULT
+    columns: tuple[str, ...] | None = None
     prefix: str = "predicted_"
     truncation: str | None = None
     threshold: float | None = None
     max_chars: int = 1_000_000
     dedupe: bool = True
+
+    def resolved(self, model: ModelInferer) -> ScoreOptions:
+        """Return these with the columns chosen. Raises InfererError for options that `model` does not have."""
+        model.predict("a", truncation=self.truncation, threshold=self.threshold)
+        return self if self.columns is not None else replace(self, columns=default_columns(model))
 
     def fields(self) -> list[pa.Field]:
         """Return the columns that a prediction adds."""
@@ -50,7 +57,7 @@ class ScoreOptions:
             TRUNCATED: pa.bool_(),
             ERROR: pa.string(),
         }
-        chosen = (*(name for name in CHOICES if name in self.columns), ERROR)
+        chosen = (*(name for name in CHOICES if name in (self.columns or DEFAULT)), ERROR)
         return [pa.field(self.prefix + name if name in _PREFIXED else name, kinds[name]) for name in chosen]
 
 
@@ -71,6 +78,7 @@ def score(batches: Iterable[pa.RecordBatch], model: ModelInferer, options: Score
     A row without a prediction has its reason in `error`: a null or an empty text, one that is longer than allowed, or
     the fault in the column ROW_FAULT, which is left out. A prediction does not depend on the batch that its row is in.
     """
+    options = options.resolved(model)
     for batch in batches:
         texts = batch.column(options.text_column).to_pylist()
         faults = batch.column(ROW_FAULT).to_pylist() if ROW_FAULT in batch.schema.names else [None] * len(texts)
@@ -118,9 +126,9 @@ def _predictions(
 
 def _arrays(results: Sequence[Prediction | str], options: ScoreOptions) -> list[pa.Array]:
     made: dict[str, list[object]] = {ERROR: [one if isinstance(one, str) else None for one in results]}
-    for name in options.columns:
+    for name in options.columns or DEFAULT:
         made[name] = [None if isinstance(one, str) else _value(one, name) for one in results]
-    chosen = (*(name for name in CHOICES if name in options.columns), ERROR)
+    chosen = (name for name in (*CHOICES, ERROR) if name in made)
     return [pa.array(made[name], field.type) for name, field in zip(chosen, options.fields(), strict=True)]
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from bulk.errors import JobError
+from bulk.models import model_at
 from bulk.scoring import ScoreOptions, score
-from inferer.model import ModelInferer
 
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _AHEAD = 2  # batches per process that wait or run
@@ -32,8 +32,7 @@ def _start(parent: int, bundle: str, model_options: dict[str, Any], options: Sco
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
-    _state["model"] = ModelInferer(bundle, intra_op_threads=1, spinning=False, **model_options)
-    _state["options"] = options
+    _state.update(model=model_at(bundle, model_options, threads=1), options=options)
 
 
 def _score(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from bulk.errors import JobError
+
 # The largest batch: rows in memory together, a unit of work, and a part of the output. These are fixed, so that the
 # output of a job that continues has the same bytes as that of an unbroken one.
 MOST_ROWS = 1024
@@ -37,3 +39,16 @@ class Batches:
             arrays = [pa.array(cells, field.type) for cells, field in zip(columns, self._schema, strict=True)]
             self._rows, self._bytes = [], 0
             yield pa.record_batch(arrays, schema=self._schema)
+
+
+def check_text_column(schema: pa.Schema, name: str, table: str) -> None:
+    """Raise JobError where the column of texts is missing, there twice, or not of text. table: for the message."""
+    if schema.names.count(name) != 1:
+        many = "is there twice" if name in schema.names else "is missing"
+        columns = ", ".join(map(repr, schema.names)) or "none"
+        raise JobError(f"{table}: the column {name!r} {many}; the columns are {columns}")
+    kind = schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise JobError(f"{table}: the column {name!r} is of type {kind}, expected text")

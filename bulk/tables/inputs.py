@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from bulk.errors import JobError
 from bulk.tables.addresses import RemoteFile
+from bulk.tables.batches import check_text_column
 from bulk.tables.csv_table import count_rows, csv_batches, csv_layout, same_layout
 from bulk.tables.files import CSV, JSON_LINES, TSV, File, find, one_format
 from bulk.tables.json_lines import json_batches, json_kinds, json_schema
@@ -65,7 +66,7 @@ def read_input(
         first = csv_layout(files[0], found, [text_column], delimiter, encoding, header=header)
         layouts = [first, *(same_layout(path, first, encoding) for path in files[1:])]
         schema, told = first.schema, str(first)
-        _check(schema, text_column, files[0])
+        check_text_column(schema, text_column, str(files[0]))
         rows = sum(count_rows(path, layout) for path, layout in zip(files, layouts, strict=True))
         streams = [partial(csv_batches, path, layout) for path, layout in zip(files, layouts, strict=True)]
     elif found == JSON_LINES:
@@ -73,7 +74,7 @@ def read_input(
         rows = sum(json_kinds(path, kinds) for path in files)
         schema, told = json_schema(kinds), "one JSON object per line"
         streams = [partial(json_batches, path, kinds) for path in files]
-        _check(schema, text_column, files[0])
+        check_text_column(schema, text_column, str(files[0]))
     else:
         looks = [parquet_schema(path) for path in files]
         schema, rows, told = looks[0][0], sum(count for _, count in looks), "Parquet"
@@ -81,24 +82,10 @@ def read_input(
             if other != schema:
                 raise JobError(f"{path}: its columns or their types differ from those of {files[0]}")
         streams = [partial(parquet_batches, path) for path in files]
-        _check(schema, text_column, files[0])
+        check_text_column(schema, text_column, str(files[0]))
     return Input(tuple(files), found, told, schema, rows, lambda: _chained(streams))
 
 
 def _chained(streams: Sequence[Callable[[], Iterator[pa.RecordBatch]]]) -> Iterator[pa.RecordBatch]:
     for stream in streams:
         yield from stream()
-
-
-def _check(schema: pa.Schema, text_column: str, path: File) -> None:
-    """Raise JobError where the text column is missing, there twice, or not of text."""
-    if schema.names.count(text_column) != 1:
-        many = "is there twice" if text_column in schema.names else "is missing"
-        raise JobError(
-            f"{path}: the column {text_column!r} {many}; the columns are {', '.join(map(repr, schema.names)) or 'none'}"
-        )
-    kind = schema.field(text_column).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise JobError(f"{path}: the column {text_column!r} is of type {kind}, expected text")

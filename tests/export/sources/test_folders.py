@@ -132,5 +132,5 @@ def test_the_command_and_python_say_it(folder: Callable[..., Path], tmp_path: Pa
     path = folder(adapter_config__json={}, adapter_model__safetensors=None)
     with pytest.raises(ExportError, match=f"checkpoint {path}: has a LoRA adapter"):
         find_checkpoint(str(path))
-    with pytest.raises(BundleError, match="it has a LoRA adapter"):
+    with pytest.raises(BundleError, match="nor a PyTorch checkpoint .*: has a LoRA adapter"):
         ModelInferer(path, cache_dir=tmp_path / "cache")

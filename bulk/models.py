@@ -1,0 +1,20 @@
+"""Models in the processes that score: each loads a bundle once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from inferer.model import ModelInferer
+
+_models: dict[str, ModelInferer] = {}
+
+
+def model_at(bundle: str | os.PathLike[str], options: Mapping[str, Any], threads: int) -> ModelInferer:
+    """Return the model of `bundle` in this process, loaded at the first call. options: of `ModelInferer`."""
+    key = f"{bundle} {threads} {sorted(options.items())}"
+    if key not in _models:
+        _models.clear()  # a process scores for one job at a time
+        _models[key] = ModelInferer(bundle, intra_op_threads=threads, spinning=False, **options)
+    return _models[key]

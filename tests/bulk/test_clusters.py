@@ -1,0 +1,167 @@
+"""Real clusters on loopback, Spark's of two workers and Ray's of two nodes: the local result, bit for bit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import gettempdir
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.bulk.conftest import Predict
+from tests.bulk.test_jobs import table
+from tests.export.checkpoints.environments import python_with
+from tests.support.apps import until
+from tests.support.server import ROOT, run_to_end
+from tests.support.spark import SparkCluster, standalone
+
+pytestmark = pytest.mark.slow
+
+SPARK = ("pyspark==4.3.0", "pandas<3")
+RAY = ("ray[data]==2.60.0",)
+ROWS = 40_000
+COLUMNS = ("--columns", "label,score,scores,num_tokens,truncated")
+
+# A person's own job: other columns than text keep their types, and faults are told before any task starts.
+SPARK_JOB = """
+import sys
+from pyspark.sql import SparkSession
+from bulk.errors import JobError
+from bulk.scoring import ScoreOptions
+from bulk.spark import score
+
+master, bundle, rows, target = sys.argv[1:]
+spark = SparkSession.builder.master(master).getOrCreate()
+frame = spark.read.parquet(rows).selectExpr("id", "text", "date '2026-01-02' as day")
+columns = ("label", "score", "scores", "num_tokens", "truncated")
+scored = score(frame, bundle, ScoreOptions("text", columns))
+for wrong, options in ((frame, ScoreOptions("body")), (frame, ScoreOptions("id")), (scored, ScoreOptions("text"))):
+    try:
+        score(wrong, bundle, options)
+    except JobError as error:
+        print("refused:", error)
+scored.coalesce(1).write.parquet(target)
+"""
+
+# The second node is killed once the first rows have come.
+RAY_JOB = """
+import sys
+import pyarrow as pa, pyarrow.parquet as pq, ray
+from ray.cluster_utils import Cluster
+from bulk.errors import JobError
+from bulk.ray import score
+from bulk.scoring import ScoreOptions
+
+bundle, rows, target = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+node = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+ray.init(address=cluster.address)
+dataset = ray.data.from_arrow(pq.read_table(rows)).repartition(20)
+columns = ("label", "score", "scores", "num_tokens", "truncated")
+for options in (ScoreOptions("body"), ScoreOptions("id")):
+    try:
+        score(dataset, bundle, options)
+    except JobError as error:
+        print("refused:", error)
+found = []
+scored = score(dataset, bundle, ScoreOptions("text", columns))
+for block in scored.iter_batches(batch_format="pyarrow", batch_size=None):
+    found.append(block)
+    if len(found) == 1:
+        cluster.remove_node(node, allow_graceful=False)
+        print("killed with", sum(part.num_rows for part in found), "rows")
+pq.write_table(pa.concat_tables(found).sort_by("id"), target)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture
+def spark(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[SparkCluster]:
+    """Apache Spark's standalone cluster of two workers."""
+    if not shutil.which("java"):
+        pytest.skip("java is not installed")
+    with standalone(python_with(tmp_path_factory.getbasetemp(), *SPARK), tmp_path, workers=2) as cluster:
+        yield cluster
+
+
+def test_spark_gives_the_local_bytes_also_when_a_worker_dies(
+    spark: SparkCluster, predict: Predict, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """The command on a cluster writes the bytes of a local run, one of its two workers killed in the middle."""
+    rows = table(tmp_path / "rows.csv", ROWS)
+    assert predict(rows, tmp_path / "local.parquet", *COLUMNS).returncode == 1
+    output = tmp_path / "scored.parquet"
+    line = [spark.python, "-m", "bulk", str(rows), "--model", str(tiny_bundle), "--text-column", "text"]
+    line += ["--output", str(output), *COLUMNS, "--spark", spark.master]
+    env = spark.env | {"PYTHONPATH": str(ROOT)}
+    folder = output.with_name(output.name + ".unfinished")
+    with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as job:
+        until(lambda: len(list(folder.glob("part-*"))) >= 8 or job.poll() is not None, 120)
+        assert job.poll() is None
+        spark.kill_a_worker()
+        _, told = job.communicate(timeout=300)
+    assert job.returncode == 1, told
+    assert output.read_bytes() == (tmp_path / "local.parquet").read_bytes()
+
+
+def test_a_dataframe_of_spark_gets_the_columns_of_predictions(
+    spark: SparkCluster, predict: Predict, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """`bulk.spark.score` in a person's own job: the local values, row for row; faults are told before the work."""
+    texts = _local(predict, tmp_path, 3_000)
+    target = tmp_path / "target"
+    env = spark.env | {"PYTHONPATH": str(ROOT)}
+    done = run_to_end(
+        spark.python, "-c", SPARK_JOB, spark.master, str(tiny_bundle), str(texts), str(target), timeout_s=300, **env
+    )
+    assert done.returncode == 0, done.stderr
+    refused = [one for one in done.stdout.splitlines() if one.startswith("refused")]
+    assert refused == [
+        "refused: the DataFrame: the column 'body' is missing; the columns are 'id', 'text', 'day'",
+        "refused: the DataFrame: the column 'id' is of type int64, expected text",
+        "refused: the input already has the column 'predicted_label': give another --prefix",
+    ]
+    found = pq.read_table(target).sort_by("id")
+    assert str(found["day"][0]) == "2026-01-02"
+    _assert_same(found, pq.read_table(tmp_path / "local.parquet"))
+
+
+def test_a_dataset_of_ray_gets_the_columns_of_predictions_also_when_a_node_dies(
+    predict: Predict, tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """`bulk.ray.score` on two nodes, one of them killed: the local values, row for row."""
+    texts = _local(predict, tmp_path, ROWS)
+    local = pq.read_table(tmp_path / "local.parquet")
+    python = python_with(tmp_path_factory.getbasetemp(), *RAY)
+    target = tmp_path / "scored.parquet"
+    env = {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": gettempdir()}
+    done = run_to_end(python, "-c", RAY_JOB, str(tiny_bundle), str(texts), str(target), timeout_s=300, **env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "refused: the Dataset: the column 'body' is missing; the columns are 'id', 'text'" in done.stdout
+    assert "refused: the Dataset: the column 'id' is of type int64, expected text" in done.stdout
+    (killed,) = [one for one in done.stdout.splitlines() if one.startswith("killed with")]
+    assert int(killed.split()[2]) < ROWS
+    _assert_same(pq.read_table(target), local)
+
+
+def _local(predict: Predict, folder: Path, rows: int) -> Path:
+    """Score a table here into local.parquet; return a file of its texts, with numbers as id."""
+    assert predict(table(folder / "rows.csv", rows), folder / "local.parquet", *COLUMNS).returncode == 1
+    local = pq.read_table(folder / "local.parquet")
+    texts = folder / "texts.parquet"
+    pq.write_table(pa.table({"id": local["id"].cast(pa.int64()), "text": local["text"]}), texts)
+    return texts
+
+
+def _assert_same(found: pa.Table, expected: pa.Table) -> None:
+    """Assert that the predictions are equal, bit for bit."""
+    names = [name for name in expected.column_names if name not in ("id", "text")]
+    assert found.num_rows == expected.num_rows
+    for name in names:
+        assert found[name].to_pylist() == expected[name].to_pylist(), name
