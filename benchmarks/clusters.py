@@ -3,7 +3,8 @@
     python -m benchmarks.clusters --bundle BUNDLE --data FILE.csv
 
 Runs where pyspark and ray are installed. Spark: a standalone cluster on loopback with workers of one core each. Ray:
-nodes of one CPU on loopback. The times hold the start of everything but Spark's cluster.
+nodes of one CPU on loopback. A table of a few rows gives the time that everything needs to start, without Spark's
+cluster; the rate is that of the other rows of the whole table.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.support.server import ROOT
 from tests.support.spark import standalone
 
 ROUNDS = 2
+FEW = 64
 RAY = """
 import sys
 import ray
@@ -84,18 +86,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="texts: a CSV file without line breaks in its cells")
     parser.add_argument("--text-column", default="text")
     args = parser.parse_args()
-    rows = sum(1 for _ in args.data.open(encoding="utf-8")) - 1
+    lines = args.data.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = len(lines) - 1
+    starts: dict[str, list[float]] = {}
     rates: dict[str, list[float]] = {}
     for number in range(ROUNDS):
         for name, run in ENGINES.items():
             for cores in (1, 2):
-                with tempfile.TemporaryDirectory() as folder:
-                    took = run(args.bundle.resolve(), args.data.resolve(), args.text_column, cores, Path(folder))
-                rates.setdefault(f"{name}, {cores}", []).append(rows / took)
-                print(f"round {number + 1}, {name} on {cores}: {rows / took:,.0f} rows per second", flush=True)
+                took = []
+                for part in (FEW, rows):
+                    with tempfile.TemporaryDirectory() as scratch:
+                        data = Path(scratch) / "rows.csv"
+                        data.write_text("".join(lines[: part + 1]), encoding="utf-8")
+                        took.append(run(args.bundle.resolve(), data, args.text_column, cores, Path(scratch)))
+                starts.setdefault(f"{name}, {cores}", []).append(took[0])
+                rates.setdefault(f"{name}, {cores}", []).append((rows - FEW) / (took[1] - took[0]))
+                told = f"{rates[f'{name}, {cores}'][-1]:,.0f} rows per second after {took[0]:.1f} s"
+                print(f"round {number + 1}, {name} on {cores}: {told}", flush=True)
     medians = {name: statistics.median(found) for name, found in rates.items()}
+    start = {name: statistics.median(found) for name, found in starts.items()}
     scaling = {name: medians[f"{name}, 2"] / medians[f"{name}, 1"] for name in ENGINES}
-    record.write(record.new("clusters", data=args.data.name, rows=rows, rows_per_second=medians, two_over_one=scaling))
+    result = record.new("clusters", data=args.data.name, rows=rows, rows_per_second=medians, start_s=start)
+    record.write(result | {"two_over_one": scaling})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +19,13 @@ from tqdm import tqdm
 from bulk.errors import JobError
 from bulk.job import Job, Work
 from bulk.scoring import CHOICES, ScoreOptions, output_schema
+from bulk.summary.page import page
+from bulk.summary.tally import NEEDED, tally_of
 from bulk.tables.addresses import remote_file
 from bulk.tables.batches import MOST_ROWS
 from bulk.tables.files import COMPRESSED, FORMATS, File, format_of
 from bulk.tables.inputs import Input, read_input
+from bulk.tables.outputs import write_whole
 from bulk.workers import scored
 from inferer import __version__
 from inferer.bundle.golden import ENFORCE, MODES
@@ -55,6 +59,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a file or an address; its ending decides the format",
     )
     add("--overwrite", action="store_true", help="replace an output that exists")
+    add("--summary", metavar="FILE.html", help="counts, scores, errors, examples and drift, for people")
     tables = parser.add_argument_group("the input, guessed unless given")
     tables.add_argument("--format", choices=FORMATS, help="by default by the ending")
     tables.add_argument("--delimiter", metavar="CHARACTER", help="between the columns of a CSV")
@@ -95,6 +100,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         args.columns = tuple(name.strip() for name in args.columns.split(","))
         if unknown := [name for name in args.columns if name not in CHOICES]:
             parser.error(f"--columns has {unknown[0]!r}, expected names of {', '.join(CHOICES)}")
+        if args.summary and (absent := [name for name in NEEDED if name not in args.columns]):
+            parser.error(f"--summary needs the column {absent[0]}; add it to --columns")
     return args
 
 
@@ -119,6 +126,7 @@ def _interrupt(*_: object) -> NoReturn:
 def _run(args: argparse.Namespace) -> int:
     output = _output(args.output, overwrite=args.overwrite)
     output_format = format_of(output)
+    summary = None if args.summary is None else _summary(Path(args.summary), overwrite=args.overwrite)
     table = read_input(
         args.input, args.text_column, args.format, args.delimiter, args.encoding, header=not args.no_header
     )
@@ -136,8 +144,9 @@ def _run(args: argparse.Namespace) -> int:
         not args.no_dedupe,
     ).resolved(model)  # refuses wrong options before the work
     schema = output_schema(table.schema, options)
-    job = Job(output, output_format, schema, _facts(table, options, model))
-    bundle = str(model.bundle.path)
+    facts = _facts(table, options, model) | ({} if summary is None else {"summary": True})
+    job = Job(output, output_format, schema, facts, None if summary is None else partial(tally_of, options=options))
+    bundle, reference = str(model.bundle.path), model.bundle.manifest.get("reference")
     del model
     processes = min(args.processes or available_cpus(), max(1, math.ceil(table.rows / MOST_ROWS)))
     if not args.quiet:
@@ -152,6 +161,9 @@ def _run(args: argparse.Namespace) -> int:
             work = _on_spark(args.spark, given) if args.spark else partial(scored, **given, processes=processes)
             for rows in job.run(table.batches(), work, stop_on_error=args.on_error == _STOP):
                 bar.update(rows)
+        if summary is not None:
+            head = {"input": redacted(args.input), "model": Path(args.model).name, "scored": f"{datetime.now(UTC):%F}"}
+            write_whole(summary, page(job.tally, head, reference).encode())
         job.finish()
     if not args.quiet:
         took = time.monotonic() - begun
@@ -184,6 +196,15 @@ def _output(given: str, *, overwrite: bool) -> File:
     if not isinstance(output, Path):
         output.check_writable()
     return output
+
+
+def _summary(path: Path, *, overwrite: bool) -> Path:
+    """Return where the summary goes. Raises JobError where it cannot."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise JobError(f"--summary {path}: is a folder, or in none; give a file in a folder that exists")
+    if path.exists() and not overwrite:
+        raise JobError(f"--summary {path}: exists; --overwrite replaces it")
+    return path
 
 
 def _same(output: File, file: File) -> bool:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from bulk.errors import JobError
 from bulk.scoring import ERROR
+from bulk.summary.tally import Tally
 from bulk.tables.files import File
 from bulk.tables.outputs import encode, join, write_whole
 from inferer.errors import shown
@@ -32,12 +33,22 @@ class Job:
 
     The parts lie in a folder beside the output; those of an address, in the folder of the process.
 
-    Attributes: parts, rows, errors: done so far, an earlier run's among them once the job is open. Opening raises
+    Attributes: parts, rows, errors, tally: done so far, an earlier run's among them once the job is open. tally stays
+    empty without `tally_of`, which makes that of a batch. Opening raises
     JobError where the earlier job had other facts or is still running.
     """
 
-    def __init__(self, output: File, file_format: str, schema: pa.Schema, facts: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        output: File,
+        file_format: str,
+        schema: pa.Schema,
+        facts: dict[str, Any],
+        tally_of: Callable[[pa.RecordBatch], Tally] | None = None,
+    ) -> None:
         self.output = output
+        self._tally_of = tally_of
+        self.tally = Tally()
         self._format, self._schema = file_format, schema
         self._folder = (output.parent if isinstance(output, Path) else Path.cwd()) / (output.name + _SUFFIX)
         self._facts = facts if isinstance(output, Path) else {"output": str(output), **facts}
@@ -73,8 +84,7 @@ class Job:
                 remedy = f"delete {self._folder} to begin again"
                 raise JobError(f"{self.output}: a job that was stopped here is another one: {change}; {remedy}")
         while self._part(self.parts).is_file():
-            rows, errors = map(int, self._count(self.parts).read_text().split())
-            self.parts, self.rows, self.errors = self.parts + 1, self.rows + rows, self.errors + errors
+            self._include(json.loads(self._count(self.parts).read_text(encoding="utf-8")))
 
     def _part(self, number: int) -> Path:
         return self._folder / f"part-{number:08d}"
@@ -89,9 +99,16 @@ class Job:
     def add(self, batch: pa.RecordBatch) -> None:
         """Write the next scored batch."""
         errors = batch.num_rows - batch.column(ERROR).null_count
-        write_whole(self._count(self.parts), f"{batch.num_rows} {errors}".encode())  # before the part that it counts
+        tally = None if self._tally_of is None else self._tally_of(batch).as_dict()
+        count = {"rows": batch.num_rows, "errors": errors, "tally": tally}
+        write_whole(self._count(self.parts), json.dumps(count).encode())  # before the part that it counts
         write_whole(self._part(self.parts), encode(batch, self._format))
-        self.parts, self.rows, self.errors = self.parts + 1, self.rows + batch.num_rows, self.errors + errors
+        self._include(count)
+
+    def _include(self, count: dict[str, Any]) -> None:
+        self.parts, self.rows, self.errors = self.parts + 1, self.rows + count["rows"], self.errors + count["errors"]
+        if count["tally"] is not None:
+            self.tally.add(Tally(**count["tally"]))
 
     def finish(self) -> None:
         """Give the output its name, and delete the parts."""

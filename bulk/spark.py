@@ -162,7 +162,8 @@ def _window(window: list[pa.RecordBatch], spark: SparkSession, task: _Task) -> l
     faults = pa.concat_arrays([batch.column(ROW_FAULT) for batch in window])
     rows = pa.array(range(len(texts)), pa.int64())
     table = pa.table({_ROW: rows, _TEXT: texts, ROW_FAULT: faults})
-    frame = _mapped(spark.createDataFrame(table), replace(task, options=replace(options, text_column=_TEXT)))
+    spread = spark.createDataFrame(table).repartition(len(window))  # a task per batch, so that all cores end together
+    frame = _mapped(spread, replace(task, options=replace(options, text_column=_TEXT)))
     found = frame.drop(_TEXT).toArrow().sort_by(_ROW).drop_columns(_ROW)
     predicted = found.cast(pa.schema(options.fields())).combine_chunks()
     done, start = [], 0

@@ -22,6 +22,7 @@ from export.guard.verdict import warnings
 from export.options import ExportOptions
 from export.plan import ExportPlan, make_plan
 from export.predictions import compute_logits
+from export.reference import reference
 from export.report.guard_table import terminal_lines as guard_lines
 from export.report.score_table import terminal_lines as score_lines
 from export.scores.report import ScoreReport, abstention_report, calibration_report
@@ -96,6 +97,7 @@ def export(path: Path, target: Path, config: Config, options: ExportOptions) -> 
             **fit.as_dict(checkpoint.labels),
             "golden": golden,
             "guard": None if guard is None else guard.as_dict(),
+            "reference": reference(path, checkpoint.labels, guard),
             "calibration": scores.calibration,
             "abstention": scores.abstention,
         }

@@ -10,10 +10,7 @@ export const isFormula = (text) => FORMULA.test(text);
 
 /** Return one cell: numbers unchanged, texts quoted if necessary and never a formula. */
 function cell(value) {
-  if (value === null || value === undefined) return "";
-  if (typeof value !== "string") return String(value);
-  const safe = isFormula(value) ? `'${value}` : value;
-  return /[",\r\n]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  return quoted(typeof value === "string" && isFormula(value) ? `'${value}` : value);
 }
 
 /** Return the file: one line per row, one column of unrounded scores per label. */
@@ -40,6 +37,41 @@ export function csvOf(rows) {
   });
   // The byte order mark tells spreadsheets that the file is UTF-8.
   return `\ufeff${[head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n")}\r\n`;
+}
+
+/** Return the columns of the predictions, as `inferer predict` names them: pairs of a name and its value's function. */
+export function predictedColumns() {
+  const several = model.info.problem_type === "multi_label_classification";
+  const abstains = typeof model.info.abstain_threshold === "number";
+  return [
+    ["predicted_label", ({ label }) => label],
+    ["predicted_score", ({ score }) => score],
+    several && ["predicted_labels", ({ labels }) => JSON.stringify(labels)],
+    abstains && ["predicted_abstained", ({ abstained }) => abstained],
+    ["num_tokens", ({ num_tokens: tokens }) => tokens],
+    ["truncated", ({ truncated }) => truncated],
+  ].filter(Boolean);
+}
+
+/** Return the file of a table: all its columns and those of the predictions.
+ *
+ * The user's cells stay as they are: an apostrophe before a minus would change a number.
+ */
+export function tableCsvOf(names, rows) {
+  const predicted = predictedColumns();
+  const lines = rows.map(({ cells, prediction, problem }) => [
+    ...names.map((_, place) => cells[place]),
+    ...predicted.map(([, value]) => (prediction ? value(prediction) : null)),
+    problem ?? (prediction ? null : "not sent"),
+  ]);
+  const head = [...names, ...predicted.map(([name]) => name), "error"];
+  return `\ufeff${[head, ...lines].map((cells) => cells.map(quoted).join(",")).join("\r\n")}\r\n`;
+}
+
+function quoted(value) {
+  if (value === null || value === undefined) return "";
+  const text = String(value);
+  return /[",\r\n]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
 /** Let the browser save `text` as a file. */

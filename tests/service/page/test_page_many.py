@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.browser import Tab, opened
-from tests.support.server import Server
+from tests.support.server import Server, run_to_end
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
@@ -25,14 +26,20 @@ TEXTS = [line for line in LINES if line.strip()]
 
 def saved(tab: Tab) -> list[dict[str, str]]:
     """Save the CSV file, check its byte order mark and CRLF line ends, and return its rows."""
+    text = downloaded(tab)
+    assert "\n" not in text.replace("\r\n", "")
+    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+
+
+def downloaded(tab: Tab) -> str:
+    """Save the CSV file, check its byte order mark and last line end, and return its text."""
     with tab.page.expect_download() as download:
         tab.page.click("#download")
     data = Path(download.value.path()).read_bytes()
     assert data.startswith(b"\xef\xbb\xbf")
     text = data.decode("utf-8-sig")
     assert text.endswith("\r\n")
-    assert "\n" not in text.replace("\r\n", "")
-    return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    return text
 
 
 def record_requests(tab: Tab) -> list[dict[str, Any]]:
@@ -217,7 +224,7 @@ def test_a_text_file_is_opened(tab: Tab, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
-        ("reviews.csv", b"id,text\n1,good\n", "a table"),
+        ("reviews.csv.gz", b"\x1f\x8b", "a table"),
         ("reviews.parquet", b"PAR1", "a table"),
         ("reviews.txt", b"good\0\n", "not a text file"),
     ],
@@ -229,4 +236,62 @@ def test_a_table_is_never_read_as_lines(tab: Tab, tmp_path: Path, name: str, con
     tab.page.fill("#lines", "kept")
     tab.page.set_input_files("#file", tmp_path / name)
     tab.page.wait_for_selector(f"#note:has-text('{name} is {kind}, not lines of texts. Paste its column')")
+    assert tab.page.input_value("#lines") == "kept"
+
+
+# Cells with each fault and each quoting that the command reads.
+TABLE = (
+    'id;review;note\n1;good film;\n2;"bad; ""odd""\nfilm";-3\n3;;x\n\n4;good\n5;good;a;b\n6;=SUM(A1);"  y"\n'
+    "7;é 😀 odd;\n8;" + "odd " * 9 + ";z\n"
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_csv_is_scored_as_the_command_scores_it(tab: Tab, tiny_bundle: Path, tmp_path: Path, encoding: str) -> None:
+    """The person chooses the column and sees the first rows; the file has the command's columns and values."""
+    file = tmp_path / "reviews.csv"
+    file.write_bytes(TABLE.encode(encoding))
+    line = (sys.executable, "-m", "bulk", str(file), "--model", str(tiny_bundle), "--text-column", "review")
+    assert run_to_end(*line, "--output", str(tmp_path / "scored.csv")).returncode == 1
+    with (tmp_path / "scored.csv").open(encoding="utf-8", newline="") as scored:
+        expected = list(csv.DictReader(scored))
+    tab.page.click("#tab-many")
+    tab.page.set_input_files("#file", file)
+    tab.page.wait_for_selector("#table h2:has-text('reviews.csv')")
+    assert tab.page.locator("#text-column").evaluate("one => one.value") == "review"  # guessed by its name
+    assert "8 rows in 3 columns" in tab.page.locator("#table").inner_text()
+    assert tab.page.locator("#table tbody tr").count() == 5
+    assert not tab.page.locator("#lines").is_visible()
+    tab.page.select_option("#text-column", "note")
+    tab.page.select_option("#text-column", "review")
+    tab.page.click("#classify-all")
+    tab.page.wait_for_selector("#note:has-text('Done: 8 of 8 texts.')")
+    found = list(csv.DictReader(io.StringIO(downloaded(tab), newline=""), strict=True))
+    assert list(found[0]) == list(expected[0])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert float(ours.pop("predicted_score") or -1) == float(theirs.pop("predicted_score") or -1)
+        assert ours == theirs
+    tab.page.click("text=Close the table")
+    assert tab.page.locator("#lines").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "reviews.csv has no line with column names."),
+        (b"text,text\n1,2\n", "reviews.csv has the column “text” twice; rename one."),
+        (b"text,error\n1,2\n", "reviews.csv already has the column “error”; rename it."),
+        (b'text\n"good" film\n', "reviews.csv has a stray quote in line 2."),
+        (b'text\n"good film\n', "reviews.csv has a quote in line 2 that is never closed."),
+        (b"text\n\xe9\n", "reviews.csv cannot be read as UTF-8; save it as UTF-8."),
+    ],
+)
+def test_a_faulty_csv_is_a_sentence(tab: Tab, tmp_path: Path, content: bytes, told: str) -> None:
+    """A CSV that cannot be read as a table has its fault below the field, which keeps its lines."""
+    (tmp_path / "reviews.csv").write_bytes(content)
+    tab.page.wait_for_selector("#model-name:has-text('tiny')")
+    tab.page.click("#tab-many")
+    tab.page.fill("#lines", "kept")
+    tab.page.set_input_files("#file", tmp_path / "reviews.csv")
+    tab.page.wait_for_selector(f"#note:text-is('{told}')")
     assert tab.page.input_value("#lines") == "kept"

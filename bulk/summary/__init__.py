@@ -1,0 +1,1 @@
+"""A summary of a scored table, for people: counts, scores, errors, examples and drift, in one HTML file."""
