@@ -20,11 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import record
+from tests.bulk.spark_cluster import standalone
 from tests.support.server import ROOT
-from tests.support.spark import standalone
 
 ROUNDS = 2
-FEW = 64
+FEW = 2_048  # a batch per core, so that each loads its model
 RAY = """
 import sys
 import ray

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.bulk.conftest import Predict
+from tests.bulk.spark_cluster import SparkCluster, standalone
 from tests.bulk.test_jobs import table
 from tests.export.checkpoints.environments import python_with
 from tests.support.apps import until
 from tests.support.server import ROOT, run_to_end
-from tests.support.spark import SparkCluster, standalone
 
 pytestmark = pytest.mark.slow
 

@@ -37,7 +37,7 @@ def commands() -> dict[str, set[str]]:
             for part in parts:
                 if match := COMMAND.search(part):
                     module = MODULES.get(match[1]) or match[2]
-                    if match[1] == "predict" and "--model " in part:
+                    if match[1] == "predict" and ("--model " in part or "predict TABLE" in part):
                         module = TABLES
                     found.setdefault(module, set()).update(re.findall(r"(?<!\S)--[a-z][\w-]*", part[match.end() :]))
     return found
