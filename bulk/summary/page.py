@@ -26,6 +26,7 @@ dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
 td, th { padding: .2rem .75rem .2rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.name { white-space: nowrap; width: 7rem; }
 .share { width: 40%; min-width: 8rem; }
 .track { position: relative; height: 1rem; margin-top: .25rem; }
 .track i { position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 2px; }
@@ -41,11 +42,15 @@ details { margin: 0 0 .4rem; } summary { cursor: pointer; }
 
 
 def page(tally: Tally, facts: Mapping[str, str], reference: Mapping[str, Any] | None) -> str:
-    """Return the page. facts: name and value for the head. reference: the bundle's, see `export/reference.py`."""
+    """Return the page.
+
+    facts: names and values for the head, `input` among them. reference: the bundle's, see `export/reference.py`.
+    """
     evaluated = (reference or {}).get("evaluated")
+    name = escape(facts["input"])
     parts = [
-        f"<h1>{escape(facts.get('input', 'A table'))}</h1>",
-        f"<p class=faint>{' · '.join(f'{escape(name)} {escape(value)}' for name, value in facts.items())}</p>",
+        f"<h1>{name}</h1>",
+        f"<p class=faint>{' · '.join(f'{escape(one)}: {escape(value)}' for one, value in facts.items())}</p>",
         _section("", _counts(tally)),
         _section("Labels", _labels(tally, None if evaluated is None else evaluated["labels"])),
         _section("Scores", _scores(tally, None if evaluated is None else evaluated["scores"])),
@@ -54,7 +59,7 @@ def page(tally: Tally, facts: Mapping[str, str], reference: Mapping[str, Any] | 
         _section("Examples", _examples(tally)),
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    title = f"<title>{escape(facts.get('input', 'A table'))}: a summary</title>"
+    title = f"<title>{name}: a summary</title>"
     return f"<!doctype html>\n<html lang=en>\n{head}{title}\n<style>{_STYLE}</style>\n{''.join(parts)}</html>\n"
 
 
@@ -106,7 +111,7 @@ def _scores(tally: Tally, expected: Sequence[int] | None) -> str:
         told = f"{place / BINS:.2f} to {(place + 1) / BINS:.2f}: {tally.scores[place]:,} rows"
         mark = f"<b style='bottom:{100 * usual[place] / highest:.2f}%'></b>" if usual else ""
         bars.append(f"<span title='{told}'><i style='height:{100 * share / highest:.2f}%'></i>{mark}</span>")
-    label = f"Rows by the score of their best label; the highest bar is {highest:.1%} of the rows"
+    label = f"Rows by the score of their best label; the axis ends at {100 * highest:.1f} % of the rows"
     axis = "<div class=axis><span>0</span><span>0.25</span><span>0.5</span><span>0.75</span><span>1</span></div>"
     chart = f"<div class=bars role=img aria-label='{label}'>{''.join(bars)}</div>{axis}"
     return f"<p class=faint>{label}.</p>{chart}{_key(expected)}"
@@ -166,7 +171,7 @@ def _examples(tally: Tally) -> str:
 
 def _rows(name: str, examples: Iterable[Sequence[Any]]) -> str:
     return "".join(
-        f"<tr><td class=faint>{name}<td class=number>{score:.3f}<td>{escape(text)}" for score, text in examples
+        f"<tr><td class='faint name'>{name}<td class=number>{score:.3f}<td>{escape(text)}" for score, text in examples
     )
 
 
@@ -175,4 +180,4 @@ def _key(expected: object) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "0 %"
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from export.guard.guard import fewest_kept
+from export.reference import BINS, reference
 from inferer import ModelInferer
 from service.app import create_app
 from service.settings import Settings
@@ -112,6 +113,24 @@ def test_the_manifest_says_what_was_measured_and_no_text(measured: Path) -> None
     assert manifest(measured)["quantization"]["kept_fp32"] == []
     longest = max(texts(80), key=len)
     assert not [file.name for file in measured.iterdir() if longest.encode() in file.read_bytes()]
+
+
+@pytest.mark.slow
+def test_the_bundle_remembers_its_labels_and_scores(measured: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`reference` counts the predictions of the bundle's model on the file's texts, and the rows of the training."""
+    model = ModelInferer(measured)
+    found = [model.predict(text) for text in texts(80)]
+    bins = [min(int(one.score * BINS), BINS - 1) for one in found]
+    evaluated = {
+        "file": "own.csv",
+        "labels": {label: sum(one.label == label for one in found) for label in LABELS},
+        "scores": [bins.count(place) for place in range(BINS)],
+    }
+    assert manifest(measured)["reference"] == {"training": None, "evaluated": evaluated}
+    trained = tmp_path_factory.mktemp("trained")
+    (trained / "training.json").write_text(json.dumps({"data": {"counts": dict.fromkeys(LABELS, 7)}}))
+    assert reference(trained, LABELS, None) == {"training": dict.fromkeys(LABELS, 7), "evaluated": None}
+    assert reference(trained, ("renamed", *LABELS), None)["training"] is None
 
 
 @pytest.mark.slow
