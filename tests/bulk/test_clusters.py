@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import gettempdir
@@ -130,6 +132,38 @@ def test_a_dataframe_of_spark_gets_the_columns_of_predictions(
     found = pq.read_table(target).sort_by("id")
     assert str(found["day"][0]) == "2026-01-02"
     _assert_same(found, pq.read_table(tmp_path / "local.parquet"))
+
+
+@pytest.mark.parametrize("fault", ["no pyspark", "no java", "no master", "a bare python"])
+def test_spark_that_cannot_run_is_a_line(
+    fault: str, tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A missing package, Java, master or package of the executors ends the command in one line with the remedy."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text\ngood\n")
+    python, master, env = sys.executable, "local[1]", {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
+    told = "--spark needs pyspark"
+    if fault == "no pyspark":
+        if importlib.util.find_spec("pyspark"):
+            pytest.skip("pyspark is installed here")
+    else:
+        python = python_with(tmp_path_factory.getbasetemp(), *SPARK)
+        if fault == "no java":
+            env["PATH"], told = str(Path(python).parent), "--spark: Spark needs Java 17"
+        elif not shutil.which("java"):
+            pytest.skip("java is not installed")
+        elif fault == "no master":
+            master, told = "spark://127.0.0.1:1", "--spark spark://127.0.0.1:1: cannot start"
+        else:
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+            env["PYSPARK_PYTHON"], told = str(tmp_path / "bare" / "bin" / "python"), "Spark gave up: ModuleNotFoundError: No module"
+    line = [python, "-m", "bulk", str(rows), "--model", str(tiny_bundle), "--text-column", "text"]
+    done = run_to_end(*line, "--output", "scored.csv", "--spark", master, "--quiet", cwd=tmp_path, **env)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"inferer: {told}"), done.stderr
+    assert 'File "' not in last
+    assert not (tmp_path / "scored.csv").exists()
 
 
 def test_a_dataset_of_ray_gets_the_columns_of_predictions_also_when_a_node_dies(
