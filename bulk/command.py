@@ -130,8 +130,9 @@ def _run(args: argparse.Namespace) -> int:
     table = read_input(
         args.input, args.text_column, args.format, args.delimiter, args.encoding, header=not args.no_header
     )
-    if any(str(output) == str(file) or _same(output, file) for file in table.files):
-        raise JobError(f"--output {output}: is a file of the input")
+    for flag, target in (("output", output), ("summary", summary)):
+        if target is not None and any(str(target) == str(file) or _same(target, file) for file in table.files):
+            raise JobError(f"--{flag} {target}: is a file of the input")
     model_options = {"config": args.config, "quantize": not args.fp32, "golden_check": args.golden_check}
     model = ModelInferer(args.model, **model_options)  # finds every fault of the bundle and the options once
     options = ScoreOptions(
@@ -161,10 +162,10 @@ def _run(args: argparse.Namespace) -> int:
             work = _on_spark(args.spark, given) if args.spark else partial(scored, **given, processes=processes)
             for rows in job.run(table.batches(), work, stop_on_error=args.on_error == _STOP):
                 bar.update(rows)
+        job.finish()
         if summary is not None:
             head = {"input": redacted(args.input), "model": Path(args.model).name, "scored": f"{datetime.now(UTC):%F}"}
             write_whole(summary, page(job.tally, head, reference).encode())
-        job.finish()
     if not args.quiet:
         took = time.monotonic() - begun
         rate = f"{(job.rows - before) / took:,.0f} rows per second" if took and job.rows > before else "at once"
@@ -176,7 +177,7 @@ def _on_spark(master: str, given: dict[str, Any]) -> Work:
     try:
         from bulk import spark  # not at the top: most jobs run without Spark
     except ImportError as error:
-        raise JobError(f"--spark needs pyspark ({error}): pip install pyspark") from error
+        raise JobError(f"--spark needs pyspark ({error}): pip install .[spark]") from error
     return partial(spark.scored, spark=spark.session(master), **given)
 
 

@@ -156,7 +156,8 @@ def test_spark_that_cannot_run_is_a_line(
             master, told = "spark://127.0.0.1:1", "--spark spark://127.0.0.1:1: cannot start"
         else:
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-            env["PYSPARK_PYTHON"], told = str(tmp_path / "bare" / "bin" / "python"), "Spark gave up: ModuleNotFoundError: No module"
+            env["PYSPARK_PYTHON"] = str(tmp_path / "bare" / "bin" / "python")
+            told = "Spark gave up: ModuleNotFoundError: No module"
     line = [python, "-m", "bulk", str(rows), "--model", str(tiny_bundle), "--text-column", "text"]
     done = run_to_end(*line, "--output", "scored.csv", "--spark", master, "--quiet", cwd=tmp_path, **env)
     assert done.returncode == 2, done.stderr

@@ -134,6 +134,7 @@ def test_the_page_shows_drift_and_never_markup_of_a_text() -> None:
     ("flags", "told"),
     [
         (("--summary", "no/report.html"), "--summary no/report.html: is a folder, or in none"),
+        (("--summary", "rows.csv", "--overwrite"), "--summary rows.csv: is a file of the input"),
         (("--summary", "report.html", "--columns", "label"), "--summary needs the column score"),
     ],
 )
