@@ -94,7 +94,7 @@ USER 10001:10001
 EXPOSE 8080
 
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + (os.environ.get('AIP_HTTP_PORT') or os.environ.get('PORT', '8080')) + '/health/ready', timeout=2)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as u; u.urlopen('http' + 's' * ('INFERER_TLS_CERT' in os.environ) + '://127.0.0.1:' + (os.environ.get('AIP_HTTP_PORT') or os.environ.get('PORT', '8080')) + '/health/ready', timeout=2, context=ssl._create_unverified_context())"]
 
 # Exec form: gunicorn is process 1, receives SIGTERM, finishes the requests it has read, and exits with 0.
 CMD ["python", "-m", "gunicorn", "app:app"]

@@ -19,10 +19,10 @@ from service.process.startup import exit_cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
 from service.state import State
-from service.views import explain, health, info, kserve, page, predict
+from service.views import explain, guardrails, health, info, kserve, page, predict
 
 # /openapi.json lists the routes in this order.
-_VIEWS = (predict, explain, health, info, page, kserve)
+_VIEWS = (predict, explain, health, info, page, kserve, guardrails)
 
 
 def load_model(settings: Settings) -> ModelInferer:
@@ -45,6 +45,9 @@ def create_app(settings: Settings | None = None, inferer: ModelInferer | None = 
     """
     settings = settings or from_env(os.environ)
     inferer = inferer or load_model(settings)
+    if unknown := [label for label in settings.blocked_labels if label not in inferer.labels]:
+        expected = f"expected some of {', '.join(inferer.labels)}"
+        raise SettingsError(f"INFERER_BLOCKED_LABELS: the model has no label {unknown[0]!r}; {expected}")
     app = Flask("inferer", static_folder=None)
     app.url_map.merge_slashes = False  # an unknown path is a 404, not a redirect
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes

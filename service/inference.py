@@ -37,6 +37,8 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = No
         contract = _choose([one for one in contracts if one.content_type == content_type], decoded)
         body = validate(contract.body, decoded)
         call = contract.read(body)
+        if contract.may_be_empty and not call.texts:
+            return json_response(contract.render(body, [], state))
         _check_limits(call, state.settings)
         lease.add_scores(len(call.texts), len(state.inferer.labels))
         with _running(state, current, call, contract.errors) as cancellation:

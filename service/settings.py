@@ -28,6 +28,9 @@ _MONITORING_PATHS = (
     "/health", "/health/live", "/health/ready", "/ping", "/v2/health/live", "/v2/health/ready", "/metrics",
 )  # fmt: skip
 
+# The replies of KServe v1: as in the native API, or the score of each label, which NeMo Guardrails reads.
+PREDICTIONS, SCORES = "predictions", "scores"
+
 # Threads beyond the in-flight cap, for requests over the cap, health checks and slow senders.
 _SPARE_THREADS = 16
 
@@ -72,6 +75,11 @@ class Settings:
     log_format: str = ""
     log_texts: bool = False
     cors_origins: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    kserve_v1: str = PREDICTIONS
+    blocked_labels: tuple[str, ...] = ()
+    block_threshold: float = 0.5
     aip_predict_route: str = ""
     aip_health_route: str = ""
 
@@ -145,6 +153,13 @@ def _host(value: str) -> str:
     return host
 
 
+def _share(value: str) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:  # false for NaN too
+        raise ValueError
+    return number
+
+
 def _path(value: str) -> Path:
     if not value:
         raise ValueError
@@ -186,6 +201,11 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_LOAD_TIMEOUT_S": _integer(1, 3600),
     LOG_FORMAT: _one_of(FORMATS),
     "INFERER_LOG_TEXTS": ({"1": True, "0": False}.__getitem__, "1 or 0"),
+    "INFERER_TLS_CERT": (_path, "the path of a certificate chain in PEM"),
+    "INFERER_TLS_KEY": (_path, "the path of the certificate's key in PEM"),
+    "INFERER_KSERVE_V1": _one_of((PREDICTIONS, SCORES)),
+    "INFERER_BLOCKED_LABELS": _list_of(r"[^,]{1,200}", "labels of the model, separated by commas"),
+    "INFERER_BLOCK_THRESHOLD": (_share, "a number from 0 to 1"),
     "INFERER_CORS_ORIGINS": (_origins, "origins such as https://example.org separated by commas, or *"),
 }
 VARIABLES = tuple(_VARIABLES)
@@ -220,6 +240,9 @@ def from_env(environ: Mapping[str, str]) -> Settings:
     if problems:
         raise SettingsError("; ".join(problems))
     settings = Settings(**values)
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        given, missing = ("CERT", "KEY") if settings.tls_key is None else ("KEY", "CERT")
+        raise SettingsError(f"INFERER_TLS_{given} is set and INFERER_TLS_{missing} is not; TLS needs both")
     if settings.threads and settings.threads <= settings.max_in_flight:
         raise SettingsError(
             f"INFERER_THREADS: {settings.threads} is not allowed; expected more than INFERER_MAX_IN_FLIGHT "

@@ -37,7 +37,7 @@ class Contract:
     body, reply: msgspec types; several reply types as a tuple. read: turns a body into a call; raises ServiceError.
     render: turns the body and its predictions into the reply. keys: the keys of a JSON body that tell this contract
     from others on the same path. examples, wrong_examples: bodies by title. errors: the error types that this contract
-    has in place of the usual ones; the first match counts.
+    has in place of the usual ones; the first match counts. may_be_empty: whether a body without texts has a reply.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Contract:
     examples: Mapping[str, object] = field(default_factory=dict)
     wrong_examples: Mapping[str, object] = field(default_factory=dict)
     errors: ErrorTypes = field(default_factory=dict)
+    may_be_empty: bool = False
 
 
 def ranked(prediction: Prediction) -> list[tuple[str, float]]:

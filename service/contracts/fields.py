@@ -47,6 +47,7 @@ def limits(state: State) -> dict[str, dict[str, Any] | None]:
         "threshold": None if state.inferer.thresholds is None else {"anyOf": [number, per_label]},
         "parts": {"maximum": state.settings.max_texts},
         # text-embeddings-inference: a text, a list of one text, or a batch of such lists; never a pair.
+        "input": {"anyOf": [single, {"type": "array", "items": single, "minItems": 1, **texts}]},
         "inputs": {"anyOf": [single, in_list, {"type": "array", "items": in_list, "minItems": 1, **texts}]},
     }
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from inferer.options import CallOptions
+from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, Threshold, TopK, Truncation, limited
 from service.contracts.own import PredictionReply, prediction_reply
+from service.settings import SCORES
+from service.state import State
 
 
 class Instance(msgspec.Struct):
@@ -24,6 +29,7 @@ class KServeParameters(msgspec.Struct):
     top_k: TopK | None = None
     truncation: Truncation | None = None
     threshold: Threshold | None = None
+    return_probabilities: Annotated[bool, Meta(description="reply with the score of each label alone")] | None = None
 
 
 class KServeRequest(msgspec.Struct):
@@ -39,6 +45,12 @@ class KServeReply(msgspec.Struct):
     predictions: list[PredictionReply]
 
 
+class KServeScores(msgspec.Struct):
+    """With `return_probabilities`, or INFERER_KSERVE_V1=scores: the scores by label, in order."""
+
+    predictions: list[dict[str, float]]
+
+
 def _read(body: KServeRequest) -> PredictCall:
     texts = [one if isinstance(one, str) else one.text for one in body.instances]
     fields = [
@@ -49,17 +61,25 @@ def _read(body: KServeRequest) -> PredictCall:
     return PredictCall(texts, fields, options, texts_field="instances", options_prefix="parameters.")
 
 
+def _render(body: KServeRequest, predictions: Sequence[Prediction], state: State) -> KServeReply | KServeScores:
+    asked = None if body.parameters is None else body.parameters.return_probabilities
+    if state.settings.kserve_v1 == SCORES if asked is None else asked:
+        return KServeScores([dict(prediction.scores) for prediction in predictions])
+    return KServeReply(list(map(prediction_reply, predictions)))
+
+
 CONTRACT = Contract(
     "KServe v1 and Vertex AI",
     KServeRequest,
-    KServeReply,
+    (KServeReply, KServeScores),
     _read,
-    lambda _, predictions, __: KServeReply(list(map(prediction_reply, predictions))),
+    _render,
     keys=("instances",),
     examples={
         "one instance": {"instances": ["I like you"]},
         "two instances": {"instances": ["I like you", {"text": "not for me"}]},
         "parameters": {"instances": ["I like you"], "parameters": {"top_k": 1}},
+        "scores alone": {"instances": ["I like you"], "parameters": {"return_probabilities": True}},
     },
     wrong_examples={"no instances": {"instances": []}},
 )

@@ -24,10 +24,13 @@ limit_malloc_arenas()  # before the fork: workers inherit it
 try:
     _settings = from_env(os.environ)
     worker_connections = max_connections(_settings.worker_threads)
+    startup.check_tls(_settings)
 except SettingsError as error:
     startup.exit_cannot_start(error)
 
 bind = startup.address(_settings.host, _settings.port)
+if _settings.tls_cert is not None:
+    certfile, keyfile = str(_settings.tls_cert), str(_settings.tls_key)
 worker_class = "service.process.worker.Worker"  # gthread, with health checks on threads of their own
 logger_class = "service.logs.ServiceLogger"
 workers = _settings.worker_count

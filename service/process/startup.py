@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import ssl
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from gunicorn import __version__ as installed_gunicorn
 from inferer.cpu import available_cpus, cpu_quota, instruction_flags
 from service.logs import fields, one_line
 from service.process.resources import memory_limit, process_limits, resident_memory
+from service.settings import Settings, SettingsError
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"
@@ -117,8 +119,28 @@ def log_start(worker: Any) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""
     body = shlex.quote(json.dumps({"text": example_text([golden.text for golden in model.bundle.golden])}))
-    url = f"http://{address(host, settings.port)}/predict"
+    scheme = "http" if settings.tls_cert is None else "https"
+    key += "" if settings.tls_cert is None else f" --cacert {shlex.quote(str(settings.tls_cert))}"
+    url = f"{scheme}://{address(host, settings.port)}/predict"
     worker.log.info("try it: curl -s %s%s -H 'content-type: application/json' -d %s", url, key, body)
+
+
+def check_tls(settings: Settings) -> None:
+    """Raise SettingsError for a certificate and a key that cannot be used together."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    for name, path in (("CERT", settings.tls_cert), ("KEY", settings.tls_key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise SettingsError(f"INFERER_TLS_{name}: {path} cannot be read: {error.strerror}") from error
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        pair = f"{settings.tls_cert} and {settings.tls_key}"
+        raise SettingsError(
+            f"INFERER_TLS_CERT, INFERER_TLS_KEY: {pair} are no certificate and its key: {error}"
+        ) from error
 
 
 def example_text(texts: list[str]) -> str:
