@@ -21,7 +21,7 @@ class DetectorParameters(msgspec.Struct):
     """Options. Unknown fields are ignored, as each detector has its own."""
 
     threshold: Annotated[float, Meta(ge=0, le=1, description="the least score of a detection")] = _DEFAULT_THRESHOLD
-    safe_labels: Annotated[list[str], Meta(description="labels that are no detection")] = []
+    safe_labels: Annotated[list[str], Meta(description="labels that are not reported")] = []
 
 
 class DetectorRequest(msgspec.Struct):

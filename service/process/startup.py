@@ -138,9 +138,7 @@ def check_tls(settings: Settings) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     except (ssl.SSLError, ValueError) as error:
         pair = f"{settings.tls_cert} and {settings.tls_key}"
-        raise SettingsError(
-            f"INFERER_TLS_CERT, INFERER_TLS_KEY: {pair} are no certificate and its key: {error}"
-        ) from error
+        raise SettingsError(f"INFERER_TLS_CERT, INFERER_TLS_KEY: {pair} cannot be used together: {error}") from error
 
 
 def example_text(texts: list[str]) -> str:
