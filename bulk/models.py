@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from inferer.model import ModelInferer
@@ -18,3 +20,11 @@ def model_at(bundle: str | os.PathLike[str], options: Mapping[str, Any], threads
         _models.clear()  # a process scores for one job at a time
         _models[key] = ModelInferer(bundle, intra_op_threads=threads, spinning=False, **options)
     return _models[key]
+
+
+def portable(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of `ModelInferer` for another machine: the content of a configuration file for its path."""
+    config = options.get("config")
+    if config is None or isinstance(config, Mapping):
+        return dict(options)
+    return {**options, "config": json.loads(Path(config).read_text(encoding="utf-8"))}

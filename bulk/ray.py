@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
 
-from bulk.models import model_at
+from bulk.models import model_at, portable
 from bulk.scoring import ScoreOptions, output_schema
 from bulk.scoring import score as score_batches
 from bulk.tables.batches import MOST_ROWS, check_text_column
@@ -43,7 +43,7 @@ def score(
     most = max(1, int(ray.cluster_resources()["CPU"]) // cpus_per_actor)
     return dataset.map_batches(
         _Scorer,
-        fn_constructor_args=(ray.put(files), model_options, options, cpus_per_actor),
+        fn_constructor_args=(ray.put(files), portable(model_options), options, cpus_per_actor),
         batch_format="pyarrow",
         batch_size=MOST_ROWS,
         compute=ActorPoolStrategy(min_size=1, max_size=most),

@@ -25,7 +25,7 @@ from pyspark.sql.types import StructField, StructType
 import bulk
 import inferer
 from bulk.errors import JobError
-from bulk.models import model_at
+from bulk.models import model_at, portable
 from bulk.scoring import ScoreOptions, output_schema
 from bulk.scoring import score as score_batches
 from bulk.tables.batches import ROW_FAULT, check_text_column
@@ -52,7 +52,7 @@ def score(frame: DataFrame, bundle: str | os.PathLike[str], options: ScoreOption
     schema = to_arrow_schema(frame.schema)
     check_text_column(schema, options.text_column, "the DataFrame")
     output_schema(schema, options)  # refuses names that both have
-    return _mapped(frame, _Task(_sent(frame.sparkSession, model.bundle), model_options, options))
+    return _mapped(frame, _Task(_sent(frame.sparkSession, model.bundle), portable(model_options), options))
 
 
 def _mapped(frame: DataFrame, task: _Task) -> DataFrame:
@@ -127,7 +127,7 @@ def scored(
     Texts alone go to the cluster and predictions come back, so that the other columns keep their types. Raises
     JobError where Spark gives up.
     """
-    task = _Task(_sent(spark, read_bundle(Path(bundle))), model_options, options)
+    task = _Task(_sent(spark, read_bundle(Path(bundle))), portable(model_options), options)
     waiting: collections.deque[Future[list[pa.RecordBatch]]] = collections.deque()
     with ThreadPoolExecutor(_AHEAD) as pool:
         try:

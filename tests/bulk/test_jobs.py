@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bulk.errors import JobError
+from bulk.models import model_at, portable
 from bulk.scoring import ScoreOptions, default_columns, output_schema, score
 from bulk.tables import batches
 from bulk.tables.parquet_table import parquet_batches
@@ -180,3 +181,16 @@ def test_a_batch_is_bounded_in_rows_and_bytes() -> None:
     long = "x" * (batches.MOST_BYTES // 4)
     assert [batch.num_rows for _ in range(8) for batch in collected.add([long], None)] == [4, 4]
     assert list(collected.rest()) == []
+
+
+def test_options_for_another_machine_hold_the_content_of_a_file(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A configuration file travels by its content, and means the same there."""
+    file = tmp_path / "config.json"
+    file.write_text('{"max_length": 4}')
+    given = {"config": str(file), "quantize": True}
+    sent = portable(given)
+    file.unlink()
+    assert sent == {"config": {"max_length": 4}, "quantize": True}
+    assert model_at(tiny_bundle, sent, 1).max_length == 4
+    assert portable(sent) == sent
+    assert portable({}) == {}
