@@ -83,33 +83,14 @@ cluster.shutdown()
 """
 
 
-@pytest.fixture
-def spark(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[SparkCluster]:
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
     """Apache Spark's standalone cluster of two workers."""
     if not shutil.which("java"):
         pytest.skip("java is not installed")
-    with standalone(python_with(tmp_path_factory.getbasetemp(), *SPARK), tmp_path, workers=2) as cluster:
+    folder = tmp_path_factory.mktemp("spark")
+    with standalone(python_with(tmp_path_factory.getbasetemp(), *SPARK), folder, workers=2) as cluster:
         yield cluster
-
-
-def test_spark_gives_the_local_bytes_also_when_a_worker_dies(
-    spark: SparkCluster, predict: Predict, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    """The command on a cluster writes the bytes of a local run, one of its two workers killed in the middle."""
-    rows = table(tmp_path / "rows.csv", ROWS)
-    assert predict(rows, tmp_path / "local.parquet", *COLUMNS).returncode == 1
-    output = tmp_path / "scored.parquet"
-    line = [spark.python, "-m", "bulk", str(rows), "--model", str(tiny_bundle), "--text-column", "text"]
-    line += ["--output", str(output), *COLUMNS, "--spark", spark.master]
-    env = spark.env | {"PYTHONPATH": str(ROOT)}
-    folder = output.with_name(output.name + ".unfinished")
-    with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as job:
-        until(lambda: len(list(folder.glob("part-*"))) >= 8 or job.poll() is not None, 120)
-        assert job.poll() is None
-        spark.kill_a_worker()
-        _, told = job.communicate(timeout=300)
-    assert job.returncode == 1, told
-    assert output.read_bytes() == (tmp_path / "local.parquet").read_bytes()
 
 
 def test_a_dataframe_of_spark_gets_the_columns_of_predictions(
@@ -134,14 +115,34 @@ def test_a_dataframe_of_spark_gets_the_columns_of_predictions(
     _assert_same(found, pq.read_table(tmp_path / "local.parquet"))
 
 
-@pytest.mark.parametrize("fault", ["no pyspark", "no java", "no master", "a bare python"])
+def test_spark_gives_the_local_bytes_also_when_a_worker_dies(
+    spark: SparkCluster, predict: Predict, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """The command on a cluster writes the bytes of a local run, one of its two workers killed in the middle."""
+    rows = table(tmp_path / "rows.csv", ROWS)
+    assert predict(rows, tmp_path / "local.parquet", *COLUMNS).returncode == 1
+    output = tmp_path / "scored.parquet"
+    line = [spark.python, "-m", "bulk", str(rows), "--model", str(tiny_bundle), "--text-column", "text"]
+    line += ["--output", str(output), *COLUMNS, "--spark", spark.master]
+    env = spark.env | {"PYTHONPATH": str(ROOT)}
+    folder = output.with_name(output.name + ".unfinished")
+    with subprocess.Popen(line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as job:
+        until(lambda: len(list(folder.glob("part-*"))) >= 8 or job.poll() is not None, 120)
+        assert job.poll() is None
+        spark.kill_a_worker()
+        _, told = job.communicate(timeout=300)
+    assert job.returncode == 1, told
+    assert output.read_bytes() == (tmp_path / "local.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("fault", ["no pyspark", "no java", "a bare python"])
 def test_spark_that_cannot_run_is_a_line(
     fault: str, tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A missing package, Java, master or package of the executors ends the command in one line with the remedy."""
+    """A missing package, Java or package of the executors ends the command in one line with the remedy."""
     rows = tmp_path / "rows.csv"
     rows.write_text("text\ngood\n")
-    python, master, env = sys.executable, "local[1]", {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
+    python, env = sys.executable, {"PYTHONPATH": str(ROOT), "SPARK_LOCAL_IP": "127.0.0.1"}
     told = "--spark needs pyspark"
     if fault == "no pyspark":
         if importlib.util.find_spec("pyspark"):
@@ -152,14 +153,12 @@ def test_spark_that_cannot_run_is_a_line(
             env["PATH"], told = str(Path(python).parent), "--spark: Spark needs Java 17"
         elif not shutil.which("java"):
             pytest.skip("java is not installed")
-        elif fault == "no master":
-            master, told = "spark://127.0.0.1:1", "--spark spark://127.0.0.1:1: cannot start"
         else:
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
             env["PYSPARK_PYTHON"] = str(tmp_path / "bare" / "bin" / "python")
             told = "Spark gave up: ModuleNotFoundError: No module"
     line = [python, "-m", "bulk", str(rows), "--model", str(tiny_bundle), "--text-column", "text"]
-    done = run_to_end(*line, "--output", "scored.csv", "--spark", master, "--quiet", cwd=tmp_path, **env)
+    done = run_to_end(*line, "--output", "scored.csv", "--spark", "local[1]", "--quiet", cwd=tmp_path, **env)
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"inferer: {told}"), done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from inferer import ModelInferer
 from inferer.bundle.reader import TOKENIZER
 from inferer.tokens.encoding import Encoder
-from tests.export.checkpoints.environments import python_with
+from tests.export.checkpoints.environments import python_with, shared, simple
 from tests.support.architectures import run_export
 from tests.support.server import run_to_end
 from training.model.load import load_classifier
@@ -41,14 +40,15 @@ LOADED = ("transformers==4.30.2", "transformers==5.0.0")
 NEWER = {("transformers==4.30.2", "modernbert")}  # ModernBERT is new in 4.48
 
 
-@functools.cache
 def saved(base: Path, version: str) -> Path:
     """Return the checkpoints that `version` saves, in an environment of its own on top of this one's packages."""
-    folder = base / "saved" / "".join(one if one.isalnum() else "_" for one in version)
     python = python_with(base, version)
-    done = run_to_end(python, str(SAVE), str(folder), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def save(folder: Path) -> None:
+        done = run_to_end(python, str(SAVE), str(folder), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+        assert done.returncode == 0, done.stderr
+
+    return shared(base, f"saved_{simple(version)}", save)
 
 
 def checkpoint(factory: pytest.TempPathFactory, version: str, architecture: str) -> tuple[Path, dict[str, Any]]:
