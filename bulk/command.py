@@ -46,18 +46,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "A job that was stopped continues with the same command.",
     )
     add = parser.add_argument
-    add(
-        "input",
-        help="a file, folder, quoted glob or address: CSV, TSV, JSON Lines or Parquet; .gz, .bz2, .zst",
-    )
+    add("input", help="a file, folder, quoted glob or address: CSV, TSV, JSON Lines or Parquet; .gz, .bz2, .zst")
     add("--model", required=True, metavar="BUNDLE", help="a bundle's folder, or a PyTorch checkpoint to convert first")
     add("--text-column", required=True, metavar="NAME", help="the column with the texts")
-    add(
-        "--output",
-        required=True,
-        metavar="FILE",
-        help="a file or an address; its ending decides the format",
-    )
+    add("--output", required=True, metavar="FILE", help="a file or an address; its ending decides the format")
     add("--overwrite", action="store_true", help="replace an output that exists")
     add("--summary", metavar="FILE.html", help="counts, scores, errors, examples and drift, for people")
     tables = parser.add_argument_group("the input, guessed unless given")
@@ -182,7 +174,7 @@ def _on_spark(master: str, given: dict[str, Any]) -> Work:
 
 
 def _output(given: str, *, overwrite: bool) -> File:
-    """Return where the output goes. Raises JobError where it cannot, or where a file is that may not be replaced."""
+    """Return the place of the output. Raises JobError where it cannot be written or would replace a file."""
     output = remote_file(given) if is_address(given) else Path(given)
     format_of(output)
     if output.suffix.lower() in COMPRESSED:
@@ -200,7 +192,7 @@ def _output(given: str, *, overwrite: bool) -> File:
 
 
 def _summary(path: Path, *, overwrite: bool) -> Path:
-    """Return where the summary goes. Raises JobError where it cannot."""
+    """Return the place of the summary. Raises JobError where it cannot be written or would replace a file."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise JobError(f"--summary {path}: is a folder, or in none; give a file in a folder that exists")
     if path.exists() and not overwrite:

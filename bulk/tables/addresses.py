@@ -16,13 +16,13 @@ from training.data.remote import access, file_system
 from training.errors import DataError
 
 _BUFFER = 1 << 20
-# Where fsspec tells that a file has changed without its bytes being read, by the store.
+# What the stores call the version of a file in fsspec's `info`.
 _VERSIONS = (
     "ETag", "etag", "Content-MD5", "md5Hash", "content_md5", "LastModified", "Last-Modified", "last_modified", "mtime",
     "created",
 )  # fmt: skip
-# The stores whose objects appear whole; in the others a file grows under its name.
-_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "r2", "tos", "obs", "hf"}
+# Object stores, which show a file only once it is complete.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss", "r2", "tos", "obs", "hf"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class RemoteFile:
     def upload(self, source: Path) -> None:
         """Write the bytes of `source`; the name appears when they are whole."""
         with _told(self.address, "written"):
-            if _WHOLE & {*self._protocols()}:
+            if _OBJECT_STORES & {*self._protocols()}:
                 self.files.put_file(str(source), self.path)
             else:
                 self.files.put_file(str(source), self._unfinished)

@@ -3,7 +3,7 @@
 import { counted, grouped } from "./dom.js";
 
 const DELIMITERS = [",", ";", "\t", "|"];
-const MAX_BYTES = 200_000_000; // a browser's memory; larger files are for the command
+const MAX_BYTES = 50_000_000; // an hour of requests; larger files are for the command
 const HEAD = 65_536; // bytes that are enough to see the header
 
 /** A fault of the file, as a sentence. */
@@ -78,7 +78,7 @@ class Parser {
   #state = "start"; // of a cell: start, bare, quoted, or closed behind its second quote
   #line = 1;
   #begin = 1; // the line of the row's first cell
-  #return = false; // whether the last character was a carriage return, whose line feed belongs to it
+  #return = false; // the last character was a carriage return; a line feed after it ends the same line
 
   constructor(delimiter, onRow) {
     this.delimiter = delimiter;

@@ -132,7 +132,7 @@ def test_a_folder_in_a_bucket_is_scored_into_the_bucket(
 def test_a_bucket_that_goes_away_ends_the_job_in_a_line_and_it_continues(
     store: Store, predict: Predict, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    """A job whose bucket fails says so and keeps its parts; once the bucket is back the same command finishes it."""
+    """If the bucket fails, the job says so and keeps its parts; later the same command finishes it."""
     assert predict(store.folder / "many.csv", tmp_path / "local.csv").returncode == 0
     given = ("s3://reviews/many.csv", tiny_bundle, "s3://reviews/scored.csv")
     folder = tmp_path / "scored.csv.unfinished"
