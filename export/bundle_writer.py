@@ -16,6 +16,7 @@ from export.checkpoint import Checkpoint
 from export.checks.parity import Parity
 from export.report.model_card import model_card
 from inferer.bundle.files import MANIFEST, sha256_of
+from inferer.bundle.manifest import REGRESSION
 from inferer.bundle.reader import FORMAT_VERSION, FP32_MODEL, INT8_MODEL, MODEL_CARD, read_bundle, sealed
 from inferer.cpu import instruction_flags
 
@@ -36,6 +37,8 @@ def write_card_and_manifest(
         "format_version": FORMAT_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "problem_type": checkpoint.problem_type,
+        "activation": checkpoint.activation if checkpoint.problem_type == REGRESSION else None,
+        "text_pair": checkpoint.text_pair,
         "max_length": checkpoint.max_length,
         "max_positions": checkpoint.max_positions,
         **fields,

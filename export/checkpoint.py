@@ -14,13 +14,23 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from export.cross_encoder import cross_encoder_notes
 from export.engine.unsupported import cannot_be_exported, refuse_unsupported
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
-from inferer.bundle.reader import DEFAULT_THRESHOLD, HEAD, PROBLEM_TYPES, TRUNCATIONS
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL
+from inferer.bundle.reader import (
+    DEFAULT_THRESHOLD,
+    HEAD,
+    LONGEST_FIRST,
+    PAIR_TRUNCATIONS,
+    PROBLEM_TYPES,
+    TRUNCATIONS,
+)
 from inferer.config import Config
 from inferer.errors import first_line
+from inferer.scoring import activation_of
+from inferer.tokens.template import read_template
 from training.model.config_file import read_config
 from training.model.heads import from_config
 from training.model.load import (
@@ -44,7 +54,8 @@ TESTED_TYPES = (
 class Checkpoint:
     """A trained classifier in eval mode, ready to convert, and its facts for the bundle.
 
-    truncation, threshold: those of training, where config.json states them; the threshold is multi-label alone.
+    activation: from logits to scores. text_pair: whether it reads pairs. truncation, threshold: those of training,
+    where config.json states them; the threshold is multi-label alone.
     """
 
     source: Path
@@ -52,6 +63,8 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     labels: tuple[str, ...]
     problem_type: str
+    activation: str
+    text_pair: bool
     max_length: int
     max_positions: int
     truncation: str = HEAD
@@ -63,8 +76,12 @@ class Checkpoint:
         return str(self.model.config.model_type)
 
 
-def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, config: Config, tokenizer_folder: Path | None = None, *, text_pair: bool | None = None
+) -> Checkpoint:
     """Return the checkpoint at `path`, its facts overridden by `config`, its tokenizer by that of another folder.
+
+    text_pair: whether it reads pairs; None for what the checkpoint says.
 
     Raises ExportError or TrainingError for weights that are missing or left over, by name; for a problem_type that
     neither the checkpoint nor the config gives; for a tokenizer that serving cannot use.
@@ -86,29 +103,60 @@ def load_checkpoint(path: Path, config: Config, tokenizer_folder: Path | None = 
     tokenizer = load_tokenizer(path, tokenizer_of, local_only=local)
     keep_inputs(tokenizer, model)
     labels = _labels(path, model.config, config)
+    notes = cross_encoder_notes(path, model.config)
     problem_type = config.problem_type or model.config.problem_type
+    if problem_type is None and len(labels) == 1:  # as for CrossEncoder, and for transformers' pipeline
+        problem_type = REGRESSION
     if problem_type not in PROBLEM_TYPES:
         raise ExportError(
             f"checkpoint {path}: problem_type is {problem_type!r}, which does not decide between softmax and sigmoid; "
-            f"give --problem-type, one of {', '.join(PROBLEM_TYPES)}"
+            f"give --problem-type, {SINGLE_LABEL} or {MULTI_LABEL}"
         )
     if problem_type == SINGLE_LABEL and len(labels) == 1:
         raise ExportError(
             f"checkpoint {path}: gives one logit, and softmax over one logit is always 1; give --problem-type "
-            f"{MULTI_LABEL}, which makes it the score of its one label"
+            f"{MULTI_LABEL}, which makes it the score of its one label, or {REGRESSION}, which serves the number"
         )
+    if problem_type == REGRESSION and len(labels) != 1:
+        raise ExportError(f"checkpoint {path}: gives {len(labels)} logits; a {REGRESSION} has one, the number")
+    activation = activation_of(problem_type)
+    if problem_type == REGRESSION:
+        # A model that says "regression" has learned the number itself; one that says nothing is a reranker, as in
+        # CrossEncoder's own default.
+        unsaid = NONE if model.config.problem_type == REGRESSION else SIGMOID
+        activation = notes.activation or getattr(model.config, "inferer_activation", None) or unsaid
+    if text_pair is None:
+        text_pair = notes.found or getattr(model.config, "inferer_text_pair", False) is True
     max_positions = max_positions_of(model)
     max_length = config.max_length or token_limit(model, tokenizer)
     refuse_unsupported(model, max_length)
     check_vocabulary(path, tokenizer, _embeddings(model))
     if max_length > max_positions:
         raise ExportError(f"max_length is {max_length}, the model can read at most {max_positions} tokens")
+    _check_template(path, tokenizer, pair=text_pair)
     facts = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     model.config.update({**facts, "problem_type": problem_type})
-    truncation, threshold = _truncation(path, model.config), _threshold(path, model.config)
     return Checkpoint(
-        path, model.eval(), tokenizer, labels, problem_type, max_length, max_positions, truncation, threshold
+        path,
+        model.eval(),
+        tokenizer,
+        labels,
+        problem_type,
+        activation,
+        text_pair,
+        max_length,
+        max_positions,
+        _truncation(path, model.config, pair=text_pair),
+        _threshold(path, model.config),
     )
+
+
+def _check_template(path: Path, tokenizer: PreTrainedTokenizerBase, *, pair: bool) -> None:
+    """Raise ExportError for a tokenizer that does not put special tokens around whole texts."""
+    try:
+        read_template(tokenizer.backend_tokenizer, pair=pair)
+    except ValueError as error:
+        raise ExportError(f"checkpoint {path}: its tokenizer cannot be served: {error}") from error
 
 
 def _embeddings(model: PreTrainedModel) -> int:
@@ -119,12 +167,13 @@ def _embeddings(model: PreTrainedModel) -> int:
         raise cannot_be_exported(str(model.config.model_type), "it has no embeddings of token ids") from error
 
 
-def _truncation(path: Path, config: PretrainedConfig) -> str:
+def _truncation(path: Path, config: PretrainedConfig, *, pair: bool) -> str:
     """Return the truncation of training."""
-    found = getattr(config, "inferer_truncation", HEAD)
-    if found not in TRUNCATIONS:
+    found = getattr(config, "inferer_truncation", LONGEST_FIRST if pair else HEAD)
+    allowed = PAIR_TRUNCATIONS if pair else TRUNCATIONS
+    if found not in allowed:
         raise ExportError(
-            f"checkpoint {path}: inferer_truncation is {found!r} in config.json, expected {', '.join(TRUNCATIONS)}"
+            f"checkpoint {path}: inferer_truncation is {found!r} in config.json, expected {', '.join(allowed)}"
         )
     return str(found)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from inferer.bundle.reader import ERROR, HEAD, WINDOWS
+from inferer.bundle.manifest import REGRESSION
+from inferer.bundle.reader import ERROR, HEAD, LONGEST_FIRST, WINDOWS
 from inferer.errors import TextError
-from inferer.tokens.encoding import Encoder
-from training.data.column_flags import check_problem_type, in_model_order
+from inferer.tokens.encoding import Encoder, TextOrPair
+from training.data.column_flags import check_columns, check_pair, check_problem_type, in_model_order
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name
 from training.data.reader import parse_dataset
@@ -31,24 +32,26 @@ class EvalFile:
 
     def dataset(self, labels: tuple[str, ...] | None) -> Dataset:
         """Return the rows; `labels` are the only allowed names. Raises DataError with every fault by row."""
-        columns = self.columns if self.columns.label_columns else replace(self.columns, labels=labels)
+        own = self.columns.label_columns or self.columns.numeric
+        columns = self.columns if own else replace(self.columns, labels=labels)
         return parse_dataset(self.source, self.content, columns)
 
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Texts to run and their labels.
+    """Texts, or pairs of texts, to run and their labels.
 
-    labels_from: the columns of the labels. truth: bool [texts, labels] in the model's order; None without labels.
-    row_numbers: each text's row in the file, from 1. keys: equal for texts with equal token ids. rows: count in the
-    file. truncation: the bundle's. cut: count of texts that it cuts. left_out: count of rows that truncation "error"
-    refuses.
+    text_column: both columns of pairs. labels_from: the columns of the labels. truth: bool [texts, labels] in the
+    model's order, or a regression's numbers, float64 [texts, 1]; None without labels. groups: of each text, where the
+    file names them. row_numbers: each text's row in the file, from 1. keys: equal for texts with equal token ids. rows:
+    count in the file. truncation: the bundle's. cut: count of texts that it cuts. left_out: count of rows that
+    truncation "error" refuses.
     """
 
     name: str
     text_column: str
     labels_from: tuple[str, ...]
-    texts: tuple[str, ...]
+    texts: tuple[TextOrPair, ...]
     truth: np.ndarray | None
     row_numbers: tuple[int, ...]
     keys: tuple[bytes, ...]
@@ -56,6 +59,7 @@ class EvalSet:
     truncation: str
     cut: int
     left_out: int
+    groups: tuple[str, ...] = ()
 
 
 def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: Encoder, truncation: str) -> EvalSet:
@@ -64,17 +68,22 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
     truncation: the bundle's. Raises DataError, by row, for unknown labels and texts that cannot be encoded;
     TrainingError for labels of another problem type.
     """
+    check_pair(file.columns, pair=encoder.pair)
+    if problem_type == REGRESSION and file.columns.labelled:
+        file = replace(file, columns=replace(file.columns, numeric=True))
+        check_columns(file.columns)
     dataset = file.dataset(tuple(labels))
     truth = None
     if file.columns.labelled:
         check_problem_type(dataset.columns, problem_type)  # not the file's columns: lists of labels make it multi-label
-        truth = in_model_order(file.source, dataset, labels).multi_hot()
+        truth = in_model_order(file.source, dataset, labels).truth()
     faults, kept, keys, cut = [], [], [], 0
+    whole = LONGEST_FIRST if encoder.pair else HEAD
     for i, text in enumerate(dataset.texts):
         try:
-            parts = encoder.encode(text, HEAD if truncation == ERROR else truncation)
+            parts = encoder.encode(text, whole if truncation == ERROR else truncation)
         except TextError as error:
-            faults.append(f"row {i + 1}, column '{file.columns.text_column}': {error}")
+            faults.append(f"row {i + 1}, column '{file.columns.text_columns[error.side or 0]}': {error}")
             continue
         longer = parts[0].num_tokens > encoder.max_length
         if not longer or truncation != ERROR:
@@ -88,7 +97,7 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
         raise DataError(file.source, [fault])
     return EvalSet(
         name=file_name(file.source),
-        text_column=file.columns.text_column,
+        text_column=", ".join(file.columns.text_columns),
         labels_from=(file.columns.label_column,) if file.columns.label_column else file.columns.label_columns,
         texts=tuple(dataset.texts[i] for i in kept),
         truth=None if truth is None else truth[kept],
@@ -98,4 +107,5 @@ def eval_set(file: EvalFile, labels: Sequence[str], problem_type: str, encoder: 
         truncation=truncation,
         cut=cut,
         left_out=len(dataset) - len(kept),
+        groups=tuple(dataset.groups[i] for i in kept) if dataset.groups else (),
     )

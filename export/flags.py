@@ -9,7 +9,7 @@ from export.errors import ExportError
 from export.eval_texts import EvalFile
 from export.options import ACCURACY, F1, PRECISION, ExportOptions, Limits, ScoreOptions
 from inferer.bundle.manifest import MAX, POOLINGS
-from inferer.bundle.reader import FP32, INT8_TOKEN, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
+from inferer.bundle.reader import FP32, INT8_TOKEN, PAIR_TRUNCATIONS, PROBLEM_TYPES, SCHEMES, TRUNCATIONS
 from inferer.config import Config, read_config
 from inferer.errors import shown
 from training.data.column_flags import COLUMN_OPTIONS, add_column_arguments, columns_from
@@ -36,8 +36,17 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--tokenizer", metavar="FOLDER", type=Path, help="of the tokenizer, if the checkpoint has none")
     made.add_argument("--problem-type", choices=PROBLEM_TYPES, help="for a checkpoint that does not state it")
+    made.add_argument(
+        "--text-pair",
+        action=argparse.BooleanOptionalAction,
+        help="the model reads pairs of texts, as for NLI and reranking (default: as the checkpoint says)",
+    )
     made.add_argument("--max-length", type=int, help="most tokens of a text (default: the checkpoint's)")
-    made.add_argument("--truncation", choices=TRUNCATIONS, help="of longer texts (default: as in training)")
+    made.add_argument(
+        "--truncation",
+        choices=tuple(dict.fromkeys((*TRUNCATIONS, *PAIR_TRUNCATIONS))),
+        help="of longer texts (default: as in training)",
+    )
     made.add_argument("--window-overlap", type=_overlap, metavar="TOKENS", help="shared by windows (a quarter)")
     made.add_argument("--window-pooling", choices=POOLINGS, default=MAX, help=f"of windows' logits (default: {MAX})")
     made.add_argument("--scheme", choices=SCHEMES, default=INT8_TOKEN, help=f"(default: {INT8_TOKEN})")
@@ -52,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
     )
     guard.add_argument(
         "--min-agreement", type=float, metavar="PERCENT", help="smallest share of texts with the same label, in percent"
+    )
+    guard.add_argument(
+        "--min-spearman",
+        type=float,
+        metavar="R",
+        help="regression: smallest rank correlation of int8's numbers with fp32's, 0.5 to 1",
     )
     add_column_arguments(made.add_argument_group("columns, of --eval and of --calibrate"))
     scores = made.add_argument_group("meaning of scores")
@@ -89,9 +104,10 @@ def read_options(args: argparse.Namespace) -> ExportOptions:
         args.window_pooling,
         keep_fp32=args.keep_fp32,
         eval_file=eval_file,
-        limits=Limits(args.max_accuracy_drop, args.min_agreement),
+        limits=Limits(args.max_accuracy_drop, args.min_agreement, args.min_spearman),
         scores=scores,
         tokenizer=args.tokenizer,
+        text_pair=args.text_pair,
     )
 
 
@@ -131,7 +147,9 @@ def _check_columns(args: argparse.Namespace) -> None:
 
 
 def _check_guard(args: argparse.Namespace) -> None:
-    limits = [name for name in ("max_accuracy_drop", "min_agreement") if getattr(args, name) is not None]
+    limits = [
+        name for name in ("max_accuracy_drop", "min_agreement", "min_spearman") if getattr(args, name) is not None
+    ]
     if limits and args.eval is None:
         raise ExportError(f"{_flag(limits[0])} needs --eval FILE.csv, the texts to measure int8 on")
     if args.eval is not None and args.scheme == FP32:

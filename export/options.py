@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export.errors import ExportError
 from export.eval_texts import EvalFile
-from inferer.bundle.manifest import MAX, MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MAX, MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from inferer.bundle.reader import FP32, INT8_TOKEN
 from training.report.intervals import Figure
 
@@ -16,6 +16,7 @@ F1, PRECISION, ACCURACY = "f1", "precision=", "accuracy="
 # A limit beyond these forbids nothing; the user probably meant a fraction, or mistyped.
 _MOST_POINTS = 50
 _LEAST_PERCENT = 50
+_LEAST_SPEARMAN = 0.5
 _ROUNDING = 1e-9  # one of 200 texts must hold a limit of 0.5 points, though 100 * 0.005 is not 0.5 in binary
 
 
@@ -50,6 +51,13 @@ class ScoreOptions:
 
     def check_problem_type(self, problem_type: str) -> None:
         """Raise ExportError for an option that a model of this problem type does not have."""
+        if problem_type == REGRESSION:
+            given = {"--calibrate": self.file, "--tune-thresholds": self.tuning, "--abstain-below": self.abstaining}
+            for flag, value in given.items():
+                if value is not None:
+                    raise ExportError(
+                        f"{flag} is for classifiers; the model is a regression, whose score is its number"
+                    )
         if problem_type == SINGLE_LABEL and self.tuning is not None:
             raise ExportError(
                 "--tune-thresholds is for multi-label; the model is single-label: it names the best label"
@@ -65,12 +73,14 @@ class Limits:
     """Limits that int8 must hold on the user's texts; None sets no limit.
 
     max_accuracy_drop: fp32's accuracy minus int8's, in percentage points, 0 to 50. min_agreement: texts with the same
-    label (multi-label: the same set of labels), in percent, 50 to 100. Both apply to the measured value, not to its
-    interval. Raises ExportError for other values.
+    label (multi-label: the same set of labels), in percent, 50 to 100. min_spearman: of a regression, the rank
+    correlation of int8's numbers with fp32's, 0.5 to 1. All apply to the measured value, not to its interval. Raises
+    ExportError for other values.
     """
 
     max_accuracy_drop: float | None = None
     min_agreement: float | None = None
+    min_spearman: float | None = None
 
     def __post_init__(self) -> None:
         drop, agreement = self.max_accuracy_drop, self.min_agreement
@@ -84,10 +94,26 @@ class Limits:
                 f"--min-agreement is {agreement:g}, expected {_LEAST_PERCENT} to 100 percent (99 means 99 %, not 0.99)"
             )
 
+        spearman = self.min_spearman
+        if spearman is not None and not _LEAST_SPEARMAN <= spearman <= 1:
+            raise ExportError(f"--min-spearman is {spearman:g}, expected {_LEAST_SPEARMAN} to 1")
+
     @property
     def given(self) -> bool:
         """Return whether a limit is set."""
-        return self.max_accuracy_drop is not None or self.min_agreement is not None
+        return any(limit is not None for limit in (self.max_accuracy_drop, self.min_agreement, self.min_spearman))
+
+    def check_problem_type(self, problem_type: str) -> None:
+        """Raise ExportError for a limit that a model of this problem type does not have."""
+        if problem_type != REGRESSION and self.min_spearman is not None:
+            raise ExportError(f"--min-spearman is for a regression; the model is a {problem_type}: --min-agreement")
+        if problem_type == REGRESSION:
+            for flag, limit in (
+                ("--max-accuracy-drop", self.max_accuracy_drop),
+                ("--min-agreement", self.min_agreement),
+            ):
+                if limit is not None:
+                    raise ExportError(f"{flag} is for classifiers; the model is a regression: --min-spearman")
 
     def missed(self, figures: Mapping[str, Figure]) -> tuple[str, ...]:
         """Return the names of the figures that miss a limit: accuracy_drop, agreement, both or none."""
@@ -97,11 +123,17 @@ class Limits:
             missed.append("accuracy_drop")
         if agreement is not None and not 100 * figures["agreement"].value >= agreement - _ROUNDING:
             missed.append("agreement")
+        if self.min_spearman is not None and not figures["spearman"].value >= self.min_spearman - _ROUNDING:
+            missed.append("spearman")
         return tuple(missed)
 
     def as_dict(self) -> dict[str, float | None]:
         """Return the limits as plain types, with their units in their names."""
-        return {"max_accuracy_drop_points": self.max_accuracy_drop, "min_agreement_percent": self.min_agreement}
+        return {
+            "max_accuracy_drop_points": self.max_accuracy_drop,
+            "min_agreement_percent": self.min_agreement,
+            "min_spearman": self.min_spearman,
+        }
 
 
 @dataclass(frozen=True)
@@ -110,7 +142,8 @@ class ExportOptions:
 
     truncation: None keeps the one of training. window_overlap: tokens, None for a quarter of max_length. keep_fp32:
     whether model.onnx stays beside the int8 model. eval_file: texts to measure int8 on, within `limits`. tokenizer: the
-    folder of another tokenizer than the checkpoint's.
+    folder of another tokenizer than the checkpoint's. text_pair: whether the model reads pairs; None for what the
+    checkpoint says.
     """
 
     scheme: str = INT8_TOKEN
@@ -122,6 +155,7 @@ class ExportOptions:
     limits: Limits = field(default_factory=Limits)
     scores: ScoreOptions = field(default_factory=ScoreOptions)
     tokenizer: Path | None = None
+    text_pair: bool | None = None
 
     @property
     def guarded(self) -> bool:

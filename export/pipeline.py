@@ -28,7 +28,7 @@ from export.report.score_table import terminal_lines as score_lines
 from export.scores.report import ScoreReport, abstention_report, calibration_report
 from export.scores.rule_fitter import FittedRule
 from export.tokenizer import write_tokenizer
-from inferer.bundle.manifest import MULTI_LABEL
+from inferer.bundle.manifest import REGRESSION
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, FP32_MODEL, INT8_MODEL
 from inferer.config import Config
 from training.model.config_file import unread_keys
@@ -50,9 +50,11 @@ def export(path: Path, target: Path, config: Config, options: ExportOptions) -> 
         steps.set_description_str(description)
 
     with steps, fresh_folder(target) as folder:
-        checkpoint = load_checkpoint(path, config, options.tokenizer)
+        checkpoint = load_checkpoint(path, config, options.tokenizer, text_pair=options.text_pair)
         as_linears(checkpoint.model)
         options.scores.check_problem_type(checkpoint.problem_type)
+        if options.guarded:
+            options.limits.check_problem_type(checkpoint.problem_type)
         for note in _notes(checkpoint, calibrated=options.scores.file is not None):
             steps.write(note, file=sys.stderr)
         checkpoint.model.config.save_pretrained(folder)
@@ -123,7 +125,14 @@ def _notes(checkpoint: Checkpoint, *, calibrated: bool) -> list[str]:
             f"note: config.json has keys that transformers {transformers.__version__} does not read, so they have no "
             f"effect: {', '.join(unread)}"
         )
-    if checkpoint.labels == tuple(f"LABEL_{i}" for i in range(len(checkpoint.labels))):
+    if not checkpoint.text_pair and any(label.lower().startswith("entail") for label in checkpoint.labels):
+        notes.append(
+            "note: the label names are those of natural language inference, and the bundle reads one text; for a model "
+            "of pairs: --text-pair"
+        )
+    if checkpoint.problem_type != REGRESSION and checkpoint.labels == tuple(
+        f"LABEL_{i}" for i in range(len(checkpoint.labels))
+    ):
         notes.append(
             "note: the checkpoint has no label names; labels are LABEL_0, LABEL_1, … "
             "(give names by --config, in the order of the logits)"
@@ -167,14 +176,15 @@ def _report(path: Path, target: Path, parity: Parity, guard: GuardResult | None,
         f"wrote {target} from {path} ({size / 1e6:.1f} MB)",
         f"  fp32 ONNX against torch: logits differ by at most {parity.fp32_max_difference:.1e}",
     ]
-    if parity.int8_agreement is not None:
+    if parity.int8_mean_change is not None:
+        same = "" if parity.int8_agreement is None else f"same label {parity.int8_agreement:.0%}, "
         lines.append(
-            f"  int8 against fp32 on {parity.n} sentences: same label {parity.int8_agreement:.0%}, score changed by "
+            f"  int8 against fp32 on {parity.n} sentences: {same}score changed by "
             f"{parity.int8_mean_change:.4f} on average, {parity.int8_max_change:.4f} at most"
         )
     if guard is not None:
-        lines += guard_lines(guard.as_dict(), multi=guard.problem_type == MULTI_LABEL)
-    elif parity.int8_agreement is not None:
+        lines += guard_lines(guard.as_dict(), guard.problem_type)
+    elif parity.int8_mean_change is not None:
         lines.append("  int8 was not checked on your texts; to check it: --eval FILE.csv --label-column NAME")
     lines += score_lines(scores.calibration, scores.abstention)
     if guard is not None:

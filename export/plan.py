@@ -14,7 +14,7 @@ from export.scores.calibration_rows import CalibrationSet, calibration_set
 from export.scores.rule_fitter import RuleFitter
 from export.tokenizer import checked_encoder
 from inferer.bundle.manifest import MULTI_LABEL
-from inferer.bundle.reader import DEFAULT_THRESHOLD
+from inferer.bundle.reader import DEFAULT_THRESHOLD, PAIR_TRUNCATIONS, TRUNCATIONS
 from inferer.config import Config, spread_thresholds
 from inferer.errors import ConfigError
 
@@ -37,7 +37,13 @@ def make_plan(checkpoint: Checkpoint, folder: Path, config: Config, options: Exp
     labels, problem_type = checkpoint.labels, checkpoint.problem_type
     truncation = options.truncation or checkpoint.truncation
     overlap = checkpoint.max_length // 4 if options.window_overlap is None else options.window_overlap
-    encoder = checked_encoder(checkpoint.tokenizer, folder, checkpoint.max_length, overlap)
+    if truncation not in (allowed := PAIR_TRUNCATIONS if checkpoint.text_pair else TRUNCATIONS):
+        kind = "pairs" if checkpoint.text_pair else "one text"
+        raise ExportError(
+            f"--truncation is {truncation}; for a model that reads {kind} it is one of {', '.join(allowed)}"
+        )
+    pair = checkpoint.text_pair
+    encoder = checked_encoder(checkpoint.tokenizer, folder, checkpoint.max_length, overlap, pair=pair)
     if options.window_overlap is not None and encoder.overlap < overlap:
         raise ExportError(
             f"--window-overlap is {overlap}, expected 0 to {encoder.overlap} tokens: half of the text in a window of "
@@ -50,7 +56,8 @@ def make_plan(checkpoint: Checkpoint, folder: Path, config: Config, options: Exp
     texts, given = read(options.eval_file), read(options.scores.file)
     rows = None if given is None else calibration_set(given, texts, labels, problem_type)
     reader = TextReader(encoder, truncation, options.window_pooling)
-    rule = DecisionRule(problem_type, _thresholds(checkpoint, config, calibrated=rows is not None))
+    thresholds = _thresholds(checkpoint, config, calibrated=rows is not None)
+    rule = DecisionRule(problem_type, thresholds, activation=checkpoint.activation)
     fitter = RuleFitter(rule, labels, options.scores, None if rows is None else rows.fitted, reader)
     return ExportPlan(reader, texts, rows, fitter)
 

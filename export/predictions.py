@@ -13,9 +13,9 @@ from tqdm import tqdm
 from export.errors import ExportError
 from inferer.bundle.manifest import MAX
 from inferer.cpu import available_cpus
-from inferer.scoring import Calibration, activate, calibrated, pool
+from inferer.scoring import Calibration, activate, activation_of, calibrated, pool
 from inferer.session import Session
-from inferer.tokens.encoding import Encoder
+from inferer.tokens.encoding import Encoder, TextOrPair
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,23 @@ class TextReader:
     truncation: str
     pooling: str = MAX
 
-    def logits(self, session: Session, text: str) -> np.ndarray:
-        """Return the logits [labels] of one text."""
+    def logits(self, session: Session, text: TextOrPair) -> np.ndarray:
+        """Return the logits [labels] of one text or pair."""
         parts = self.encoder.encode(text, self.truncation)
         return pool([session.run(part) for part in parts], [part.own_tokens for part in parts], self.pooling)
 
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """The step from logits to labels: problem type, multi-label thresholds in label order, and calibration."""
+    """The step from logits to labels: problem type, multi-label thresholds in label order, and calibration.
+
+    activation: from logits to scores; None for the one of the problem type.
+    """
 
     problem_type: str
     thresholds: tuple[float, ...] | None = None
     calibration: Calibration | None = None
+    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Predictions:
     chosen: np.ndarray
 
 
-def compute_logits(model: Path, reader: TextReader, texts: Sequence[str], description: str | None) -> np.ndarray:
+def compute_logits(model: Path, reader: TextReader, texts: Sequence[TextOrPair], description: str | None) -> np.ndarray:
     """Return the logits [texts, labels] of the ONNX file `model`.
 
     description: of the progress bar; None shows none. Raises ExportError for logits that are not finite.
@@ -71,7 +75,7 @@ def compute_logits(model: Path, reader: TextReader, texts: Sequence[str], descri
 
 def predictions_from_logits(logits: np.ndarray, rule: DecisionRule) -> Predictions:
     """Return the predictions that `rule` makes from a model's raw `logits` [texts, labels]."""
-    scores = activate(logits, rule.problem_type, rule.calibration)
+    scores = activate(logits, rule.activation or activation_of(rule.problem_type), rule.calibration)
     if rule.thresholds is None:
         chosen = np.eye(scores.shape[1], dtype=bool)[scores.argmax(axis=1)]
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from export.guard.guard import GuardResult
+from inferer.bundle.manifest import NONE, REGRESSION
 from training.evaluation.model_folder import RECORD
 
 BINS = 20  # of the best score of a text, from 0 to 1
@@ -22,6 +23,8 @@ def reference(checkpoint: Path, labels: Sequence[str], guard: GuardResult | None
     evaluated: the predictions of the bundle's model on the guard's texts, as texts per label and per bin of the best
     score; None without a guard.
     """
+    if guard is not None and guard.problem_type == REGRESSION and guard.activation == NONE:
+        guard = None  # the bins are of scores from 0 to 1
     return {
         "training": _training(checkpoint, labels),
         "evaluated": None if guard is None else _evaluated(guard, labels),

@@ -40,15 +40,20 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length
     tokenizer.save_pretrained(folder)
 
 
-def checked_encoder(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int, overlap: int = 0) -> Encoder:
+def checked_encoder(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int, overlap: int = 0, *, pair: bool = False
+) -> Encoder:
     """Return the encoder of the bundle in `folder`, proved to give the token ids of the checkpoint's `tokenizer`.
 
-    overlap: tokens that windows share; the encoder lowers it to the most that it can do. Raises ExportError, with the
-    text, where the two differ.
+    overlap: tokens that windows share; the encoder lowers it to the most that it can do. pair: whether it reads pairs.
+    Raises ExportError, with the text, where the two differ.
     """
-    encoder = Encoder(folder / TOKENIZER, max_length, overlap)
+    encoder = Encoder(folder / TOKENIZER, max_length, overlap, pair=pair)
     for text in built_in_texts(encoder):
-        expected = tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
-        if encoder.encode_one(text).input_ids.tolist() != expected:
-            raise ExportError(f"the tokenizer in {TOKENIZER} reads {text[:60]!r} differently from the checkpoint's")
+        sides = (text,) if isinstance(text, str) else text
+        expected = tokenizer(*sides, truncation="longest_first", max_length=max_length)
+        found = encoder.encode_one(text)
+        types = expected.get("token_type_ids")
+        if found.input_ids.tolist() != expected["input_ids"] or types not in (None, found.token_type_ids.tolist()):
+            raise ExportError(f"the tokenizer in {TOKENIZER} reads {sides[0][:60]!r} differently from the checkpoint's")
     return encoder

@@ -65,23 +65,28 @@ class CheckpointError(InfererError):
 
 
 class TextError(InfererError):
-    """A text cannot be classified. `index` is its place in a batch, None for a single text."""
+    """A text cannot be classified.
 
-    def __init__(self, problem: str, index: int | None = None) -> None:
+    index: its place in a batch, None for a single text. side: of a pair, 0 or 1; None where both or no pair are meant.
+    """
+
+    def __init__(self, problem: str, index: int | None = None, side: int | None = None) -> None:
         super().__init__(problem if index is None else f"text {index}: {problem}")
         self.problem = problem
         self.index = index
+        self.side = side
 
     def at(self, index: int) -> TextError:
         """Return the same error for the text at place `index` of a batch."""
-        return type(self)(self.problem, index)
+        return type(self)(self.problem, index, self.side)
 
 
 class EmptyTextError(TextError):
     """The text is empty or nothing but white space."""
 
-    def __init__(self, problem: str = "the text is empty", index: int | None = None) -> None:
-        super().__init__(problem, index)
+
+class PairError(TextError):
+    """The model reads pairs of texts and got one text, or the reverse."""
 
 
 class TextTooLongError(TextError):

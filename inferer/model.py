@@ -15,17 +15,28 @@ from tqdm import tqdm
 
 from inferer.batching import MAX_BATCH_TOKENS, MOST_BATCH_TOKENS, Batcher, Cancellation
 from inferer.bundle.golden import ENFORCE, MODES
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, is_int
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, is_int
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, Threshold, read_config, spread_thresholds
 from inferer.cpu import MOST_THREADS, available_cpus
-from inferer.errors import BundleError, ConfigError, RunError, TextError, TooManyTokensError
+from inferer.errors import BundleError, ConfigError, PairError, RunError, TextError, TooManyTokensError
 from inferer.explain import Encodings, Explanation, Runs, occlude
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
-from inferer.scoring import Choice, Prediction, TokenCounts, activate, activated, calibration_of, pool, to_prediction
+from inferer.scoring import (
+    Choice,
+    Prediction,
+    SideCounts,
+    TokenCounts,
+    activate,
+    activated,
+    activation_of,
+    calibration_of,
+    pool,
+    to_prediction,
+)
 from inferer.session import Session
-from inferer.tokens.encoding import Encoder, Encoding
+from inferer.tokens.encoding import Encoder, Encoding, TextOrPair, TextTokens
 from inferer.verified_session import check_shape, load
 
 # Also long enough for the encoder to find out where its tokenizer allows cuts.
@@ -52,8 +63,9 @@ class ModelInferer:
     difference, "off" skips the check. batching: whether concurrent callers share runs, of at most max_batch_tokens
     tokens with padding; predictions have the same bits with and without.
 
-    Attributes: golden_check: the check's result. exact_because: why int8 products are computed exactly, which is
-    slower; None where the CPU does so by itself. alone_because: why each text runs alone; None where runs are shared.
+    Attributes: text_pair: whether the model reads pairs of texts. golden_check: the check's result. exact_because: why
+    int8 products are computed exactly, which is slower; None where the CPU does so by itself. alone_because: why each
+    text runs alone; None where runs are shared.
 
     Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, which name the fault.
     """
@@ -90,7 +102,9 @@ class ModelInferer:
         # Long texts leave half of the CPUs to the model: on 2 CPUs, beside four clients of slow texts, the p99 of a
         # short one is 2 to 6 times lower with one turn than with two.
         overlap, turns = self.bundle.windows.overlap, max(1, threads // 2)
-        self._encoder = Encoder(tokenizer, self.max_length, overlap, turns=turns, sha256=tokenizer_sha256)
+        self._encoder = Encoder(
+            tokenizer, self.max_length, overlap, pair=self.text_pair, turns=turns, sha256=tokenizer_sha256
+        )
 
         def session_of(exact: bool) -> Session:
             return Session(
@@ -116,7 +130,11 @@ class ModelInferer:
         self.labels = overrides.labels or bundle.labels
         if len(self.labels) != len(bundle.labels):
             raise ConfigError("config.labels", list(self.labels), f"{len(bundle.labels)} names, one per logit")
+        self.text_pair = bundle.text_pair
         self.problem_type = overrides.problem_type or bundle.problem_type
+        if self.problem_type != bundle.problem_type and REGRESSION in (self.problem_type, bundle.problem_type):
+            raise ConfigError("config.problem_type", self.problem_type, f"{bundle.problem_type}, as in the bundle")
+        self.activation = bundle.activation if self.problem_type == REGRESSION else activation_of(self.problem_type)
         self.max_length = overrides.max_length or bundle.max_length
         if self.max_length > bundle.max_positions:
             expected = f"at most the model's {bundle.max_positions} tokens"
@@ -134,11 +152,11 @@ class ModelInferer:
             given = {} if overrides.thresholds is None else overrides.thresholds
             self.thresholds = spread_thresholds("config.thresholds", given, self.labels, renamed)
         elif overrides.thresholds is not None:
-            raise ConfigError("config.thresholds", overrides.thresholds, f"none for {SINGLE_LABEL}")
+            raise ConfigError("config.thresholds", overrides.thresholds, f"none for {self.problem_type}")
 
     def _warm_up(self) -> None:
         """Run one text of full length, which allocates memory and finds a graph that cannot run."""
-        encoding = self._encoder.encode_one(_WARM_UP_TEXT)
+        encoding = self._encoder.encode_one((_WARM_UP_TEXT, _WARM_UP_TEXT) if self.text_pair else _WARM_UP_TEXT)
         try:
             logits = self._session.run(encoding)
         except RunError as error:
@@ -147,21 +165,28 @@ class ModelInferer:
 
     def probe(self) -> None:
         """Run a short text; raises RunError when the runtime fails."""
-        self._session.run(self._encoder.encode_one("a"))
+        self._session.run(self._encoder.encode_one(("a", "a") if self.text_pair else "a"))
 
     def predict(
-        self, text: str, *, top_k: int | None = None, truncation: str | None = None, threshold: Threshold | None = None
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        top_k: int | None = None,
+        truncation: str | None = None,
+        threshold: Threshold | None = None,
     ) -> Prediction:
-        """Return the prediction for one text.
+        """Return the prediction for one text, or for the pair of two where the model reads pairs.
 
-        Raises TextError (an empty text, not Unicode, too long with truncation "error") or ConfigError (a bad option).
+        Raises TextError (an empty text, not Unicode, too long with truncation "error"; PairError for one text in place
+        of two, and the reverse) or ConfigError (a bad option).
         """
         options = self._checked(CallOptions(top_k, truncation, threshold))
-        return self._predict([text], options, _Call())[0]
+        return self._predict([_joined(text, text_pair)], options, _Call())[0]
 
     def predict_batch(
         self,
-        texts: Iterable[str],
+        texts: Iterable[TextOrPair],
         *,
         top_k: int | None = None,
         truncation: str | None = None,
@@ -170,7 +195,7 @@ class ModelInferer:
     ) -> list[Prediction]:
         """Return the predictions for `texts`, in order; the first bad text raises TextError with its index.
 
-        progress: show a bar on stderr.
+        texts: one text each, or a tuple of two where the model reads pairs. progress: show a bar on stderr.
         """
         options = self._checked(CallOptions(top_k, truncation, threshold))
         if isinstance(texts, str):
@@ -186,7 +211,7 @@ class ModelInferer:
 
     def predict_timed(
         self,
-        texts: Sequence[str],
+        texts: Sequence[TextOrPair],
         options: CallOptions,
         cancellation: Cancellation | None = None,
         max_tokens: int | None = None,
@@ -200,24 +225,30 @@ class ModelInferer:
         return self._predict(texts, self._checked(options), call, first_index=0), call.timings
 
     def explain(
-        self, text: str, *, label: str | None = None, truncation: str | None = None, max_parts: int | None = None
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        label: str | None = None,
+        truncation: str | None = None,
+        max_parts: int | None = None,
     ) -> Explanation:
-        """Return the contribution of each word of `text` to `label`, by default the best label, by leaving words out.
+        """Return the contribution of each word to `label`, by default the best label, by leaving words out.
 
         In a text of more than max_parts words, words of little effect go together. By default a text of over 20 words
         has at most 9 parts, the cost of about twelve predictions; a further part costs about one. Errors as `predict`.
         """
-        return self.explain_timed(text, ExplainOptions(label, truncation, max_parts))[0]
+        return self.explain_timed(_joined(text, text_pair), ExplainOptions(label, truncation, max_parts))[0]
 
     def explain_timed(
         self,
-        text: str,
+        text: TextOrPair,
         options: ExplainOptions,
         cancellation: Cancellation | None = None,
         max_tokens: int | None = None,
     ) -> tuple[Explanation, Timings]:
         """Return the result of `explain` and its timings, for a server that reports them. Errors as `predict_timed`."""
-        checked = check_explain_options(options, self.labels)
+        checked = check_explain_options(options, self.labels, self.bundle.truncations)
         call = _Call(cancellation, max_tokens)
         encodings = self._encode(text, checked, call, spans=True)
         runs = Runs(lambda new: self._run(new, call))
@@ -228,22 +259,31 @@ class ModelInferer:
         prediction = self._score(runs.rows([encodings])[0], encodings, checked)
         label = options.label or prediction.label
         place = self.labels.index(label)
-        parts = occlude(text, encodings, scores_of, place, options.max_parts, lambda: call.go_on(0))
+        texts = (text,) if isinstance(text, str) else text
+        parts = occlude(
+            texts,
+            encodings,
+            scores_of,
+            place,
+            options.max_parts,
+            lambda: call.go_on(0),
+            unbounded=self.activation == NONE,
+        )
         explanation = Explanation(prediction, label, prediction.scores[label], tuple(parts), runs.count, runs.tokens)
         return explanation, call.timings
 
-    def logits(self, text: str, *, truncation: str | None = None) -> NDArray[np.float32]:
-        """Return the model's raw output for one text, float32 of shape [labels]."""
+    def logits(self, text: str, text_pair: str | None = None, *, truncation: str | None = None) -> NDArray[np.float32]:
+        """Return the model's raw output for one text or pair, float32 of shape [labels]."""
         options = self._checked(CallOptions(truncation=truncation))
         call = _Call()
-        encodings = self._encode(text, options, call)
+        encodings = self._encode(_joined(text, text_pair), options, call)
         return self._pooled(self._run(encodings, call), encodings)
 
     def _checked(self, options: CallOptions) -> CallOptions:
-        return check_options(options, self.labels, self.thresholds)
+        return check_options(options, self.labels, self.thresholds, self.bundle.truncations)
 
     def _predict(
-        self, texts: Sequence[str], options: CallOptions, call: _Call, *, first_index: int | None = None
+        self, texts: Sequence[TextOrPair], options: CallOptions, call: _Call, *, first_index: int | None = None
     ) -> list[Prediction]:
         """Encode, run and score `texts`. first_index: their offset in a batch, for TextError; None for one text."""
         encoded: list[Encodings] = []
@@ -257,7 +297,7 @@ class ModelInferer:
         rows = iter(self._run([encoding for encodings in encoded for encoding in encodings], call))
         return [self._score(list(islice(rows, len(encodings))), encodings, options) for encodings in encoded]
 
-    def _encode(self, text: str, options: CallOptions, call: _Call, *, spans: bool = False) -> Encodings:
+    def _encode(self, text: TextOrPair, options: CallOptions, call: _Call, *, spans: bool = False) -> Encodings:
         started = time.perf_counter()
         call.go_on(0)
         encodings = self._encoder.encode(
@@ -265,9 +305,10 @@ class ModelInferer:
             options.truncation or self.bundle.truncation,
             spans=spans,
             before=call.characters,
+            known=call.first_texts,
             go_on=call.go_on,
         )
-        call.characters += len(text)
+        call.characters += len(text) if isinstance(text, str) else sum(map(len, text))
         call.count(encodings[0].num_tokens)
         call.timings.tokenize_s += time.perf_counter() - started
         return encodings
@@ -284,7 +325,10 @@ class ModelInferer:
         thresholds = options.threshold if isinstance(options.threshold, Mapping) else self.thresholds
         windows = len(encodings) if (options.truncation or self.bundle.truncation) == WINDOWS else None
         choice = Choice(thresholds, self.abstain_threshold, options.top_k)
-        counts = TokenCounts(encodings[0].num_tokens, encodings[0].truncated, windows)
+        one, sides = encodings[0], None
+        if self.text_pair:
+            sides = tuple(SideCounts(side.num_tokens, side.truncated) for side in one.sides)
+        counts = TokenCounts(one.num_tokens, one.truncated, windows, sides)
         prediction = to_prediction(scores, self.labels, choice, counts)
         if options.activation is None:
             return prediction
@@ -293,7 +337,7 @@ class ModelInferer:
         return replace(prediction, activated=values)
 
     def _scores(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
-        scores = activate(logits, self.problem_type, self.calibration)
+        scores = activate(logits, self.activation, self.calibration)
         _check_finite(scores, logits)
         return scores
 
@@ -301,8 +345,16 @@ class ModelInferer:
         return pool(rows, [window.own_tokens for window in encodings], self.bundle.windows.pooling)
 
 
+def _joined(text: str, text_pair: str | None) -> TextOrPair:
+    if text_pair is None:
+        return text
+    if not isinstance(text, str):
+        raise PairError("text is a pair already; give text and text_pair, or predict_batch several pairs")
+    return text, text_pair
+
+
 class _Call:
-    """One call: its timings and characters so far, and the limits that may end it.
+    """One call: its timings and characters so far, the tokens of the first texts of pairs, and its limits.
 
     max_tokens: of all its texts together.
     """
@@ -311,6 +363,7 @@ class _Call:
         self.cancellation = cancellation
         self.timings = Timings()
         self.characters = 0
+        self.first_texts: dict[str, TextTokens] = {}
         self._max_tokens = max_tokens
         self._tokens = 0
         self._next_ask = time.monotonic() + _ASK_S

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inferer.bundle.manifest import is_int
+from inferer.bundle.manifest import ACTIVATIONS, SOFTMAX, is_int
 from inferer.bundle.reader import TRUNCATIONS
 from inferer.config import Threshold, check_thresholds, spread_thresholds
 from inferer.errors import ConfigError
-from inferer.scoring import ACTIVATIONS
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """The options of one prediction; None means the bundle's own.
 
-    top_k: how many scores to return. truncation: "head", "tail", "head_tail", "windows" or "error". threshold: for
+    top_k: how many scores to return. truncation: "head", "tail", "head_tail", "windows" or "error"; of pairs also
+    "longest_first", "only_first" and "only_second", without "head". threshold: for
     multi-label, one number for every label or a mapping of labels to numbers. activation: a second set of scores
     beside the model's own: "softmax", "sigmoid" or "none" (see `scoring.activated`).
     """
@@ -45,18 +45,25 @@ class Timings:
     infer_s: float = 0.0
 
 
-def check_options(options: CallOptions, labels: tuple[str, ...], thresholds: Mapping[str, float] | None) -> CallOptions:
+def check_options(
+    options: CallOptions,
+    labels: tuple[str, ...],
+    thresholds: Mapping[str, float] | None,
+    truncations: tuple[str, ...] = TRUNCATIONS,
+) -> CallOptions:
     """Return `options` with one threshold per label, checked against the model's labels and thresholds.
 
-    thresholds: None for single-label. Raises ConfigError, naming the option.
+    thresholds: None unless multi-label. truncations: those of the bundle. Raises ConfigError, naming the option.
     """
     top_k, truncation = options.top_k, options.truncation
     if top_k is not None and not is_int(top_k, 1):
         raise ConfigError("top_k", top_k, "an integer of at least 1")
-    if truncation is not None and truncation not in TRUNCATIONS:
-        raise ConfigError("truncation", truncation, f"one of {', '.join(TRUNCATIONS)}")
+    if truncation is not None and truncation not in truncations:
+        raise ConfigError("truncation", truncation, f"one of {', '.join(truncations)}")
     if options.activation is not None and options.activation not in ACTIVATIONS:
         raise ConfigError("activation", options.activation, f"one of {', '.join(ACTIVATIONS)}")
+    if options.activation == SOFTMAX and len(labels) == 1:
+        raise ConfigError("activation", SOFTMAX, "sigmoid or none: softmax over one logit is always 1")
     threshold = check_thresholds("threshold", options.threshold)
     if threshold is not None:
         if thresholds is None:
@@ -65,10 +72,12 @@ def check_options(options: CallOptions, labels: tuple[str, ...], thresholds: Map
     return CallOptions(top_k, truncation, threshold, options.activation)
 
 
-def check_explain_options(options: ExplainOptions, labels: tuple[str, ...]) -> CallOptions:
+def check_explain_options(
+    options: ExplainOptions, labels: tuple[str, ...], truncations: tuple[str, ...] = TRUNCATIONS
+) -> CallOptions:
     """Check `options` and return their part that every call has; raises ConfigError, naming the option."""
     if options.max_parts is not None and not is_int(options.max_parts, 1):
         raise ConfigError("max_parts", options.max_parts, "an integer of at least 1")
     if options.label is not None and options.label not in labels:
         raise ConfigError("label", options.label, f"one of the labels {', '.join(labels)}")
-    return check_options(CallOptions(truncation=options.truncation), labels, None)
+    return check_options(CallOptions(truncation=options.truncation), labels, None, truncations)

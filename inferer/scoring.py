@@ -1,6 +1,7 @@
 """Predictions from logits: pooling of windows, calibration, activation, thresholds. Pure numpy.
 
-The problem type decides between softmax and sigmoid, never the number of logits.
+The problem type decides between softmax and sigmoid, never the number of logits; a bundle of one number, a regression
+or a reranker, names its activation.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle.manifest import MAX, SINGLE_LABEL, Platt
+from inferer.bundle.manifest import MAX, NONE, SIGMOID, SINGLE_LABEL, SOFTMAX, Platt
 
-SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
+SIDES = ("text", "text_pair")
 
 Logits: TypeAlias = NDArray[np.float32]
 Scores: TypeAlias = NDArray[np.float64]
@@ -40,22 +41,35 @@ class Choice:
     top_k: int | None = None
 
 
+class SideCounts(NamedTuple):
+    """Tokens of one text of a pair before truncation, without special tokens; whether some were cut."""
+
+    num_tokens: int
+    truncated: bool
+
+
 class TokenCounts(NamedTuple):
-    """Tokens of a text before truncation; whether some were cut; windows, None where the text was not split."""
+    """Tokens of a text or pair before truncation; whether some were cut; windows, None where the text was not split.
+
+    sides: both texts of a pair; None for one text.
+    """
 
     num_tokens: int
     truncated: bool
     windows: int | None = None
+    sides: tuple[SideCounts, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The prediction for one text.
+    """The prediction for one text, or one pair of texts.
 
-    label, score: the best label and its score, whatever the threshold. labels: the best label alone (single-label), or
+    label, score: the best label and its score, whatever the threshold; of a regression, its only label and the number.
+    labels: the best label alone (single-label), or
     every label at or above its threshold, best first, possibly none (multi-label). scores: every label's score in the
     model's order, or with `top_k` the best ones, best first. num_tokens: tokens of the whole text, special tokens
     included. truncated: whether the model saw only a part of them. windows: how many the text was split into, or None.
+    sides: the tokens of both texts of a pair, or None.
     abstained: whether the best score was too low, so that `labels` is empty; None where the model always names a label.
     activated: every label's logit after the activation that the call chose, best first; None without such a choice.
     """
@@ -67,6 +81,7 @@ class Prediction:
     num_tokens: int
     truncated: bool
     windows: int | None = None
+    sides: tuple[SideCounts, ...] | None = None
     abstained: bool | None = None
     activated: Mapping[str, float] | None = None
 
@@ -74,6 +89,8 @@ class Prediction:
         """Return the prediction as plain types, in the order of the wire format, without `activated` and Nones."""
         values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "activated"}
         values |= {"labels": list(self.labels), "scores": dict(self.scores)}
+        if self.sides is not None:
+            values["sides"] = {name: side._asdict() for name, side in zip(SIDES, self.sides, strict=True)}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -107,9 +124,15 @@ def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray
     return scaled if calibration is None else scaled * calibration.scale + calibration.bias
 
 
-def activate(logits: NDArray[Any], problem_type: str, calibration: Calibration | None = None) -> Scores:
-    """Return the scores [..., labels] of `logits` [..., labels], float64 from 0 to 1."""
-    return (softmax if problem_type == SINGLE_LABEL else sigmoid)(calibrated(logits, calibration))
+def activation_of(problem_type: str) -> str:
+    """Return the activation of a classifier."""
+    return SOFTMAX if problem_type == SINGLE_LABEL else SIGMOID
+
+
+def activate(logits: NDArray[Any], activation: str, calibration: Calibration | None = None) -> Scores:
+    """Return the scores [..., labels] of `logits` [..., labels], float64, from 0 to 1 unless `activation` is "none"."""
+    values = calibrated(logits, calibration)
+    return values if activation == NONE else (softmax if activation == SOFTMAX else sigmoid)(values)
 
 
 def activated(
@@ -119,9 +142,7 @@ def activated(
 
     "softmax" and "sigmoid" apply to the calibrated logits, as the model's own does; "none" returns the raw logits.
     """
-    values = logits.astype(np.float64)
-    if activation != NONE:
-        values = (softmax if activation == SOFTMAX else sigmoid)(calibrated(logits, calibration))
+    values = activate(logits, activation, None if activation == NONE else calibration)
     return {labels[i]: float(values[i]) for i in np.argsort(-values, kind="stable")}
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inferer.batching import MAX_BATCH_TOKENS, Batcher
-from inferer.bundle.golden import ENFORCE, FAILED, OFF, PASSED, GoldenCheck, compare
+from inferer.bundle.golden import ENFORCE, FAILED, OFF, PASSED, GoldenCheck, compare, unit_of
+from inferer.bundle.manifest import REGRESSION
 from inferer.bundle.reader import CONFIG, FP32, INT8_TENSOR, INT8_TOKEN, TOKENIZER, Bundle
 from inferer.cpu import instruction_flags, is_x86_64
 from inferer.errors import BundleError, GoldenCheckError, RunError, TextError, shown
@@ -58,7 +59,9 @@ def load(
     CPU than the one that computes (an emulator, some containers), so an int8 model that fails on x86-64 is tried once
     more with exact products. Raises GoldenCheckError, or BundleError for a golden text that cannot be run.
     """
-    encoder = Encoder(bundle.path / TOKENIZER, bundle.max_length, sha256=bundle.sha256(TOKENIZER))
+    encoder = Encoder(
+        bundle.path / TOKENIZER, bundle.max_length, pair=bundle.text_pair, sha256=bundle.sha256(TOKENIZER)
+    )
     _check_vocabulary(bundle, encoder)
     session = make(False)
     exact_because = "this CPU shows no VNNI instructions" if session.exact and scheme != FP32 else None
@@ -112,20 +115,25 @@ def _alone_because(scheme: str, session: Session, golden: _GoldenRun, max_batch_
 
 
 def _golden_check(bundle: Bundle, scheme: str, encoder: Encoder, session: Session) -> _GoldenRun:
-    pairs, encodings, rows = [], [], []
+    stored = [one.fp32 if scheme == FP32 or one.int8 is None else one.int8 for one in bundle.golden]
+    encodings, rows = [], []
     for golden in bundle.golden:
-        stored = golden.fp32 if scheme == FP32 or golden.int8 is None else golden.int8
         try:
             encoding = encoder.encode_one(golden.text)
             logits = session.run(encoding)
         except (TextError, RunError) as error:
             raise BundleError(bundle.path, f"the golden text {shown(golden.text)} cannot be run: {error}") from error
         check_shape(bundle, logits)
-        expected, found = (activate(row, bundle.problem_type).tolist() for row in (np.array(stored), logits))
-        pairs.append((expected, found))
         encodings.append(encoding)
         rows.append(logits)
-    return _GoldenRun(compare(pairs), encodings, rows)
+    if bundle.problem_type == REGRESSION:  # of the numbers themselves: a sigmoid would hide a change of large ones
+        check = compare(zip(stored, [row.tolist() for row in rows], strict=True), unit_of(stored))
+    else:
+        expected, found = (
+            [activate(np.array(row), bundle.activation).tolist() for row in part] for part in (stored, rows)
+        )
+        check = compare(zip(expected, found, strict=True))
+    return _GoldenRun(check, encodings, rows)
 
 
 def _remedy(bundle: Bundle) -> str:

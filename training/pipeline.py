@@ -25,7 +25,7 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
 from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.bundle.reader import CONFIG, HEAD
-from inferer.scoring import activate
+from inferer.scoring import activate, activation_of
 from training.data.dataset import Dataset
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
@@ -216,7 +216,7 @@ def _threshold(recipe: Recipe, logits: NDArray[np.float32], watched: Dataset) ->
     """Return the recipe's threshold, or the one of best micro-F1 for `logits` of the `watched` rows."""
     if recipe.threshold != BEST:
         return float(recipe.threshold)
-    return best_f1(activate(logits, watched.problem_type), watched.multi_hot())
+    return best_f1(activate(logits, activation_of(watched.problem_type)), watched.multi_hot())
 
 
 def _report(job: _Job) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferer.tokens.encoding import Encoder
+from inferer.tokens.encoding import Encoder, TextOrPair
 
 _SENTENCES = (
     "ok",
@@ -19,9 +19,11 @@ _SENTENCES = (
 )
 
 
-def built_in_texts(encoder: Encoder) -> list[str]:
-    """Return sentences from one word up to, and beyond, the encoder's most tokens."""
-    texts = list(_SENTENCES)
+def built_in_texts(encoder: Encoder) -> list[TextOrPair]:
+    """Return sentences from one word up to, and beyond, the encoder's most tokens, or pairs of them."""
+    if encoder.pair:
+        return _pairs(encoder)
+    texts: list[TextOrPair] = list(_SENTENCES)
     paragraph = " ".join(_SENTENCES)
     pieces = [paragraph]
     for share in (4, 2, 1):
@@ -29,3 +31,13 @@ def built_in_texts(encoder: Encoder) -> list[str]:
             pieces.append(paragraph)
         texts.append(" ".join(pieces))
     return texts
+
+
+def _pairs(encoder: Encoder) -> list[TextOrPair]:
+    """Return each sentence with another, and pairs of a long first, a long second, and two long texts."""
+    count = len(_SENTENCES)
+    pairs: list[TextOrPair] = [(text, _SENTENCES[(place + 3) % count]) for place, text in enumerate(_SENTENCES)]
+    long = " ".join(_SENTENCES)
+    while encoder.encode_one((long, long)).num_tokens < 2 * encoder.max_length:
+        long += " " + " ".join(_SENTENCES)
+    return [*pairs, (_SENTENCES[6], long), (long, _SENTENCES[6]), (long, long)]

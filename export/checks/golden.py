@@ -20,9 +20,9 @@ from export.checkpoint import Checkpoint
 from export.checks.built_in_texts import built_in_texts
 from inferer.cpu import available_cpus
 from inferer.errors import EmptyTextError
-from inferer.scoring import activate
+from inferer.scoring import SIDES, activate
 from inferer.session import Session
-from inferer.tokens.encoding import Encoder
+from inferer.tokens.encoding import Encoder, TextOrPair
 
 # (words per text, texts chosen, candidates). For a max_length of 512 the chosen texts have about 1,000 tokens, half of
 # them in the one text of full length: on two cores BERT-base takes a second at a server's start.
@@ -39,16 +39,16 @@ _SEED = 20260107
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A text, its fp32 logits, the place of its best label, and the lead of that label's score."""
+    """A text or pair, its fp32 logits, the place of its best label, and the lead of that label's score."""
 
-    text: str
+    text: TextOrPair
     logits: np.ndarray
     best: int
     lead: float
 
 
 def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None) -> list[dict[str, Any]]:
-    """Return about 32 texts with their logits, as the manifest's `golden` has them: text, fp32, int8.
+    """Return about 32 texts with their logits, as the manifest's `golden` has them: text, text_pair, fp32, int8.
 
     The texts have from one word to max_length tokens. As far as candidates allow, every label is some text's best one,
     and best scores lead clearly in fp32 and in int8. int8 logits are those of exact arithmetic, where the model allows
@@ -66,7 +66,10 @@ def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pa
             left.remove(candidate)
             labels[candidate.best] += 1
             int8_row = None if int8_logits is None else int8_logits.tolist()
-            chosen.append({"text": candidate.text, "fp32": candidate.logits.tolist(), "int8": int8_row})
+            sides = (candidate.text,) if isinstance(candidate.text, str) else candidate.text
+            chosen.append(
+                {**dict(zip(SIDES, sides, strict=False)), "fp32": candidate.logits.tolist(), "int8": int8_row}
+            )
     return chosen
 
 
@@ -94,24 +97,31 @@ def _next(
     return candidate, logits
 
 
-def _candidate(text: str, logits: np.ndarray, checkpoint: Checkpoint) -> _Candidate:
-    scores = activate(logits, checkpoint.problem_type)
+def _candidate(text: TextOrPair, logits: np.ndarray, checkpoint: Checkpoint) -> _Candidate:
+    scores = activate(logits, checkpoint.activation)
     highest = np.sort(scores)[::-1]
     lead = float(highest[0] - highest[1]) if len(highest) > 1 else 1.0
     return _Candidate(text, logits, int(scores.argmax()), lead)
 
 
-def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list[str], int]]:
-    """Yield the candidates of each length, all with different token ids, and the number to choose."""
+def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list[TextOrPair], int]]:
+    """Yield the candidates of each length, all with different token ids, and the number to choose.
+
+    A pair has the words of a text of its length, a third of them in its first text, as a query has fewer.
+    """
     numbers = random.Random(_SEED)  # noqa: S311 - reproducible, nothing secret
     built_in = built_in_texts(encoder)
-    words = _words(checkpoint) or " ".join(built_in).split()
+    words = _words(checkpoint) or " ".join(map(_joined, built_in)).split()
     seen: set[tuple[int, ...]] = set()
 
-    def drawn(count: int) -> str:
-        return " ".join(numbers.choices(words, k=count))
+    def drawn(count: int) -> TextOrPair:
+        if not encoder.pair:
+            return " ".join(numbers.choices(words, k=count))
+        first = max(1, count // 3)
+        sides = (" ".join(numbers.choices(words, k=k)) for k in (first, max(1, count - first)))
+        return next(sides), next(sides)
 
-    def fresh(texts: list[str], most_tokens: float) -> list[str]:
+    def fresh(texts: list[TextOrPair], most_tokens: float) -> list[TextOrPair]:
         kept = []
         for text in texts:
             try:
@@ -126,13 +136,17 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
 
     fewer = 0
     for count, places, candidates in _CLASSES:
-        own = [text for text in built_in if fewer < len(text.split()) <= count]
+        own = [text for text in built_in if fewer < len(_joined(text).split()) <= count]
         texts = own + [drawn(count) for _ in range(candidates - len(own))]
         # Single words at any max_length; longer texts only when they cost less than those of full length.
         yield fresh(texts, math.inf if count == 1 else encoder.max_length - 1), places
         fewer = count
     places, candidates = _FULL_LENGTH
     yield fresh([drawn(encoder.max_length) for _ in range(candidates)], math.inf), places
+
+
+def _joined(text: TextOrPair) -> str:
+    return text if isinstance(text, str) else " ".join(text)
 
 
 def _words(checkpoint: Checkpoint) -> list[str]:

@@ -19,6 +19,8 @@ from export.checkpoint import Checkpoint
 from export.checks.built_in_texts import built_in_texts
 from export.engine.unsupported import cannot_be_exported
 from export.errors import ExportError
+from inferer.bundle.golden import unit_of
+from inferer.bundle.manifest import NONE, REGRESSION
 from inferer.bundle.reader import INT8_TENSOR, INT8_TOKEN
 from inferer.cpu import available_cpus
 from inferer.scoring import activate
@@ -40,8 +42,8 @@ class Parity:
     """Figures over n built-in texts; int8_… are None without an int8 model.
 
     fp32_max_difference: fp32 ONNX against torch, in logits, alone and in batches. int8_…: int8 against fp32 ONNX, in
-    scores, and the share of texts with the same best label. int8_batch_max_change: int8 in batches against alone, in
-    scores; 0 for int8-token.
+    scores, and the share of texts with the same best label, None for a regression. int8_batch_max_change: int8 in
+    batches against alone, in scores; 0 for int8-token.
     """
 
     n: int
@@ -80,23 +82,26 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
     if int8 is None:
         return Parity(len(encodings), BATCH_SIZES, difference)
     int8_logits = _alone(int8, encodings)
-    scores = activate(int8_logits, checkpoint.problem_type)
-    change = np.abs(scores - activate(fp32_logits, checkpoint.problem_type))
+    scores = activate(int8_logits, checkpoint.activation)
+    change = np.abs(scores - activate(fp32_logits, checkpoint.activation))
     session = _batch_session(checkpoint, int8)
     batch_change, identical = 0.0, True
     for rows in _batches(len(encodings)):
         logits = session.run_batch(encodings[rows])
         identical = identical and np.array_equal(logits, int8_logits[rows])
-        moved = np.abs(activate(logits, checkpoint.problem_type) - scores[rows])
+        moved = np.abs(activate(logits, checkpoint.activation) - scores[rows])
         batch_change = max(batch_change, float(moved.max()))
     if scheme == INT8_TOKEN and not identical:
         raise ExportError(
             f"int8 scores depend on the batch: they move by up to {batch_change:.3g} beside other texts, where "
             f"{INT8_TOKEN} allows no change; export with --scheme {INT8_TENSOR}, which runs one text at a time"
         )
-    if not change.mean() <= _MAX_INT8_MEAN_CHANGE:
+    is_number = checkpoint.problem_type == REGRESSION
+    # A number has any unit: it is compared with the range of fp32's own.
+    allowed = _MAX_INT8_MEAN_CHANGE * (unit_of(fp32_logits.tolist()) if checkpoint.activation == NONE else 1)
+    if not change.mean() <= allowed:
         raise ExportError(
-            f"int8 is broken: scores move by {change.mean():.3f} on average, at most {_MAX_INT8_MEAN_CHANGE:g} "
+            f"int8 is broken: scores move by {change.mean():.3g} on average, at most {allowed:.3g} "
             "allowed; export with --scheme fp32 to serve without it"
         )
     return Parity(
@@ -105,7 +110,7 @@ def check_parity(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pat
         fp32_max_difference=difference,
         int8_max_change=float(change.max()),
         int8_mean_change=float(change.mean()),
-        int8_agreement=float((int8_logits.argmax(1) == fp32_logits.argmax(1)).mean()),
+        int8_agreement=None if is_number else float((int8_logits.argmax(1) == fp32_logits.argmax(1)).mean()),
         int8_batch_max_change=batch_change,
     )
 

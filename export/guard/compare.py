@@ -6,7 +6,7 @@ import numpy as np
 
 from export.bootstrap import Statistic, bootstrap_figures, difference, f1_of, mean_of
 from export.predictions import Predictions
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.report.intervals import RESAMPLES, SEED, Figure, macro_f1, wilson
 
 METHOD = (
@@ -16,12 +16,14 @@ METHOD = (
 
 
 def divergence(fp32: np.ndarray, int8: np.ndarray, problem_type: str) -> np.ndarray:
-    """Return KL(fp32||int8) of each text in nats, [texts], from logits [texts, labels].
+    """Return KL(fp32||int8) of each text in nats, [texts], from logits [texts, labels]; of a regression the square.
 
     Single-label: of the softmax distributions. Multi-label: the sum over labels of the divergence of two Bernoulli
     distributions, with the label's score as the probability of yes.
     """
     a, b = fp32.astype(np.float64), int8.astype(np.float64)
+    if problem_type == REGRESSION:
+        return np.asarray(np.square(a - b).sum(axis=1))
     if problem_type == SINGLE_LABEL:
         log_a, log_b = (x - np.logaddexp.reduce(x, axis=1, keepdims=True) for x in (a, b))
         terms = np.exp(log_a) * (log_a - log_b)

@@ -21,10 +21,14 @@ from tqdm import tqdm
 from export.engine.quantize import Quantizer
 from export.eval_texts import EvalSet
 from export.guard.compare import METHOD, compare, divergence
+from export.guard.numbers import METHOD as NUMBERS_METHOD
+from export.guard.numbers import compare_numbers
 from export.options import Limits
 from export.predictions import Predictions, TextReader, compute_logits, predictions_from_logits
 from export.scores.rule_fitter import FitError, FittedRule, RuleFitter
+from inferer.bundle.manifest import REGRESSION
 from inferer.bundle.reader import FP32
+from inferer.tokens.encoding import TextOrPair
 from training.report.intervals import Figure
 
 SAMPLE = 64  # texts: enough to find the layers that matter; each layer costs a quantization and these runs
@@ -58,7 +62,7 @@ class Rung:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the manifest's entry in `rungs`."""
-        shown = ("agreement", "accuracy_drop")
+        shown = ("agreement", "accuracy_drop", "spearman")
         return {
             "kept_fp32": list(self.kept),
             "model_bytes": self.model_bytes,
@@ -85,6 +89,11 @@ class GuardResult:
     logits: np.ndarray
 
     @property
+    def activation(self) -> str | None:
+        """Return the activation of the rule."""
+        return self.fit.rule.activation
+
+    @property
     def measured(self) -> Rung:
         """Return the rung of the reported figures: the chosen one, or else the whole scheme."""
         return self.chosen or self.rungs[0]
@@ -106,11 +115,12 @@ class GuardResult:
             "evaluated": len(texts.texts),
             "truncation": texts.truncation,
             "cut": texts.cut,
+            "groups": len(set(texts.groups)),
             "left_out": texts.left_out,
             "measured": {"scheme": self.scheme, "kept_fp32": list(self.measured.kept)},
             "in_bundle": self.chosen is not None,
             "figures": {name: asdict(figure) for name, figure in self.measured.figures.items()},
-            "intervals": METHOD,
+            "intervals": NUMBERS_METHOD if self.problem_type == REGRESSION else METHOD,
             "limits": self.limits.as_dict(),
             "rungs": [rung.as_dict() for rung in self.rungs],
             "sensitivity": [asdict(one) for one in self.sensitivity],
@@ -170,7 +180,10 @@ class Ladder:
         fit, unfitted = self._fit(model, name)
         fp32_fit = fit if isinstance(self._fp32_fit, FitError) else self._fp32_fit
         fp32, int8 = predictions_from_logits(self._fp32, fp32_fit.rule), predictions_from_logits(logits, fit.rule)
-        figures = compare(fp32, int8, self._texts.truth, self._problem_type)
+        if self._problem_type == REGRESSION:
+            figures = compare_numbers(fp32, int8, self._texts.truth, self._texts.groups)
+        else:
+            figures = compare(fp32, int8, self._texts.truth, self._problem_type)
         missed = (*self._limits.missed(figures), *unfitted)
         rung = Rung(kept, quantized, model.stat().st_size, figures, missed, fit, logits, fp32, int8)
         self._rungs.append(rung)
@@ -227,7 +240,12 @@ def sample_of(n: int) -> np.ndarray:
 
 
 def rank_layers(
-    quantizer: Quantizer, scratch: Path, reader: TextReader, texts: Sequence[str], fp32: np.ndarray, problem_type: str
+    quantizer: Quantizer,
+    scratch: Path,
+    reader: TextReader,
+    texts: Sequence[TextOrPair],
+    fp32: np.ndarray,
+    problem_type: str,
 ) -> list[Sensitivity]:
     """Return every layer with its sensitivity, most sensitive first; equal ones in the model's order.
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.report.intervals import Figure
 
+_LEAST_SPEARMAN = 0.95
 _LEAST_AGREEMENT = 0.9  # int8 of trained models agrees for 97 % of texts and more (docs/performance.md)
 
 
@@ -19,8 +20,10 @@ def warnings(
 
     truth: bool [texts, labels], None without labels. int8_served: whether the bundle's model is int8. Judged are fp32's
     accuracy, against the commonest label and, by the upper end of its interval, chance; and by that end int8's
-    agreement with fp32.
+    agreement with fp32. Of a regression the rank correlations are judged, of fp32 with the truth and of int8 with fp32.
     """
+    if problem_type == REGRESSION:
+        return _of_numbers(figures, int8_served=int8_served)
     found = [] if truth is None else _of_accuracy(figures["accuracy_fp32"], truth, problem_type)
     agreement = figures["agreement"]
     if int8_served and _upper(agreement) < _LEAST_AGREEMENT:
@@ -46,6 +49,23 @@ def _of_accuracy(accuracy: Figure, truth: np.ndarray, problem_type: str) -> list
         f"warning: the model is of no use on your texts: {right}, and the commonest label alone would be right for "
         f"{majority:.1%}; check the columns and the order of the labels, or train on texts like these"
     ]
+
+
+def _of_numbers(figures: Mapping[str, Figure], *, int8_served: bool) -> list[str]:
+    found = []
+    true = figures.get("spearman_fp32")
+    if true is not None and not _upper(true) > 0:
+        found.append(
+            f"warning: the model is of no use on your texts: its numbers rise with yours by a rank correlation of "
+            f"{true.value:.2f}; check the columns, and which of the two texts comes first"
+        )
+    if int8_served and _upper(figures["spearman"]) < _LEAST_SPEARMAN:
+        found.append(
+            "warning: int8 ranks your texts differently, by a rank correlation with fp32 of "
+            f"{figures['spearman'].value:.3f}; try --min-spearman 0.99, which keeps the most sensitive layers in "
+            "fp32, or --scheme fp32"
+        )
+    return found
 
 
 def _upper(figure: Figure) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from export.report.tables import Row, card_table, kept_layers, rows_of, terminal_table
+from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from inferer.bundle.reader import HEAD, HEAD_TAIL, PICTURE, TAIL
 
 _ROWS = {
@@ -20,6 +21,15 @@ _ROWS = {
     "largest_change": ("change of a score, largest", "score"),
     "kl": ("KL divergence, nats, mean", "nats"),
 }
+_NUMBERS = {
+    "mean_change": ("change of a number, mean", "score"),
+    "largest_change": ("change of a number, largest", "score"),
+    "spearman": ("Spearman with fp32", "score"),
+    "kendall": ("Kendall with fp32", "score"),
+    "spearman_fp32": ("Spearman with yours, fp32", "score"),
+    "spearman_int8": ("Spearman with yours, int8", "score"),
+    "spearman_drop": ("the same, fp32 less int8", "change"),
+}
 _MULTI = {"agreement": ("same set of labels as fp32", "percent")}
 _USED = {
     HEAD: "only their beginning was used",
@@ -28,21 +38,27 @@ _USED = {
 }
 
 
-def figure_rows(figures: Mapping[str, Any], *, multi: bool) -> list[Row]:
+def figure_rows(figures: Mapping[str, Any], problem_type: str) -> list[Row]:
     """Return a row for each of the figures: name, value, 95 % interval, n."""
-    return rows_of(figures, {**_ROWS, **(_MULTI if multi else {})})
+    if problem_type == REGRESSION:
+        return rows_of(figures, _NUMBERS)
+    return rows_of(figures, {**_ROWS, **(_MULTI if problem_type == MULTI_LABEL else {})})
 
 
-def notes(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
+def notes(guard: Mapping[str, Any], problem_type: str) -> list[str]:
     """Return notes on the figures: columns, cut texts, and the meaning of accuracy and change."""
-    labels = f"labels from {_columns(guard['labels_from'])}" if guard["labels_from"] else "no labels"
+    kind = "numbers" if problem_type == REGRESSION else "labels"
+    labels = f"{kind} from {_columns(guard['labels_from'])}" if guard["labels_from"] else f"no {kind}"
     lines = [f"{guard['file']}: texts from {_columns([guard['text_column']])}, {labels}"]
     if guard["cut"]:
-        used = _USED[guard["truncation"]]
+        used = _USED.get(guard["truncation"], "only a part was used")
         lines.append(f"{guard['cut']} of {guard['evaluated']} texts are longer than max_length: {used}")
     if guard["left_out"]:
         lines.append(f"{guard['left_out']} of {guard['rows']} rows are too long for truncation 'error': left out")
-    if multi and guard["labels_from"]:
+    if problem_type == REGRESSION:
+        groups = guard.get("groups")
+        return [*lines, f"Spearman and Kendall with fp32: the mean over {groups} groups"] if groups else lines
+    if problem_type == MULTI_LABEL and guard["labels_from"]:
         lines.append("accuracy counts a text as right when all its labels are")
     lines.append("the change of a score is the largest among a text's scores")
     return lines
@@ -54,7 +70,7 @@ def rung_rows(guard: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
     for rung in guard["rungs"]:
         count = len(rung["kept_fp32"])
         name = kept_layers(count) if count else "every layer int8"
-        same = f"{100 * rung['agreement']['value']:.2f} %"
+        same = f"{rung['spearman']['value']:.4f}" if "spearman" in rung else f"{100 * rung['agreement']['value']:.2f} %"
         lost = f"{100 * rung['accuracy_drop']['value']:+.2f} pt" if "accuracy_drop" in rung else ""
         size = f"{rung['model_bytes'] / 1e6:.1f} MB"
         rows.append((name, same, lost, size, "missed" if rung["missed"] else "held"))
@@ -66,21 +82,24 @@ def limits_in_words(guard: Mapping[str, Any]) -> str:
     drop, agreement = (guard["limits"][name] for name in ("max_accuracy_drop_points", "min_agreement_percent"))
     parts = [] if drop is None else [f"accuracy at most {drop:g} points lower"]
     parts += [] if agreement is None else [f"same label for at least {agreement:g} %"]
+    spearman = guard["limits"].get("min_spearman")
+    parts += [] if spearman is None else [f"Spearman with fp32 at least {spearman:g}"]
     return ", ".join(parts)
 
 
-def terminal_lines(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
+def terminal_lines(guard: Mapping[str, Any], problem_type: str) -> list[str]:
     """Return the lines for a terminal of 80 columns."""
     lines = [f"  {guard['measured']['scheme']} against fp32 on {guard['evaluated']} of your texts"]
-    lines += [f"    {note}" for note in notes(guard, multi=multi)]
+    lines += [f"    {note}" for note in notes(guard, problem_type)]
     if not guard["labels_from"]:
-        lines.append("    for accuracy, name the column of the labels: --label-column NAME")
-    lines += terminal_table(figure_rows(guard["figures"], multi=multi))
+        figure = "its correlation with your numbers" if problem_type == REGRESSION else "accuracy"
+        lines.append(f"    for {figure}, name their column: --label-column NAME")
+    lines += terminal_table(figure_rows(guard["figures"], problem_type))
     limits = limits_in_words(guard)
     if not limits:
         return lines
     lines.append(f"  limits: {limits}")
-    ladder = [("", "same label", "accuracy lost", "size", ""), *rung_rows(guard)]
+    ladder = [("", *_ladder_head(problem_type), "size", ""), *rung_rows(guard)]
     lines += [f"    {name:<27}{a:>11}  {b:>13}  {c:>9}  {d}".rstrip() for name, a, b, c, d in ladder]
     if guard["measured"]["kept_fp32"]:
         lines += ["  kept in fp32:", *(f"    {layer}" for layer in guard["measured"]["kept_fp32"])]
@@ -89,23 +108,28 @@ def terminal_lines(guard: Mapping[str, Any], *, multi: bool) -> list[str]:
     return lines
 
 
-def card_section(guard: Mapping[str, Any], *, multi: bool) -> str:
+def card_section(guard: Mapping[str, Any], problem_type: str) -> str:
     """Return the model card's section as Markdown."""
     lines = [f"## {guard['measured']['scheme']} against fp32 on {guard['evaluated']} of the owner's texts", ""]
     if not guard["in_bundle"]:
         lines += ["**int8 missed the limits, so this bundle is fp32.** The figures are of the rejected int8 model:", ""]
-    lines += card_table(figure_rows(guard["figures"], multi=multi))
-    lines += ["", f"{'; '.join(notes(guard, multi=multi))}. {guard['intervals']}.", ""]
+    lines += card_table(figure_rows(guard["figures"], problem_type))
+    lines += ["", f"{'; '.join(notes(guard, problem_type))}. {guard['intervals']}.", ""]
     if limits := limits_in_words(guard):
         lines += [f"Limits: {limits}.", ""]
     if len(guard["rungs"]) > 1:
-        lines += ["| model | same label | accuracy lost | size | limits |", "| --- | ---: | ---: | ---: | --- |"]
+        same, lost = _ladder_head(problem_type)
+        lines += [f"| model | {same} | {lost} | size | limits |", "| --- | ---: | ---: | ---: | --- |"]
         lines += [f"| {' | '.join(row)} |" for row in rung_rows(guard)]
         lines.append("")
     if guard["measured"]["kept_fp32"]:
         lines += [f"Kept in fp32: {', '.join(f'`{layer}`' for layer in guard['measured']['kept_fp32'])}.", ""]
     lines.append(f"![Change of the scores by int8]({PICTURE})")
     return "\n".join(lines)
+
+
+def _ladder_head(problem_type: str) -> tuple[str, str]:
+    return ("Spearman", "") if problem_type == REGRESSION else ("same label", "accuracy lost")
 
 
 def _columns(names: Sequence[str]) -> str:

@@ -10,8 +10,23 @@ from export.checks.parity import Parity
 from export.report.guard_table import card_section as guard_section
 from export.report.score_table import card_section as score_section
 from export.report.tables import cell, kept_layers
-from inferer.bundle.manifest import MAX, MULTI_LABEL
-from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, TAIL
+from inferer.bundle.manifest import MAX, MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND, TAIL, WINDOWS
+
+_KINDS = {
+    SINGLE_LABEL: "single-label text classifier",
+    MULTI_LABEL: "multi-label text classifier",
+    REGRESSION: "model that gives a text a number",
+}
+_OF_PAIRS = {
+    LONGEST_FIRST: "it reads the beginnings: the longer text is cut first",
+    ONLY_FIRST: "it reads the beginning of the first text and the whole second one",
+    ONLY_SECOND: "it reads the whole first text and the beginning of the second one",
+    TAIL: "it reads the ends: the longer text is cut first",
+    HEAD_TAIL: "it reads the whole first text, and the beginning and the end of the second one",
+    WINDOWS: "it reads the whole first text with each window of the second one",
+    ERROR: "it reads none: the pair is refused",
+}
 
 
 def model_card(
@@ -22,14 +37,15 @@ def model_card(
     facts: Mapping[str, Any],
 ) -> str:
     """Return the card as Markdown. sizes: bytes of each ONNX file in the bundle. facts: fields of the manifest."""
-    multi = checkpoint.problem_type == MULTI_LABEL
     count = len(quantization["kept_fp32"])
     kept = f", {kept_layers(count)}" if count else ""
     guard = facts["guard"]
-    measured = "" if guard is None else guard_section(guard, multi=multi) + "\n\n"
+    measured = "" if guard is None else guard_section(guard, checkpoint.problem_type) + "\n\n"
     labels = "\n".join(f"| {i} | {cell(label)} |" for i, label in enumerate(checkpoint.labels))
     files = "\n".join(f"| `{name}` | {size / 1e6:.1f} MB |" for name, size in sizes.items())
-    kind = checkpoint.problem_type.split("_")[0]
+    kind = _KINDS[checkpoint.problem_type]
+    call = '.predict("a text", "another")' if checkpoint.text_pair else '.predict("some text")'
+    reads = " It reads pairs of texts." if checkpoint.text_pair else ""
     return f"""---
 library_name: onnx
 pipeline_tag: text-classification
@@ -37,8 +53,8 @@ pipeline_tag: text-classification
 
 # {checkpoint.source.resolve().stem}
 
-A {kind}-label text classifier ({checkpoint.model_type}), exported from a PyTorch checkpoint for
-onnxruntime. {_truncation(checkpoint.max_length, facts)}
+A {kind} ({checkpoint.model_type}), exported from a PyTorch checkpoint for
+onnxruntime.{reads} {_truncation(checkpoint.max_length, facts, pair=checkpoint.text_pair)}
 
 | id | label |
 | --- | --- |
@@ -55,12 +71,14 @@ Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matri
 {measured}{_changes(parity)}
 
 Serve it with `inferer serve <this folder>`, or use it from Python:
-`ModelInferer("<this folder>").predict("some text")`. Hugging Face's
+`ModelInferer("<this folder>"){call}`. Hugging Face's
 `ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` loads it too.
 """
 
 
-def _truncation(max_length: int, facts: Mapping[str, Any]) -> str:
+def _truncation(max_length: int, facts: Mapping[str, Any], *, pair: bool) -> str:
+    if pair:
+        return f"Of a pair of more than {max_length} tokens, {_OF_PAIRS[facts['truncation']]}."
     longer = f"a text of more than {max_length} tokens"
     if facts["truncation"] == HEAD:
         return f"It reads the first {max_length} tokens of a text."
@@ -76,11 +94,12 @@ def _truncation(max_length: int, facts: Mapping[str, Any]) -> str:
 
 
 def _changes(parity: Parity) -> str:
-    if parity.int8_agreement is None:
+    if parity.int8_mean_change is None:
         int8 = "| int8 against fp32 | not in this bundle |"
     else:
-        int8 = (
-            f"| int8 against fp32, same best label | {parity.int8_agreement:.1%} |\n"
+        agreement, same = parity.int8_agreement, "| int8 against fp32, same best label |"
+        int8 = "" if agreement is None else f"{same} {agreement:.1%} |\n"
+        int8 += (
             f"| int8 against fp32, mean change of a score | {parity.int8_mean_change:.4f} |\n"
             f"| int8 against fp32, largest change of a score | {parity.int8_max_change:.4f} |\n"
             f"| int8 in a batch against alone, largest change of a score "

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from export.guard.guard import GuardResult
 from export.scores.figures import BINS, ScoreOutcomes, bin_of
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import NONE, REGRESSION, SINGLE_LABEL
 from inferer.bundle.reader import PICTURE, RELIABILITY
 from training.report.intervals import wilson
 
@@ -28,10 +28,15 @@ _LEAST_REACH = 0.01  # keeps the axis from magnifying tiny changes
 def draw_quantization(guard: GuardResult, folder: Path) -> None:
     """Write the picture of fp32's score against int8's, and a histogram of the change, into `folder`.
 
-    Single-label: a point per text, the score of fp32's label. Multi-label: a point per label of every text.
+    Single-label: a point per text, the score of fp32's label. Multi-label: a point per label of every text. Regression:
+    a point per text, its number.
     """
     fp32, int8 = guard.measured.fp32, guard.measured.int8
-    if guard.problem_type == SINGLE_LABEL:
+    if guard.problem_type == REGRESSION:
+        x, y = fp32.scores[:, 0], int8.scores[:, 0]
+        changed = np.zeros(len(x), dtype=bool)
+        axis, unit, words = "number", "texts", ("a text each", "")
+    elif guard.problem_type == SINGLE_LABEL:
         rows, best = np.arange(len(fp32.scores)), fp32.scores.argmax(axis=1)
         x, y = fp32.scores[rows, best], int8.scores[rows, best]
         changed = (fp32.chosen != int8.chosen).any(axis=1)
@@ -43,7 +48,8 @@ def draw_quantization(guard: GuardResult, folder: Path) -> None:
         words = ("same side of its threshold", "other side of it")
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _scatter(left, x, y, changed, words)
+    unbounded = guard.problem_type == REGRESSION and guard.activation == NONE
+    _scatter(left, x, y, changed, words, unbounded=unbounded)
     left.set_xlabel(f"fp32: {axis}")
     left.set_ylabel("int8: the same score")
     _histogram(right, y - x, changed, (unit, words[1]))
@@ -83,17 +89,22 @@ def _count_axis(axes: Axes) -> None:
     axes.grid(alpha=0.25, axis="y")
 
 
-def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray, changed: np.ndarray, words: tuple[str, str]) -> None:
+def _scatter(
+    axes: Axes, x: np.ndarray, y: np.ndarray, changed: np.ndarray, words: tuple[str, str], *, unbounded: bool
+) -> None:
     same = ~changed
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", zorder=1)
-    low = max(0.0, float(min(x.min(), y.min())) - 0.03)
+    least, most = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    margin = 0.03 * max(most - least, 1e-9)
+    low, high = (least - margin, most + margin) if unbounded else (max(0.0, least - 0.03), 1.02)
+    axes.plot([low, high], [low, high], color=_GREY, linewidth=1, linestyle="--", zorder=1)
     alpha = float(np.clip(200 / max(len(x), 1), 0.15, 0.6))
     axes.scatter(x[same], y[same], s=16, color=_BLUE, alpha=alpha, linewidths=0, label=f"{words[0]}: {same.sum():,}")
-    axes.scatter(
-        x[changed], y[changed], s=46, color=_RED, marker="X", edgecolors="white", linewidths=0.6, zorder=3,
-        label=f"{words[1]}: {changed.sum():,}",
-    )  # fmt: skip
-    axes.set(xlim=(low, 1.02), ylim=(low, 1.02), aspect="equal", title=f"Score by score (n = {len(x):,})")
+    if words[1]:
+        axes.scatter(
+            x[changed], y[changed], s=46, color=_RED, marker="X", edgecolors="white", linewidths=0.6, zorder=3,
+            label=f"{words[1]}: {changed.sum():,}",
+        )  # fmt: skip
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=f"Score by score (n = {len(x):,})")
     for handle in axes.legend(loc="upper left", frameon=True).legend_handles:
         if handle is not None:
             handle.set_alpha(1)
@@ -105,7 +116,8 @@ def _histogram(axes: Axes, change: np.ndarray, changed: np.ndarray, words: tuple
     bins = np.linspace(-reach, reach, _CHANGE_BINS + 1).tolist()
     # One before the other: stacked bars on a log axis would distort the upper part.
     axes.hist(change, bins=bins, color=_BLUE, label="all", log=True, edgecolor="white", linewidth=0.4)
-    axes.hist(change[changed], bins=bins, color=_RED, label=words[1], edgecolor="white", linewidth=0.4, hatch="//")
+    if words[1]:
+        axes.hist(change[changed], bins=bins, color=_RED, label=words[1], edgecolor="white", linewidth=0.4, hatch="//")
     axes.axvline(0, color=_GREY, linewidth=1, linestyle="--")
     axes.set_ylim(bottom=0.7)
     axes.xaxis.set_major_locator(MaxNLocator(7, symmetric=True))

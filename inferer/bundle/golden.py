@@ -23,13 +23,14 @@ PASSED, FAILED = "passed", "failed"
 MAX_DIFFERENCE = 0.02
 
 _LARGEST_FLOAT32 = 3.4e38
+_LEAST_RANGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenText:
-    """One text with its logits [labels] at export; int8 is None in a bundle of scheme fp32."""
+    """One text, or one pair, with its logits [labels] at export; int8 is None in a bundle of scheme fp32."""
 
-    text: str
+    text: str | tuple[str, str]
     fp32: tuple[float, ...]
     int8: tuple[float, ...] | None
 
@@ -62,22 +63,27 @@ class GoldenCheck:
         return f"golden check failed on {differing}, {gap}"
 
 
-def read_golden(folder: Path, value: object, num_labels: int, *, int8: bool) -> tuple[GoldenText, ...]:
+def read_golden(
+    folder: Path, value: object, num_labels: int, *, int8: bool, pair: bool = False
+) -> tuple[GoldenText, ...]:
     """Return the golden set in the manifest's `golden`, each entry checked.
 
-    int8: whether the bundle has an int8 model and therefore int8 logits. Raises BundleError, naming the entry.
+    int8: whether the bundle has an int8 model and therefore int8 logits. pair: whether the texts are pairs. Raises
+    BundleError, naming the entry.
     """
     if not isinstance(value, list) or not value:
         raise BundleError.unexpected(folder, "golden", value, "a list of at least one text with its logits")
-    return tuple(_entry(folder, f"golden[{i}]", entry, num_labels, int8=int8) for i, entry in enumerate(value))
+    sides = ("text", "text_pair") if pair else ("text",)
+    return tuple(_entry(folder, f"golden[{i}]", entry, sides, num_labels, int8=int8) for i, entry in enumerate(value))
 
 
-def _entry(folder: Path, name: str, entry: object, num_labels: int, *, int8: bool) -> GoldenText:
-    if not isinstance(entry, dict) or set(entry) != {"text", "fp32", "int8"}:
-        raise BundleError.unexpected(folder, name, entry, "an object of text, fp32 and int8")
-    text = entry["text"]
-    if not isinstance(text, str) or not text:
-        raise BundleError.unexpected(folder, f"{name}.text", text, "a text")
+def _entry(folder: Path, name: str, entry: object, sides: Sequence[str], num_labels: int, *, int8: bool) -> GoldenText:
+    if not isinstance(entry, dict) or set(entry) != {*sides, "fp32", "int8"}:
+        raise BundleError.unexpected(folder, name, entry, f"an object of {', '.join(sides)}, fp32 and int8")
+    for side in sides:
+        if not isinstance(entry[side], str) or not entry[side]:
+            raise BundleError.unexpected(folder, f"{name}.{side}", entry[side], "a text")
+    text = entry["text"] if len(sides) == 1 else (entry["text"], entry["text_pair"])
     fp32 = _logits(folder, f"{name}.fp32", entry["fp32"], num_labels)
     if int8:
         return GoldenText(text, fp32, _logits(folder, f"{name}.int8", entry["int8"], num_labels))
@@ -95,16 +101,26 @@ def _logits(folder: Path, name: str, value: object, num_labels: int) -> tuple[fl
     return tuple(float(number) for number in value)
 
 
-def compare(pairs: Iterable[tuple[Sequence[float], Sequence[float]]]) -> GoldenCheck:
+def unit_of(stored: Iterable[Sequence[float]]) -> float:
+    """Return the unit in which a regression's numbers [1] are compared: the range of those of the golden set.
+
+    A model that gives every text nearly the same number is compared by a share of that number.
+    """
+    numbers = [number for row in stored for number in row]
+    return max(max(numbers) - min(numbers), _LEAST_RANGE * max(map(abs, numbers))) or 1.0
+
+
+def compare(pairs: Iterable[tuple[Sequence[float], Sequence[float]]], unit: float = 1.0) -> GoldenCheck:
     """Compare scores [labels] at export with those found here, one pair (stored, found) per text.
 
-    A text passes when it has the stored best label and no score differs by over MAX_DIFFERENCE; NaN differs by 1.
+    A text passes when it has the stored best label and no score differs by over MAX_DIFFERENCE of `unit`; NaN differs
+    by 1.
     """
     texts = differing = other_label = 0
     largest = 0.0
     for stored, found in pairs:
         texts += 1
-        gaps = [abs(one - other) for one, other in zip(stored, found, strict=True)]
+        gaps = [abs(one - other) / unit for one, other in zip(stored, found, strict=True)]
         gap = max(1.0 if math.isnan(gap) else gap for gap in gaps)
         moved = stored.index(max(stored)) != found.index(max(found))
         other_label += moved

@@ -14,6 +14,8 @@ from inferer.errors import BundleError
 
 SINGLE_LABEL = "single_label_classification"
 MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+SOFTMAX, SIGMOID, NONE = ACTIVATIONS = ("softmax", "sigmoid", "none")
 MEAN, MAX = POOLINGS = ("mean", "max")
 
 LARGEST = 1000  # of temperature, scale and bias: far above any fitted value
@@ -87,9 +89,18 @@ class Fields:
             raise self.unexpected("temperature", value, f"a number above 0, at most {LARGEST}")
         return float(value)
 
+    def activation(self, problem_type: str) -> str:
+        """Return the function from logits to scores: a regression's own, or the one of the problem type."""
+        value = self.values.get("activation")
+        if problem_type == REGRESSION:
+            return self.get("activation", str, (NONE, SIGMOID))
+        if value is not None:
+            raise self.unexpected("activation", value, f"null for {problem_type}")
+        return SOFTMAX if problem_type == SINGLE_LABEL else SIGMOID
+
     def thresholds(self, labels: tuple[str, ...], problem_type: str) -> dict[str, float] | None:
-        """Return the threshold of each label, in the labels' order; None for single-label."""
-        if self.values.get("thresholds") is None and problem_type == SINGLE_LABEL:
+        """Return the threshold of each label, in the labels' order; None unless multi-label."""
+        if self.values.get("thresholds") is None and problem_type != MULTI_LABEL:
             return None
         given = self._per_label("thresholds", labels, problem_type)
         for label, threshold in given.items():
@@ -131,8 +142,8 @@ class Fields:
     def _per_label(self, name: str, labels: tuple[str, ...], problem_type: str) -> dict[str, Any]:
         """Return the object `name`, whose keys must be exactly the labels, of a multi-label bundle."""
         value = self.values.get(name)
-        if problem_type == SINGLE_LABEL:
-            raise self.unexpected(name, value, f"null for {SINGLE_LABEL}")
+        if problem_type != MULTI_LABEL:
+            raise self.unexpected(name, value, f"null for {problem_type}")
         if not isinstance(value, dict) or set(value) != set(labels):
             raise self.unexpected(name, value, f"a value for each of {', '.join(labels)}")
         return value

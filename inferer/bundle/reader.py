@@ -15,7 +15,16 @@ from typing import Any
 
 from inferer.bundle.files import MANIFEST, check_hash, opened
 from inferer.bundle.golden import GoldenText, read_golden
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Fields, Platt, Windows, is_int, read_json
+from inferer.bundle.manifest import (
+    MULTI_LABEL,
+    REGRESSION,
+    SINGLE_LABEL,
+    Fields,
+    Platt,
+    Windows,
+    is_int,
+    read_json,
+)
 from inferer.bundle.onnx_weights import external_files
 from inferer.errors import BundleError, shown
 
@@ -28,8 +37,10 @@ MODEL_CARD = "README.md"
 PICTURE = "quantization.png"
 RELIABILITY = "reliability.png"
 
-PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL)
+PROBLEM_TYPES = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 HEAD, TAIL, HEAD_TAIL, WINDOWS, ERROR = TRUNCATIONS = ("head", "tail", "head_tail", "windows", "error")
+LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND = ("longest_first", "only_first", "only_second")
+PAIR_TRUNCATIONS = (LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND, TAIL, HEAD_TAIL, WINDOWS, ERROR)
 # One activation scale per token: a prediction does not depend on its batch.
 INT8_TOKEN = "int8-token"  # noqa: S105 - a token of text
 # onnxruntime's own dynamic int8, one activation scale per tensor: a prediction depends on its batch.
@@ -46,16 +57,19 @@ _MOST_IDS = 2**31 - 1  # tokenizers and models count in 32 bits at most
 class Bundle:
     """The facts of one model, read and checked.
 
-    labels: names in the order of the logits. max_length: tokens that the model gets of a text, special tokens
-    included; max_positions: the limit of the architecture. thresholds: one per label for multi-label, None for
-    single-label. abstain_threshold: the score below which a single-label model names no label; None to always name
-    one. temperature, platt: the calibration of the scores. vocab_size: the model has embeddings for token ids below
-    this; pad_token_id is one of them. golden: texts with their logits at export. manifest: the whole inferer.json.
+    labels: names in the order of the logits. activation: the function from logits to scores. text_pair: whether the
+    model reads pairs of texts. max_length: tokens that the model gets of a text, special tokens included;
+    max_positions: the limit of the architecture. thresholds: one per label for multi-label, None for other problem
+    types. abstain_threshold: the score below which a single-label model names no label; None to always name one.
+    temperature, platt: the calibration of the scores. vocab_size: the model has embeddings for token ids below this;
+    pad_token_id is one of them. golden: texts with their logits at export. manifest: the whole inferer.json.
     """
 
     path: Path
     labels: tuple[str, ...]
     problem_type: str
+    activation: str
+    text_pair: bool
     max_length: int
     max_positions: int
     truncation: str
@@ -69,6 +83,11 @@ class Bundle:
     pad_token_id: int
     golden: tuple[GoldenText, ...]
     manifest: Mapping[str, Any]
+
+    @property
+    def truncations(self) -> tuple[str, ...]:
+        """Return the truncations that a caller may choose from."""
+        return PAIR_TRUNCATIONS if self.text_pair else TRUNCATIONS
 
     def sha256(self, name: str) -> object:
         """Return the SHA-256 that the manifest gives for the file `name`, in hex."""
@@ -123,6 +142,13 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     in_config = config.values.get("problem_type")
     if in_config != problem_type:
         raise config.unexpected("problem_type", in_config, f"'{problem_type}' as in {MANIFEST}")
+    if problem_type != MULTI_LABEL and (len(labels) == 1) != (problem_type == REGRESSION):
+        raise config.unexpected(
+            "id2label", labels, f"{'1' if problem_type == REGRESSION else '2 or more'} labels for {problem_type}"
+        )
+    text_pair = manifest.get("text_pair", False)  # bundles from before 2026-11-28 read one text
+    if not isinstance(text_pair, bool):
+        raise fields.unexpected("text_pair", text_pair, "true or false")
     max_positions, max_length = fields.get("max_positions", int), fields.get("max_length", int)
     if not is_int(max_positions, 3, _MOST_IDS):
         raise fields.unexpected("max_positions", max_positions, f"3 to {_MOST_IDS}")
@@ -139,9 +165,11 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         path=folder,
         labels=labels,
         problem_type=problem_type,
+        activation=fields.activation(problem_type),
+        text_pair=text_pair,
         max_length=max_length,
         max_positions=max_positions,
-        truncation=fields.get("truncation", str, TRUNCATIONS),
+        truncation=fields.get("truncation", str, PAIR_TRUNCATIONS if text_pair else TRUNCATIONS),
         windows=fields.windows(max_length),
         thresholds=fields.thresholds(labels, problem_type),
         abstain_threshold=fields.abstain_threshold(problem_type),
@@ -150,7 +178,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         scheme=scheme,
         vocab_size=vocab_size,
         pad_token_id=pad_token_id,
-        golden=read_golden(folder, manifest.get("golden"), len(labels), int8=scheme != FP32),
+        golden=read_golden(folder, manifest.get("golden"), len(labels), int8=scheme != FP32, pair=text_pair),
         manifest=manifest,
     )
     if bundle.model_path(quantize=True).name not in files:

@@ -70,7 +70,7 @@ def enriched(
 
     add((clean_name(name).lower() for name in extra), "names")
     if wordnet is not None:
-        own = [text for text, row in zip(train.texts, train.targets, strict=True) if row == target]
+        own = [str(text) for text, row in zip(train.texts, train.targets, strict=True) if row == target]
         words = synonyms([*own, *added], wordnet)
         add((word for name in words.values() for word in name), "synonyms")
     texts = (*train.texts, *added)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import msgspec
 
+from inferer.bundle.manifest import ACTIVATIONS
 from inferer.options import CallOptions
-from inferer.scoring import ACTIVATIONS, Prediction
+from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall, ranked
 from service.contracts.fields import Text, Texts, TopK, documented
 from service.json_body import check_one_of

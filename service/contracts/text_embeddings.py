@@ -8,10 +8,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from inferer.bundle.manifest import NONE
 from inferer.bundle.reader import ERROR, HEAD, TAIL
 from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError, TooManyTokensError
 from inferer.options import CallOptions
-from inferer.scoring import NONE, Prediction
+from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall, ranked
 from service.contracts.fields import Text, documented, limited
 from service.errors import ServiceError, wrong_field

@@ -10,8 +10,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from inferer.bundle.manifest import NONE
 from inferer.options import CallOptions
-from inferer.scoring import NONE, Prediction
+from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, limited
 from service.errors import wrong_field

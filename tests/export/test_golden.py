@@ -13,7 +13,7 @@ import pytest
 from export.checkpoint import load_checkpoint
 from export.checks import golden
 from inferer import ModelInferer, read_bundle
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import SOFTMAX
 from inferer.config import Config
 from inferer.scoring import activate
 from inferer.tokens.encoding import Encoder
@@ -36,7 +36,7 @@ def golden_of(bundle: Path) -> list[dict[str, Any]]:
 
 def leads(logits: list[float]) -> float:
     """Return by how much the best score leads the second."""
-    second, best = np.sort(activate(np.array(logits), SINGLE_LABEL))[-2:]
+    second, best = np.sort(activate(np.array(logits), SOFTMAX))[-2:]
     return float(best - second)
 
 

@@ -27,7 +27,7 @@ from export.scores.rule_fitter import (
     fit_platt,
     fit_temperature,
 )
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Platt
+from inferer.bundle.manifest import MULTI_LABEL, SIGMOID, SINGLE_LABEL, SOFTMAX, Platt
 from inferer.scoring import activate, calibration_of
 from training.report.intervals import bootstrapped, resampled_sums
 from training.report.thresholds import best_f1, lowest_with_share
@@ -102,7 +102,7 @@ def test_a_fitted_temperature_keeps_every_rows_order(rows: list[list[float]], id
     logits = np.array(rows, dtype=np.float32)
     temperature = fit_temperature(logits, one_hot(np.array(ids[: len(rows)]), 3))
     for row in logits:
-        scores = activate(row, SINGLE_LABEL, calibration_of(temperature, None))
+        scores = activate(row, SOFTMAX, calibration_of(temperature, None))
         assert scores.argmax() == row.argmax()
         assert (np.diff(scores[np.argsort(row, kind="stable")]) >= 0).all()
 
@@ -160,7 +160,7 @@ def test_platt_scaling_keeps_the_order_within_a_label(values: list[float], bits:
         return
     assert found.scale > 0
     calibration = calibration_of(1.0, {"a": found})
-    scores = np.array([activate(np.array([value]), MULTI_LABEL, calibration)[0] for value in np.sort(logits)])
+    scores = np.array([activate(np.array([value]), SIGMOID, calibration)[0] for value in np.sort(logits)])
     assert (np.diff(scores) >= 0).all()
 
 

@@ -17,7 +17,7 @@ from inferer.batching import Cancellation
 from inferer.errors import CallerGoneError, ConfigError, EmptyTextError, TextTooLongError
 from inferer.explain import Explanation, occlude
 from inferer.options import ExplainOptions
-from inferer.tokens.encoding import Encoding
+from inferer.tokens.encoding import Encoding, Side
 from tests.support import tiny
 from tests.support.server import Server, run_to_end, serving
 
@@ -364,5 +364,5 @@ def test_tokens_of_white_space_alone_have_no_parts() -> None:
     ids = np.array([1, 5, 5, 2], dtype=np.int32)
     ones = np.ones(4, dtype=np.int64)
     spans = np.array([(0, 0), (0, 1), (1, 2), (0, 0)], dtype=np.int32)
-    encoding = Encoding(ids, ones, 0 * ones, 5, truncated=True, own_tokens=2, first_own=1, spans=spans)
-    assert occlude("\n\nhello", [encoding], lambda _: [], 0, None) == []
+    encoding = Encoding(ids, ones, 0 * ones, 5, (Side(3, truncated=True, first=1, kept=2),), spans)
+    assert occlude(["\n\nhello"], [encoding], lambda _: [], 0, None) == []

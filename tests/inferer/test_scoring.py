@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL, Platt
+from inferer.bundle.manifest import ACTIVATIONS, MULTI_LABEL, SIGMOID, SINGLE_LABEL, SOFTMAX, Platt
 from inferer.scoring import (
-    ACTIVATIONS,
     Choice,
     TokenCounts,
     activate,
     activated,
+    activation_of,
     calibration_of,
     sigmoid,
     softmax,
@@ -29,27 +29,27 @@ logits = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=20).map(l
 
 def test_single_label_is_softmax_even_of_two_logits() -> None:
     """Two logits of a single-label model go through softmax."""
-    scores = activate(np.array([0.0, math.log(3)], np.float32), SINGLE_LABEL)
+    scores = activate(np.array([0.0, math.log(3)], np.float32), SOFTMAX)
     assert scores == pytest.approx([0.25, 0.75], abs=1e-7)
 
 
 def test_multi_label_is_sigmoid_even_of_one_logit() -> None:
     """The logits of a multi-label model go through sigmoid one by one."""
-    assert activate(np.array([math.log(3)], np.float32), MULTI_LABEL) == pytest.approx([0.75], abs=1e-7)
-    scores = activate(np.array([0.0, math.log(3), -math.log(3)], np.float32), MULTI_LABEL)
+    assert activate(np.array([math.log(3)], np.float32), SIGMOID) == pytest.approx([0.75], abs=1e-7)
+    scores = activate(np.array([0.0, math.log(3), -math.log(3)], np.float32), SIGMOID)
     assert scores == pytest.approx([0.5, 0.75, 0.25], abs=1e-7)
 
 
 def test_temperature_divides_the_logits() -> None:
     """A temperature of 2 halves the logits."""
-    hot = activate(np.array([0.0, 2 * math.log(3)], np.float32), SINGLE_LABEL, calibration_of(2.0, None))
+    hot = activate(np.array([0.0, 2 * math.log(3)], np.float32), SOFTMAX, calibration_of(2.0, None))
     assert hot == pytest.approx([0.25, 0.75], abs=1e-7)
 
 
 def test_platt_scales_and_shifts_each_label() -> None:
     """Each label's logit is multiplied by its own scale, and its own bias added, before the sigmoid."""
     platt = {"a": Platt(2.0, 0.0), "b": Platt(1.0, -math.log(3))}
-    scores = activate(np.array([math.log(3) / 2, 2 * math.log(3)], np.float32), MULTI_LABEL, calibration_of(1.0, platt))
+    scores = activate(np.array([math.log(3) / 2, 2 * math.log(3)], np.float32), SIGMOID, calibration_of(1.0, platt))
     assert scores == pytest.approx([0.75, 0.75], abs=1e-7)
 
 
@@ -61,7 +61,7 @@ def test_a_temperature_of_one_is_not_a_calibration() -> None:
 @given(logits, st.floats(0.01, 1000))
 def test_a_temperature_keeps_the_order(values: np.ndarray, temperature: float) -> None:
     """Whatever the temperature, no label overtakes another, and the scores sum to 1."""
-    scores = activate(values, SINGLE_LABEL, calibration_of(temperature, None))
+    scores = activate(values, SOFTMAX, calibration_of(temperature, None))
     assert (np.diff(scores[np.argsort(values, kind="stable")]) >= 0).all()
     assert scores.sum() == pytest.approx(1.0, abs=1e-12)
 
@@ -70,7 +70,7 @@ def test_a_temperature_keeps_the_order(values: np.ndarray, temperature: float) -
 def test_platt_keeps_the_order_within_a_label(values: np.ndarray, scale: float, bias: float) -> None:
     """Of two texts, the one with a label's higher logit never has its lower score."""
     calibration = calibration_of(1.0, {"a": Platt(scale, bias)})
-    scores = [activate(np.array([value]), MULTI_LABEL, calibration)[0] for value in np.sort(values)]
+    scores = [activate(np.array([value]), SIGMOID, calibration)[0] for value in np.sort(values)]
     assert (np.diff(scores) >= 0).all()
 
 
@@ -78,9 +78,9 @@ def test_platt_keeps_the_order_within_a_label(values: np.ndarray, scale: float, 
 def test_scores_are_probabilities_whatever_the_logits(values: np.ndarray) -> None:
     """Whatever the logits, scores are from 0 to 1, and single-label scores sum to 1."""
     for problem_type in (SINGLE_LABEL, MULTI_LABEL):
-        scores = activate(values, problem_type)
+        scores = activate(values, activation_of(problem_type))
         assert ((scores >= 0) & (scores <= 1)).all()
-    assert activate(values, SINGLE_LABEL).sum() == pytest.approx(1.0, abs=1e-12)
+    assert activate(values, SOFTMAX).sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_labels_stay_in_the_models_order() -> None:
@@ -152,7 +152,7 @@ def test_the_activation_of_a_call(problem_type: str) -> None:
     """The model's own activation gives its calibrated scores, "none" the logits; all are listed best first."""
     logits = np.array([-1.0, 3.0, 0.5], dtype=np.float32)
     calibration = calibration_of(2.0, None)
-    own = activate(logits, problem_type, calibration)
+    own = activate(logits, activation_of(problem_type), calibration)
     given = {name: activated(logits, name, LABELS, calibration) for name in ACTIVATIONS}
     assert given["softmax" if problem_type == SINGLE_LABEL else "sigmoid"] == dict(
         zip("bca", own[[1, 2, 0]], strict=True)

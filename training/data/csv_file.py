@@ -92,8 +92,12 @@ def write_csv(path: Path, dataset: Dataset) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns.names)
-        for text, row in zip(dataset.texts, dataset.targets, strict=True):
-            if columns.label_columns:
-                writer.writerow([text, *(int(i in row) for i in range(len(columns.label_columns)))])
+        for i, (text, row) in enumerate(zip(dataset.texts, dataset.targets, strict=True)):
+            if dataset.numbers:
+                labels: list[object] = [dataset.numbers[i]]
+            elif columns.label_columns:
+                labels = [int(label in row) for label in range(len(columns.label_columns))]
             else:
-                writer.writerow([text, (columns.separator or "").join(dataset.labels[i] for i in row)])
+                labels = [(columns.separator or "").join(dataset.labels[label] for label in row)]
+            texts = (text,) if isinstance(text, str) else text
+            writer.writerow([*texts, *labels, *dataset.groups[i : i + 1]])

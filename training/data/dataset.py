@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from inferer.tokens.encoding import TextOrPair
 from training.errors import DataError
 
 _WHOLE = re.compile("-?[0-9]{1,18}")
@@ -23,6 +24,9 @@ class Columns:
 
     Exactly one of: label_column alone (single-label); label_column with separator (multi-label, names joined in a
     cell); label_columns (multi-label, a 0/1 column per label). With none of them only texts are read.
+
+    text_pair_column: the second text of each row, for models that read pairs. numeric: label_column holds the number
+    that a regression predicts. group_column: rows with one value belong together, such as a query with its documents.
 
     labels: the names allowed, in order; None takes those in the data, sorted. allow_unlabelled: an empty cell or list
     means no label. drop_empty: leaves out rows without text. positive_from: label_column holds numbers, such as
@@ -37,11 +41,20 @@ class Columns:
     allow_unlabelled: bool = False
     drop_empty: bool = False
     positive_from: float | None = None
+    text_pair_column: str | None = None
+    numeric: bool = False
+    group_column: str | None = None
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Return the column of the texts, or both columns of pairs."""
+        return (self.text_column, self.text_pair_column) if self.text_pair_column else (self.text_column,)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the columns that are read, the text's first."""
-        return (self.text_column, *((self.label_column,) if self.label_column else self.label_columns))
+        """Return the columns that are read, the texts' first."""
+        labels = (self.label_column,) if self.label_column else self.label_columns
+        return (*self.text_columns, *labels, *((self.group_column,) if self.group_column else ()))
 
     @property
     def labelled(self) -> bool:
@@ -50,23 +63,29 @@ class Columns:
 
     @property
     def problem_type(self) -> str:
-        """Return Hugging Face's name for the kind of classification."""
+        """Return Hugging Face's name for the kind of model."""
+        if self.numeric:
+            return REGRESSION
         return MULTI_LABEL if self.label_columns or self.separator else SINGLE_LABEL
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Texts with labels: `targets[i]` holds the ids of text i's labels, exactly one if single-label.
+    """Texts or pairs with labels: `targets[i]` holds the ids of text i's labels, exactly one if single-label.
 
-    dropped: rows without text that the reader left out; subsets keep the count of the whole.
+    numbers: of each text, for a regression, whose only label is the name of the column; its targets are empty. groups:
+    of each text, where columns name them. dropped: rows without text that the reader left out; subsets keep the count
+    of the whole.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[TextOrPair, ...]
     targets: tuple[tuple[int, ...], ...]
     labels: tuple[str, ...]
     problem_type: str
     columns: Columns
     dropped: int = 0
+    numbers: tuple[float, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -78,8 +97,17 @@ class Dataset:
 
     def subset(self, indices: Sequence[int]) -> Dataset:
         """Return the rows at `indices`, in that order."""
-        texts, targets = tuple(self.texts[i] for i in indices), tuple(self.targets[i] for i in indices)
-        return replace(self, texts=texts, targets=targets)
+        return replace(
+            self,
+            texts=tuple(self.texts[i] for i in indices),
+            targets=tuple(self.targets[i] for i in indices),
+            numbers=tuple(self.numbers[i] for i in indices) if self.numbers else (),
+            groups=tuple(self.groups[i] for i in indices) if self.groups else (),
+        )
+
+    def truth(self) -> np.ndarray:
+        """Return the labels as a bool array [rows, labels], or a regression's numbers, float64 [rows, 1]."""
+        return np.array(self.numbers)[:, None] if self.problem_type == REGRESSION else self.multi_hot()
 
     def multi_hot(self) -> np.ndarray:
         """Return the labels as a bool array [rows, labels]."""
@@ -115,9 +143,16 @@ def check_class_sizes(dataset: Dataset, shares: Mapping[str, float], path: Path 
         for label, n in dataset.counts().items()
         if n < needed
     ]
+    if dataset.problem_type == REGRESSION:
+        lines = []
+        if len(set(dataset.numbers)) == 1:
+            fault = (
+                f"column '{dataset.labels[0]}' is {dataset.numbers[0]:g} in every row, from which nothing is learned"
+            )
+            raise DataError(path, [fault])
     if dataset.problem_type == SINGLE_LABEL and lines:
         raise DataError(path, lines)
-    if len(dataset.labels) < 2:
+    if len(dataset.labels) < 2 and dataset.problem_type != REGRESSION:
         what = f"only one label, {dataset.labels[0]!r}" if dataset.labels else "no label in any row"
         hint = "; give a 0/1 column as --label-column" if dataset.columns.label_columns else ""
         raise DataError(path, [f"{what}; a classifier needs at least 2{hint}"])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from inferer.tokens.encoding import TextOrPair
 from training.data.dataset import Columns, Dataset, label_order
 from training.data.table import Fault, Row, Table, cell_text, clip
 from training.errors import DataError, TrainingError
@@ -32,13 +33,16 @@ def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     if not table.rows and not cells.faults:
         raise DataError(table.source, [table.without_rows])
     rows, texts = cells.texts(table.rows)
+    groups = cells.groups(rows)
     if not rows and not cells.faults:
         raise DataError(table.source, [f"the text is empty in all of its {len(table.rows)} rows"])
+    numbers = cells.numbers(rows) if columns.numeric else []
     targets, labels, columns = cells.targets(rows)
     if cells.faults:
         raise DataError(table.source, [fault.message for fault in sorted(cells.faults, key=lambda fault: fault.row)])
     dropped = len(table.rows) - len(rows)
-    return Dataset(tuple(texts), tuple(targets), labels, columns.problem_type, columns, dropped)
+    kind = columns.problem_type
+    return Dataset(tuple(texts), tuple(targets), labels, kind, columns, dropped, tuple(numbers), tuple(groups))
 
 
 def check_names(table: Table, columns: Columns) -> None:
@@ -56,8 +60,10 @@ def check_names(table: Table, columns: Columns) -> None:
         near = difflib.get_close_matches(name, names, 1)
         hint = table.hint or (f"; did you mean '{near[0]}'?" if near else "")
         faults.append(f"no column '{name}'; the columns are {there}{hint}")
-    if columns.text_column in wanted[1:]:
-        faults.append(f"column '{columns.text_column}' cannot be both the text and a label")
+    for name in dict.fromkeys(columns.text_columns):
+        if wanted.count(name) > 1 and name != columns.group_column:  # a query may be the group of its documents
+            second = "the text and its pair" if columns.text_columns.count(name) > 1 else "the text and a label"
+            faults.append(f"column '{name}' cannot be both {second}")
     if faults:
         raise DataError(table.source, faults)
 
@@ -69,22 +75,54 @@ class _Cells:
     columns: Columns
     faults: list[Fault]
 
-    def texts(self, rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-        """Return the rows that are kept, and their texts."""
-        kept, texts = [], []
+    def texts(self, rows: Sequence[Row]) -> tuple[list[Row], list[TextOrPair]]:
+        """Return the rows that are kept, and their texts or pairs."""
+        kept: list[Row] = []
+        texts: list[TextOrPair] = []
+        names = self.columns.text_columns
         for row in rows:
-            text = self._text(row, self.columns.text_column)
-            if text is not None and not text.strip():
-                if self.columns.drop_empty:
-                    continue
-                self._add(row, self.columns.text_column, "empty text")
+            found = [self._text(row, name) for name in names]
+            empty = [name for name, text in zip(names, found, strict=True) if text is not None and not text.strip()]
+            if empty and self.columns.drop_empty:
+                continue
+            for name in empty:
+                self._add(row, name, "empty text")
             kept.append(row)
-            texts.append(text or "")
+            first, *second = (text or "" for text in found)
+            texts.append((first, second[0]) if second else first)
         return kept, texts
+
+    def groups(self, rows: Sequence[Row]) -> list[str]:
+        """Return the group of each row; none without a column of groups."""
+        column = self.columns.group_column
+        if column is None:
+            return []
+        found = []
+        for row in rows:
+            text = self._text(row, column)
+            if text is not None and not text.strip():
+                self._add(row, column, "empty group")
+            found.append((text or "").strip())
+        return found
+
+    def numbers(self, rows: Sequence[Row]) -> list[float]:
+        """Return the number of each row."""
+        column = self.columns.label_column or ""
+        return [self._number(row, column) for row in rows]
+
+    def _number(self, row: Row, column: str) -> float:
+        """Return a cell as a finite number; NaN, and a fault, for another."""
+        text = self._text(row, column)
+        value = float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else math.nan
+        if text is not None and not math.isfinite(value):
+            self._add(row, column, f"{_quoted(text)}, expected a number")
+        return value
 
     def targets(self, rows: Sequence[Row]) -> tuple[Targets, tuple[str, ...], Columns]:
         """Return the label ids per row, the label names, and the columns to write them in."""
         columns, column = self.columns, self.columns.label_column
+        if columns.numeric and column is not None:
+            return [()] * len(rows), (column,), columns
         if columns.label_columns:
             return [self._flags(row) for row in rows], columns.label_columns, columns
         if column is None:
@@ -170,11 +208,7 @@ class _Cells:
             raise TrainingError(f"positive_from makes two labels, the low one first; given are {', '.join(labels)}")
         targets: Targets = []
         for row in rows:
-            text = self._text(row, column)
-            value = float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else math.nan
-            if text is not None and not math.isfinite(value):
-                self._add(row, column, f"{_quoted(text)}, expected a number")
-            targets.append((int(value >= low),))
+            targets.append((int(self._number(row, column) >= low),))
         # A CSV of the data set holds the names.
         return targets, labels, replace(self.columns, labels=labels, positive_from=None)
 

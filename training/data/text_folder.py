@@ -62,7 +62,9 @@ def _annotated(folder: Path) -> list[tuple[Path, str | None]]:
     found = dataset_from_table(csv_table(tables[0], read_bytes(tables[0])), Columns("file_id", "label"))
     label_of: dict[str, str] = {}
     faults = []
-    for i, (name, target) in enumerate(zip(map(str.strip, found.texts), found.targets, strict=True), start=1):
+    for i, (name, target) in enumerate(
+        zip((str(text).strip() for text in found.texts), found.targets, strict=True), start=1
+    ):
         if name in label_of:
             faults.append(f"row {i}, column 'file_id': '{name}' stands in a row above too")
         label_of[name] = found.labels[target[0]]

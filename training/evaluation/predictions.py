@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.bundle.reader import DEFAULT_THRESHOLD
-from inferer.scoring import activate
+from inferer.scoring import activate, activation_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def predictions_from_logits(
 
     Single-label: softmax and the best label. Multi-label: sigmoid and every label at or above `threshold`.
     """
-    scores = activate(logits, problem_type)
+    scores = activate(logits, activation_of(problem_type))
     return Predictions(scores, first_highest(logits) if problem_type == SINGLE_LABEL else scores >= threshold)
 
 

@@ -52,6 +52,7 @@ _IDLE = {
     "pooler_type",
     "prefix",
     "repad_logits_with_grad",
+    "sbert_ce_default_activation_function",
     "sentence_transformers",
     "task_specific_params",
     "tie_encoder_decoder",

@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inferer.tokens.encoding import kept_from_start
+from tokenizers import Tokenizer
+
+from inferer.errors import TextError
+from inferer.tokens.encoding import INPUTS, Encoder, TextOrPair, kept_from_start
+from training.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -28,17 +32,21 @@ class TextEncoder:
     """Encode texts to at most `max_length` tokens, special ones included.
 
     tokenizer: a fast one of transformers. truncation: "head" keeps the first tokens of a longer text, "tail" the last,
-    "head_tail" a quarter from its start and three from its end.
+    "head_tail" a quarter from its start and three from its end. pair: whether it encodes pairs, cut as the truncations
+    of a served pair say.
     """
 
     tokenizer: Any
     max_length: int
     truncation: str
+    pair: bool = False
 
-    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+    def encode(self, texts: Sequence[TextOrPair]) -> EncodedTexts:
         """Encode `texts`, in order, whatever padding and truncation the tokenizer's file asks for."""
         if not texts:
             return EncodedTexts([], [])
+        if self.pair:
+            return self._encode_pairs(texts)
         whole = {"truncation": False, "padding": False, "verbose": False, "return_special_tokens_mask": True}
         columns = self.tokenizer(list(texts), **whole)
         masks = columns.pop("special_tokens_mask")
@@ -48,6 +56,20 @@ class TextEncoder:
             kept = self._kept(mask, special)
             rows.append({name: [one for part in kept for one in ids[i][part]] for name, ids in columns.items()})
         return EncodedTexts(rows, [len(mask) for mask in masks])
+
+    def _encode_pairs(self, pairs: Sequence[TextOrPair]) -> EncodedTexts:
+        """Encode pairs as a served bundle does."""
+        encoder = Encoder(Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str()), self.max_length, pair=True)
+        names = [name for name in self.tokenizer.model_input_names if name in INPUTS]
+        rows, lengths = [], []
+        for number, pair in enumerate(pairs, start=1):
+            try:
+                (one,) = encoder.encode(pair, self.truncation)
+            except TextError as error:
+                raise TrainingError(f"pair {number}: {error}") from error
+            rows.append({name: getattr(one, name).tolist() for name in names})
+            lengths.append(one.num_tokens)
+        return EncodedTexts(rows, lengths)
 
     def _kept(self, mask: Sequence[int], special: int) -> tuple[slice, ...]:
         """Return the places that truncation keeps; `mask` marks the special tokens, of which a text gets `special`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.data.column_flags import check_named
 from training.data.dataset import Columns, Dataset, check_class_sizes
 from training.data.hub import load_hub_dataset
@@ -64,12 +64,14 @@ def read_splits(recipe: Recipe) -> Splits:
             if len(part) < asked:
                 why = "the texts of the rest are among other rows too"
                 notes.append(f"{len(part)} rows for {name}, not {asked}: {why}")
-            seen = replace(seen, texts=seen.texts + part.texts, targets=seen.targets + part.targets)
+            seen = replace(seen, texts=seen.texts + part.texts)
             further[name], left = part, left - share
     train = first_shuffled(train, recipe.train_rows, recipe.seed, "train_rows")
     train, shared = without_shared_texts(train, held_out)
     if shared:
         notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
+    if single := _shared_sides(train, held_out):
+        notes.append(f"{single} single texts of held-out pairs are in other pairs that are trained on")
     warnings += _check_trained(train, source)
     counts = [part.counts() for part in given]
     facts = {
@@ -94,6 +96,14 @@ def without_shared_texts(train: Dataset, held_out: Dataset) -> tuple[Dataset, in
     if not kept:
         raise TrainingError(f"each of the {len(train)} texts to train on is among the held-out texts too")
     return train.subset(kept), len(train) - len(kept)
+
+
+def _shared_sides(train: Dataset, held_out: Dataset) -> int:
+    """Return how many single texts of held-out pairs are in training pairs too; 0 without pairs."""
+    sides = [
+        {plain(side) for text in part.texts if not isinstance(text, str) for side in text} for part in (train, held_out)
+    ]
+    return len(sides[0] & sides[1])
 
 
 def first_shuffled(dataset: Dataset, n: int, seed: int, option: str) -> Dataset:
@@ -131,11 +141,13 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
 
 
 def _with_labels_of(train: Dataset, columns: Columns) -> Columns:
-    return columns if columns.label_columns else replace(columns, labels=train.labels)
+    return columns if columns.label_columns or columns.numeric else replace(columns, labels=train.labels)
 
 
 def _check_trained(train: Dataset, source: str) -> list[str]:
     """Return warnings about labels without a training row. Raises DataError for them in single-label data."""
+    if train.problem_type == REGRESSION:
+        return []
     lines = [f"label '{label}' has no row to train on" for label, n in train.counts().items() if n == 0]
     if lines and train.problem_type == SINGLE_LABEL:
         raise DataError(source, lines)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
+from inferer.tokens.encoding import TextOrPair
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 
 
-def plain(text: str) -> str:
-    """Return `text` without case and surplus spaces: two texts count as the same where these are equal."""
-    return " ".join(text.casefold().split())
+def plain(text: TextOrPair) -> TextOrPair:
+    """Return `text` without case and surplus spaces: two texts count as the same where these are equal.
+
+    Two pairs are the same in either order.
+    """
+    if isinstance(text, str):
+        return " ".join(text.casefold().split())
+    first, second = sorted(str(plain(side)) for side in text)
+    return first, second
 
 
 def stratified_split(dataset: Dataset, test_share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return (training rows, held-out rows), each with every label's share of the whole, in the data's order.
 
-    Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011). Raises
-    TrainingError for an empty part: iterative stratification keeps the shares of labels, not the number of rows.
+    Single-label by class; multi-label by iterative stratification (Sechidis et al., ECML PKDD 2011). Groups stay whole,
+    and neither they nor the numbers of a regression are stratified. Raises TrainingError for an empty part: iterative
+    stratification keeps the shares of labels, not the number of rows.
     """
     train, test = _split(dataset, test_share, seed, "test share")
     return dataset.subset(train), dataset.subset(test)
@@ -43,12 +51,18 @@ def further_split(train: Dataset, held_out: Dataset, share: float, seed: int, na
 
 def _split(dataset: Dataset, share: float, seed: int, share_name: str) -> tuple[list[int], list[int]]:
     """Return the sorted row numbers of both parts."""
-    single = dataset.problem_type == SINGLE_LABEL
-    kind = StratifiedShuffleSplit if single else MultilabelStratifiedShuffleSplit
-    targets = np.array([row[0] for row in dataset.targets]) if single else dataset.multi_hot().astype(int)
+    targets = None
+    if dataset.groups:
+        kind = GroupShuffleSplit
+    elif dataset.problem_type == REGRESSION:
+        kind = ShuffleSplit
+    elif dataset.problem_type == SINGLE_LABEL:
+        kind, targets = StratifiedShuffleSplit, np.array([row[0] for row in dataset.targets])
+    else:
+        kind, targets = MultilabelStratifiedShuffleSplit, dataset.multi_hot().astype(int)
     try:
         splitter = kind(n_splits=1, test_size=share, random_state=seed)
-        train, test = next(splitter.split(np.zeros(len(dataset)), targets))
+        train, test = next(splitter.split(np.zeros(len(dataset)), targets, dataset.groups or None))
     except ValueError:  # a part with fewer rows than labels
         train = test = np.array([])
     if not len(train) or not len(test):

@@ -84,7 +84,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"format_version": 1}, "format_version 1, this version reads 3; export it again"),
         ({"format_version": 4}, "format_version 4, this version reads 3"),
         ({"format_version": None}, "format_version None"),
-        ({"problem_type": "regression"}, "problem_type is 'regression', expected one of single_label"),
+        ({"problem_type": "ranking"}, "problem_type is 'ranking', expected one of single_label"),
         ({"problem_type": MULTI_LABEL}, "problem_type is 'single_label_classification', expected 'multi_label"),
         ({"max_length": 17}, "max_length is 17, expected 3 to max_positions"),
         ({"max_length": "8"}, "max_length is '8', expected int"),

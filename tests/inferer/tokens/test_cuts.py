@@ -187,8 +187,8 @@ def test_long_texts_are_truncated_as_the_whole(
     for one, other in zip(found, expected, strict=True):
         for name in (*INPUTS, "spans"):
             assert np.array_equal(getattr(one, name), getattr(other, name)), name
-        assert (one.num_tokens, one.truncated, one.own_tokens, one.first_own, one.gap) == (
-            *(other.num_tokens, other.truncated, other.own_tokens, other.first_own, other.gap),
+        assert (one.num_tokens, one.truncated, one.own_tokens, one.sides) == (
+            *(other.num_tokens, other.truncated, other.own_tokens, other.sides),
         )
 
 
