@@ -124,7 +124,7 @@ def load_checkpoint(
         # A model that says "regression" has learned the number itself; one that says nothing is a reranker, as in
         # CrossEncoder's own default.
         unsaid = NONE if model.config.problem_type == REGRESSION else SIGMOID
-        activation = notes.activation or getattr(model.config, "inferer_activation", None) or unsaid
+        activation = notes.activation or _activation(path, model.config) or unsaid
     if text_pair is None:
         text_pair = notes.found or getattr(model.config, "inferer_text_pair", False) is True
     max_positions = max_positions_of(model)
@@ -165,6 +165,16 @@ def _embeddings(model: PreTrainedModel) -> int:
         return len(model.get_input_embeddings().get_parameter("weight"))
     except (NotImplementedError, AttributeError) as error:
         raise cannot_be_exported(str(model.config.model_type), "it has no embeddings of token ids") from error
+
+
+def _activation(path: Path, config: PretrainedConfig) -> str | None:
+    """Return the activation of training; None where it is not noted."""
+    found = getattr(config, "inferer_activation", None)
+    if found not in (None, NONE, SIGMOID):
+        raise ExportError(
+            f"checkpoint {path}: inferer_activation is {found!r} in config.json, expected none or sigmoid"
+        )
+    return found
 
 
 def _truncation(path: Path, config: PretrainedConfig, *, pair: bool) -> str:

@@ -19,10 +19,10 @@ from service.process.startup import exit_cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
 from service.state import State
-from service.views import explain, guardrails, health, info, kserve, page, predict
+from service.views import explain, guardrails, health, info, kserve, page, predict, rank
 
 # /openapi.json lists the routes in this order.
-_VIEWS = (predict, explain, health, info, page, kserve, guardrails)
+_VIEWS = (predict, explain, health, info, page, kserve, rank, guardrails)
 
 
 def load_model(settings: Settings) -> ModelInferer:

@@ -30,6 +30,7 @@ ERRORS: Mapping[str, tuple[int, str]] = {
     "Validation": (422, "a field is wrong; the error names it, its value and the allowed values"),
     "Tokenizer": (422, "a text cannot be tokenized"),
     "Backend": (424, "the runtime failed on a valid text; the log has the details"),
+    "NotReranker": (424, "the model does not rank: it reads one text, or gives other than one number"),
     "Overloaded": (429, "the service is at capacity; try again"),
     "Internal": (500, "an internal error; the log has the details"),
     "DeadlineExceeded": (503, "the deadline passed before the model ran"),

@@ -15,8 +15,9 @@ from inferer.errors import CallerGoneError, ConfigError, InfererError, RunError,
 from inferer.explain import Explanation
 from inferer.options import ExplainOptions, Timings
 from inferer.scoring import Prediction
+from inferer.tokens.encoding import TextOrPair
 from service.capacity import RETRY_AFTER_S
-from service.contracts.base import Contract, ErrorTypes, PredictCall
+from service.contracts.base import Contract, ErrorTypes, Field, PredictCall
 from service.errors import INTERNAL, ServiceError, wrong_field
 from service.json_body import check_length, decode, json_response, read_body, validate
 from service.request import RequestRecord, record_of
@@ -51,20 +52,34 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = No
 
 def _choose(contracts: Sequence[Contract], body: object) -> Contract:
     """Return the first of `contracts` with a key in `body`, else the first."""
-    keys = body if isinstance(body, dict) else {}
-    return next((one for one in contracts if any(key in keys for key in one.keys)), contracts[0])
+    return next((one for one in contracts if any(_has(body, key) for key in one.keys)), contracts[0])
+
+
+def _has(body: object, key: str) -> bool:
+    first, _, rest = key.partition(".")
+    return isinstance(body, dict) and first in body and (not rest or _has(body[first], rest))
 
 
 def _check_limits(call: PredictCall, limits: Settings) -> None:
     if not 1 <= len(call.texts) <= limits.max_texts:
         raise wrong_field(call.texts_field, f"has {len(call.texts)} texts, allowed are 1 to {limits.max_texts}")
     for text, field in zip(call.texts, call.fields, strict=True):
-        check_length(text, field, limits.max_text_chars)
+        if isinstance(text, str):
+            check_length(text, _name(field, 0), limits.max_text_chars)
+        else:
+            for side, one in enumerate(text):
+                check_length(one, _name(field, side), limits.max_text_chars)
 
 
-def explain(state: State, current: Request, text: str, options: ExplainOptions) -> Explanation:
-    """Return the contribution of each word of `text` to a label; raises ServiceError."""
-    with _running(state, current, PredictCall([text], ["text"]), {}) as cancellation:
+def _name(field: Field, side: int | None) -> str:
+    """Return the name of a text's field, or of the field of one text of a pair."""
+    return field if isinstance(field, str) else field[side or 0]
+
+
+def explain(state: State, current: Request, text: TextOrPair, options: ExplainOptions) -> Explanation:
+    """Return the contribution of each word of a text or pair to a label; raises ServiceError."""
+    field: Field = "text" if isinstance(text, str) else ("text", "text_pair")
+    with _running(state, current, PredictCall([text], [field]), {}) as cancellation:
         most = state.settings.max_tokens_per_request
         explanation, timings = state.inferer.explain_timed(text, options, cancellation, most)
     _note(state, current, [explanation.prediction], timings)
@@ -93,7 +108,9 @@ def _running(state: State, current: Request, call: PredictCall, types: ErrorType
 def _service_error(error: InfererError, call: PredictCall, types: ErrorTypes) -> ServiceError:
     error_type = next((name for kind, name in types.items() if isinstance(error, kind)), None)
     if isinstance(error, TextError):
-        return ServiceError(error_type or "Validation", f"field '{call.fields[error.index or 0]}': {error.problem}")
+        return ServiceError(
+            error_type or "Validation", f"field '{_name(call.fields[error.index or 0], error.side)}': {error.problem}"
+        )
     if isinstance(error, ConfigError):
         wrong = f"field '{call.options_prefix}{error.name}': {shown(error.value)}"
         return ServiceError(error_type or "Validation", f"{wrong} is not allowed; expected {error.expected}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferer.options import Timings
+from inferer.tokens.encoding import TextOrPair
 
 # The key of the record in the WSGI environment.
 RECORD = "inferer.record"
@@ -34,7 +35,7 @@ class RequestRecord:
     num_tokens: Sequence[int] = ()
     truncated: int = 0
     abstained: int = 0
-    texts: Sequence[str] = field(default=(), repr=False)
+    texts: Sequence[TextOrPair] = field(default=(), repr=False)
     rejected: str | None = None
 
     def stages(self) -> dict[str, float]:

@@ -13,9 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SINGLE_LABEL
 from inferer.bundle.reader import CONFIG, DEFAULT_THRESHOLD
-from training.data.column_flags import add_column_arguments, check_problem_type, columns_from, in_model_order
+from training.data.column_flags import (
+    add_column_arguments,
+    check_pair,
+    check_problem_type,
+    columns_from,
+    in_model_order,
+)
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name, parse_location
 from training.data.reader import read_dataset
@@ -65,14 +71,20 @@ def _columns(args: argparse.Namespace, model: ModelFolder) -> Columns:
         allow_unlabelled=bool(separator and recipe.get("allow_unlabelled")),
         drop_empty=args.drop_empty,
         positive_from=args.positive_from,
+        text_pair_column=recipe.get("text_pair_column"),
+        numeric=model.problem_type == REGRESSION,
+        group_column=recipe.get("group_column"),
     )
     if args.label_separator is not None and args.label_columns is None and label_columns:
         defaults = replace(defaults, label_column="label", label_columns=())
     columns = columns_from(args, defaults)
     check_problem_type(columns, model.problem_type)
-    if args.threshold is not None and columns.problem_type == SINGLE_LABEL:
-        raise TrainingError(f"--threshold is {args.threshold}, but the model is single-label and has no thresholds")
-    return columns if columns.label_columns else replace(columns, labels=model.labels)
+    if model.text_pair is not None:
+        check_pair(columns, pair=model.text_pair)
+    if args.threshold is not None and columns.problem_type != MULTI_LABEL:
+        kind = "single-label" if columns.problem_type == SINGLE_LABEL else "a regression"
+        raise TrainingError(f"--threshold is {args.threshold}, but the model is {kind} and has no thresholds")
+    return columns if columns.label_columns or columns.numeric else replace(columns, labels=model.labels)
 
 
 def _predict(
@@ -89,7 +101,7 @@ def _predict(
         return predictions, facts, None
     from training.evaluation.checkpoint_logits import compute_logits, load_model  # torch takes seconds to import
 
-    loaded = load_model(model.path)
+    loaded = load_model(model.path, pair=dataset.columns.text_pair_column is not None)
     encoded = loaded.encoder.encode(dataset.texts)
     logits = compute_logits(loaded, encoded)
     if logits.shape[1] != len(dataset.labels):
@@ -104,7 +116,9 @@ def _predict(
         "tokens": {"median": float(np.median(lengths)), "longest": max(lengths)},
         **({"threshold": threshold} if multi else {}),
     }
-    return predictions_from_logits(logits, dataset.problem_type, threshold), facts, (lengths, max_length)
+    activation = getattr(loaded.model.config, "inferer_activation", NONE)
+    predictions = predictions_from_logits(logits, dataset.problem_type, threshold, activation)
+    return predictions, facts, (lengths, max_length)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -128,7 +142,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if target is None:
         metrics = measure(dataset, predictions)
     else:
-        data = {"file": file_name(source), "rows": len(dataset), "text_column": columns.text_column}
+        data = {"file": file_name(source), "rows": len(dataset), "text_column": ", ".join(columns.text_columns)}
         data["labels_from"] = list(columns.label_columns) or columns.label_column
         kind = "bundle" if model.is_bundle else "checkpoint"
         facts = {"model": model.path.resolve().name, "kind": kind, "data": data, **facts}

@@ -20,18 +20,19 @@ import numpy as np
 import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from transformers import DataCollatorWithPadding, PreTrainedModel, set_seed
+from transformers import DataCollatorWithPadding, PretrainedConfig, PreTrainedModel, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from inferer.bundle.manifest import SINGLE_LABEL
-from inferer.bundle.reader import CONFIG, HEAD
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL
+from inferer.bundle.reader import CONFIG, HEAD, LONGEST_FIRST
 from inferer.scoring import activate, activation_of
 from training.data.dataset import Dataset
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.model.load import load_base, max_positions_of, quiet_transformers
-from training.model.losses import make_loss
+from training.model.losses import is_relevance, make_loss
+from training.model.scale import Scale, scale_of
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
@@ -79,6 +80,8 @@ class _Job:
     @property
     def metric(self) -> str:
         """Return the figure that chooses the best epoch."""
+        if self.splits.watched.problem_type == REGRESSION:
+            return "ndcg_at_10" if self.splits.watched.groups else "spearman"
         return "macro_f1" if self.splits.watched.problem_type == SINGLE_LABEL else "micro_f1"
 
 
@@ -113,12 +116,27 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
 def _prepare(recipe: Recipe, splits: Splits) -> _Job:
     tokenizer, model = load_base(recipe, splits.train)
     tokenizer.model_max_length = min(recipe.max_length, max_positions_of(model))
-    if recipe.truncation != HEAD:
-        model.config.inferer_truncation = recipe.truncation
-    encoder = TextEncoder(tokenizer, tokenizer.model_max_length, recipe.truncation)
+    pair, truncation = recipe.text_pair_column is not None, recipe.read_truncation
+    if truncation not in (HEAD, LONGEST_FIRST):
+        model.config.inferer_truncation = truncation
+    _note_kind(model.config, splits.train, pair=pair)
+    encoder = TextEncoder(tokenizer, tokenizer.model_max_length, truncation, pair)
     train, held_out = encoder.encode(splits.train.texts), encoder.encode(splits.held_out.texts)
     watched = held_out if splits.validation is None else encoder.encode(splits.validation.texts)
     return _Job(recipe, splits, model, encoder, train, held_out, watched)
+
+
+def _note_kind(config: PretrainedConfig, train: Dataset, *, pair: bool) -> None:
+    """Note in the checkpoint that it reads pairs, and the activation of a regression's number."""
+    if pair:
+        config.inferer_text_pair = True
+    if train.problem_type != REGRESSION:
+        return
+    relevance = is_relevance(train)
+    config.inferer_activation = SIGMOID if relevance else NONE
+    if pair:  # read by sentence-transformers' CrossEncoder
+        name = "activation.Sigmoid" if relevance else "linear.Identity"
+        config.sentence_transformers = {"activation_fn": f"torch.nn.modules.{name}"}
 
 
 @contextmanager
@@ -139,8 +157,11 @@ def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path |
         yield run, processes.from_main(run.last_complete())
 
 
-def _rows(dataset: Dataset, encoded: EncodedTexts) -> Any:
+def _rows(dataset: Dataset, encoded: EncodedTexts, scale: Scale) -> Any:
     """Return the tokens of each text with its target, as the Trainer wants them; it pads them by batch."""
+    if dataset.problem_type == REGRESSION:
+        numbers = map(scale.learned, dataset.numbers)
+        return [{**row, "labels": [number]} for row, number in zip(encoded.rows, numbers, strict=True)]
     single = dataset.problem_type == SINGLE_LABEL
     # Lists: the collator stacks no tensors.
     targets = [row[0] for row in dataset.targets] if single else dataset.multi_hot().astype(float).tolist()
@@ -162,20 +183,24 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         grouped=recipe.group_by_length,
     )
 
+    activation = getattr(job.model.config, "inferer_activation", NONE)
+    scale = scale_of(job.splits.train)
+
     def figures(output: Any) -> dict[str, float]:
         if not np.isfinite(output.predictions).all():
             hint = f"try a learning rate below {recipe.learning_rate}"
             raise DivergedError(f"the trained model gives logits that are not finite; {hint}")
-        threshold = _threshold(recipe, output.predictions, watched)  # each epoch has the one that it would get
-        predictions = predictions_from_logits(output.predictions, watched.problem_type, threshold)
+        logits = scale.logits(output.predictions)
+        threshold = _threshold(recipe, logits, watched)  # each epoch has the one that it would get
+        predictions = predictions_from_logits(logits, watched.problem_type, threshold, activation)
         found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
     trainer: Any = ClassifierTrainer(
         model=job.model,
         args=training_arguments(recipe, run.folder),
-        train_dataset=_rows(job.splits.train, job.train),
-        eval_dataset=_rows(watched, job.watched),
+        train_dataset=_rows(job.splits.train, job.train, scale),
+        eval_dataset=_rows(watched, job.watched, scale),
         data_collator=DataCollatorWithPadding(job.encoder.tokenizer, *padding),
         compute_metrics=figures,
         loss=make_loss(recipe, job.splits.train),
@@ -196,6 +221,7 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
     if recipe.keep_best and best is not None and best.since:
         processes.wait_for_all()  # for the file, which the main process writes
         job.model.load_state_dict(load_file(run.best_weights(best.step)))
+    scale.into(job.model)
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
     return history
 
@@ -207,9 +233,10 @@ def _predict_held_out(job: _Job) -> tuple[Predictions, float]:
     watched, threshold = job.splits.watched, job.recipe.threshold
     if threshold == BEST:
         threshold = _threshold(job.recipe, compute_logits(loaded, job.watched), watched)
-    if watched.problem_type != SINGLE_LABEL and threshold != Recipe().threshold:
+    if watched.problem_type == MULTI_LABEL and threshold != Recipe().threshold:
         job.model.config.inferer_threshold = threshold
-    return predictions_from_logits(logits, watched.problem_type, float(threshold)), float(threshold)
+    activation = getattr(job.model.config, "inferer_activation", NONE)
+    return predictions_from_logits(logits, watched.problem_type, float(threshold), activation), float(threshold)
 
 
 def _threshold(recipe: Recipe, logits: NDArray[np.float32], watched: Dataset) -> float:
@@ -238,7 +265,7 @@ def _identity(job: _Job) -> dict[str, Any]:
     content = hashlib.sha256()
     for part in (job.splits.train, job.splits.held_out, job.splits.validation):
         if part is not None:
-            content.update(json.dumps([part.texts, part.targets, part.labels]).encode())
+            content.update(json.dumps([part.texts, part.targets, part.labels, part.numbers, part.groups]).encode())
     options = {name: value for name, value in job.recipe.as_dict().items() if name not in _NOT_OF_IDENTITY}
     machine = {"processes": processes.count(), "bf16": uses_bf16(job.recipe.precision)}
     return {**options, "rows": content.hexdigest(), **machine, **_versions()}

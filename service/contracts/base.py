@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from inferer.errors import InfererError
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
+from inferer.tokens.encoding import TextOrPair
 from service.json_body import JSON
 from service.state import State
 
 # An error of the inferer -> the error type in the reply.
 ErrorTypes = Mapping[type[InfererError], str]
+# The name of a text's field, or of both fields of a pair.
+Field: TypeAlias = str | tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,8 @@ class PredictCall:
     fields: the field of each text. texts_field: the field of all texts. options_prefix: precedes an option's name.
     """
 
-    texts: Sequence[str]
-    fields: Sequence[str]
+    texts: Sequence[TextOrPair]
+    fields: Sequence[Field]
     options: CallOptions = field(default_factory=CallOptions)
     texts_field: str = "texts"
     options_prefix: str = ""
@@ -36,7 +39,9 @@ class Contract:
 
     body, reply: msgspec types; several reply types as a tuple. read: turns a body into a call; raises ServiceError.
     render: turns the body and its predictions into the reply. keys: the keys of a JSON body that tell this contract
-    from others on the same path. examples, wrong_examples: bodies by title. errors: the error types that this contract
+    from others on the same path; one with a dot is a key in that key's object. examples, wrong_examples: bodies by
+    title; pair_examples, wrong_pair_examples: for a model that reads pairs. rerankers: whether only rerankers take it.
+    needs_inference: whether only a model of natural language inference does. errors: the error types that this contract
     has in place of the usual ones; the first match counts. may_be_empty: whether a body without texts has a reply.
     """
 
@@ -49,6 +54,10 @@ class Contract:
     keys: tuple[str, ...] = ()
     examples: Mapping[str, object] = field(default_factory=dict)
     wrong_examples: Mapping[str, object] = field(default_factory=dict)
+    pair_examples: Mapping[str, object] = field(default_factory=dict)
+    wrong_pair_examples: Mapping[str, object] = field(default_factory=dict)
+    rerankers: bool = False
+    needs_inference: bool = False
     errors: ErrorTypes = field(default_factory=dict)
     may_be_empty: bool = False
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from inferer.bundle.reader import TRUNCATIONS
+from inferer.bundle.manifest import NONE
 from service.state import State
 
 # The key of a limit's name in a field's schema: msgspec copies it, and service/openapi/document.py fills in the limit.
@@ -40,16 +40,39 @@ def limits(state: State) -> dict[str, dict[str, Any] | None]:
     per_label = {"type": "object", "additionalProperties": number, "propertyNames": label}
     single = {"type": "string", "minLength": 1, "pattern": NOT_BLANK, **text}
     in_list = {"type": "array", "items": single, "minItems": 1, "maxItems": 1}
+    pair = state.inferer.text_pair
+    pair_list = {"type": "array", "items": single, "minItems": 2, "maxItems": 2}
+    named = {"text": single, "text_pair": single}
+    pair_object = {"type": "object", "properties": named, "required": list(named), "additionalProperties": False}
+    one = [pair_list] if pair else [single, in_list]
+    batch = {"type": "array", "items": pair_list if pair else in_list, "minItems": 1, **texts}
     return {
         "text": text,
+        "text_pair": text if pair else None,
+        "item": {"anyOf": [pair_list, pair_object] if pair else [single]},
         "texts": texts,
         "label": label,
         "threshold": None if state.inferer.thresholds is None else {"anyOf": [number, per_label]},
         "parts": {"maximum": state.settings.max_texts},
-        # text-embeddings-inference: a text, a list of one text, or a batch of such lists; never a pair.
+        # text-embeddings-inference: a text, a list of one text or of the two of a pair, or a batch of such lists.
         "input": {"anyOf": [single, {"type": "array", "items": single, "minItems": 1, **texts}]},
-        "inputs": {"anyOf": [single, in_list, {"type": "array", "items": in_list, "minItems": 1, **texts}]},
+        "inputs": {"anyOf": [*one, batch]},
+        "hugging_face": {"anyOf": _hugging_face(pair, single, pair_list, named, texts)},
+        "instance": {"anyOf": _hugging_face(pair, single, pair_list, named, texts)[-1]["items"]["anyOf"]},
+        "infer_inputs": {"minItems": 2 if pair else 1, "maxItems": 2 if pair else 1},
+        "truncation": {"enum": [*state.inferer.bundle.truncations]},
+        "score": {"minimum": 0, "maximum": 1} if state.inferer.activation != NONE else {},
     }
+
+
+def _hugging_face(pair: bool, single: Any, pair_list: Any, named: Any, texts: Any) -> list[dict[str, Any]]:
+    """Return the schemas of the inputs of Hugging Face: a text, an object, or a list of them and of pairs."""
+    needed = list(named) if pair else ["text"]
+    properties = named if pair else {"text": single}
+    one = {"type": "object", "properties": properties, "required": needed}
+    items = [pair_list, one] if pair else [single, one]
+    several = {"type": "array", "items": {"anyOf": items}, "minItems": 1, **texts}
+    return [one, several] if pair else [single, one, several]
 
 
 Text = Annotated[str, limited("text", "a text, not blank", minLength=1, pattern=NOT_BLANK)]
@@ -57,7 +80,7 @@ Texts = Annotated[list[Text], limited("texts", "texts", minItems=1)]
 TopK = Annotated[int, Meta(ge=1, description="the number of scores to return, best first")]
 Truncation = Annotated[
     str,
-    documented("the treatment of a text that is too long for the model; by default the bundle's", enum=[*TRUNCATIONS]),
+    limited("truncation", "the treatment of a text that is too long for the model; by default the bundle's"),
 ]
 Label = Annotated[str, limited("label", "a label of the model; by default the best one")]
 Threshold = Annotated[

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import msgspec
 
-from inferer.bundle.manifest import ACTIVATIONS
+from inferer.bundle.manifest import ACTIVATIONS, SOFTMAX
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall, ranked
-from service.contracts.fields import Text, Texts, TopK, documented
+from service.contracts.fields import Text, TopK, documented, limited
+from service.contracts.texts import PairList, TextObject, field_of, text_of
+from service.errors import wrong_field
 from service.json_body import check_one_of
-from service.state import State
+from service.state import State, current_state
 
 
 class HuggingFaceParameters(msgspec.Struct):
@@ -24,9 +26,9 @@ class HuggingFaceParameters(msgspec.Struct):
 
 
 class HuggingFaceRequest(msgspec.Struct):
-    """One text or several, and parameters. Unknown fields are ignored."""
+    """One text or pair or several, and parameters. Unknown fields are ignored."""
 
-    inputs: Text | Texts
+    inputs: Annotated[Text | TextObject | list[Text | PairList | TextObject], limited("hugging_face")]
     parameters: HuggingFaceParameters | None = None
 
 
@@ -41,11 +43,14 @@ def _read(body: HuggingFaceRequest) -> PredictCall:
     function = None if body.parameters is None else body.parameters.function_to_apply
     if function is not None:
         check_one_of(function, "parameters.function_to_apply", ACTIVATIONS)
+    if function == SOFTMAX and len(current_state().inferer.labels) == 1:
+        raise wrong_field("parameters.function_to_apply", "'softmax' over the one logit of this model is always 1")
     options = CallOptions(activation=function)
-    if isinstance(body.inputs, str):
-        return PredictCall([body.inputs], ["inputs"], options)
-    fields = [f"inputs[{index}]" for index in range(len(body.inputs))]
-    return PredictCall(body.inputs, fields, options, texts_field="inputs")
+    inputs = body.inputs
+    if not isinstance(inputs, list):
+        return PredictCall([text_of(inputs)], [field_of(inputs, "inputs")], options)
+    fields = [field_of(one, f"inputs[{index}]") for index, one in enumerate(inputs)]
+    return PredictCall(list(map(text_of, inputs)), fields, options, texts_field="inputs")
 
 
 def _render(body: HuggingFaceRequest, predictions: Sequence[Prediction], _: State) -> list[list[LabelScore]]:
@@ -65,5 +70,14 @@ CONTRACT = Contract(
         "several texts": {"inputs": ["I like you", "not for me"], "parameters": {}},
         "the two largest logits": {"inputs": "I like you", "parameters": {"top_k": 2, "function_to_apply": "none"}},
     },
+    pair_examples={
+        "one pair": {"inputs": {"text": "I like you", "text_pair": "not for me"}, "parameters": {}},
+        "several pairs": {
+            "inputs": [{"text": "I like you", "text_pair": "b"}, ["a", "not for me"]],
+            "parameters": {"top_k": 1},
+        },
+        "logits": {"inputs": [["I like you", "b"]], "parameters": {"function_to_apply": "none"}},
+    },
+    wrong_pair_examples={"one text": {"inputs": "I like you", "parameters": {}}},
     wrong_examples={"a wrong parameter": {"inputs": "I like you", "parameters": {"top_k": 0}}},
 )

@@ -13,14 +13,9 @@ from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, Threshold, TopK, Truncation, limited
 from service.contracts.own import PredictionReply, prediction_reply
+from service.contracts.texts import PairList, TextObject, field_of, text_of
 from service.settings import SCORES
 from service.state import State
-
-
-class Instance(msgspec.Struct):
-    """A text in an object."""
-
-    text: Text
 
 
 class KServeParameters(msgspec.Struct):
@@ -33,9 +28,11 @@ class KServeParameters(msgspec.Struct):
 
 
 class KServeRequest(msgspec.Struct):
-    """Texts, each a string or an object. Unknown fields are ignored."""
+    """Texts or pairs, each a string, a list of two, or an object. Unknown fields are ignored."""
 
-    instances: Annotated[list[Text | Instance], limited("texts", minItems=1)]
+    instances: Annotated[
+        list[Annotated[Text | PairList | TextObject, limited("instance")]], limited("texts", minItems=1)
+    ]
     parameters: KServeParameters | None = None
 
 
@@ -52,10 +49,8 @@ class KServeScores(msgspec.Struct):
 
 
 def _read(body: KServeRequest) -> PredictCall:
-    texts = [one if isinstance(one, str) else one.text for one in body.instances]
-    fields = [
-        f"instances[{index}]{'' if isinstance(one, str) else '.text'}" for index, one in enumerate(body.instances)
-    ]
+    texts = list(map(text_of, body.instances))
+    fields = [field_of(one, f"instances[{index}]") for index, one in enumerate(body.instances)]
     given = body.parameters or KServeParameters()
     options = CallOptions(given.top_k, given.truncation, given.threshold)
     return PredictCall(texts, fields, options, texts_field="instances", options_prefix="parameters.")
@@ -82,4 +77,10 @@ CONTRACT = Contract(
         "scores alone": {"instances": ["I like you"], "parameters": {"return_probabilities": True}},
     },
     wrong_examples={"no instances": {"instances": []}},
+    pair_examples={
+        "one pair": {"instances": [["I like you", "not for me"]]},
+        "objects": {"instances": [{"text": "I like you", "text_pair": "not for me"}]},
+        "parameters": {"instances": [["a", "b"]], "parameters": {"top_k": 1, "truncation": "only_second"}},
+    },
+    wrong_pair_examples={"no instances": {"instances": []}},
 )

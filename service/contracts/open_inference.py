@@ -15,7 +15,7 @@ from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, documented, limited
 from service.errors import ServiceError, wrong_field
 from service.json_body import check_one_of
-from service.state import State
+from service.state import State, current_state
 
 VERSION = "1"
 
@@ -62,9 +62,12 @@ class InferInput(msgspec.Struct):
 
 
 class InferRequest(msgspec.Struct):
-    """One input, and the names of the outputs; by default label, score and scores. Unknown parameters are ignored."""
+    """One input, or the two of pairs, and the names of the outputs; by default label, score and scores.
 
-    inputs: Annotated[list[InferInput], documented(minItems=1, maxItems=1)]
+    Unknown parameters are ignored.
+    """
+
+    inputs: Annotated[list[InferInput], limited("infer_inputs", "the texts, or the first and the second texts")]
     id: str | None = None
     outputs: list[RequestedOutput] | None = None
 
@@ -94,23 +97,36 @@ def check_version(version: str) -> None:
 
 
 def _read(body: InferRequest) -> PredictCall:
-    if len(body.inputs) != 1:
-        raise wrong_field("inputs", f"has {len(body.inputs)} inputs, expected one, the texts")
+    wanted = 2 if current_state().inferer.text_pair else 1
+    if len(body.inputs) != wanted:
+        expected = "two, the first and the second texts of pairs" if wanted == 2 else "one, the texts"
+        raise wrong_field("inputs", f"has {len(body.inputs)} inputs, expected {expected}")
     for index, output in enumerate(body.outputs or ()):
         check_one_of(output.name, f"outputs[{index}].name", tuple(OUTPUTS))
         if "classification" in (output.parameters or ()):
             field = f"outputs[{index}].parameters.classification"
             raise wrong_field(field, "is not supported; ask for the output 'label'")
-    given = body.inputs[0]
-    check_one_of(given.datatype, "inputs[0].datatype", ("BYTES",))
+    (texts, fields), *second = (_texts(given, f"inputs[{i}]") for i, given in enumerate(body.inputs))
+    if not second:
+        return PredictCall(texts, fields, texts_field="inputs[0].data")
+    others, other_fields = second[0]
+    if len(others) != len(texts):
+        raise wrong_field("inputs[1].data", f"has {len(others)} texts, expected {len(texts)}, as inputs[0]")
+    pairs, names = list(zip(texts, others, strict=True)), list(zip(fields, other_fields, strict=True))
+    return PredictCall(pairs, names, texts_field="inputs[0].data")
+
+
+def _texts(given: InferInput, field: str) -> tuple[list[str], list[str]]:
+    """Return the texts of an input, and the name of each; raises ServiceError (Validation)."""
+    check_one_of(given.datatype, f"{field}.datatype", ("BYTES",))
     if given.parameters is not None and given.parameters.content_type is not None:
-        check_one_of(given.parameters.content_type, "inputs[0].parameters.content_type", ("str",))
+        check_one_of(given.parameters.content_type, f"{field}.parameters.content_type", ("str",))
     texts = [value if isinstance(value, str) else value[0] for value in given.data]
-    fields = [f"inputs[0].data[{row}]{'' if isinstance(value, str) else '[0]'}" for row, value in enumerate(given.data)]
+    fields = [f"{field}.data[{row}]{'' if isinstance(value, str) else '[0]'}" for row, value in enumerate(given.data)]
     if given.shape[1:] not in ([], [1]) or prod(given.shape) != len(texts):
         expected = f"[{len(texts)}] or [{len(texts)}, 1], the number of texts"
-        raise wrong_field("inputs[0].shape", f"{given.shape} is not allowed; expected {expected}")
-    return PredictCall(texts, fields, texts_field="inputs[0].data")
+        raise wrong_field(f"{field}.shape", f"{given.shape} is not allowed; expected {expected}")
+    return texts, fields
 
 
 def _render(body: InferRequest, predictions: Sequence[Prediction], state: State) -> InferReply:
@@ -129,6 +145,12 @@ def _example(data: list[Any], shape: list[int], **more: object) -> dict[str, obj
     return {"inputs": [{"name": "text", "shape": shape, "datatype": "BYTES", "data": data}], **more}
 
 
+def _pair_example(first: list[str], second: list[str], **more: object) -> dict[str, object]:
+    sides = {"text": first, "text_pair": second}
+    inputs = [{"name": name, "shape": [len(data)], "datatype": "BYTES", "data": data} for name, data in sides.items()]
+    return {"inputs": inputs, **more}
+
+
 CONTRACT = Contract(
     "Open Inference Protocol v2",
     InferRequest,
@@ -141,4 +163,10 @@ CONTRACT = Contract(
         "other outputs": _example([["I like you"]], [1, 1], outputs=[{"name": "selected"}, {"name": "truncated"}]),
     },
     wrong_examples={"a wrong shape": _example(["I like you"], [3])},
+    pair_examples={
+        "one pair": _pair_example(["I like you"], ["not for me"]),
+        "two pairs": _pair_example(["I like you", "a"], ["not for me", "b"], id="42"),
+        "other outputs": _pair_example(["a"], ["b"], outputs=[{"name": "selected"}, {"name": "truncated"}]),
+    },
+    wrong_pair_examples={"one input": _example(["I like you"], [1])},
 )

@@ -11,8 +11,9 @@ from msgspec import UNSET, Meta, UnsetType
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import Text, Texts, Threshold, TopK, Truncation, given
-from service.errors import ServiceError
+from service.contracts.fields import Text, Threshold, TopK, Truncation, given, limited
+from service.contracts.texts import Items, field_of, text_of
+from service.errors import ServiceError, wrong_field
 from service.state import State
 
 
@@ -22,17 +23,25 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     schema_extra: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}
 
     text: Text | UnsetType = UNSET
-    texts: Texts | UnsetType = UNSET
+    text_pair: Annotated[Text, limited("text_pair", "the second text of a pair")] | UnsetType = UNSET
+    texts: Items | UnsetType = UNSET
     top_k: TopK | UnsetType = UNSET
     truncation: Truncation | UnsetType = UNSET
     threshold: Threshold | UnsetType = UNSET
+
+
+class SideReply(msgspec.Struct):
+    """The tokens of one text of a pair, without special tokens, and whether the model skipped some."""
+
+    num_tokens: int
+    truncated: bool
 
 
 class PredictionReply(msgspec.Struct):
     """The prediction for one text."""
 
     label: Annotated[str, Meta(description="the best label, whatever its threshold")]
-    score: Annotated[float, Meta(description="the best label's score, not rounded", ge=0, le=1)]
+    score: Annotated[float, limited("score", "the best label's score, or a regression's number; not rounded")]
     labels: Annotated[
         list[str], Meta(description="the best label; for a multi-label model all labels that reach their threshold")
     ]
@@ -40,6 +49,9 @@ class PredictionReply(msgspec.Struct):
     num_tokens: Annotated[int, Meta(description="tokens of the whole text, special tokens included", ge=0)]
     truncated: Annotated[bool, Meta(description="whether the model skipped a part of the text")]
     windows: Annotated[int, Meta(description="number of windows, with truncation 'windows'", ge=1)] | UnsetType = UNSET
+    sides: Annotated[dict[str, SideReply], limited("text_pair", "the tokens of each text of a pair")] | UnsetType = (
+        UNSET
+    )
     abstained: Annotated[bool, Meta(description="whether the best score was too low for any label")] | UnsetType = UNSET
 
 
@@ -51,7 +63,10 @@ class PredictionsReply(msgspec.Struct):
 
 def prediction_reply(prediction: Prediction) -> PredictionReply:
     """Return a prediction in the service's own format."""
-    return PredictionReply(**prediction.as_dict())
+    values = prediction.as_dict()
+    if prediction.sides is not None:
+        values["sides"] = {name: SideReply(**side) for name, side in values["sides"].items()}
+    return PredictionReply(**values)
 
 
 def _read(body: PredictRequest) -> PredictCall:
@@ -60,9 +75,14 @@ def _read(body: PredictRequest) -> PredictCall:
         raise ServiceError("Validation", f"give exactly one of the fields 'text' and 'texts', not {found}")
     options = CallOptions(given(body.top_k), given(body.truncation), given(body.threshold))
     if not isinstance(body.text, UnsetType):
-        return PredictCall([body.text], ["text"], options)
-    texts = body.texts or []
-    return PredictCall(texts, [f"texts[{index}]" for index in range(len(texts))], options)
+        if isinstance(body.text_pair, UnsetType):
+            return PredictCall([body.text], ["text"], options)
+        return PredictCall([(body.text, body.text_pair)], [("text", "text_pair")], options)
+    if body.text_pair is not UNSET:
+        raise wrong_field("text_pair", "goes with 'text'; in 'texts' a pair is a list of two texts")
+    items = body.texts or []
+    fields = [field_of(item, f"texts[{index}]") for index, item in enumerate(items)]
+    return PredictCall(list(map(text_of, items)), fields, options)
 
 
 def _render(body: PredictRequest, predictions: Sequence[Prediction], _: State) -> PredictionReply | PredictionsReply:
@@ -83,4 +103,10 @@ CONTRACT = Contract(
         "the end of a long text": {"text": "I like you", "truncation": "tail"},
     },
     wrong_examples={"an unknown field": {"text": "I like you", "topk": 1}},
+    pair_examples={
+        "one pair": {"text": "I like you", "text_pair": "not for me"},
+        "several pairs": {"texts": [["I like you", "not for me"], {"text": "a", "text_pair": "b"}], "top_k": 1},
+        "the end of a long second text": {"text": "I like you", "text_pair": "b", "truncation": "head_tail"},
+    },
+    wrong_pair_examples={"one text": {"text": "I like you"}},
 )

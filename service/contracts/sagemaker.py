@@ -6,10 +6,12 @@ import csv
 import io
 from typing import Annotated
 
+from inferer.tokens.encoding import TextOrPair
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import NOT_BLANK, Text, documented
 from service.contracts.own import PredictionReply, PredictionsReply, prediction_reply
 from service.errors import ServiceError
+from service.state import current_state
 
 NAME = "SageMaker"
 
@@ -17,18 +19,21 @@ NAME = "SageMaker"
 csv.field_size_limit(2**31 - 1)
 
 _CsvBody = Annotated[
-    str, documented("one text per row, in one column, without a header row", minLength=1, pattern=NOT_BLANK)
+    str,
+    documented("a text per row, or the two of a pair in two columns, without a header", minLength=1, pattern=NOT_BLANK),
 ]
 
 
 def _read_csv(body: str) -> PredictCall:
-    texts: list[str] = []
+    texts: list[TextOrPair] = []
+    pair = current_state().inferer.text_pair
+    expected = "two, the texts of a pair" if pair else "one, the text"
     try:
         for row in csv.reader(io.StringIO(body, newline=""), strict=True):
-            if len(row) != 1:
+            if len(row) != (2 if pair else 1):
                 wrong = f"row {len(texts) + 1}: has {len(row)} columns"
-                raise ServiceError("Validation", f"{wrong}, expected one, the text; quote a text with commas in it")
-            texts.append(row[0])
+                raise ServiceError("Validation", f"{wrong}, expected {expected}; quote a text with commas in it")
+            texts.append((row[0], row[1]) if pair else row[0])
     except csv.Error as error:
         raise ServiceError("Validation", f"row {len(texts) + 1}: malformed CSV: {error}") from error
     return PredictCall(texts, [f"row {index}" for index in range(1, len(texts) + 1)], texts_field="the body")
@@ -51,4 +56,5 @@ CSV = Contract(
     lambda _, predictions, __: PredictionsReply(list(map(prediction_reply, predictions))),
     content_type="text/csv",
     examples={"CSV": 'I like you\n"not for me, thanks"\n'},
+    pair_examples={"CSV": 'I like you,"not for me, thanks"\n'},
 )

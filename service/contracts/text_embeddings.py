@@ -9,32 +9,35 @@ import msgspec
 from msgspec import Meta
 
 from inferer.bundle.manifest import NONE
-from inferer.bundle.reader import ERROR, HEAD, TAIL
-from inferer.errors import EmptyTextError, RunError, TextError, TextTooLongError, TooManyTokensError
+from inferer.bundle.reader import ERROR, TAIL
+from inferer.errors import EmptyTextError, PairError, RunError, TextError, TextTooLongError, TooManyTokensError
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
-from service.contracts.base import Contract, PredictCall, ranked
+from inferer.tokens.encoding import TextOrPair
+from service.contracts.base import Contract, ErrorTypes, Field, PredictCall, ranked
 from service.contracts.fields import Text, documented, limited
+from service.contracts.texts import from_start
 from service.errors import ServiceError, wrong_field
 from service.json_body import check_one_of
-from service.state import State
+from service.state import State, current_state
 
-_DIRECTIONS = {"Right": HEAD, "Left": TAIL, "right": HEAD, "left": TAIL}
-_Direction = Annotated[str, documented("the end that `truncate` true cuts off", enum=[*_DIRECTIONS])]
+RIGHT = "Right"
+DIRECTIONS = (RIGHT, "Left", "right", "left")
+Direction = Annotated[str, documented("the end that `truncate` true cuts off", enum=[*DIRECTIONS])]
 
 
 class TextEmbeddingsRequest(msgspec.Struct):
-    """A text, or a batch of lists of one text each. Unknown fields are ignored."""
+    """A text or a pair, or a batch of lists of one text or of two. Unknown fields are ignored."""
 
     inputs: Annotated[
         Text | list[Text | list[Text]],
         limited(
             "inputs",
-            'a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] is a pair, which is refused',
+            'a text, ["a text"], or a batch [["a text"], ["another"]]; ["two", "texts"] is a pair',
         ),
     ]
     truncate: Annotated[bool, Meta(description="false refuses a long text; null follows the bundle")] | None = None
-    truncation_direction: _Direction = "Right"
+    truncation_direction: Direction = RIGHT
     raw_scores: Annotated[bool, Meta(description="return the model's logits in place of scores")] = False
 
 
@@ -46,34 +49,48 @@ class ScoreLabel(msgspec.Struct):
 
 
 def _read(body: TextEmbeddingsRequest) -> PredictCall:
-    check_one_of(body.truncation_direction, "truncation_direction", tuple(_DIRECTIONS))
-    truncation = {None: None, False: ERROR, True: _DIRECTIONS[body.truncation_direction]}[body.truncate]
-    options = CallOptions(truncation=truncation, activation=NONE if body.raw_scores else None)
+    options = CallOptions(
+        truncation=truncation_of(body.truncate, body.truncation_direction),
+        activation=NONE if body.raw_scores else None,
+    )
     inputs = body.inputs
     if isinstance(inputs, str):
         return PredictCall([inputs], ["inputs"], options)
     if not inputs:
         raise ServiceError("Empty", "field 'inputs': is empty")
     if not _is_batch(inputs):
-        return PredictCall([_single(inputs, "inputs")], ["inputs[0]"], options)
-    fields = [f"inputs[{index}]" for index in range(len(inputs))]
-    texts = [_single(one, field) for one, field in zip(inputs, fields, strict=True)]
-    return PredictCall(texts, [f"{field}[0]" for field in fields], options, texts_field="inputs")
+        text, field = _one(inputs, "inputs")
+        return PredictCall([text], [field], options)
+    found = [_one(one, f"inputs[{index}]") for index, one in enumerate(inputs)]
+    return PredictCall([text for text, _ in found], [field for _, field in found], options, texts_field="inputs")
+
+
+def truncation_of(truncate: bool | None, direction: str) -> str | None:
+    """Return the truncation of a request; None for the bundle's. Raises ServiceError (Validation)."""
+    check_one_of(direction, "truncation_direction", DIRECTIONS)
+    if truncate is None:
+        return None
+    if not truncate:
+        return ERROR
+    return TAIL if direction.lower() == "left" else from_start()
 
 
 def _is_batch(inputs: Sequence[str | list[str]]) -> bool:
     return not isinstance(inputs[0], str)
 
 
-def _single(texts: object, field: str) -> str:
-    """Return the only text of a list; raises ServiceError (Validation) for any other value."""
+def _one(texts: object, field: str) -> tuple[TextOrPair, Field]:
+    """Return the text or pair in a list, and its field; raises ServiceError (Validation) for any other value."""
     if not isinstance(texts, list):
         raise wrong_field(field, "a text among lists; a batch is a list of lists of one text")
-    if len(texts) == 2 and all(isinstance(text, str) for text in texts):
-        raise wrong_field(field, 'text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]')
-    if len(texts) != 1 or not isinstance(texts[0], str):
-        raise wrong_field(field, f'has {len(texts)} elements, expected one text; a batch is [["a"], ["b"]]')
-    return texts[0]
+    if not 1 <= len(texts) <= 2 or not all(isinstance(text, str) for text in texts):
+        raise wrong_field(field, f'has {len(texts)} elements, expected one text or two; a batch is [["a"], ["b"]]')
+    if len(texts) == 1:
+        return texts[0], f"{field}[0]"
+    if not current_state().inferer.text_pair:
+        wrong = "is a pair, and the model reads one text; two texts are a batch of two lists"
+        raise wrong_field(field, f'{wrong}: [["a"], ["b"]]')
+    return (texts[0], texts[1]), (f"{field}[0]", f"{field}[1]")
 
 
 def _render(body: TextEmbeddingsRequest, predictions: Sequence[Prediction], _: State) -> list[Any]:
@@ -81,6 +98,14 @@ def _render(body: TextEmbeddingsRequest, predictions: Sequence[Prediction], _: S
     return rows[0] if isinstance(body.inputs, str) or not _is_batch(body.inputs) else rows
 
 
+ERRORS: ErrorTypes = {
+    EmptyTextError: "Empty",
+    TextTooLongError: "Validation",
+    TooManyTokensError: "Validation",
+    PairError: "Validation",
+    TextError: "Tokenizer",
+    RunError: "Backend",
+}
 CONTRACT = Contract(
     "text-embeddings-inference",
     TextEmbeddingsRequest,
@@ -94,11 +119,11 @@ CONTRACT = Contract(
         "logits of a batch": {"inputs": [["I like you"], ["not for me"]], "raw_scores": True},
     },
     wrong_examples={"a pair": {"inputs": ["I like you", "not for me"]}, "an empty text": {"inputs": ""}},
-    errors={
-        EmptyTextError: "Empty",
-        TextTooLongError: "Validation",
-        TooManyTokensError: "Validation",
-        TextError: "Tokenizer",
-        RunError: "Backend",
+    pair_examples={
+        "one pair": {"inputs": ["I like you", "not for me"]},
+        "truncation": {"inputs": ["I like you", "b"], "truncate": True, "truncation_direction": "Left"},
+        "logits of a batch": {"inputs": [["I like you", "not for me"], ["a", "b"]], "raw_scores": True},
     },
+    wrong_pair_examples={"an empty text": {"inputs": ["", "b"]}},
+    errors=ERRORS,
 )

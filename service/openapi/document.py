@@ -48,7 +48,10 @@ class _Operation:
 
 def document(app: Flask, state: State) -> bytes:
     """Return the document of `app` as JSON."""
-    operations = _operations(app)
+    # A path whose every contract needs another kind of model is left out.
+    operations = [
+        one for one in _operations(app) if not one.metadata.contracts or _taken(one.metadata.contracts, state)
+    ]
     schemas = _Schemas(state)
     paths: dict[str, dict[str, Any]] = {}
     ids: list[str] = []
@@ -98,7 +101,7 @@ def _operations(app: Flask) -> list[_Operation]:
 
 def _operation(one: _Operation, schemas: _Schemas, state: State) -> Schema:
     summary, _, description = (inspect.getdoc(one.view) or "").partition("\n")
-    bodies = _bodies(one.metadata, schemas)
+    bodies = _bodies(one.metadata, schemas, state)
     allowed = {"name": state.settings.name, "version": VERSION}
     path_parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "enum": [allowed[name]]}}
@@ -117,23 +120,36 @@ def _operation(one: _Operation, schemas: _Schemas, state: State) -> Schema:
     return {name: value for name, value in operation.items() if value or name in ("responses", "security")}
 
 
-def _bodies(metadata: ViewMetadata, schemas: _Schemas) -> dict[str, Schema]:
+def _bodies(metadata: ViewMetadata, schemas: _Schemas, state: State) -> dict[str, Schema]:
     """Return schema and examples by content type."""
+    pair = state.inferer.text_pair
     if metadata.body is not None:
-        examples = {title: {"value": body} for title, body in metadata.examples.items()}
+        shown = metadata.pair_examples if pair else metadata.examples
+        examples = {title: {"value": body} for title, body in shown.items()}
         return {JSON: {"schema": schemas.of(metadata.body), "examples": examples}}
     by_type: dict[str, list[Contract]] = {}
-    for contract in metadata.contracts:
+    for contract in _taken(metadata.contracts, state):
         by_type.setdefault(contract.content_type, []).append(contract)
     return {
-        content_type: {"schema": schemas.of_bodies(contracts), "examples": _examples(contracts)}
+        content_type: {"schema": schemas.of_bodies(contracts), "examples": _examples(contracts, pair=pair)}
         for content_type, contracts in by_type.items()
     }
 
 
-def _examples(contracts: Sequence[Contract]) -> Schema:
+def _taken(contracts: Sequence[Contract], state: State) -> list[Contract]:
+    """Return those of `contracts` that fit the model: a model of pairs, or one number, does not suit each client."""
+    model = state.inferer
+    ranks = model.text_pair and len(model.labels) == 1
+    infers = any(label.lower().startswith("entail") for label in model.labels)
+    found = [one for one in contracts if (one.pair_examples if model.text_pair else one.examples)]
+    found = [one for one in found if ranks or not one.rerankers]
+    return [one for one in found if infers or not one.needs_inference]
+
+
+def _examples(contracts: Sequence[Contract], *, pair: bool) -> Schema:
     """Return the examples of all `contracts` by title, the wrong ones last."""
-    groups = [(one, one.examples) for one in contracts] + [(one, one.wrong_examples) for one in contracts]
+    good = [(one, one.pair_examples if pair else one.examples) for one in contracts]
+    groups = good + [(one, one.wrong_pair_examples if pair else one.wrong_examples) for one in contracts]
     return {
         title if len(contracts) == 1 else f"{contract.name}: {title}": {"value": body}
         for contract, examples in groups
@@ -172,6 +188,12 @@ def _headers(status: int, more: Sequence[str], state: State) -> Schema:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
+def _required(key: str) -> Schema:
+    """Return the schema of an object with a key; one with a dot is a key in that key's object."""
+    first, _, rest = key.partition(".")
+    return {"required": [first], **({"properties": {first: _required(rest)}} if rest else {})}
+
+
 class _Schemas:
     """The schemas for one deployment; `components` collects those with a name."""
 
@@ -196,7 +218,7 @@ class _Schemas:
         earlier: list[Schema] = []
         schemas = []
         for contract in contracts:
-            keys = [{"required": [key]} for key in contract.keys]
+            keys = [_required(key) for key in contract.keys]
             excluded = [{"not": {"anyOf": list(earlier)}}] if earlier else []
             schemas.append({"title": contract.name, "allOf": [self.of(contract.body), {"anyOf": keys}, *excluded]})
             earlier += keys

@@ -28,9 +28,9 @@ class ViewMetadata:
     """The facts about a view beside its docstring; a decorator for the view.
 
     replies: content type -> msgspec type, several types as a tuple, None for a body that is not JSON. contracts: those
-    that the view takes; or else body, the msgspec type of its JSON, and examples by title. errors: error types but
-    that of a missing key. open: whether the view needs no key. headers: those of a successful reply beside every
-    reply's. listed: whether /openapi.json shows the view.
+    that the view takes; or else body, the msgspec type of its JSON, and examples by title, pair_examples for a model
+    that reads pairs. errors: error types but that of a missing key. open: whether the view needs no key. headers: those
+    of a successful reply beside every reply's. listed: whether /openapi.json shows the view.
     """
 
     tag: str
@@ -38,6 +38,7 @@ class ViewMetadata:
     contracts: Sequence[Contract] = ()
     body: Any = None
     examples: Mapping[str, object] = field(default_factory=dict)
+    pair_examples: Mapping[str, object] = field(default_factory=dict)
     errors: Sequence[str] = ALWAYS
     open: bool = False
     headers: Sequence[str] = ()

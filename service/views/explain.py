@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from inferer.explain import MOST_WORDS, Part
 from inferer.options import ExplainOptions
+from inferer.tokens.encoding import TextOrPair
 from service.contracts import own
 from service.contracts.fields import Label, Text, Truncation, given, limited
 from service.errors import wrong_field
@@ -22,9 +23,10 @@ blueprint = Blueprint("explain", __name__)
 
 
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A text, and the options of the call."""
+    """A text or a pair, and the options of the call."""
 
     text: Text
+    text_pair: Annotated[Text, limited("text_pair", "the second text of a pair")] | UnsetType = UNSET
     label: Label | UnsetType = UNSET
     truncation: Truncation | UnsetType = UNSET
     max_parts: Annotated[int, Meta(ge=1), limited("parts", "the number of parts at most")] | UnsetType = UNSET
@@ -41,13 +43,14 @@ class ExplainReply(msgspec.Struct):
     """The parts of a text, and the points that the label's score loses without each."""
 
     label: str
-    score: Annotated[float, Meta(ge=0, le=1)]
+    score: Annotated[float, limited("score")]
     method: str
     parts: list[Part]
     cost: Cost
     num_tokens: Annotated[int, Meta(ge=0)]
     truncated: bool
     windows: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    sides: Annotated[dict[str, own.SideReply], limited("text_pair")] | UnsetType = UNSET
 
 
 @blueprint.post("/explain")
@@ -60,6 +63,11 @@ class ExplainReply(msgspec.Struct):
         "three parts at most": {"text": "I like you very much", "max_parts": 3},
         "the end of a long text": {"text": "I like you", "truncation": "tail"},
     },
+    pair_examples={
+        "one pair": {"text": "I like you", "text_pair": "not for me"},
+        "three parts at most": {"text": "I like you very much", "text_pair": "b", "max_parts": 3},
+        "the end of long texts": {"text": "I like you", "text_pair": "b", "truncation": "tail"},
+    },
     errors=WITH_BODY,
     headers=OF_PREDICTIONS,
 )
@@ -71,7 +79,11 @@ def explanation() -> Response:
     with state.capacity.memory(len(data)):
         body: ExplainRequest = validate(ExplainRequest, decode(data))
         check_length(body.text, "text", state.settings.max_text_chars)
-        explained = explain(state, current, body.text, _options(body, state.settings.max_texts))
+        text: TextOrPair = body.text
+        if not isinstance(body.text_pair, UnsetType):
+            check_length(body.text_pair, "text_pair", state.settings.max_text_chars)
+            text = (body.text, body.text_pair)
+        explained = explain(state, current, text, _options(body, state.settings.max_texts))
         return json_response(explained.as_dict())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Flask, Response, request
 
-from service.contracts import hugging_face, kserve_v1, open_inference, own, sagemaker, text_embeddings
+from service.contracts import hugging_face, kserve_v1, open_inference, own, sagemaker, text_embeddings, zero_shot
 from service.errors import ServiceError
 from service.inference import handle
 from service.json_body import JSON
@@ -16,7 +16,14 @@ from service.views.health import ready
 blueprint = Blueprint("predict", __name__)
 
 # `POST /predict`. A body with keys of several contracts belongs to the first of them.
-SHARED = (own.CONTRACT, kserve_v1.CONTRACT, hugging_face.CONTRACT, text_embeddings.CONTRACT)
+SHARED = (
+    own.CONTRACT,
+    kserve_v1.CONTRACT,
+    zero_shot.CONTRACT,
+    hugging_face.CONTRACT,
+    text_embeddings.CONTRACT,
+)
+_HUGGING_FACE = (zero_shot.CONTRACT, hugging_face.CONTRACT)
 _SAGEMAKER = (*SHARED, sagemaker.PLAIN_TEXT, sagemaker.CSV)
 
 _BINARY_TENSORS = "Inference-Header-Content-Length"
@@ -27,7 +34,7 @@ _TRITON_ALIASES = {"": JSON, "application/octet-stream": JSON}
 @blueprint.post("/predict")
 @contract_metadata(SHARED)
 def predict() -> Response:
-    """Classify one text or several.
+    """Classify one text or several; with a model that reads pairs, one pair or several.
 
     Keys of the body select the contract: `text` or `texts` the native API, `instances` KServe v1, `parameters` Hugging
     Face, `inputs` alone text-embeddings-inference.
@@ -36,13 +43,13 @@ def predict() -> Response:
 
 
 @blueprint.post("/")
-@contract_metadata((hugging_face.CONTRACT,))
+@contract_metadata(_HUGGING_FACE)
 def text_classification() -> Response:
     """Classify texts as the Hugging Face Inference API does: one list of labels per text, best first.
 
     `function_to_apply` "none" returns the model's logits; "softmax" and "sigmoid" apply to the calibrated logits.
     """
-    return handle((hugging_face.CONTRACT,))
+    return handle(_HUGGING_FACE)
 
 
 @blueprint.post("/v2/models/<name>/versions/<version>/infer")

@@ -392,9 +392,7 @@ def test_a_checkpoint_that_does_not_say_its_problem_type_is_refused(
     assert "--problem-type, single_label_classification or multi_label_classification" in line
 
 
-def test_a_regression_of_several_numbers_is_refused(
-    tmp_path: Path, bert: Path, refusal: Callable[..., str]
-) -> None:
+def test_a_regression_of_several_numbers_is_refused(tmp_path: Path, bert: Path, refusal: Callable[..., str]) -> None:
     """A regression with more logits than one is refused, and the message counts them."""
     line = refusal(copy_of(bert, tmp_path / "regression", problem_type="regression"))
     assert line.endswith("gives 3 logits; a regression has one, the number")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from inferer import InfererError, ModelInferer, Prediction, TextError
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.errors import DataError, TrainingError
 from training.evaluation.predictions import Predictions, first_highest
@@ -28,7 +28,9 @@ def predict_bundle(
     except InfererError as error:
         raise TrainingError(str(error) if str(bundle) in str(error) else f"bundle {bundle}: {error}") from error
     scores = np.array([[one.scores[label] for label in dataset.labels] for one in predictions])
-    if dataset.problem_type == SINGLE_LABEL:
+    if dataset.problem_type == REGRESSION:
+        chosen = np.zeros_like(scores, dtype=bool)
+    elif dataset.problem_type == SINGLE_LABEL:
         chosen = first_highest(scores)
     else:
         chosen = np.array([[label in one.labels for label in dataset.labels] for one in predictions])
@@ -44,7 +46,7 @@ def _predict(model: ModelInferer, dataset: Dataset, source: Path | str, threshol
             predictions = model.predict_batch(dataset.texts[rejected:], threshold=threshold, progress=not faults)
         except TextError as error:
             rejected += 1 + (error.index or 0)
-            faults.append(f"row {rejected}, column '{dataset.columns.text_column}': {error.problem}")
+            faults.append(f"row {rejected}, column '{dataset.columns.text_columns[error.side or 0]}': {error.problem}")
             continue
         if faults:
             raise DataError(source, faults)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
-from inferer.bundle.reader import CONFIG, HEAD, HEAD_TAIL, TAIL
+from inferer.bundle.reader import CONFIG, HEAD, HEAD_TAIL, LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND, TAIL
 from inferer.errors import first_line
 from training.errors import TrainingError
 from training.model.load import keep_inputs, load_classifier, token_limit
@@ -32,20 +32,24 @@ class LoadedModel:
     encoder: TextEncoder
 
 
-def load_model(folder: Path) -> LoadedModel:
-    """Return the checkpoint in `folder`, on the GPU if there is one. Raises TrainingError if it cannot be loaded."""
+def load_model(folder: Path, *, pair: bool = False) -> LoadedModel:
+    """Return the checkpoint in `folder`, on the GPU if there is one. Raises TrainingError if it cannot be loaded.
+
+    pair: whether it reads pairs.
+    """
     model = load_classifier(folder)
     try:
         tokenizer = read_tokenizer(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {first_line(error)}") from error
     keep_inputs(tokenizer, model)
-    truncation = getattr(model.config, "inferer_truncation", HEAD)
-    if truncation not in (HEAD, TAIL, HEAD_TAIL):
-        fault = f"inferer_truncation is {truncation!r} in {CONFIG}, expected {HEAD}, {TAIL} or {HEAD_TAIL}"
+    truncation = getattr(model.config, "inferer_truncation", LONGEST_FIRST if pair else HEAD)
+    allowed = (LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND, TAIL, HEAD_TAIL) if pair else (HEAD, TAIL, HEAD_TAIL)
+    if truncation not in allowed:
+        fault = f"inferer_truncation is {truncation!r} in {CONFIG}, expected {', '.join(allowed[:-1])} or {allowed[-1]}"
         raise TrainingError(f"checkpoint {folder}: {fault}")
     torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu").eval()
-    return LoadedModel(model, TextEncoder(tokenizer, token_limit(model, tokenizer), truncation))
+    return LoadedModel(model, TextEncoder(tokenizer, token_limit(model, tokenizer), truncation, pair))
 
 
 def compute_logits(loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inferer.bundle.files import MANIFEST
-from inferer.bundle.manifest import read_json
+from inferer.bundle.manifest import REGRESSION, read_json
 from inferer.bundle.reader import CONFIG, PROBLEM_TYPES, labels_of
 from inferer.errors import BundleError
 from training.errors import TrainingError
@@ -20,8 +20,8 @@ RECORD = "training.json"  # training writes it beside the weights
 class ModelFolder:
     """The facts that a model's folder states.
 
-    problem_type: None if it states none. recipe: the training's, or empty. threshold: the one for all labels that
-    training chose for a multi-label checkpoint.
+    problem_type: None if it states none. text_pair: whether it reads pairs; None if it does not say. recipe: the
+    training's, or empty. threshold: the one for all labels that training chose for a multi-label checkpoint.
     """
 
     path: Path
@@ -30,6 +30,7 @@ class ModelFolder:
     problem_type: str | None
     recipe: Mapping[str, Any]
     threshold: float | None = None
+    text_pair: bool | None = None
 
 
 def read_model_folder(path: Path) -> ModelFolder:
@@ -44,11 +45,12 @@ def read_model_folder(path: Path) -> ModelFolder:
         raise TrainingError(f"model {path}: has neither weights (*.safetensors, pytorch_model*.bin) nor {MANIFEST}")
     try:
         config = read_json(path, CONFIG)
+        manifest = read_json(path, MANIFEST) if is_bundle else {}
         record = read_json(path, RECORD) if (path / RECORD).is_file() and not is_bundle else {}
         labels = labels_of(config.get("id2label"), path)
     except BundleError as error:
         raise TrainingError(f"model {path}: {error.problem}") from error
-    if len(labels) < 2:
+    if len(labels) < 2 and config.get("problem_type") != REGRESSION:
         raise TrainingError(f"model {path}: id2label is {config['id2label']!r}, expected at least two labels")
     recipe = record.get("recipe", {})
     if not isinstance(recipe, dict):
@@ -59,4 +61,7 @@ def read_model_folder(path: Path) -> ModelFolder:
     threshold = config.get("inferer_threshold")
     if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
         raise TrainingError(f"{path / CONFIG}: inferer_threshold is {threshold!r}, expected a number")
-    return ModelFolder(path, is_bundle, labels, problem_type, recipe, threshold)
+    text_pair = config.get("inferer_text_pair")
+    if is_bundle:
+        text_pair = manifest.get("text_pair", False)
+    return ModelFolder(path, is_bundle, labels, problem_type, recipe, threshold, text_pair)

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import NONE, REGRESSION, SINGLE_LABEL
 from inferer.bundle.reader import DEFAULT_THRESHOLD
 from inferer.scoring import activate, activation_of
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One model's predictions: scores, float64 [rows, labels] from 0 to 1, and the chosen labels, bool of that shape.
+    """One model's predictions: scores, float64 [rows, labels], and the chosen labels, bool of that shape.
 
-    A single-label model chooses exactly one label per row, a multi-label model any number.
+    Scores are from 0 to 1, or the numbers of a regression, which chooses no label. A single-label model chooses exactly
+    one label per row, a multi-label model any number.
     """
 
     scores: NDArray[np.float64]
@@ -24,12 +25,19 @@ class Predictions:
 
 
 def predictions_from_logits(
-    logits: NDArray[np.floating], problem_type: str, threshold: float = DEFAULT_THRESHOLD
+    logits: NDArray[np.floating],
+    problem_type: str,
+    threshold: float = DEFAULT_THRESHOLD,
+    activation: str = NONE,
 ) -> Predictions:
     """Return the predictions that `logits` [rows, labels] mean.
 
-    Single-label: softmax and the best label. Multi-label: sigmoid and every label at or above `threshold`.
+    Single-label: softmax and the best label. Multi-label: sigmoid and every label at or above `threshold`. Regression:
+    `activation`, which the others ignore.
     """
+    if problem_type == REGRESSION:
+        scores = activate(logits, activation)
+        return Predictions(scores, np.zeros_like(scores, dtype=bool))
     scores = activate(logits, activation_of(problem_type))
     return Predictions(scores, first_highest(logits) if problem_type == SINGLE_LABEL else scores >= threshold)
 

@@ -40,6 +40,10 @@ _UNREADABLE = (
     SafetensorError,
     pickle.UnpicklingError,
 )
+_OF_A_RUN = (
+    *("inferer_truncation", "inferer_threshold", "inferer_text_pair", "inferer_activation"),
+    *("sentence_transformers", "sbert_ce_default_activation_function"),
+)
 _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 _SHOWN = 5
 
@@ -64,7 +68,7 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
             problem_type=dataset.problem_type,
         )
         # A base that was fine-tuned here has a head, truncation and threshold that are not this run's.
-        for field in (FIELD, "inferer_truncation", "inferer_threshold"):
+        for field in (FIELD, *_OF_A_RUN):
             if hasattr(config, field):
                 delattr(config, field)
         if recipe.head == MLP:

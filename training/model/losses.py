@@ -1,4 +1,7 @@
-"""The loss of a batch: cross-entropy or binary cross-entropy, with weights against unbalanced labels and smoothing."""
+"""The loss of a batch: cross-entropy or binary cross-entropy, with weights against unbalanced labels and smoothing.
+
+A regression has the squared error; relevance from 0 to 1, of grouped rows, the binary cross-entropy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.recipe.options import BALANCED
 from training.recipe.recipe import Recipe, Weights
@@ -17,7 +20,19 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_loss(recipe: Recipe, train: Dataset) -> Loss:
-    """Return the loss of (logits [texts, labels], targets): targets are ids [texts] or 0/1 flags [texts, labels]."""
+    """Return the loss of (logits [texts, labels], targets).
+
+    Targets are ids [texts], 0/1 flags [texts, labels], or a regression's numbers [texts, 1].
+    """
+    if train.problem_type == REGRESSION:
+        relevance = is_relevance(train)
+
+        def of_numbers(logits: Tensor, targets: Tensor) -> Tensor:
+            if relevance:
+                return functional.binary_cross_entropy_with_logits(logits.float(), targets.float())
+            return functional.mse_loss(logits.float(), targets.float())
+
+        return of_numbers
     smoothing = recipe.label_smoothing
     if train.problem_type == SINGLE_LABEL:
         weights = class_weights(recipe.class_weights, train)
@@ -39,6 +54,14 @@ def make_loss(recipe: Recipe, train: Dataset) -> Loss:
         return functional.binary_cross_entropy_with_logits(logits.float(), smoothed, pos_weight=weight)
 
     return binary_cross_entropy
+
+
+def is_relevance(train: Dataset) -> bool:
+    """Return whether the numbers are relevance from 0 to 1, of rows that are ranked within groups.
+
+    sentence-transformers' CrossEncoder learns such numbers by the same loss, through a sigmoid.
+    """
+    return bool(train.groups) and all(0 <= number <= 1 for number in train.numbers)
 
 
 def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from training.data.column_flags import check_columns, check_named
 from training.errors import TrainingError
-from training.recipe.recipe import BEST, ENCODER, MLP, OPTIONS, TOKEN, Recipe
+from training.recipe.recipe import BEST, ENCODER, MLP, OF_PAIRS, OPTIONS, TOKEN, Recipe
 from training.run import processes
 
 
@@ -35,6 +35,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
 
 def _kind(recipe: Recipe) -> str | None:
     """Return the problem type, None where only the data tells it."""
+    if recipe.problem_type is not None:
+        return recipe.problem_type
     if recipe.label_columns or recipe.label_separator:
         return MULTI_LABEL
     may_be_lists = recipe.from_hub or str(recipe.file).lower().endswith((".jsonl", ".ndjson", ".json", ".parquet"))
@@ -75,6 +77,8 @@ def _check_model(recipe: Recipe) -> None:
     for option, head in (("head_sizes", MLP), ("head_embedding", TOKEN), ("head_layers", TOKEN)):
         if getattr(recipe, option) != getattr(Recipe(), option) and recipe.head != head:
             raise TrainingError(f'{option} is for head "{head}"; head is "{recipe.head}"')
+    if recipe.truncation in OF_PAIRS and not recipe.text_pair_column:
+        raise TrainingError(f'truncation "{recipe.truncation}" is for pairs: give text_pair_column')
     if recipe.freeze == ENCODER and recipe.head_first_epochs:
         raise TrainingError(f'head_first_epochs precedes training all weights, freeze "{ENCODER}" forbids it')
     if recipe.head_first_epochs and recipe.head_first_epochs >= recipe.epochs:
@@ -84,12 +88,18 @@ def _check_model(recipe: Recipe) -> None:
 
 def check_kind(recipe: Recipe, kind: str) -> None:
     """Raise TrainingError for an option of another problem type than `kind`."""
+    if kind == REGRESSION:
+        for name in ("class_weights", "pos_weight", "label_smoothing"):
+            if getattr(recipe, name):
+                raise TrainingError(f"{name} is for labels; a regression has none")
     if recipe.class_weights is not None and kind == MULTI_LABEL:
         raise TrainingError("class_weights is for single-label data; multi-label data has pos_weight")
     if recipe.pos_weight is not None and kind == SINGLE_LABEL:
         raise TrainingError("pos_weight is for multi-label data; single-label data has class_weights")
-    if recipe.threshold != Recipe().threshold and kind == SINGLE_LABEL:
-        raise TrainingError("threshold is for multi-label data; single-label data gets the label with the best score")
+    if recipe.threshold != Recipe().threshold and kind != MULTI_LABEL:
+        raise TrainingError(
+            "threshold is for multi-label data; single-label data gets the label with the best score, a regression none"
+        )
 
 
 def check_weights(recipe: Recipe, labels: Sequence[str]) -> None:

@@ -9,12 +9,15 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from inferer.bundle.manifest import REGRESSION
+from inferer.bundle.reader import LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND
 from training.data.dataset import Columns
 from training.data.location import is_address, redacted
 from training.errors import TrainingError
 from training.model.base_model import EMBEDDED
 from training.recipe.options import Option, converted, option
 
+OF_PAIRS = (LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND)
 STOCK, MLP, TOKEN = "stock", "mlp", "token"
 HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
 BEST = "best"
@@ -43,7 +46,14 @@ class Recipe:
     )
     dataset: str | None = option(None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder")
     text_column: str | None = option(None, "data", "text", "column with the texts")
+    text_pair_column: str | None = option(None, "data", "text", "column with the second texts, for a model of pairs")
     label_column: str | None = option(None, "data", "text", "column with a label per row; with a separator, several")
+    problem_type: str | None = option(
+        None, "data", "text", "label_column holds numbers, which the model predicts", choices=(REGRESSION,)
+    )
+    group_column: str | None = option(
+        None, "data", "text", "rows that belong together, such as a query's documents: split whole, ranked together"
+    )
     label_separator: str | None = option(
         None, "data", "text", 'multi-label: joins the labels in a cell, such as "|"', metavar="CHAR"
     )
@@ -62,7 +72,9 @@ class Recipe:
 
     base_model: str = option(EMBEDDED, "model", "base", 'hub name or folder (default "embedded": MiniLM-L6, offline)')
     max_length: int = option(128, "model", "whole", "tokens read per text", low=3, high=100_000)
-    truncation: str = option(HEAD, "model", "text", "tokens read of longer texts", choices=(HEAD, TAIL, HEAD_TAIL))
+    truncation: str = option(
+        HEAD, "model", "text", "tokens read of longer texts", choices=(HEAD, TAIL, HEAD_TAIL, *OF_PAIRS)
+    )
     head: str = option(STOCK, "model", "text", "layers on the encoder", choices=(STOCK, MLP, TOKEN))
     head_sizes: tuple[int, ...] = option((256,), "model", "numbers", "MLP head: hidden layer sizes", low=1, high=65_536)
     head_embedding: int = option(20, "model", "whole", "token head: width of a token's embedding", low=1, high=65_536)
@@ -116,6 +128,11 @@ class Recipe:
         return self.dataset is not None and self.file is None
 
     @property
+    def read_truncation(self) -> str:
+        """Return the truncation of a text, or of a pair: "head" means the longest first there."""
+        return LONGEST_FIRST if self.text_pair_column and self.truncation == HEAD else self.truncation
+
+    @property
     def chooses(self) -> bool:
         """Return whether something is chosen on the validation rows."""
         return bool(self.early_stopping or self.keep_best or self.threshold == BEST)
@@ -131,6 +148,9 @@ class Recipe:
             allow_unlabelled=self.allow_unlabelled,
             drop_empty=self.drop_empty,
             positive_from=self.positive_from,
+            text_pair_column=self.text_pair_column,
+            numeric=self.problem_type == REGRESSION,
+            group_column=self.group_column,
         )
 
     def as_dict(self) -> dict[str, Any]:

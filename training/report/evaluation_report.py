@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 from training.report.metrics import measure
-from training.report.pictures import draw_confusion
+from training.report.numbers import write_errors
+from training.report.pictures import draw_confusion, draw_numbers
 
 REPORT = "report.json"
 CONFUSION = "confusion_matrix.png"
 LENGTHS = "token_lengths.png"
 MISTAKES = "misclassified.csv"
+NUMBERS, ERRORS = "predictions.png", "largest_errors.csv"  # of a regression, in place of the former two
 _JOINT = "|"  # joins labels if the data has no separator of its own
 
-_SINGLE = ("row", "text", "true", "given", "score_given", "score_true")
-_MULTI = ("row", "text", "true", "given", "missed", "wrong", "lowest_score_missed", "highest_score_wrong")
+_SINGLE = ("true", "given", "score_given", "score_true")
+_MULTI = ("true", "given", "missed", "wrong", "lowest_score_missed", "highest_score_wrong")
 
 
 def write_report(
@@ -35,6 +37,10 @@ def write_report(
     """
     metrics = measure(dataset, predictions)
     write_json(folder / REPORT, {**(facts or {}), "problem_type": dataset.problem_type, **metrics})
+    if dataset.problem_type == REGRESSION:
+        draw_numbers(folder / NUMBERS, dataset, predictions)
+        write_errors(folder / ERRORS, dataset, predictions.scores[:, 0])
+        return metrics
     draw_confusion(folder / CONFUSION, dataset, predictions)
     write_mistakes(folder / MISTAKES, dataset, predictions)
     return metrics
@@ -58,7 +64,8 @@ def write_mistakes(path: Path, dataset: Dataset, predictions: Predictions) -> No
     single = dataset.problem_type == SINGLE_LABEL
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow(_SINGLE if single else _MULTI)
+        texts = ("text", "text_pair") if dataset.columns.text_pair_column else ("text",)
+        writer.writerow(("row", *texts, *(_SINGLE if single else _MULTI)))
         writer.writerows((_single_rows if single else _multi_rows)(dataset, predictions))
 
 
@@ -70,7 +77,7 @@ def _single_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequenc
     for i in np.argsort(-score, kind="stable"):
         if given[i] != true[i]:
             labels = (dataset.labels[true[i]], dataset.labels[given[i]])
-            yield int(i) + 1, dataset.texts[i], *labels, _rounded(score[i]), _rounded(score_of_true[i])
+            yield int(i) + 1, *_texts(dataset, i), *labels, _rounded(score[i]), _rounded(score_of_true[i])
 
 
 def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence[Any]]:
@@ -85,7 +92,12 @@ def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence
         names = [joint.join(dataset.labels[k] for k in np.flatnonzero(flags)) for flags in sets]
         lowest = _rounded(predictions.scores[i][missed[i]].min()) if missed[i].any() else None
         highest = _rounded(predictions.scores[i][wrong[i]].max()) if wrong[i].any() else None
-        yield int(i) + 1, dataset.texts[i], *names, lowest, highest
+        yield int(i) + 1, *_texts(dataset, i), *names, lowest, highest
+
+
+def _texts(dataset: Dataset, row: int) -> tuple[str, ...]:
+    text = dataset.texts[row]
+    return (text,) if isinstance(text, str) else text
 
 
 def _rounded(score: float) -> float:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from inferer.bundle.manifest import SINGLE_LABEL
+from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 from training.report.intervals import bootstrapped, macro_f1, micro_f1, resampled_sums, wilson
+from training.report.numbers import measure_numbers
 
 _Flags = NDArray[np.bool_]
 _Floats = NDArray[np.float64]
@@ -25,6 +26,8 @@ _Statistic = Callable[[_Floats], _Floats]
 def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = True) -> dict[str, Any]:
     """Return the figures of `predictions` against `dataset`, in JSON types; None for one that cannot be measured.
 
+    Those of a regression: see `measure_numbers`.
+
     Accuracy of multi-label rows needs all labels right. macro_f1 is over all labels of the model: one without rows
     counts as 0. balanced_macro_f1 weights rows so that the classes weigh the same. log_loss is in nats. roc_auc is of
     the second of two labels, or the mean over the roc_auc_labels labels that some rows carry and some do not. labels
@@ -33,6 +36,8 @@ def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = Tru
     of the time. baselines: the figures of always predicting the largest class and of the class shares as scores
     (single-label), of no label and of the commonest alone (multi-label), and of chance.
     """
+    if dataset.problem_type == REGRESSION:
+        return measure_numbers(dataset, predictions.scores[:, 0], intervals=intervals)
     truth = dataset.multi_hot()
     single = dataset.problem_type == SINGLE_LABEL
     features = _features(truth, predictions.chosen, single=single)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inferer.bundle.manifest import MULTI_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from training.data.location import file_name
 from training.model.base_model import EMBEDDED
 from training.recipe.recipe import OPTIONS
@@ -23,6 +23,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("path", "source")  # kinds of options of which the card shows the last name
 _COUNTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
 _FEW = 30
+_COLUMNS = ("text_column", "text_pair_column", "label_column", "label_columns", "label_separator", "group_column")
 _FIGURES = (
     "On the held-out rows, which were not trained on. 95 % intervals: Wilson's for accuracy, the bootstrap over rows "
     "for the rest."
@@ -39,23 +40,36 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
     name: the model's. record: as training.json has it. pictures: captions by file, in the order of the card.
     """
     recipe, metrics, multi = record["recipe"], record["held_out"], problem_type == MULTI_LABEL
-    kind = "multi-label" if multi else "single-label"
+    number = problem_type == REGRESSION
+    kind = "regression" if number else "multi-label" if multi else "single-label"
+    what = (
+        "A model that gives a text a number"
+        if number
+        else f"A {kind} text classifier with {len(metrics['labels'])} labels"
+    )
+    pair = recipe.get("text_pair_column") is not None
+    labels = [("id", "label"), *((str(i), one) for i, one in enumerate(metrics["labels"]))]
     base = _base_name(recipe["base_model"])
     parts = [
         _front_matter(base, kind),
         f"# {_plain(name)}",
-        f"A {kind} text classifier with {len(metrics['labels'])} labels, fine-tuned from {base}; it reads at most "
-        f"{recipe['max_length']} tokens of a text. {_ACTIVATIONS[multi]}",
-        *_section("Labels", markdown([("id", "label"), *((str(i), one) for i, one in enumerate(metrics["labels"]))])),
+        f"{what}, fine-tuned from {base}; it reads at most {recipe['max_length']} tokens of a "
+        f"{'pair of texts' if pair else 'text'}.{'' if number else f' {_ACTIVATIONS[multi]}'}",
+        *([] if number else _section("Labels", markdown(labels))),
         *_section("Data", _data(record)),
-        *_section("Figures", [_FIGURES, "", *markdown(figures_table(metrics)), "", *markdown(labels_table(metrics))]),
+        *_section("Figures", _figures(metrics)),
         *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
         *_section("Recipe", markdown([("option", "value"), *_options(recipe), ("seeds", _joined(record["seeds"]))])),
         *_section("Next steps", _next_steps(name, recipe)),
-        *_section("Limits", _limits(metrics)),
+        *_section("Limits", _limits_of_numbers() if number else _limits(metrics)),
         "Made with " + ", ".join(f"{library} {version}" for library, version in record["versions"].items()) + ".",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    lines = [_FIGURES, "", *markdown(figures_table(metrics))]
+    return [*lines, "", *markdown(labels_table(metrics))] if metrics["labels"] else lines
 
 
 def _base_name(base_model: str) -> str:
@@ -88,7 +102,8 @@ def _data(record: Mapping[str, Any]) -> list[str]:
         ("held out, for the figures", f"{record['held_out']['n']:,}"),
     ]
     counts = [(label, f"{n:,}") for label, n in data["counts"].items()]
-    return [*markdown([("", "rows"), *facts]), "", *markdown([("label", "rows"), *counts])]
+    rows = markdown([("", "rows"), *facts])
+    return [*rows, "", *markdown([("label", "rows"), *counts])] if counts else rows
 
 
 def _options(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -114,7 +129,7 @@ def _joined(values: Sequence[Any]) -> str:
 def _next_steps(name: str, recipe: Mapping[str, Any]) -> list[str]:
     # `training.evaluate` finds the columns in the recipe, which the checkpoint has beside this file.
     columns = []
-    for key in ("text_column", "label_column", "label_columns", "label_separator"):
+    for key in _COLUMNS:
         if value := recipe.get(key):
             given = ", ".join(value) if isinstance(value, list) else value
             columns.append(f"--{key.replace('_', '-')} {shlex.quote(given)}")
@@ -132,6 +147,10 @@ def _next_steps(name: str, recipe: Mapping[str, Any]) -> list[str]:
         "second measures this checkpoint on other labelled texts. With transformers alone: "
         '`pipeline("text-classification", model="<this folder>")`.',
     ]
+
+
+def _limits_of_numbers() -> list[str]:
+    return ["- The figures hold for texts like the held-out ones; measure again on texts from elsewhere."]
 
 
 def _limits(metrics: Mapping[str, Any]) -> list[str]:

@@ -45,6 +45,22 @@ def draw_confusion(path: Path, dataset: Dataset, predictions: Predictions) -> No
         _draw_bars(path, dataset.labels, truth, predictions.chosen)
 
 
+def draw_numbers(path: Path, dataset: Dataset, predictions: Predictions) -> None:
+    """Write to `path` a picture of each row's true number and the predicted one."""
+    true, found = np.array(dataset.numbers), predictions.scores[:, 0]
+    figure, (axes,) = _figure(6.4, 5.4)
+    low, high = float(min(true.min(), found.min())), float(max(true.max(), found.max()))
+    axes.plot([low, high], [low, high], color=_GREY, linestyle="--", linewidth=1.2, label="predicted as it is")
+    alpha = float(np.clip(300 / len(true), 0.12, 0.7))
+    axes.scatter(true, found, s=14, color=_BLUE, alpha=alpha, linewidths=0, label=f"{len(true):,} rows")
+    axes.set(xlabel=f"true {_short(dataset.labels[0])}", ylabel="predicted", title="Predicted and true numbers")
+    axes.grid(alpha=0.25)
+    for handle in axes.legend(loc="upper left").legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+    _save(figure, path)
+
+
 def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
     """Write to `path` the losses and the metrics over the epochs.
 

@@ -14,7 +14,7 @@ from training.evaluation.model_folder import RECORD
 from training.evaluation.predictions import Predictions
 from training.model.load import quiet_transformers
 from training.recipe.recipe import Recipe, as_toml
-from training.report.evaluation_report import CONFUSION, LENGTHS, write_json, write_report
+from training.report.evaluation_report import CONFUSION, LENGTHS, NUMBERS, write_json, write_report
 from training.report.model_card import model_card
 from training.report.pictures import draw_curves, draw_lengths
 from training.run.output import fresh_folder
@@ -28,6 +28,7 @@ VALIDATION = "validation.csv"
 CURVES = "learning_curves.png"
 _PICTURES = {
     CONFUSION: "Labels predicted for each true label, on the held-out rows",
+    NUMBERS: "Predicted and true numbers of the held-out rows",
     CURVES: "Loss and figures by epoch",
     LENGTHS: "Lengths of the texts, in tokens",
 }
@@ -81,6 +82,7 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
             "versions": result.versions,
         }
         write_json(folder / RECORD, record)
-        card = model_card(recipe.target.name, splits.held_out.problem_type, record, _PICTURES)
+        pictures = {name: caption for name, caption in _PICTURES.items() if (folder / name).is_file()}
+        card = model_card(recipe.target.name, splits.held_out.problem_type, record, pictures)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return metrics

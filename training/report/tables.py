@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from training.report.numbers import figures_rows
+
 _TITLES = {
     "accuracy": "accuracy",
     "micro_f1": "micro-F1",
@@ -25,6 +27,8 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Row]:
 
     Single-label has one column of baselines, multi-label two; a value from another baseline names it.
     """
+    if "mse" in metrics:
+        return figures_rows(metrics)
     multi = "micro_f1" in metrics
     main = ("no_label", "commonest_label") if multi else ("largest_class",)
     baselines = metrics["baselines"]
@@ -60,7 +64,9 @@ def labels_table(metrics: Mapping[str, Any]) -> list[Row]:
 
 
 def as_table(metrics: Mapping[str, Any]) -> str:
-    """Return both tables of `metrics`, the labels first, as lines for a terminal."""
+    """Return both tables of `metrics`, the labels first, as lines for a terminal; a regression has no labels."""
+    if not metrics["labels"]:
+        return as_text(figures_table(metrics))
     return f"{as_text(labels_table(metrics))}\n\n{as_text(figures_table(metrics))}"
 
 

@@ -26,6 +26,7 @@ from training.run.epochs import BestEpoch, best_epoch
 from training.run.resume import RunFolder
 
 _SHOWN = {"eval_loss": "loss", "eval_accuracy": "accuracy", "eval_macro_f1": "macro-F1", "eval_micro_f1": "micro-F1"}
+_SHOWN |= {"eval_spearman": "Spearman", "eval_mae": "MAE", "eval_mrr_at_10": "MRR@10"}
 # CPUs that multiply bfloat16 themselves; on others torch converts, and is slower than in fp32.
 _FLAGS = ("amx_bf16", "avx512_bf16")
 

@@ -77,10 +77,12 @@ def read_splits(recipe: Recipe) -> Splits:
     facts = {
         "file": source,
         "rows": sum(map(len, given)),
-        "counts": {label: sum(one[label] for one in counts) for label in whole.labels},
+        "counts": {} if whole.numbers else {label: sum(one[label] for one in counts) for label in whole.labels},
         "dropped": dropped,
         "duplicates": shared,
-        "classes": {name: part.counts() for name, part in {"train": train, "held_out": held_out, **further}.items()},
+        "classes": {}
+        if whole.numbers
+        else {name: part.counts() for name, part in {"train": train, "held_out": held_out, **further}.items()},
     }
     validation, calibration = (further.get(name) for name in _FURTHER)
     return Splits(train, held_out, validation, calibration, source, tuple(notes), tuple(warnings), facts)
