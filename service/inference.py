@@ -72,8 +72,8 @@ def _check_limits(call: PredictCall, limits: Settings) -> None:
 
 
 def _name(field: Field, side: int | None) -> str:
-    """Return the name of a text's field, or of the field of one text of a pair."""
-    return field if isinstance(field, str) else field[side or 0]
+    """Return the name of a text's field, or of the field of one text of a pair; side None: both, or their number."""
+    return field if isinstance(field, str) else field[1 if side is None else side]
 
 
 def explain(state: State, current: Request, text: TextOrPair, options: ExplainOptions) -> Explanation:

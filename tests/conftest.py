@@ -75,6 +75,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def inference_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of natural language inference, which reads pairs."""
+    return tiny.write_inference_bundle(tmp_path_factory.mktemp("inference") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def rank_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle that ranks pairs by one number."""
+    return tiny.write_rank_bundle(tmp_path_factory.mktemp("rank") / "bundle")
+
+
+@pytest.fixture(scope="session")
 def multi_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model as multi-label, with a threshold of its own for one label."""
     folder = tmp_path_factory.mktemp("bundles") / "multi"

@@ -114,10 +114,10 @@ class ScoreReply(msgspec.Struct):
 
 
 def _check_reranker() -> None:
-    """Raise ServiceError (NotReranker) unless the model gives a pair of texts one number."""
+    """Raise ServiceError (Backend) unless the model gives a pair of texts one number."""
     inferer = current_state().inferer
     if not inferer.text_pair or len(inferer.labels) != 1:
-        raise ServiceError("NotReranker", "model is not a re-ranker model")
+        raise ServiceError("Backend", "model is not a re-ranker model")
 
 
 def _pairs(query: str, documents: Sequence[str], fields: Sequence[str], options: CallOptions, of: str) -> PredictCall:

@@ -118,7 +118,11 @@ def log_start(worker: Any) -> None:
     )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""
-    body = shlex.quote(json.dumps({"text": example_text([golden.text for golden in model.bundle.golden])}))
+    texts = [golden.text for golden in model.bundle.golden]
+    example = {"text": example_text([text if isinstance(text, str) else text[0] for text in texts])}
+    if model.text_pair:
+        example["text_pair"] = example_text([text[1] for text in texts if not isinstance(text, str)])
+    body = shlex.quote(json.dumps(example))
     scheme = "http" if settings.tls_cert is None else "https"
     key += "" if settings.tls_cert is None else f" --cacert {shlex.quote(str(settings.tls_cert))}"
     url = f"{scheme}://{address(host, settings.port)}/predict"

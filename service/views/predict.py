@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Blueprint, Flask, Response, request
 
 from service.contracts import hugging_face, kserve_v1, open_inference, own, sagemaker, text_embeddings, zero_shot
@@ -23,7 +25,8 @@ SHARED = (
     hugging_face.CONTRACT,
     text_embeddings.CONTRACT,
 )
-_HUGGING_FACE = (zero_shot.CONTRACT, hugging_face.CONTRACT)
+# At the root `parameters` may be missing.
+_HUGGING_FACE = (zero_shot.CONTRACT, replace(hugging_face.CONTRACT, keys=("inputs", "parameters")))
 _SAGEMAKER = (*SHARED, sagemaker.PLAIN_TEXT, sagemaker.CSV)
 
 _BINARY_TENSORS = "Inference-Header-Content-Length"

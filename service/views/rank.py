@@ -12,7 +12,7 @@ blueprint = Blueprint("rank", __name__)
 
 
 @blueprint.post("/rerank")
-@contract_metadata(rerank.SHARED, tag="Ranking", errors=("NotFound", "NotReranker"))
+@contract_metadata(rerank.SHARED, tag="Ranking", errors=("NotFound", "Backend"))
 def ranked() -> Response:
     """Rank documents by their relevance to a query, best first.
 
@@ -24,14 +24,14 @@ def ranked() -> Response:
 
 @blueprint.post("/v1/rerank")
 @blueprint.post("/v2/rerank")
-@contract_metadata((rerank.CONTRACT,), tag="Ranking", errors=("NotFound", "NotReranker"))
+@contract_metadata((rerank.CONTRACT,), tag="Ranking", errors=("NotFound", "Backend"))
 def ranked_documents() -> Response:
     """Rank documents by their relevance to a query, best first, as Cohere, Jina and vLLM do."""
     return handle((rerank.CONTRACT,))
 
 
 @blueprint.post("/score")
-@contract_metadata((rerank.SCORE,), tag="Ranking", errors=("NotFound", "NotReranker"))
+@contract_metadata((rerank.SCORE,), tag="Ranking", errors=("NotFound", "Backend"))
 def scores() -> Response:
     """Score pairs of texts as vLLM does: one text with each of several, or as many on both sides."""
     return handle((rerank.SCORE,))

@@ -163,7 +163,7 @@ def test_400_malformed_json(server: Server, body: str | bytes) -> None:
         ("good", ("the body", "Expected object, got str")),
         ({}, ("exactly one", "'text'", "'texts'", "not neither")),
         ({"text": "good", "texts": ["good"]}, ("exactly one", "not both")),
-        ({"text": "good", "topk": 2}, ("field 'topk': 2: unknown field", "allowed are text, texts, top_k")),
+        ({"text": "good", "topk": 2}, ("field 'topk': 2: unknown field", "allowed are text, text_pair, texts, top_k")),
         ({"text": "good", "inputs": "good"}, ("field 'inputs': 'good': unknown field",)),
         ({"text": 7}, ("field 'text': 7", "Expected str, got int")),
         ({"text": None}, ("field 'text': None", "Expected str, got null")),

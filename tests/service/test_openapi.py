@@ -32,7 +32,8 @@ Operation = tuple[str, str, dict[str, Any]]
 GUARDRAIL = "/beta/litellm_basic_guardrail_api"
 WRONG = {
     "an unknown field", "a wrong parameter", "a pair", "a wrong shape", "no instances", "an empty text",
-    "no texts", "another model", "a threshold above 1",
+    "no texts", "another model", "a threshold above 1", "no results", "an object without a text",
+    "other numbers of texts", "no label",
 }  # fmt: skip
 NOT_DESCRIBED = {"server", "date", "connection", "content-type", "content-length"}
 
@@ -107,6 +108,7 @@ def test_every_route_is_in_it(document: dict[str, Any], tiny_bundle: Path) -> No
         if not rule.rule.startswith("/page/")  # the page's own files
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
+    routes -= {(path, "post") for path in ("/rerank", "/v1/rerank", "/v2/rerank", "/score")}  # for other models
     assert {(path, method) for path, method, _ in operations(document)} == routes
     assert len({operation["operationId"] for _, _, operation in operations(document)}) == len(routes)
     for path, _, operation in operations(document):
@@ -134,6 +136,44 @@ def test_examples_are_good_until_the_wrong_ones(server: Server, document: dict[s
     for path, found in good.items():
         assert found == sorted(found, reverse=True), path
         assert sum(found) >= 3, path
+
+
+PAIR_PATHS = {
+    "/predict", "/", "/explain", "/invocations", "/v1/models/pairs:predict", "/v2/models/pairs/infer",
+    "/v2/models/pairs/versions/1/infer",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bundle", "more"),
+    [("inference_bundle", set()), ("rank_bundle", {"/rerank", "/v1/rerank", "/v2/rerank", "/score"})],
+)
+def test_a_model_of_pairs_has_examples_of_pairs(bundle: str, more: set[str], request: pytest.FixtureRequest) -> None:
+    """The document of a model of pairs is valid, and has the paths and examples that suit the model, as described."""
+    settings = Settings(bundle=request.getfixturevalue(bundle), model_name="pairs")
+    app = create_app(settings, ModelInferer(settings.bundle, intra_op_threads=1))
+    client = app.test_client()
+    found = client.get("/openapi.json").json
+    OpenAPIV31SpecValidator(found).validate()
+    good: dict[str, list[bool]] = {}
+    for path, title, content_type, value, schema in examples(found):
+        reply = client.post(path, data=sendable(content_type, value), content_type=content_type)
+        is_good = not (is_wrong(title) or title.split(": ")[-1] in {"one text", "one input"})
+        assert (reply.status_code == 200) is is_good, (path, title, reply.data)
+        if is_good:
+            matches(found, schema, value)
+            described = found["paths"][_template(found, path)]["post"]["responses"]["200"]["content"]
+            matches(found, described["application/json"]["schema"], reply.json)
+        good.setdefault(path, []).append(is_good)
+    assert set(good) == PAIR_PATHS | more
+    for path, kinds in good.items():
+        assert sum(kinds) >= 3 or path == "/invocations", path
+    assert "text_pair" in found["components"]["schemas"]["PredictRequest"]["properties"]
+
+
+def _template(document: dict[str, Any], path: str) -> str:
+    """Return the path of the document that stands for `path`."""
+    return next(one for one, _, operation in operations(document) if path_of(one, operation) == path)
 
 
 def test_replies_and_headers_are_those_of_the_description(server: Server, document: dict[str, Any]) -> None:
@@ -202,7 +242,8 @@ def test_limits_of_the_deployment(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     properties = schemas["PredictRequest"]["properties"]
     assert (properties["text"]["maxLength"], properties["texts"]["maxItems"]) == (1000, 4)
-    assert properties["texts"]["items"]["maxLength"] == 1000
+    assert [one["maxLength"] for one in properties["texts"]["items"]["anyOf"]] == [1000]
+    assert "text_pair" not in properties
     assert "threshold" not in properties
     assert schemas["ExplainRequest"]["properties"]["label"]["enum"] == ["pos", "neg", "other"]
     assert properties["truncation"]["enum"] == ["head", "tail", "head_tail", "windows", "error"]

@@ -6,7 +6,8 @@
     odd               0               0    2
     (others)          0               0    0
 
-Made with onnx.helper and a WordLevel tokenizer; no torch. `[CLS] … [SEP]` around, 8 tokens at most.
+Made with onnx.helper and a WordLevel tokenizer; no torch. `[CLS] … [SEP]` around, 8 tokens at most. Bundles of pairs
+have `[CLS] … [SEP] … [SEP]`, and the words of the second text count twice.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from inferer.bundle.files import sha256_of
-from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SIGMOID, SINGLE_LABEL
 from inferer.bundle.reader import FORMAT_VERSION, sealed
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "odd", "plain")
 LABELS = ("pos", "neg", "other")
+INFERENCE = ("entailment", "neutral", "contradiction")
 MAX_LENGTH = 8
 # Every word's row of logits; a text's are their sum.
 TABLE = np.zeros((len(WORDS), len(LABELS)), dtype=np.float32)
@@ -47,7 +49,7 @@ def tokenizer() -> Tokenizer:
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return words
 
@@ -63,6 +65,14 @@ def model(inputs: tuple[str, ...] = ("input_ids", "attention_mask"), table: np.n
             helper.make_node("Mul", ["rows", "column"], ["masked"]),
         ]
         summed = "masked"
+    if "token_type_ids" in inputs:
+        nodes += [
+            helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["types", "last"], ["second"]),
+            helper.make_node("Mul", [summed, "second"], ["again"]),
+            helper.make_node("Add", [summed, "again"], ["weighted"]),
+        ]
+        summed = "weighted"
     nodes.append(helper.make_node("ReduceSum", [summed, "tokens"], ["logits"], keepdims=0))
     graph = helper.make_graph(
         nodes,
@@ -110,6 +120,30 @@ def write_bundle(folder: Path, *, onnx_model: onnx.ModelProto | None = None, **c
         **changes,
     }
     return seal(folder, manifest)
+
+
+def write_inference_bundle(folder: Path, **changes: Any) -> Path:
+    """Write a bundle of natural language inference, in which good entails, odd is neutral and bad contradicts."""
+    pairs = {("good", "good"): [6.0, 0.0, 0.0], ("odd bad", "bad"): [0.0, 2.0, 6.0]}
+    return _write_pair_bundle(folder, pairs, TABLE[:, [0, 2, 1]], **{"labels": INFERENCE, **changes})
+
+
+def write_rank_bundle(folder: Path, **changes: Any) -> Path:
+    """Write a bundle that ranks: good is worth 1, odd 0.5 and bad -1."""
+    table = np.zeros((len(WORDS), 1), dtype=np.float32)
+    table[4:7, 0] = 1.0, -1.0, 0.5
+    pairs = {("good", "good"): [3.0], ("odd", "bad bad"): [-3.5]}
+    given = {"labels": ("relevance",), "problem_type": REGRESSION, "activation": SIGMOID, **changes}
+    return _write_pair_bundle(folder, pairs, table, **given)
+
+
+def _write_pair_bundle(
+    folder: Path, pairs: dict[tuple[str, str], list[float]], table: np.ndarray, **changes: Any
+) -> Path:
+    golden = [{"text": a, "text_pair": b, "fp32": row, "int8": row} for (a, b), row in pairs.items()]
+    onnx_model = model(("input_ids", "attention_mask", "token_type_ids"), table)
+    given = {"text_pair": True, "truncation": "longest_first", "golden": golden, "onnx_model": onnx_model, **changes}
+    return write_bundle(folder, **given)
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> Path:

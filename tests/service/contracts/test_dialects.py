@@ -23,7 +23,7 @@ from tests.support.apps import HeldApp, comes_to, until
 from tests.support.server import Reply, Server, serving
 
 LONG = "good " * 6 + "bad bad"  # the model reads 6 of the words
-PAIR = 'text pairs are not supported; two texts are a batch of two lists: [["a"], ["b"]]'
+PAIR = 'is a pair, and the model reads one text; two texts are a batch of two lists: [["a"], ["b"]]'
 
 
 def post(server: Server, path: str, body: object, **headers: str) -> Reply:
@@ -89,8 +89,11 @@ def test_hugging_face_parameters(server: Server) -> None:
     ("body", "words"),
     [
         ({"parameters": {}}, "the body: Object missing required field inputs"),
-        ({"inputs": 7, "parameters": {}}, "field 'inputs': 7: Expected str | array"),
-        ({"inputs": {"text": "a", "text_pair": "b"}, "parameters": {}}, "Expected str | array, got object"),
+        ({"inputs": 7, "parameters": {}}, "field 'inputs': 7: Expected str | object | array"),
+        (
+            {"inputs": {"text": "a", "text_pair": "b"}, "parameters": {}},
+            "the model reads one text, not a pair of texts",
+        ),
         ({"inputs": "", "parameters": {}}, "field 'inputs': the text is empty"),
         ({"inputs": ["good", " "], "parameters": {}}, "field 'inputs[1]': the text is empty"),
         ({"inputs": [], "parameters": {}}, "field 'inputs': has 0 texts, allowed are 1 to 4"),
