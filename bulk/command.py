@@ -29,7 +29,8 @@ from bulk.tables.outputs import write_whole
 from bulk.workers import scored
 from inferer import __version__
 from inferer.bundle.golden import ENFORCE, MODES
-from inferer.bundle.reader import TRUNCATIONS
+from inferer.bundle.manifest import NONE
+from inferer.bundle.reader import PAIR_TRUNCATIONS, TRUNCATIONS
 from inferer.cpu import available_cpus
 from inferer.errors import InfererError
 from inferer.model import ModelInferer
@@ -49,6 +50,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("input", help="a file, folder, quoted glob or address: CSV, TSV, JSON Lines or Parquet; .gz, .bz2, .zst")
     add("--model", required=True, metavar="BUNDLE", help="a bundle's folder, or a PyTorch checkpoint to convert first")
     add("--text-column", required=True, metavar="NAME", help="the column with the texts")
+    add("--text-pair-column", metavar="NAME", help="the column with the second texts, for a model that reads pairs")
     add("--output", required=True, metavar="FILE", help="a file or an address; its ending decides the format")
     add("--overwrite", action="store_true", help="replace an output that exists")
     add("--summary", metavar="FILE.html", help="counts, scores, errors, examples and drift, for people")
@@ -62,7 +64,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--columns", metavar="NAME,…", help=f"of {', '.join(CHOICES)} (default: label, score, num_tokens, truncated)"
     )
     predictions.add_argument("--prefix", default="predicted_", help="before label, score, labels and scores")
-    predictions.add_argument("--truncation", choices=TRUNCATIONS, help="reading of long texts (default: the bundle's)")
+    predictions.add_argument(
+        "--truncation",
+        choices=tuple(dict.fromkeys((*TRUNCATIONS, *PAIR_TRUNCATIONS))),
+        help="reading of long texts (default: the bundle's)",
+    )
     predictions.add_argument("--threshold", type=float, help="multi-label: one threshold for every label")
     predictions.add_argument("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
     predictions.add_argument("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
@@ -119,9 +125,8 @@ def _run(args: argparse.Namespace) -> int:
     output = _output(args.output, overwrite=args.overwrite)
     output_format = format_of(output)
     summary = None if args.summary is None else _summary(Path(args.summary), overwrite=args.overwrite)
-    table = read_input(
-        args.input, args.text_column, args.format, args.delimiter, args.encoding, header=not args.no_header
-    )
+    names = [name for name in (args.text_column, args.text_pair_column) if name is not None]
+    table = read_input(args.input, names, args.format, args.delimiter, args.encoding, header=not args.no_header)
     for flag, target in (("output", output), ("summary", summary)):
         if target is not None and any(str(target) == str(file) or _same(target, file) for file in table.files):
             raise JobError(f"--{flag} {target}: is a file of the input")
@@ -135,7 +140,10 @@ def _run(args: argparse.Namespace) -> int:
         args.threshold,
         args.max_text_chars,
         not args.no_dedupe,
+        args.text_pair_column,
     ).resolved(model)  # refuses wrong options before the work
+    if summary is not None and model.activation == NONE:
+        raise JobError("--summary shows scores from 0 to 1; the model gives other numbers")
     schema = output_schema(table.schema, options)
     facts = _facts(table, options, model) | ({} if summary is None else {"summary": True})
     job = Job(output, output_format, schema, facts, None if summary is None else partial(tally_of, options=options))

@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy, Dataset
 from bulk.models import model_at, portable
 from bulk.scoring import ScoreOptions, output_schema
 from bulk.scoring import score as score_batches
-from bulk.tables.batches import MOST_ROWS, check_text_column
+from bulk.tables.batches import MOST_ROWS, check_text_columns
 from inferer.model import ModelInferer
 
 
@@ -37,7 +37,7 @@ def score(
     options = options.resolved(model)
     if schema := dataset.schema():
         columns = pa.schema(list(zip(schema.names, schema.types, strict=True)))
-        check_text_column(columns, options.text_column, "the Dataset")
+        check_text_columns(columns, options.text_columns, "the Dataset")
         output_schema(columns, options)  # refuses names that both have
     files = {file.name: file.read_bytes() for file in model.bundle.path.iterdir() if file.is_file()}
     most = max(1, int(ray.cluster_resources()["CPU"]) // cpus_per_actor)

@@ -13,6 +13,7 @@ from inferer.bundle.manifest import MULTI_LABEL
 from inferer.errors import TextError
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
+from inferer.tokens.encoding import TextOrPair
 
 LABEL, SCORE, LABELS, SCORES, ABSTAINED = "label", "score", "labels", "scores", "abstained"
 NUM_TOKENS, TRUNCATED, ERROR = "num_tokens", "truncated", "error"
@@ -29,7 +30,7 @@ class ScoreOptions:
     columns: of CHOICES, beside `error`; None for `default_columns`. prefix: before the names of labels and scores.
 
     truncation, threshold: as `ModelInferer.predict`. max_chars: a longer text gets an error. dedupe: whether equal
-    texts of a batch are computed once.
+    texts of a batch are computed once. text_pair_column: of the second texts, for a model that reads pairs.
     """
 
     text_column: str
@@ -39,10 +40,23 @@ class ScoreOptions:
     threshold: float | None = None
     max_chars: int = 1_000_000
     dedupe: bool = True
+    text_pair_column: str | None = None
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Return the column of the texts, or both columns of pairs."""
+        return (self.text_column,) if self.text_pair_column is None else (self.text_column, self.text_pair_column)
 
     def resolved(self, model: ModelInferer) -> ScoreOptions:
         """Return these with the columns chosen. Raises InfererError for options that `model` does not have."""
-        model.predict("a", truncation=self.truncation, threshold=self.threshold)
+        if model.text_pair and self.text_pair_column is None:
+            raise JobError("the model reads pairs: give --text-pair-column, the column of the second texts")
+        if self.text_pair_column is not None and not model.text_pair:
+            raise JobError(f"--text-pair-column is {self.text_pair_column!r}, but the model reads one text")
+        if self.text_pair_column == self.text_column:
+            raise JobError(f"the column {self.text_column!r} cannot be both texts of a pair")
+        pair = None if self.text_pair_column is None else "a"
+        model.predict("a", pair, truncation=self.truncation, threshold=self.threshold)
         return self if self.columns is not None else replace(self, columns=default_columns(model))
 
     def fields(self) -> list[pa.Field]:
@@ -80,7 +94,7 @@ def score(batches: Iterable[pa.RecordBatch], model: ModelInferer, options: Score
     """
     options = options.resolved(model)
     for batch in batches:
-        texts = batch.column(options.text_column).to_pylist()
+        texts = _texts(batch, options)
         faults = batch.column(ROW_FAULT).to_pylist() if ROW_FAULT in batch.schema.names else [None] * len(texts)
         results = _predictions(texts, faults, model, options)
         schema = output_schema(batch.schema, options)
@@ -88,8 +102,16 @@ def score(batches: Iterable[pa.RecordBatch], model: ModelInferer, options: Score
         yield pa.record_batch([*kept, *_arrays(results, options)], schema=schema)
 
 
+def _texts(batch: pa.RecordBatch, options: ScoreOptions) -> list[TextOrPair | None]:
+    """Return the text or pair of each row; None where a text is null."""
+    first, *second = (batch.column(name).to_pylist() for name in options.text_columns)
+    if not second:
+        return list(first)
+    return [None if None in pair else pair for pair in zip(first, second[0], strict=True)]
+
+
 def _predictions(
-    texts: Sequence[str | None], faults: Sequence[str | None], model: ModelInferer, options: ScoreOptions
+    texts: Sequence[TextOrPair | None], faults: Sequence[str | None], model: ModelInferer, options: ScoreOptions
 ) -> list[Prediction | str]:
     """Return the prediction, or the reason why there is none, for each text."""
     found: list[Prediction | str] = [""] * len(texts)
@@ -99,12 +121,12 @@ def _predictions(
             found[place] = fault
         elif text is None:
             found[place] = "the text is null"
-        elif len(text) > options.max_chars:
-            found[place] = f"the text has {len(text)} characters, at most {options.max_chars} are allowed"
+        elif (longest := _longest(text)) > options.max_chars:
+            found[place] = f"the text has {longest} characters, at most {options.max_chars} are allowed"
         else:
             places.setdefault(text if options.dedupe else place, []).append(place)
     # Texts of similar length go together, so that runs have little padding.
-    order = sorted(places.values(), key=lambda rows: len(texts[rows[0]] or ""))
+    order = sorted(places.values(), key=lambda rows: _length(texts[rows[0]] or ""))
     for start in range(0, len(order), _AT_ONCE):
         waiting = order[start : start + _AT_ONCE]
         while waiting:
@@ -122,6 +144,14 @@ def _predictions(
                     found[row] = prediction
             break
     return found
+
+
+def _length(text: TextOrPair) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
+
+
+def _longest(text: TextOrPair) -> int:
+    return len(text) if isinstance(text, str) else max(map(len, text))
 
 
 def _arrays(results: Sequence[Prediction | str], options: ScoreOptions) -> list[pa.Array]:

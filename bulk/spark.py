@@ -28,12 +28,12 @@ from bulk.errors import JobError
 from bulk.models import model_at, portable
 from bulk.scoring import ScoreOptions, output_schema
 from bulk.scoring import score as score_batches
-from bulk.tables.batches import ROW_FAULT, check_text_column
+from bulk.tables.batches import ROW_FAULT, check_text_columns
 from inferer.bundle.reader import Bundle, read_bundle
 from inferer.errors import first_line
 from inferer.model import ModelInferer
 
-_ROW, _TEXT = "row", "text"
+_ROW, _SIDES = "row", ("text", "text_pair")
 _BATCHES = 4  # per core in a window: a lost executor costs at most that much work
 _WINDOW_BYTES = 256_000_000
 _AHEAD = 2  # windows at work, so that the cores of a finished one go on with the next
@@ -50,7 +50,7 @@ def score(frame: DataFrame, bundle: str | os.PathLike[str], options: ScoreOption
     model = ModelInferer(bundle, **model_options)
     options = options.resolved(model)
     schema = to_arrow_schema(frame.schema)
-    check_text_column(schema, options.text_column, "the DataFrame")
+    check_text_columns(schema, options.text_columns, "the DataFrame")
     output_schema(schema, options)  # refuses names that both have
     return _mapped(frame, _Task(_sent(frame.sparkSession, model.bundle), portable(model_options), options))
 
@@ -158,13 +158,17 @@ def _windows(batches: Iterable[pa.RecordBatch], spark: SparkSession) -> Iterator
 
 def _window(window: list[pa.RecordBatch], spark: SparkSession, task: _Task) -> list[pa.RecordBatch]:
     options = task.options
-    texts = pa.concat_arrays([batch.column(options.text_column).cast(pa.string()) for batch in window])
+    sides = {
+        _SIDES[place]: pa.concat_arrays([batch.column(name).cast(pa.string()) for batch in window])
+        for place, name in enumerate(options.text_columns)
+    }
     faults = pa.concat_arrays([batch.column(ROW_FAULT) for batch in window])
-    rows = pa.array(range(len(texts)), pa.int64())
-    table = pa.table({_ROW: rows, _TEXT: texts, ROW_FAULT: faults})
+    rows = pa.array(range(len(faults)), pa.int64())
+    table = pa.table({_ROW: rows, **sides, ROW_FAULT: faults})
     spread = spark.createDataFrame(table).repartition(len(window))  # a task per batch, so that all cores end together
-    frame = _mapped(spread, replace(task, options=replace(options, text_column=_TEXT)))
-    found = frame.drop(_TEXT).toArrow().sort_by(_ROW).drop_columns(_ROW)
+    pair = None if options.text_pair_column is None else _SIDES[1]
+    frame = _mapped(spread, replace(task, options=replace(options, text_column=_SIDES[0], text_pair_column=pair)))
+    found = frame.drop(*sides).toArrow().sort_by(_ROW).drop_columns(_ROW)
     predicted = found.cast(pa.schema(options.fields())).combine_chunks()
     done, start = [], 0
     for batch in window:

@@ -41,8 +41,13 @@ class Batches:
             yield pa.record_batch(arrays, schema=self._schema)
 
 
-def check_text_column(schema: pa.Schema, name: str, table: str) -> None:
-    """Raise JobError where the column of texts is missing, there twice, or not of text. table: for the message."""
+def check_text_columns(schema: pa.Schema, names: Sequence[str], table: str) -> None:
+    """Raise JobError where a column of texts is missing, there twice, or not of text. table: for the message."""
+    for name in names:
+        _check_text_column(schema, name, table)
+
+
+def _check_text_column(schema: pa.Schema, name: str, table: str) -> None:
     if schema.names.count(name) != 1:
         many = "is there twice" if name in schema.names else "is missing"
         columns = ", ".join(map(repr, schema.names)) or "none"

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from bulk.errors import JobError
 from bulk.tables.addresses import RemoteFile
-from bulk.tables.batches import check_text_column
+from bulk.tables.batches import check_text_columns
 from bulk.tables.csv_table import count_rows, csv_batches, csv_layout, same_layout
 from bulk.tables.files import CSV, JSON_LINES, TSV, File, find, one_format
 from bulk.tables.json_lines import json_batches, json_kinds, json_schema
@@ -48,14 +48,17 @@ class Input:
 
 def read_input(
     given: str,
-    text_column: str,
+    text_columns: Sequence[str],
     file_format: str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
     *,
     header: bool = True,
 ) -> Input:
-    """Look through the table `given`, a file, a folder or a glob. Raises JobError with the first fault of a file."""
+    """Look through the table `given`, a file, a folder or a glob. Raises JobError with the first fault of a file.
+
+    text_columns: the column of the texts, or both columns of pairs.
+    """
     files = find(given)
     found = one_format(files, file_format)
     if found not in (CSV, TSV):
@@ -63,10 +66,10 @@ def read_input(
             if value is not None:
                 raise JobError(f"{flag} is for CSV and TSV; {files[0]} is {found}")
     if found in (CSV, TSV):
-        first = csv_layout(files[0], found, [text_column], delimiter, encoding, header=header)
+        first = csv_layout(files[0], found, list(text_columns), delimiter, encoding, header=header)
         layouts = [first, *(same_layout(path, first, encoding) for path in files[1:])]
         schema, told = first.schema, str(first)
-        check_text_column(schema, text_column, str(files[0]))
+        check_text_columns(schema, text_columns, str(files[0]))
         rows = sum(count_rows(path, layout) for path, layout in zip(files, layouts, strict=True))
         streams = [partial(csv_batches, path, layout) for path, layout in zip(files, layouts, strict=True)]
     elif found == JSON_LINES:
@@ -74,7 +77,7 @@ def read_input(
         rows = sum(json_kinds(path, kinds) for path in files)
         schema, told = json_schema(kinds), "one JSON object per line"
         streams = [partial(json_batches, path, kinds) for path in files]
-        check_text_column(schema, text_column, str(files[0]))
+        check_text_columns(schema, text_columns, str(files[0]))
     else:
         looks = [parquet_schema(path) for path in files]
         schema, rows, told = looks[0][0], sum(count for _, count in looks), "Parquet"
@@ -82,7 +85,7 @@ def read_input(
             if other != schema:
                 raise JobError(f"{path}: its columns or their types differ from those of {files[0]}")
         streams = [partial(parquet_batches, path) for path in files]
-        check_text_column(schema, text_column, str(files[0]))
+        check_text_columns(schema, text_columns, str(files[0]))
     return Input(tuple(files), found, told, schema, rows, lambda: _chained(streams))
 
 

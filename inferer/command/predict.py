@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from tqdm import tqdm
 
 from inferer.bundle.golden import ENFORCE, MODES
-from inferer.bundle.reader import TRUNCATIONS
+from inferer.bundle.manifest import NONE
 from inferer.command.tables import refuse_binary, refuse_files, refuse_table
 from inferer.command.terminal import draw_explanation, draw_prediction
 from inferer.errors import InfererError, TextError, shown
 from inferer.model import ModelInferer
+from inferer.tokens.encoding import TextOrPair
 
 
 def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -27,16 +28,20 @@ def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("bundle", help="a bundle's folder, or a PyTorch checkpoint to convert first")
-    add("text", nargs="*", help="texts; without any, the lines of standard input")
+    add(
+        "text",
+        nargs="*",
+        help="texts, by twos for a model of pairs; without any, the lines of standard input, a tab in each pair",
+    )
     add("--json", action="store_true", help="print one JSON object per line, as POST /predict does")
     add(
         "--json-lines",
         action="store_true",
-        help='read each line of standard input as JSON: a string, or an object with "text"; texts may have line breaks',
+        help='read each line of standard input as JSON: a string, or an object with "text" (and "text_pair")',
     )
     add("--config", metavar="FILE.json", help="labels, problem_type, max_length, thresholds")
     add("--top-k", type=int, help="the number of scores (default: all; 5 at a terminal)")
-    add("--truncation", metavar="HOW", help=f"reading of long texts: {', '.join(TRUNCATIONS)} (default: the bundle's)")
+    add("--truncation", metavar="HOW", help="reading of long texts (default: the bundle's)")
     add("--threshold", type=float, help="multi-label: one threshold for every label")
     add("--fp32", action="store_true", help="run the fp32 model instead of the int8 one")
     add("--golden-check", choices=MODES, default=ENFORCE, help=f"the check of the stored texts (default: {ENFORCE})")
@@ -63,25 +68,45 @@ def _lines(args: argparse.Namespace) -> Iterator[str]:
         yield line.decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
-def _text_of(line: str, *, is_json: bool) -> str:
-    """Return the text of a line; raises TextError for a byte that is not UTF-8, and for JSON without a text."""
+def _pairs(texts: Sequence[str]) -> list[TextOrPair]:
+    """Return the texts of the command line by twos; raises InfererError for an odd number."""
+    if len(texts) % 2:
+        raise InfererError(f"the model reads pairs: give texts by twos, not {len(texts)}")
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _text_of(given: TextOrPair, *, is_json: bool, pair: bool) -> TextOrPair:
+    """Return the text or pair of a line; raises TextError for one that has none.
+
+    given: a line, or a pair of the command line.
+    """
+    if not isinstance(given, str):
+        return given
+    line = given
     bad = next((c for c in line if "\udc80" <= c <= "\udcff"), None)
     if bad is not None:
         raise TextError(f"byte 0x{ord(bad) - 0xDC00:02x} is not UTF-8")
     if not is_json:
-        return line
+        if not pair:
+            return line
+        if line.count("\t") != 1:
+            raise TextError(f"the line has {line.count(chr(9))} tabs, expected one, between the texts of a pair")
+        first, _, second = line.partition("\t")
+        return first, second
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise TextError(f"the line is not JSON: {reason}") from None
     text = value.get("text") if isinstance(value, dict) else value
+    if isinstance(value, dict) and isinstance(text, str) and isinstance(value.get("text_pair"), str):
+        return text, value["text_pair"]
     if not isinstance(text, str):
         raise TextError(f'the line is {shown(value)}, expected a string, or an object whose "text" is a string')
     return text
 
 
-def _predict_all(model: ModelInferer, texts: Iterable[str], args: argparse.Namespace) -> int:
+def _predict_all(model: ModelInferer, texts: Iterable[TextOrPair], args: argparse.Namespace) -> int:
     """Print a prediction or an error for each text as it arrives; return the number of errors."""
     if sys.stdout is None:
         raise InfererError("standard output is closed; the predictions have nowhere to go")
@@ -90,7 +115,7 @@ def _predict_all(model: ModelInferer, texts: Iterable[str], args: argparse.Names
     show_bar = sys.stderr.isatty() and not (args.text or sys.stdin.isatty() or sys.stdout.isatty())
     for number, given in enumerate(tqdm(texts, unit="text", disable=not show_bar), start=1):
         try:
-            print(_result(model, _text_of(given, is_json=args.json_lines), args), flush=True)
+            print(_result(model, _text_of(given, is_json=args.json_lines, pair=model.text_pair), args), flush=True)
         except TextError as error:
             failed += 1
             if args.json:
@@ -100,12 +125,16 @@ def _predict_all(model: ModelInferer, texts: Iterable[str], args: argparse.Names
     return failed
 
 
-def _result(model: ModelInferer, text: str, args: argparse.Namespace) -> str:
+def _result(model: ModelInferer, text: TextOrPair, args: argparse.Namespace) -> str:
+    sides = (text,) if isinstance(text, str) else text
+    title, is_number = " | ".join(sides), model.activation == NONE
     if args.explain:
-        explanation = model.explain(text, label=args.label, truncation=args.truncation, max_parts=args.max_parts)
-        return json.dumps(explanation.as_dict()) if args.json else draw_explanation(text, explanation)
-    prediction = model.predict(text, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
-    return json.dumps(prediction.as_dict()) if args.json else draw_prediction(text, prediction)
+        explanation = model.explain(*sides, label=args.label, truncation=args.truncation, max_parts=args.max_parts)
+        if args.json:
+            return json.dumps(explanation.as_dict())
+        return draw_explanation(title, explanation, is_number=is_number)
+    prediction = model.predict(*sides, top_k=args.top_k, truncation=args.truncation, threshold=args.threshold)
+    return json.dumps(prediction.as_dict()) if args.json else draw_prediction(title, prediction, is_number=is_number)
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str) -> int:
@@ -121,7 +150,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str) -> int:
         model = ModelInferer(
             args.bundle, args.config, not args.fp32, intra_op_threads=args.threads, golden_check=args.golden_check
         )
-        return 1 if _predict_all(model, args.text or _lines(args), args) else 0
+        given = _pairs(args.text) if model.text_pair else args.text
+        return 1 if _predict_all(model, given or _lines(args), args) else 0
     except InfererError as error:
         print(f"inferer: {error}", file=sys.stderr)
         return 2

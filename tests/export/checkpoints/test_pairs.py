@@ -1,0 +1,163 @@
+"""Checkpoints of pairs and of one number, exported for real: torch's scores, activations, the guard, and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from inferer import ModelInferer, read_bundle
+from tests.support import architectures
+from tests.support.architectures import LONG_TEXT, TESTED, TEXTS, copy_of, run_export, write_checkpoint, write_json
+
+PAIRS = [*zip(TEXTS, TEXTS[::-1], strict=True), (TEXTS[1], LONG_TEXT), (LONG_TEXT, TEXTS[2]), (LONG_TEXT, LONG_TEXT)]
+_SIGMOID, _IDENTITY = "torch.nn.modules.activation.Sigmoid", "torch.nn.modules.linear.Identity"
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with one logit that states no problem type, as rerankers are published."""
+    return write_checkpoint(
+        tmp_path_factory.mktemp("reranker") / "bert", "bert", labels=("LABEL_0",), problem_type=None
+    )
+
+
+def torch_logits(folder: Path) -> np.ndarray:
+    """Return transformers' logits [pairs, labels] of the checkpoint in `folder`."""
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    taken = {"input_ids", "attention_mask", "token_type_ids"} & set(model.forward.__code__.co_varnames)
+    rows = []
+    for first, second in PAIRS:
+        inputs = tokenizer(first, second, truncation="longest_first", max_length=64, return_tensors="pt")
+        with torch.no_grad():
+            rows.append(model.eval()(**{name: inputs[name] for name in taken & set(inputs)}).logits.numpy()[0])
+    return np.stack(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", TESTED)
+def test_a_pair_has_the_scores_of_torch(architecture: str, tmp_path: Path) -> None:
+    """Every promised architecture reads pairs, long ones too, and gives torch's logits; int8 bits stay in batches."""
+    folder = write_checkpoint(tmp_path / "checkpoint", architecture, labels=("LABEL_0",), problem_type=None)
+    assert run_export(folder, tmp_path / "bundle", "--text-pair", "--keep-fp32", "--max-length", 64) == 0
+    fp32 = ModelInferer(tmp_path / "bundle", quantize=False, intra_op_threads=1)
+    expected = torch_logits(folder)
+    found = np.stack([fp32.logits(*pair) for pair in PAIRS])
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert [one.score for one in fp32.predict_batch(PAIRS)] == pytest.approx(
+        (1 / (1 + np.exp(-expected)))[:, 0], abs=1e-4
+    )
+    int8 = ModelInferer(tmp_path / "bundle", intra_op_threads=1)
+    assert [one.score for one in int8.predict_batch(PAIRS * 2)] == [int8.predict(*pair).score for pair in PAIRS] * 2
+    assert int8.golden_check.outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("config", "file", "activation"),
+    [
+        ({}, None, "sigmoid"),
+        ({"problem_type": "regression"}, None, "none"),
+        ({"sbert_ce_default_activation_function": _IDENTITY}, None, "none"),
+        ({"sbert_ce_default_activation_function": _SIGMOID, "problem_type": "regression"}, None, "sigmoid"),
+        ({"sentence_transformers": {"activation_fn": _IDENTITY, "version": "4.1.0"}}, None, "none"),
+        ({}, {"model_type": "CrossEncoder", "activation_fn": _IDENTITY}, "none"),
+        ({}, {"model_type": "SentenceTransformer"}, "sigmoid"),
+    ],
+)
+def test_the_activation_of_one_number(
+    reranker: Path, tmp_path: Path, config: dict[str, Any], file: dict[str, Any] | None, activation: str
+) -> None:
+    """One logit is a sigmoid unless the checkpoint says otherwise, in each place where CrossEncoder may say it."""
+    folder = copy_of(reranker, tmp_path / "checkpoint", **config)
+    if file is not None:
+        write_json(folder / "config_sentence_transformers.json", file)
+    assert run_export(folder, tmp_path / "bundle", "--scheme", "fp32") == 0
+    bundle = read_bundle(tmp_path / "bundle")
+    noted = bool(set(config) - {"problem_type"}) or (file or {}).get("model_type") == "CrossEncoder"
+    assert (bundle.problem_type, bundle.activation, bundle.text_pair) == ("regression", activation, noted)
+    model = ModelInferer(tmp_path / "bundle", intra_op_threads=1)
+    texts = ("ok", "hand bags") if noted else ("ok",)
+    logit = float(model.logits(*texts)[0])
+    assert model.predict(*texts).score == pytest.approx(logit if activation == "none" else 1 / (1 + np.exp(-logit)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        (
+            {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}},
+            (),
+            "sentence_transformers.activation_fn is 'torch.nn.modules.activation.Tanh', which is not served; expected torch's",
+        ),
+        ({"inferer_activation": "relu"}, (), "inferer_activation is 'relu' in config.json, expected none or sigmoid"),
+        ({"problem_type": "single_label_classification"}, (), "softmax over one logit is always 1; give --problem-type"),
+        ({}, ("--calibrate",), "--calibrate is for classifiers; the model is a regression"),
+        ({}, ("--abstain-below", "0.5"), "--abstain-below is for classifiers; the model is a regression"),
+        ({}, ("--truncation", "only_first"), "--truncation is only_first; for a model that reads one text it is one of head"),
+        ({}, ("--text-pair", "--truncation", "head"), "for a model that reads pairs it is one of longest_first, only_first"),
+        ({}, ("--eval", "--min-agreement", "99"), "--min-agreement is for classifiers; the model is a regression: --min-spearman"),
+        ({}, ("--eval", "--min-spearman", "0.3"), "--min-spearman is 0.3, expected 0.5 to 1"),
+        ({}, ("--eval", "--text-pair"), "the model reads pairs: give --text-pair-column"),
+        ({}, ("--eval", "--text-pair-column", "text"), "cannot be both the text and its pair"),
+    ],
+)  # fmt: skip
+def test_faults_are_named(
+    reranker: Path, tmp_path: Path, refusal: Callable[..., str], changes: Any, options: tuple[str, ...], words: str
+) -> None:
+    """Each fault of a checkpoint or an option is one sentence with its value and what is allowed."""
+    file = tmp_path / "rows.csv"
+    file.write_text("text,number\n" + "".join(f"{text},{i}\n" for i, text in enumerate(("ok", "hand bags") * 60)))
+    given = [
+        part
+        for option in options
+        for part in ([option, file, "--label-column", "number"] if option in ("--eval", "--calibrate") else [option])
+    ]
+    assert words in refusal(copy_of(reranker, tmp_path / "checkpoint", **changes), *given)
+
+
+def test_the_guard_compares_numbers(reranker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The guard tells how far int8 moves the numbers, and their ranks, on the user's groups and against their numbers."""
+    rows = [f"{first},{second},{i % 3},{i % 2}" for i, (first, second) in enumerate([*PAIRS[:5]] * 4)]
+    file = tmp_path / "pairs.csv"
+    file.write_text(
+        "q,d,group,relevance\n" + "\n".join(row.replace("money,", "money") for row in rows), encoding="utf-8"
+    )
+    columns = (
+        "--text-column",
+        "q",
+        "--text-pair-column",
+        "d",
+        "--label-column",
+        "relevance",
+        "--group-column",
+        "group",
+    )
+    code = run_export(reranker, tmp_path / "bundle", "--text-pair", "--eval", file, *columns, "--min-spearman", "0.5")
+    assert code == 0
+    said = capsys.readouterr().err
+    for words in ("Spearman with fp32", "Kendall with fp32", "Spearman with yours, int8", "over 3 groups"):
+        assert words in said
+    guard = json.loads((tmp_path / "bundle" / "inferer.json").read_text())["guard"]
+    assert set(guard["figures"]) == {
+        "largest_change", "mean_change", "spearman", "kendall", "spearman_fp32", "spearman_int8", "spearman_drop",
+    }  # fmt: skip
+    assert (guard["groups"], guard["limits"]["min_spearman"], guard["text_column"]) == (3, 0.5, "q, d")
+    assert guard["figures"]["spearman"]["value"] > 0.5
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "gives a text a number" in card
+    assert '.predict("a text", "another")' in card
+
+
+def test_names_of_inference_without_pairs_get_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint with the labels of natural language inference, exported for one text, gets a note."""
+    labels = ("contradiction", "entailment", "neutral")
+    folder = write_checkpoint(tmp_path / "checkpoint", "bert", labels=labels)
+    assert run_export(folder, tmp_path / "bundle", "--scheme", "fp32") == 0
+    assert "for a model of pairs: --text-pair" in capsys.readouterr().err
+    assert architectures.LABELS != labels
