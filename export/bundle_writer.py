@@ -39,6 +39,7 @@ def write_card_and_manifest(
         "problem_type": checkpoint.problem_type,
         "activation": checkpoint.activation if checkpoint.problem_type == REGRESSION else None,
         "text_pair": checkpoint.text_pair,
+        "token_types": checkpoint.token_types,
         "max_length": checkpoint.max_length,
         "max_positions": checkpoint.max_positions,
         **fields,

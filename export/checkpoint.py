@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from export.cross_encoder import cross_encoder_notes
 from export.engine.unsupported import cannot_be_exported, refuse_unsupported
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
@@ -32,6 +31,7 @@ from inferer.errors import first_line
 from inferer.scoring import activation_of
 from inferer.tokens.template import read_template
 from training.model.config_file import read_config
+from training.model.cross_encoder import cross_encoder_notes
 from training.model.heads import from_config
 from training.model.load import (
     keep_inputs,
@@ -69,6 +69,11 @@ class Checkpoint:
     max_positions: int
     truncation: str = HEAD
     threshold: float = DEFAULT_THRESHOLD
+
+    @property
+    def token_types(self) -> bool:
+        """Return whether the tokenizer gives the model token types; without them all are 0."""
+        return "token_type_ids" in self.tokenizer.model_input_names
 
     @property
     def model_type(self) -> str:

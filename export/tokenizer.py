@@ -48,7 +48,8 @@ def checked_encoder(
     overlap: tokens that windows share; the encoder lowers it to the most that it can do. pair: whether it reads pairs.
     Raises ExportError, with the text, where the two differ.
     """
-    encoder = Encoder(folder / TOKENIZER, max_length, overlap, pair=pair)
+    token_types = "token_type_ids" in tokenizer.model_input_names
+    encoder = Encoder(folder / TOKENIZER, max_length, overlap, pair=pair, token_types=token_types)
     for text in built_in_texts(encoder):
         sides = (text,) if isinstance(text, str) else text
         expected = tokenizer(*sides, truncation="longest_first", max_length=max_length)

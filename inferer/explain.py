@@ -54,7 +54,7 @@ class Part:
     side: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the part as plain types, without a side that is None."""
+        """Return the part as plain types; the side only of a pair."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 

@@ -103,7 +103,13 @@ class ModelInferer:
         # short one is 2 to 6 times lower with one turn than with two.
         overlap, turns = self.bundle.windows.overlap, max(1, threads // 2)
         self._encoder = Encoder(
-            tokenizer, self.max_length, overlap, pair=self.text_pair, turns=turns, sha256=tokenizer_sha256
+            tokenizer,
+            self.max_length,
+            overlap,
+            pair=self.text_pair,
+            token_types=self.bundle.token_types,
+            turns=turns,
+            sha256=tokenizer_sha256,
         )
 
         def session_of(exact: bool) -> Session:

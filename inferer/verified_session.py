@@ -60,7 +60,11 @@ def load(
     more with exact products. Raises GoldenCheckError, or BundleError for a golden text that cannot be run.
     """
     encoder = Encoder(
-        bundle.path / TOKENIZER, bundle.max_length, pair=bundle.text_pair, sha256=bundle.sha256(TOKENIZER)
+        bundle.path / TOKENIZER,
+        bundle.max_length,
+        pair=bundle.text_pair,
+        token_types=bundle.token_types,
+        sha256=bundle.sha256(TOKENIZER),
     )
     _check_vocabulary(bundle, encoder)
     session = make(False)

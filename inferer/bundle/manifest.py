@@ -82,6 +82,13 @@ class Fields:
             raise self.unexpected(name, value, f"one of {', '.join(allowed)}")
         return value
 
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Return the field `name`, true or false; `default` where it is missing."""
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise self.unexpected(name, value, "true or false")
+        return value
+
     def temperature(self) -> float:
         """Return the divisor of the logits."""
         value = self.values.get("temperature")

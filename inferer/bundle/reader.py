@@ -58,11 +58,12 @@ class Bundle:
     """The facts of one model, read and checked.
 
     labels: names in the order of the logits. activation: the function from logits to scores. text_pair: whether the
-    model reads pairs of texts. max_length: tokens that the model gets of a text, special tokens included;
-    max_positions: the limit of the architecture. thresholds: one per label for multi-label, None for other problem
-    types. abstain_threshold: the score below which a single-label model names no label; None to always name one.
-    temperature, platt: the calibration of the scores. vocab_size: the model has embeddings for token ids below this;
-    pad_token_id is one of them. golden: texts with their logits at export. manifest: the whole inferer.json.
+    model reads pairs of texts. token_types: whether it gets the types of the tokenizer's template. max_length: tokens
+    that the model gets of a text, special tokens included; max_positions: the limit of the architecture. thresholds:
+    one per label for multi-label, None for other problem types. abstain_threshold: the score below which a single-label
+    model names no label; None to always name one. temperature, platt: the calibration of the scores. vocab_size: the
+    model has embeddings for token ids below this; pad_token_id is one of them. golden: texts with their logits at
+    export. manifest: the whole inferer.json.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class Bundle:
     problem_type: str
     activation: str
     text_pair: bool
+    token_types: bool
     max_length: int
     max_positions: int
     truncation: str
@@ -146,9 +148,8 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise config.unexpected(
             "id2label", labels, f"{'1' if problem_type == REGRESSION else '2 or more'} labels for {problem_type}"
         )
-    text_pair = manifest.get("text_pair", False)  # bundles from before 2026-11-28 read one text
-    if not isinstance(text_pair, bool):
-        raise fields.unexpected("text_pair", text_pair, "true or false")
+    # Bundles from before 2026-11-28 have neither field.
+    text_pair, token_types = fields.flag("text_pair", default=False), fields.flag("token_types", default=True)
     max_positions, max_length = fields.get("max_positions", int), fields.get("max_length", int)
     if not is_int(max_positions, 3, _MOST_IDS):
         raise fields.unexpected("max_positions", max_positions, f"3 to {_MOST_IDS}")
@@ -167,6 +168,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         problem_type=problem_type,
         activation=fields.activation(problem_type),
         text_pair=text_pair,
+        token_types=token_types,
         max_length=max_length,
         max_positions=max_positions,
         truncation=fields.get("truncation", str, PAIR_TRUNCATIONS if text_pair else TRUNCATIONS),

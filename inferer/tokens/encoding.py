@@ -131,8 +131,9 @@ class Encoder:
     """Encode texts to at most `max_length` tokens, special tokens included. Safe to share between threads.
 
     tokenizer: its file, or the tokenizer itself. overlap: tokens that neighbouring windows share. pair: whether the
-    model reads pairs of texts. turns: how many threads may tokenize longer texts at a time. sha256: the SHA-256 that
-    the file must have, in hex; None: any.
+    model reads pairs of texts. token_types: whether the model gets the types of the tokenizer's template; else all are
+    0. turns: how many threads may tokenize longer texts at a time. sha256: the SHA-256 that the file must have, in hex;
+    None: any.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Encoder:
         overlap: int = 0,
         *,
         pair: bool = False,
+        token_types: bool = True,
         turns: int = 1,
         sha256: object = None,
     ) -> None:
@@ -156,6 +158,7 @@ class Encoder:
             place = (tokenizer.parent, tokenizer.name) if isinstance(tokenizer, Path) else ("", "the tokenizer")
             raise BundleError(place[0], f"{place[1]} cannot be served: {error}") from error
         self.pair = pair
+        self._token_types = token_types
         self._special = self._template.special_tokens
         least = self._special + len(self._template.text_types)
         if max_length < least:
@@ -278,7 +281,7 @@ class Encoder:
         counts = [sum(end - start for start, end in ranges) for ranges in kept]
         ids = self._template.ids([_ranged(text.ids, ranges) for text, ranges in zip(texts, kept, strict=True)])
         size = len(ids)
-        types = self._template.token_types(counts)
+        types = self._template.token_types(counts) if self._token_types else None
         windows = truncation == WINDOWS
         sides = []
         for text, ranges, count, first in zip(texts, kept, counts, self._template.starts(counts), strict=True):

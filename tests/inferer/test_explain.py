@@ -329,7 +329,10 @@ def test_the_api_explains_as_python_does(server: Server, model: ModelInferer) ->
     ("body", "words"),
     [
         ({}, "text"),
-        ({"texts": ["good"]}, "field 'texts': ['good']: unknown field; allowed are text, label, truncation, max_parts"),
+        (
+            {"texts": ["good"]},
+            "field 'texts': ['good']: unknown field; allowed are text, text_pair, label, truncation, max_parts",
+        ),
         ({"text": ""}, "field 'text': the text is empty"),
         ({"text": "x" * 1001}, "field 'text': has 1001 characters, at most 1000 are allowed"),
         ({"text": "good", "label": "best"}, "field 'label': 'best' is not allowed; expected one of the labels pos"),

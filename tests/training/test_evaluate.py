@@ -319,7 +319,7 @@ def test_columns_are_those_of_the_flags_then_of_the_recipe(
             "--label-columns name the labels themselves",
         ),
         (MULTI, ("x", "1"), ("--label-columns", "label"), "4 faults"),
-        ({"problem_type": "regression"}, ("x", "brand"), (), "problem_type is 'regression', expected"),
+        ({"problem_type": "ranking"}, ("x", "brand"), (), "problem_type is 'ranking', expected"),
         ({"id2label": {"0": "a"}}, ("x", "a"), (), "id2label is {'0': 'a'}, expected at least two labels"),
         ({"id2label": {"0": "a", "1": "a"}}, ("x", "a"), (), "id2label names a label twice"),
     ],

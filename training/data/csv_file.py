@@ -100,4 +100,5 @@ def write_csv(path: Path, dataset: Dataset) -> None:
             else:
                 labels = [(columns.separator or "").join(dataset.labels[label] for label in row)]
             texts = (text,) if isinstance(text, str) else text
-            writer.writerow([*texts, *labels, *dataset.groups[i : i + 1]])
+            group = dataset.groups[i : i + 1] if columns.group_column not in columns.text_columns else ()
+            writer.writerow([*texts, *labels, *group])

@@ -52,9 +52,10 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the columns that are read, the texts' first."""
+        """Return the columns that are read, the texts' first; the group may be one of the texts, as a query is."""
         labels = (self.label_column,) if self.label_column else self.label_columns
-        return (*self.text_columns, *labels, *((self.group_column,) if self.group_column else ()))
+        apart = self.group_column is not None and self.group_column not in self.text_columns
+        return (*self.text_columns, *labels, *((self.group_column,) if apart and self.group_column else ()))
 
     @property
     def labelled(self) -> bool:

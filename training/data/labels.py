@@ -61,7 +61,7 @@ def check_names(table: Table, columns: Columns) -> None:
         hint = table.hint or (f"; did you mean '{near[0]}'?" if near else "")
         faults.append(f"no column '{name}'; the columns are {there}{hint}")
     for name in dict.fromkeys(columns.text_columns):
-        if wanted.count(name) > 1 and name != columns.group_column:  # a query may be the group of its documents
+        if wanted.count(name) > 1:
             second = "the text and its pair" if columns.text_columns.count(name) > 1 else "the text and a label"
             faults.append(f"column '{name}' cannot be both {second}")
     if faults:

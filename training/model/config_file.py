@@ -139,7 +139,7 @@ def _refuse_values(found: dict[str, Any], config: PretrainedConfig) -> None:
         if found.get(key):
             raise RefusedError(f"config.json has {key}: {found[key]!r}, expected {json.dumps(idle)}; {remedy}")
     for key, value in found.items():
-        activation = key.endswith(("_act", "activation")) and not key.startswith("summary_")
+        activation = key.endswith(("_act", "activation")) and not key.startswith(("summary_", _OURS))
         if activation and isinstance(value, str) and value not in ACT2FN:
             raise RefusedError(f"config.json has {key}: {value!r}, expected one of {', '.join(sorted(ACT2FN))}")
     if config.model_type == "modernbert":

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.errors import ExportError
 from inferer.bundle.manifest import NONE, SIGMOID
+from training.errors import TrainingError
 
 _FILE = "config_sentence_transformers.json"  # from version 5 on; earlier ones write into config.json
 # The class names of torch, as several versions of it spell their module.
@@ -26,7 +26,7 @@ class CrossEncoderNotes:
 def cross_encoder_notes(path: Path, config: Any) -> CrossEncoderNotes:
     """Return what CrossEncoder wrote into the folder `path` and into its `config` (transformers').
 
-    Raises ExportError for an activation other than the identity and the sigmoid.
+    Raises TrainingError for an activation other than the identity and the sigmoid.
     """
     own = _own_file(path)
     if own.get("model_type") == "CrossEncoder":
@@ -46,7 +46,7 @@ def _own_file(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise ExportError(f"checkpoint {path}: {_FILE} cannot be read: {error}") from error
+        raise TrainingError(f"checkpoint {path}: {_FILE} cannot be read: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -56,5 +56,5 @@ def _activation(path: Path, name: str, value: object) -> str | None:
     found = _ACTIVATIONS.get(str(value).rpartition(".")[2])
     if found is None:
         expected = "torch's Sigmoid or Identity"
-        raise ExportError(f"checkpoint {path}: {name} is {value!r}, which is not served; expected {expected}")
+        raise TrainingError(f"checkpoint {path}: {name} is {value!r}, which is not served; expected {expected}")
     return found
