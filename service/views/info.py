@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
+from msgspec import UNSET, UnsetType
 
 from inferer import __version__
+from inferer.bundle.reader import ERROR
 from inferer.session import VERSION as ORT_VERSION
 from service.json_body import JSON, json_response
 from service.openapi.document import document
@@ -30,9 +32,10 @@ class Limits(msgspec.Struct):
 
 
 class ModelType(msgspec.Struct):
-    """The labels in the format of text-embeddings-inference."""
+    """The labels in the format of text-embeddings-inference; a reranker reads pairs and gives one number."""
 
-    classifier: dict[str, dict[str, Any]]
+    classifier: dict[str, dict[str, Any]] | UnsetType = UNSET
+    reranker: dict[str, dict[str, Any]] | UnsetType = UNSET
 
 
 class Info(msgspec.Struct):
@@ -44,6 +47,8 @@ class Info(msgspec.Struct):
     model: str
     labels: list[str]
     problem_type: str
+    activation: str
+    text_pair: bool
     max_length: int
     truncation: str
     windows: dict[str, Any]
@@ -61,11 +66,20 @@ class Info(msgspec.Struct):
     versions: dict[str, Any]
     created: str | None
     model_id: str
+    model_sha: str | None
+    model_dtype: str
+    served_model_name: str
     model_type: ModelType
-    max_input_length: int
-    max_client_batch_size: int
     max_concurrent_requests: int
+    max_input_length: int
+    max_batch_tokens: int
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int
     version: str
+    sha: str | None
+    docker_label: str | None
 
 
 @blueprint.get("/info")
@@ -98,11 +112,15 @@ def _info(state: State) -> Info:
     manifest = model.bundle.manifest
     guard = manifest.get("guard")
     id2label = {str(index): label for index, label in enumerate(model.labels)}
+    is_reranker = model.text_pair and len(model.labels) == 1
     label2id = {label: index for index, label in enumerate(model.labels)}
+    labels: dict[str, dict[str, Any]] = {"id2label": id2label, "label2id": label2id}
     return Info(
         model=settings.name,
         labels=list(model.labels),
         problem_type=model.problem_type,
+        activation=model.activation,
+        text_pair=model.text_pair,
         max_length=model.max_length,
         truncation=model.bundle.truncation,
         windows=asdict(model.bundle.windows),
@@ -129,9 +147,18 @@ def _info(state: State) -> Info:
         versions={"inferer": __version__, "onnxruntime": ORT_VERSION, "export": manifest.get("versions")},
         created=manifest.get("created"),
         model_id=settings.name,
-        model_type=ModelType({"id2label": id2label, "label2id": label2id}),
-        max_input_length=model.max_length,
-        max_client_batch_size=settings.max_texts,
+        model_sha=manifest.get("manifest_sha256"),
+        model_dtype=model.scheme,
+        served_model_name=settings.name,
+        model_type=ModelType(reranker=labels) if is_reranker else ModelType(classifier=labels),
         max_concurrent_requests=settings.max_in_flight,
+        max_input_length=model.max_length,
+        max_batch_tokens=model.batcher.max_tokens,
+        max_batch_requests=None,
+        max_client_batch_size=settings.max_texts,
+        auto_truncate=model.bundle.truncation != ERROR,
+        tokenization_workers=1,
         version=__version__,
+        sha=None,
+        docker_label=None,
     )

@@ -13,8 +13,10 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from inferer import ModelInferer, read_bundle
+from tests.export.checkpoints.environments import python_with
 from tests.support import architectures
 from tests.support.architectures import LONG_TEXT, TESTED, TEXTS, copy_of, run_export, write_checkpoint, write_json
+from tests.support.server import run_to_end
 from training.model.tokenizer_file import read_tokenizer
 
 PAIRS = [*zip(TEXTS, TEXTS[::-1], strict=True), (TEXTS[1], LONG_TEXT), (LONG_TEXT, TEXTS[2]), (LONG_TEXT, LONG_TEXT)]
@@ -100,7 +102,7 @@ def test_the_activation_of_one_number(
         ({"problem_type": "single_label_classification"}, (), "cannot be loaded"),
         ({}, ("--calibrate",), "--calibrate is for classifiers; the model is a regression"),
         ({}, ("--abstain-below", "0.5"), "--abstain-below is for classifiers; the model is a regression"),
-        ({}, ("--truncation", "only_first"), "--truncation is only_first; for a model that reads one text it is one of head"),
+        ({}, ("--truncation", "only_first"), "for a model that reads one text it is one of head"),
         ({}, ("--text-pair", "--truncation", "head"), "that reads pairs it is one of longest_first"),
         ({}, ("--eval", "--min-agreement", "99"), "--min-agreement is for classifiers"),
         ({}, ("--eval", "--min-spearman", "0.3"), "--min-spearman is 0.3, expected 0.5 to 1"),
@@ -130,7 +132,7 @@ def test_faults_are_named(
 
 
 def test_the_guard_compares_numbers(reranker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The guard tells how far int8 moves the numbers, and their ranks, on the user's groups and against their numbers."""
+    """The guard tells how far int8 moves the numbers, their ranks within groups, and with the user's own numbers."""
     rows = [f"{first},{second},{i % 3},{i % 2}" for i, (first, second) in enumerate([*PAIRS[:5]] * 4)]
     file = tmp_path / "pairs.csv"
     file.write_text(
@@ -168,3 +170,37 @@ def test_names_of_inference_without_pairs_get_a_note(tmp_path: Path, capsys: pyt
     folder = write_checkpoint(tmp_path / "checkpoint", "bert", labels=labels)
     assert run_export(folder, tmp_path / "bundle", "--scheme", "fp32") == 0
     assert "for a model of pairs: --text-pair" in capsys.readouterr().err
+
+
+# Writes a checkpoint of a CrossEncoder, and prints its scores and its ranking.
+CROSS_ENCODER = """
+import json, sys
+import torch
+from sentence_transformers import CrossEncoder
+
+source, target, activation, pairs = *sys.argv[1:4], json.loads(sys.argv[4])
+kind = {"Sigmoid": torch.nn.Sigmoid, "Identity": torch.nn.Identity}[activation]
+model = CrossEncoder(source, num_labels=1, max_length=64, activation_fn=kind(), backend="torch")
+model.save_pretrained(target)
+ranking = model.rank(pairs[0][0], [pair[1] for pair in pairs])
+print(json.dumps([model.predict(pairs).tolist(), [one["corpus_id"] for one in ranking]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["Sigmoid", "Identity"])
+def test_a_cross_encoder_is_served_with_its_own_scores(
+    reranker: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, activation: str
+) -> None:
+    """sentence-transformers' CrossEncoder, saved by its newest version, has the same scores and ranks here."""
+    python = python_with(tmp_path_factory.getbasetemp(), "sentence-transformers==6.2.0")
+    given = (str(reranker), str(tmp_path / "saved"), activation, json.dumps(PAIRS))
+    done = run_to_end(python, "-c", CROSS_ENCODER, *given, timeout_s=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores, ranking = json.loads(done.stdout.splitlines()[-1])
+    assert run_export(tmp_path / "saved", tmp_path / "bundle", "--scheme", "fp32", "--max-length", 64) == 0
+    model = ModelInferer(tmp_path / "bundle", intra_op_threads=1)
+    assert (model.text_pair, model.activation) == (True, {"Sigmoid": "sigmoid", "Identity": "none"}[activation])
+    assert [one.score for one in model.predict_batch(PAIRS)] == pytest.approx(scores, abs=1e-4)
+    ours = [one.score for one in model.predict_batch([(PAIRS[0][0], second) for _, second in PAIRS])]
+    assert sorted(range(len(ours)), key=lambda place: -ours[place]) == ranking
