@@ -16,6 +16,8 @@ from inferer.tokens.encoding import TextOrPair
 from training.errors import DataError
 
 _WHOLE = re.compile("-?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?")
+_MOST_IDS = 20  # whole numbers, more of which are rather measured than names of classes
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,11 @@ def rows_needed(test_share: float) -> int:
     return max(2, math.ceil(round(1 / smaller, 6)))  # 1 - 0.8 is a little less than 0.2
 
 
+def _are_measured(labels: Sequence[str]) -> bool:
+    """Return whether label names are numbers that a scale has, and not the ids of classes."""
+    return all(map(_DECIMAL.fullmatch, labels)) and (len(labels) > _MOST_IDS or any("." in name for name in labels))
+
+
 def check_class_sizes(dataset: Dataset, shares: Mapping[str, float], path: Path | str) -> list[str]:
     """Return warnings about small classes. Raises DataError where no split is possible.
 
@@ -151,6 +158,12 @@ def check_class_sizes(dataset: Dataset, shares: Mapping[str, float], path: Path 
                 f"column '{dataset.labels[0]}' is {dataset.numbers[0]:g} in every row, from which nothing is learned"
             )
             raise DataError(path, [fault])
+    if dataset.problem_type == SINGLE_LABEL and _are_measured(dataset.labels):
+        column = dataset.columns.label_column
+        offer = f"the labels in column '{column}' are numbers; to predict the number itself: --problem-type regression"
+        lines.insert(0, offer)
+        if len(lines) == 1:  # each class is large enough
+            return lines
     if dataset.problem_type == SINGLE_LABEL and lines:
         raise DataError(path, lines)
     if len(dataset.labels) < 2 and dataset.problem_type != REGRESSION:
