@@ -21,6 +21,7 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Exactly one of text and texts, and the options of the call."""
 
     schema_extra: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}
+    pair_schema_extra: ClassVar = {"oneOf": [{"required": ["text", "text_pair"]}, {"required": ["texts"]}]}
 
     text: Text | UnsetType = UNSET
     text_pair: Annotated[Text, limited("text_pair", "the second text of a pair")] | UnsetType = UNSET

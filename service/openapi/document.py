@@ -199,6 +199,7 @@ class _Schemas:
 
     def __init__(self, state: State) -> None:
         self._limits = limits(state)
+        self._pair = state.inferer.text_pair
         self.components: dict[str, Schema] = {}
 
     def of(self, kind: Any) -> Schema:
@@ -206,8 +207,8 @@ class _Schemas:
         if isinstance(kind, tuple):
             return self.of(kind[0]) if len(kind) == 1 else {"anyOf": [self.of(one) for one in kind]}
         (schema,), components = schema_components([kind], ref_template="#/components/schemas/{name}")
-        if extra := getattr(kind, "schema_extra", None):
-            components[kind.__name__] |= extra
+        if (extra := getattr(kind, "schema_extra", None)) is not None:
+            components[kind.__name__] |= getattr(kind, "pair_schema_extra", extra) if self._pair else extra
         self.components |= self._filled(components)
         return dict(self._filled(schema))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from flask import Blueprint, Request, Response, request
@@ -24,6 +24,9 @@ blueprint = Blueprint("explain", __name__)
 
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A text or a pair, and the options of the call."""
+
+    schema_extra: ClassVar = {}
+    pair_schema_extra: ClassVar = {"required": ["text", "text_pair"]}
 
     text: Text
     text_pair: Annotated[Text, limited("text_pair", "the second text of a pair")] | UnsetType = UNSET

@@ -63,7 +63,7 @@ def test_the_summary_counts_what_the_output_has(predict: Predict, tmp_path: Path
 
 def test_a_job_in_two_runs_has_the_summary_of_one(tiny_bundle: Path, tmp_path: Path) -> None:
     """The tallies of the parts before a stop count; the whole is the tally of all rows."""
-    given = read_input(str(table(tmp_path / "rows.csv", 5_000)), "text")
+    given = read_input(str(table(tmp_path / "rows.csv", 5_000)), ["text"])
     model = ModelInferer(tiny_bundle)
     options = ScoreOptions("text").resolved(model)
     schema = output_schema(given.schema, options)

@@ -174,3 +174,21 @@ def test_a_failed_golden_check_is_told_and_may_be_accepted(tmp_path: Path) -> No
     assert warned.stdout.startswith(b"good\n * pos")
     assert b"golden check failed" in warned.stderr
     assert run(str(folder), "good", "--golden-check", "off").stderr == b""
+
+
+def test_pairs_come_by_twos_and_with_a_tab(inference_bundle: Path, rank_bundle: Path, tmp_path: Path) -> None:
+    """A model of pairs takes texts by twos, lines with one tab, and JSON; a number has no bar."""
+    done = run(str(inference_bundle), "good", "odd", "bad", "bad")
+    assert [line for line in done.stdout.decode().splitlines() if "|" in line] == ["good | odd", "bad | bad"]
+    odd = run(str(inference_bundle), "good", "odd", "bad")
+    assert (odd.returncode, "give texts by twos, not 3" in odd.stderr.decode()) == (2, True)
+    lines = run(str(inference_bundle), stdin=b"good\todd\ngood\n")
+    assert b"good | odd" in lines.stdout
+    assert (lines.returncode, "line 2: the line has 0 tabs, expected one" in lines.stderr.decode()) == (1, True)
+    given = b'{"text": "good", "text_pair": "odd"}\n'
+    found = json.loads(run(str(rank_bundle), "--json", "--json-lines", stdin=given).stdout)
+    assert found == ModelInferer(rank_bundle).predict("good", "odd").as_dict()
+    number = tiny.write_rank_bundle(tmp_path / "bundle", activation="none")
+    assert run(str(number), "good", "good").stdout.decode().splitlines() == ["good | good", "   relevance  3.0000"]
+    explained = run(str(number), "good", "good odd", "--explain").stdout.decode()
+    assert "relevance 4.0000; how much it loses without these words" in explained
