@@ -25,7 +25,7 @@ blueprint = Blueprint("explain", __name__)
 class ExplainRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A text or a pair, and the options of the call."""
 
-    schema_extra: ClassVar = {}
+    schema_extra: ClassVar[dict[str, object]] = {}
     pair_schema_extra: ClassVar = {"required": ["text", "text_pair"]}
 
     text: Text
