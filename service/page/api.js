@@ -92,7 +92,7 @@ function parsed({ status, headers, text, elapsedMs }) {
 
 function sentence(error) {
   if (typeof error !== "string" || !error) return null;
-  const plain = error.replace(/^field 'text': /, "");
+  const plain = error.replace(/^field 'text(_pair)?': /, "");
   return plain[0].toUpperCase() + plain.slice(1) + (/[.!?]$/.test(plain) ? "" : ".");
 }
 

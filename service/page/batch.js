@@ -2,12 +2,13 @@
 
 import { call, ReplyError } from "./api.js";
 import { bytesOf, characters, grouped } from "./dom.js";
+import { textOfLine } from "./model.js";
 
 const MAX_PER_REQUEST = 32; // small, for visible progress and a fair share for other clients
 const MAX_WAIT_S = 60;
 
 /** Return the body of a request for `rows`. */
-export const requestBody = (rows, options) => ({ texts: rows.map((row) => row.text), ...options });
+export const requestBody = (rows, options) => ({ texts: rows.map((row) => textOfLine(row.text)), ...options });
 
 /** Return the limit that the text exceeds on its own, as a sentence, or null. */
 function exceededLimit(text, limits, options) {
@@ -83,8 +84,10 @@ async function sendBatch(rows, options, signal) {
 
 async function sendSingle(row, options, signal) {
   if (row.prediction) return;
+  const [text, pair] = [textOfLine(row.text)].flat();
+  const body = { text, ...(pair !== undefined && { text_pair: pair }), ...options };
   try {
-    row.prediction = (await call("predict", { body: { text: row.text, ...options }, signal, explicit: true })).data;
+    row.prediction = (await call("predict", { body, signal, explicit: true })).data;
   } catch (error) {
     if (!(error instanceof ReplyError) || error.status !== 422) throw error;
     row.problem = error.message;

@@ -2,7 +2,7 @@
 
 import { counted, el, grouped, level, table } from "./dom.js";
 import { guardTable, scoreTable } from "./figures.js";
-import { MULTI } from "./model.js";
+import { MULTI, REGRESSION } from "./model.js";
 
 const TRUNCATIONS = {
   head: "only the beginning is used",
@@ -26,13 +26,15 @@ const small = (...children) => el("p", { class: "small" }, ...children);
 
 function overview(info) {
   const multi = info.problem_type === MULTI;
+  const one = info.problem_type === REGRESSION ? "a number" : "one label (single-label)";
   const versions = Object.entries(info.versions.export ?? {}).map(([name, version]) => `${name} ${version}`);
   return section(
     "card-overview",
     "Overview",
     facts([
       ["Name", info.model],
-      ["Predicts", multi ? "any number of labels (multi-label)" : "one label (single-label)"],
+      ["Predicts", multi ? "any number of labels (multi-label)" : one],
+      info.text_pair && ["Reads", "pairs of texts"],
       ["Input length", `${grouped(info.max_length)} tokens, including special tokens`],
       ["Longer texts", `${info.truncation}: ${TRUNCATIONS[info.truncation] ?? ""}`],
       info.truncation === "windows" && [
@@ -71,8 +73,12 @@ function labelList({ labels, thresholds, calibration: { report } }) {
   );
 }
 
-function calibration({ calibration: { report, temperature, platt }, thresholds }) {
+function calibration({ calibration: { report, temperature, platt }, thresholds, problem_type: kind, activation }) {
   const title = "Meaning of a score";
+  if (kind === REGRESSION) {
+    const meaning = activation === "none" ? "The score is the number that the model learned." : "The score is the sigmoid of the model's number: higher is more relevant.";
+    return section("card-calibration", title, el("p", {}, meaning));
+  }
   if (!report) {
     const plain = "Scores are not calibrated: a score of 90 % does not mean that the label is right nine times in ten.";
     const known = "Scores are calibrated; the model has no figures about it.";
@@ -97,8 +103,8 @@ function calibration({ calibration: { report, temperature, platt }, thresholds }
   );
 }
 
-function abstention({ thresholds, abstain_threshold: below, abstention: report }) {
-  if (thresholds !== null) return null;
+function abstention({ thresholds, abstain_threshold: below, abstention: report, problem_type: kind }) {
+  if (thresholds !== null || kind === REGRESSION) return null;
   const title = "Abstention";
   if (below === null) return section("card-abstention", title, el("p", {}, "None: the best label always counts."));
   return section(

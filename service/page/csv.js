@@ -9,7 +9,7 @@ const FORMULA = /^[=+\-@\t\r]/;
 export const isFormula = (text) => FORMULA.test(text);
 
 /** Return one cell: numbers unchanged, texts quoted if necessary and never a formula. */
-function cell(value) {
+export function cell(value) {
   return quoted(typeof value === "string" && isFormula(value) ? `'${value}` : value);
 }
 

@@ -1,26 +1,32 @@
 // The contribution of each word to a label: shaded text with signed points, and the same as a table.
 
-import { el, percent, table } from "./dom.js";
-import { model } from "./model.js";
+import { el, table } from "./dom.js";
+import { isNumber, model, scoreInWords } from "./model.js";
 
 /** Return a contribution in percentage points, with its sign. */
 const points = (share) => {
-  const rounded = (100 * share).toFixed(2);
+  const rounded = ((isNumber() ? 1 : 100) * share).toFixed(2);
   return Number(rounded) === 0 ? "0.00" : share > 0 ? `+${rounded}` : rounded.replace("-", "−");
 };
 
 const kind = (share) => (share > 0 ? "for" : share < 0 ? "against" : "");
 
-/** Return the nodes for `explanation` of `text`; a choice of another label calls `onLabel(label)`. */
-export function explanationNodes(text, explanation, onLabel) {
+/** Return the nodes for `explanation`; a choice of another label calls `onLabel(label)`.
+ *
+ * texts: the text, or both texts of a pair, by the names of the request.
+ */
+export function explanationNodes(texts, explanation, onLabel) {
   const { label, score, parts, cost } = explanation;
   const strongest = Math.max(...parts.map((part) => Math.abs(part.contribution)), Number.MIN_VALUE);
   const grouped = parts.some((part) => part.words > 1);
   return [
     el("div", { class: "heading-row" }, el("h2", {}, "Explanation"), labelSelect(label, onLabel)),
-    el("p", {}, `Score of ${label}: ${percent(score)}. Each word shows the points the score loses without this word. A minus is a gain.`),
+    el("p", {}, `Score of ${label}: ${scoreInWords(score)}. Each word shows ${isNumber() ? "how much" : "the points"} the score loses without this word. A minus is a gain.`),
     parts.length === 0 && el("p", {}, "This text has no word to leave out."),
-    el("p", { class: "shaded", "aria-hidden": "true" }, shaded(text, parts, strongest)),
+    Object.entries(texts).map(([side, text]) => {
+      const own = parts.filter((part) => (part.side ?? "text") === side);
+      return el("p", { class: "shaded", "aria-hidden": "true" }, shaded(text, own, strongest));
+    }),
     table(
       `Contributions to ${label}`,
       ["Part", { text: "Points", number: true }, "Effect"],

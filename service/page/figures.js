@@ -21,6 +21,11 @@ const GUARD = [
   ["macro_f1_drop", "Macro-F1, fp32 less int8", "change"],
   ["mean_change", "Change of a score, mean", "score"],
   ["largest_change", "Change of a score, largest", "score"],
+  ["spearman", "Spearman with fp32", "score"],
+  ["kendall", "Kendall with fp32", "score"],
+  ["spearman_fp32", "Spearman with the owner's numbers, fp32", "score"],
+  ["spearman_int8", "Spearman with the owner's numbers, int8", "score"],
+  ["spearman_drop", "The same, fp32 less int8", "change"],
   ["kl", "KL divergence, nats, mean", "nats"],
 ];
 

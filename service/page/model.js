@@ -1,6 +1,9 @@
 // The reply of /info, and values that depend on it.
 
+import { percent } from "./dom.js";
+
 export const MULTI = "multi_label_classification";
+export const REGRESSION = "regression";
 
 /** `info` is the reply of /info, null until it arrives. */
 export const model = { info: null };
@@ -22,6 +25,29 @@ export function thresholdOf(label, options) {
   const own = model.info.thresholds;
   if (own === null) return model.info.abstain_threshold;
   return options.threshold ?? (Object.hasOwn(own, label) ? own[label] : null);
+}
+
+/** Return whether scores are numbers of any size, and not shares. */
+export const isNumber = () => model.info?.activation === "none";
+
+/** Return a score for people. */
+export const scoreInWords = (score) => (isNumber() ? String(Number(score.toPrecision(6))) : percent(score));
+
+/** Return the length of a score's bar, from 0 to 1: of a number, its place between the least and the most of `all`. */
+export function shareOf(score, all) {
+  if (!isNumber()) return score;
+  const least = Math.min(...all);
+  const most = Math.max(...all);
+  return most > least ? (score - least) / (most - least) : 1;
+}
+
+/** Return whether the model ranks documents for a query. */
+export const isRanker = (info) => info.text_pair && info.labels.length === 1;
+
+/** Return a line as the text or the pair of a request: the texts of a pair stand on both sides of a tab. */
+export function textOfLine(line) {
+  const sides = line.split("\t");
+  return model.info?.text_pair && sides.length === 2 ? sides : line;
 }
 
 /** Return the truncation of a request with `options`. */

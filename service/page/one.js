@@ -4,6 +4,7 @@ import { call } from "./api.js";
 import { commandDetails } from "./curl.js";
 import { announce, byId, el, fill } from "./dom.js";
 import { explanationNodes } from "./explanation.js";
+import { model } from "./model.js";
 import { selectedOptions } from "./options.js";
 import { predictionNodes, verdict } from "./prediction.js";
 import { problem } from "./problem.js";
@@ -11,17 +12,20 @@ import { problem } from "./problem.js";
 const PAUSE_MS = 250; // in typing, before the text is sent
 
 const field = byId("text");
+const second = byId("text-pair"); // of a pair, where the model reads pairs
 const output = byId("prediction");
 let timer;
 const pending = { classify: null, explain: null }; // an AbortController per request in flight
 let explained = null; // the label in the request of the visible explanation; "": the best one
 
-const predictBody = () => ({ text: field.value, ...selectedOptions() });
+const texts = () => ({ text: field.value, ...(model.info?.text_pair && { text_pair: second.value }) });
+const isComplete = () => Object.values(texts()).every((text) => text.trim());
+const predictBody = () => ({ ...texts(), ...selectedOptions() });
 
 /** Return the body of POST /explain, which has fewer options. */
 function explainBody(label) {
   const { truncation } = selectedOptions();
-  return { text: field.value, ...(label && { label }), ...(truncation && { truncation }) };
+  return { ...texts(), ...(label && { label }), ...(truncation && { truncation }) };
 }
 
 /** Update the curl commands after a change of the text, the options or the key. */
@@ -61,9 +65,9 @@ function clear(sentence = "Type a text to see its labels.") {
 async function classify({ explicit }) {
   clearTimeout(timer);
   cancel("classify");
-  if (!field.value.trim()) {
-    if (explicit) field.focus();
-    clear(explicit ? "No text yet. Type one first." : undefined);
+  if (!isComplete()) {
+    if (explicit) (field.value.trim() ? second : field).focus();
+    clear(explicit ? (field.value.trim() ? "The second text is missing." : "No text yet. Type one first.") : undefined);
     return;
   }
   const options = selectedOptions();
@@ -80,12 +84,12 @@ async function classify({ explicit }) {
 }
 
 async function explain(label = "") {
-  if (!field.value.trim()) {
+  if (!isComplete()) {
     classify({ explicit: true });
     return;
   }
   const place = byId("explanation");
-  const text = field.value;
+  const sent = texts();
   place.setAttribute("aria-busy", "true");
   if (!place.hasChildNodes()) fill(place, el("p", { class: "idle" }, "The model runs without each word …"));
   await sendLatest("explain", (signal) => call("explain", { body: explainBody(label), signal, explicit: true }), (result) => {
@@ -95,7 +99,7 @@ async function explain(label = "") {
       return;
     }
     const hadFocus = document.activeElement?.id === "explained-label";
-    fill(place, explanationNodes(text, result.data, explain));
+    fill(place, explanationNodes(sent, result.data, explain));
     if (hadFocus) byId("explained-label").focus();
     explained = label;
     updateCommand();
@@ -111,7 +115,7 @@ export function changed() {
   explained = null;
   fill(byId("explanation"));
   updateCommand();
-  if (!field.value.trim()) {
+  if (!isComplete()) {
     cancel("classify");
     clear();
     return;
@@ -121,12 +125,14 @@ export function changed() {
 
 export function start() {
   clear();
-  field.addEventListener("input", changed);
-  field.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-    event.preventDefault();
-    classify({ explicit: true });
-  });
+  for (const one of [field, second]) {
+    one.addEventListener("input", changed);
+    one.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      classify({ explicit: true });
+    });
+  }
   byId("classify").addEventListener("click", () => classify({ explicit: true }));
   byId("explain").addEventListener("click", () => explain());
   if (field.value.trim()) changed(); // a browser may restore the text

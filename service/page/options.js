@@ -1,8 +1,18 @@
 // The options of a request, shared by the views of one and many texts. The block moves into the visible view.
 
-import { byId } from "./dom.js";
+import { byId, el, fill } from "./dom.js";
 import { MULTI, model } from "./model.js";
 
+// In place of those in the page, for a model that reads pairs.
+const OF_PAIRS = {
+  longest_first: "cut the end of the longer text first",
+  only_first: "cut the end of the first text",
+  only_second: "cut the end of the second text",
+  tail: "cut the start of the longer text first",
+  head_tail: "keep the first text, cut the middle of the second",
+  windows: "keep the first text, use the whole second, in windows",
+  error: "reject the pair",
+};
 const FIELDS = ["truncation", "threshold", "top-k"];
 
 /** Return the options that the user has set, as fields of a request body. */
@@ -40,6 +50,10 @@ function summarize() {
 /** Show the defaults of the model in the fields. */
 export function showDefaults() {
   const { info } = model;
+  if (info.text_pair) {
+    const options = Object.entries(OF_PAIRS).map(([value, text]) => el("option", { value }, `${value}: ${text}`));
+    fill(byId("truncation"), el("option", { value: "" }, "default"), options);
+  }
   byId("truncation").options[0].textContent = `default (${info.truncation})`;
   byId("threshold-field").hidden = info.problem_type !== MULTI;
   byId("top-k").max = info.labels.length;

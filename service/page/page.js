@@ -5,8 +5,9 @@ import { cardNodes } from "./card.js";
 import { byId, counted, fill } from "./dom.js";
 import { offerToForget } from "./key.js";
 import * as many from "./many.js";
-import { MULTI, model } from "./model.js";
+import { MULTI, REGRESSION, isRanker, model } from "./model.js";
 import * as one from "./one.js";
+import * as rank from "./rank.js";
 import { moveOptions, onOptionsChange, showDefaults } from "./options.js";
 import { problem } from "./problem.js";
 import { startTabs } from "./tabs.js";
@@ -28,9 +29,17 @@ async function load() {
 
 function describe(info) {
   const number = info.problem_type === MULTI ? "any number of" : "one of";
+  const what = info.text_pair ? "pair of texts" : "text";
   document.title = `${info.model} – text classifier`;
   byId("model-name").textContent = info.model;
-  byId("model-line").textContent = `Text classifier: ${number} ${counted(info.labels.length, "label")} per text.`;
+  byId("model-line").textContent =
+    info.problem_type === REGRESSION
+      ? `Gives a ${what} a number.`
+      : `Text classifier: ${number} ${counted(info.labels.length, "label")} per ${what}.`;
+  byId("pair").hidden = !info.text_pair;
+  if (info.text_pair) document.querySelector('label[for="text"]').textContent = "The first text";
+  if (info.text_pair) document.querySelector('label[for="lines"]').textContent = "Pairs, one per line, a tab between the texts";
+  byId("tab-rank").hidden = !isRanker(info);
   showDefaults();
   fill(byId("card"), cardNodes(info));
   many.changed();
@@ -40,15 +49,18 @@ function describe(info) {
 function keyChanged() {
   one.updateCommand();
   many.updateCommand();
+  rank.updateCommand();
   if (!model.info) load();
 }
 
 startTabs(moveOptions);
 one.start();
 many.start();
+rank.start();
 onOptionsChange(() => {
   one.changed();
   many.changed();
+  rank.updateCommand();
 });
 offerToForget(keyChanged);
 load();

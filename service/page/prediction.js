@@ -1,7 +1,7 @@
 // One prediction: the labels, a bar per score, the tokens used, the time taken.
 
 import { counted, el, level, milliseconds, percent } from "./dom.js";
-import { MULTI, model, ranked, thresholdOf, tokenUsage } from "./model.js";
+import { MULTI, isNumber, model, ranked, scoreInWords, thresholdOf, tokenUsage } from "./model.js";
 
 const isMulti = () => model.info?.problem_type === MULTI;
 
@@ -12,7 +12,7 @@ export function verdict(prediction, options) {
     const least = thresholdOf(label, options);
     return `No label: the best score, ${percent(score)} for ${label}, is below the minimum${least === null ? "" : ` of ${level(least)}`}.`;
   }
-  if (!isMulti()) return `${label}, ${percent(score)}`;
+  if (!isMulti()) return `${label}, ${scoreInWords(score)}`;
   if (labels.length === 0) return `No label reaches its threshold. The nearest is ${label}, ${percent(score)}.`;
   return `${counted(labels.length, "label")}: ${labels.join(", ")}`;
 }
@@ -25,11 +25,12 @@ export function predictionNodes(prediction, options, reply) {
   const { thresholds } = model.info ?? {};
   return [
     el("p", { class: named ? "verdict" : "verdict none" }, verdict(prediction, options)),
-    el(
-      "ol",
-      { class: "bars", "aria-label": "Scores, best first" },
-      scores.map(([label, score]) => barOf(label, score, prediction, options)),
-    ),
+    !isNumber() &&
+      el(
+        "ol",
+        { class: "bars", "aria-label": "Scores, best first" },
+        scores.map(([label, score]) => barOf(label, score, prediction, options)),
+      ),
     scores.length < all && el("p", { class: "small" }, `Only the best ${scores.length} of ${all} labels.`),
     isMulti() && thresholds && el("p", { class: "small" }, "The line on a bar is the threshold of the label."),
     el("p", { class: prediction.truncated ? "usage cut" : "usage" }, tokenUsage(prediction, options)),

@@ -20,17 +20,19 @@ export function startTabs(onShow) {
   }
 
   const steps = { ArrowRight: 1, ArrowLeft: -1 };
-  tabs.forEach((tab, index) => {
+  const shown = () => tabs.filter((tab) => !tab.hidden); // the ranking's is for some models
+  tabs.forEach((tab) => {
     tab.addEventListener("click", () => select(tab, { focus: true }));
     tab.addEventListener("keydown", (event) => {
+      const all = shown();
       let next = null;
-      if (event.key in steps) next = (index + steps[event.key] + tabs.length) % tabs.length;
+      if (event.key in steps) next = (all.indexOf(tab) + steps[event.key] + all.length) % all.length;
       else if (event.key === "Home") next = 0;
-      else if (event.key === "End") next = tabs.length - 1;
+      else if (event.key === "End") next = all.length - 1;
       if (next === null) return;
       event.preventDefault();
-      select(tabs[next], { focus: true });
+      select(all[next], { focus: true });
     });
   });
-  select(tabs.find((tab) => `#${panelOf(tab).id}` === location.hash) ?? tabs[0], { focus: false });
+  select(shown().find((tab) => `#${panelOf(tab).id}` === location.hash) ?? tabs[0], { focus: false });
 }
