@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, pipeline
 
 from inferer import ModelInferer, read_bundle
+from service.app import create_app
+from service.settings import Settings
 from tests.export.checkpoints.environments import python_with
 from tests.support import architectures
 from tests.support.architectures import LONG_TEXT, TESTED, TEXTS, copy_of, run_export, write_checkpoint, write_json
@@ -204,3 +206,21 @@ def test_a_cross_encoder_is_served_with_its_own_scores(
     assert [one.score for one in model.predict_batch(PAIRS)] == pytest.approx(scores, abs=1e-4)
     ours = [one.score for one in model.predict_batch([(PAIRS[0][0], second) for _, second in PAIRS])]
     assert sorted(range(len(ours)), key=lambda place: -ours[place]) == ranking
+
+
+@pytest.mark.slow
+def test_zero_shot_scores_are_those_of_transformers(tmp_path: Path) -> None:
+    """Labels and scores of zero-shot classification are those of transformers' pipeline on the same checkpoint."""
+    labels = ("contradiction", "entailment", "neutral")
+    folder = write_checkpoint(tmp_path / "checkpoint", "bert", labels=labels)
+    assert run_export(folder, tmp_path / "bundle", "--text-pair", "--scheme", "fp32", "--max-length", 64) == 0
+    settings = Settings(bundle=tmp_path / "bundle")
+    client = create_app(settings, ModelInferer(settings.bundle, intra_op_threads=1)).test_client()
+    asked = pipeline("zero-shot-classification", model=str(folder), tokenizer=read_tokenizer(folder), device="cpu")
+    for several in (False, True):
+        parameters = {"candidate_labels": ["money", "a box", "ok"], "multi_label": several}
+        for text in TEXTS:
+            found = client.post("/", json={"inputs": text, "parameters": parameters}).json
+            expected = asked(text, **parameters)
+            assert found["labels"] == expected["labels"]
+            assert found["scores"] == pytest.approx(expected["scores"], abs=1e-4)
