@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from export.engine.unsupported import cannot_be_exported, refuse_unsupported
@@ -158,8 +159,11 @@ def load_checkpoint(
 
 def _check_template(path: Path, tokenizer: PreTrainedTokenizerBase, *, pair: bool) -> None:
     """Raise ExportError for a tokenizer that does not put special tokens around whole texts."""
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    plain.no_padding()
+    plain.no_truncation()
     try:
-        read_template(tokenizer.backend_tokenizer, pair=pair)
+        read_template(plain, pair=pair)
     except ValueError as error:
         raise ExportError(f"checkpoint {path}: its tokenizer cannot be served: {error}") from error
 

@@ -92,8 +92,9 @@ def terminal_lines(guard: Mapping[str, Any], problem_type: str) -> list[str]:
     lines = [f"  {guard['measured']['scheme']} against fp32 on {guard['evaluated']} of your texts"]
     lines += [f"    {note}" for note in notes(guard, problem_type)]
     if not guard["labels_from"]:
-        figure = "its correlation with your numbers" if problem_type == REGRESSION else "accuracy"
-        lines.append(f"    for {figure}, name their column: --label-column NAME")
+        number = "its correlation with your numbers, name their column"
+        figure = number if problem_type == REGRESSION else "accuracy, name the column of the labels"
+        lines.append(f"    for {figure}: --label-column NAME")
     lines += terminal_table(figure_rows(guard["figures"], problem_type))
     limits = limits_in_words(guard)
     if not limits:

@@ -106,7 +106,7 @@ def test_the_manifest_says_what_was_measured_and_no_text(measured: Path) -> None
         "own.csv", 80, 80, 0, 0,
     )  # fmt: skip
     assert (guard["text_column"], guard["labels_from"], guard["in_bundle"]) == ("text", ["label"], True)
-    assert guard["limits"] == {"max_accuracy_drop_points": None, "min_agreement_percent": None}
+    assert guard["limits"] == {"max_accuracy_drop_points": None, "min_agreement_percent": None, "min_spearman": None}
     assert [rung["kept_fp32"] for rung in guard["rungs"]] == [[]]
     assert guard["rungs"][0]["model_bytes"] == (measured / "model_quantized.onnx").stat().st_size
     assert guard["sensitivity"] == []
@@ -191,7 +191,7 @@ def test_limits_that_int8_holds_need_no_ladder(
     arguments = ("--eval", file, "--label-column", "label", "--min-agreement", 90, "--max-accuracy-drop", 10)
     assert run_export(bert, tmp_path / "bundle", *arguments) == 0
     guard = manifest(tmp_path / "bundle")["guard"]
-    assert guard["limits"] == {"max_accuracy_drop_points": 10.0, "min_agreement_percent": 90.0}
+    assert guard["limits"] == {"max_accuracy_drop_points": 10.0, "min_agreement_percent": 90.0, "min_spearman": None}
     assert (len(guard["rungs"]), guard["rungs"][0]["missed"], guard["sensitivity"]) == (1, [], [])
     assert int8_products(tmp_path / "bundle") == 12
     said = capsys.readouterr().err
