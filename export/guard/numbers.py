@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import kendalltau, spearmanr
 
+from export.errors import ExportError
 from export.predictions import Predictions
 from training.report.intervals import RESAMPLES, SEED, Figure
 
-METHOD = f"95 % intervals: percentile bootstrap over texts, or over groups ({RESAMPLES} resamples, seed {SEED}), paired"
-# Kendall's tau costs a sort for each resample of each group.
-_KENDALL_RESAMPLES = 200
+_KENDALL_RESAMPLES = 200  # each sorts all texts
+METHOD = (
+    f"95 % intervals: percentile bootstrap over texts, or over groups ({RESAMPLES} resamples, {_KENDALL_RESAMPLES} for "
+    f"Kendall over texts, seed {SEED}), paired"
+)
 _Statistic = Callable[[np.ndarray], float]
 
 
@@ -22,14 +25,15 @@ def compare_numbers(
     """Return the figures of int8 against fp32 on the same texts.
 
     mean_change, largest_change: of the scores. spearman, kendall: of int8's scores with fp32's, and with `groups` their
-    means over the groups that have different scores, such as the documents of a query. With truth, float64 [texts, 1]:
-    spearman_fp32, spearman_int8 with the true numbers, over all texts, and spearman_drop, their difference.
+    means over the groups to which fp32 gives different scores, such as the documents of a query; 0 for scores of int8
+    that are all equal. With truth, float64 [texts, 1]: spearman_fp32, spearman_int8 with the true numbers, over all
+    texts, and spearman_drop, their difference. Raises ExportError where fp32 gives no group different scores.
     Sources: Spearman (1904); Kendall's tau-b (1945), by scipy.
     """
     first, second = fp32.scores[:, 0], int8.scores[:, 0]
     change = np.abs(second - first)
     n = len(first)
-    places = _places_of(groups)
+    places = _places_of(groups, first)
     figures = {"largest_change": Figure(float(change.max()), n)}
     figures |= _bootstrapped({"mean_change": _mean_of(change)}, n, RESAMPLES)
     if places is None:
@@ -38,11 +42,7 @@ def compare_numbers(
     else:
         for name, measure in (("spearman", _spearman), ("kendall", _kendall)):
             values = np.array([measure(first[rows], second[rows]) for rows in places])
-            values = values[~np.isnan(values)]
-            if len(values):  # a group of one score has no order
-                figures |= _bootstrapped({name: _mean_of(values)}, len(values), RESAMPLES)
-            else:
-                figures[name] = Figure(1.0, 0)
+            figures |= _bootstrapped({name: _mean_of(values)}, len(values), RESAMPLES)
     if truth is not None:
         true = truth[:, 0]
         found: dict[str, _Statistic] = {
@@ -58,30 +58,30 @@ def _mean_of(values: np.ndarray) -> _Statistic:
     return lambda rows: float(values[rows].mean())
 
 
-def _places_of(groups: Sequence[str]) -> list[np.ndarray] | None:
-    """Return the places of each group of two texts or more; None without groups."""
+def _places_of(groups: Sequence[str], scores: np.ndarray) -> list[np.ndarray] | None:
+    """Return the places of each group with different scores; None without groups."""
     if not groups:
         return None
     _, numbers = np.unique(np.array(groups), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
-    return [part for part in parts if len(part) > 1]
+    ordered = [part for part in parts if np.ptp(scores[part]) > 0]
+    if not ordered:
+        raise ExportError("--group-column: fp32 gives no group texts with different scores, so there are no ranks")
+    return ordered
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the rank correlation; 1 of constant numbers with constant ones, NaN of a constant with others."""
-    return _of_ranks(first, second, lambda: float(spearmanr(first, second).statistic))
+    """Return the rank correlation; 0 where one side is constant, which tells nothing of the order."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(spearmanr(first, second).statistic)
 
 
 def _kendall(first: np.ndarray, second: np.ndarray) -> float:
-    return _of_ranks(first, second, lambda: float(kendalltau(first, second).statistic))
-
-
-def _of_ranks(first: np.ndarray, second: np.ndarray, measured: Callable[[], float]) -> float:
-    constant = np.ptp(first) == 0, np.ptp(second) == 0
-    if any(constant):
-        return 1.0 if all(constant) else float("nan")
-    return measured()
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(kendalltau(first, second).statistic)
 
 
 def _bootstrapped(statistics: dict[str, _Statistic], n: int, resamples: int) -> dict[str, Figure]:

@@ -12,6 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from export.errors import ExportError
+from export.guard.numbers import compare_numbers
+from export.predictions import DecisionRule, Predictions, predictions_from_logits
 from inferer import ModelInferer, read_bundle
 from service.app import create_app
 from service.settings import Settings
@@ -162,8 +165,26 @@ def test_the_guard_compares_numbers(reranker: Path, tmp_path: Path, capsys: pyte
     assert (guard["groups"], guard["limits"]["min_spearman"], guard["text_column"]) == (3, 0.5, "q, d")
     assert guard["figures"]["spearman"]["value"] > 0.5
     card = (tmp_path / "bundle" / "README.md").read_text()
-    assert "gives a text a number" in card
+    assert "A regression model (bert)" in card
+    assert "The score is the sigmoid of the logit" in card
+    assert "not calibrated" not in card
     assert '.predict("a text", "another")' in card
+
+
+def test_scores_that_int8_makes_equal_have_lost_their_ranks() -> None:
+    """A group counts with a correlation of 0 where int8 makes its scores equal; groups without an order are refused."""
+    rule = DecisionRule("regression", activation="none")
+
+    def given(*numbers: float) -> Predictions:
+        return predictions_from_logits(np.array(numbers, dtype=np.float32)[:, None], rule)
+
+    fp32, groups = given(1, 2, 3, 4, 5, 5), ("a", "a", "b", "b", "c", "c")
+    figures = compare_numbers(fp32, given(1, 2, 7, 7, 5, 6), None, groups)
+    assert (figures["spearman"].value, figures["kendall"].value, figures["spearman"].n) == (0.5, 0.5, 2)
+    assert compare_numbers(fp32, given(4, 4, 4, 4, 4, 4), None, ())["spearman"].value == 0
+    assert compare_numbers(fp32, fp32, None, groups)["spearman"].value == pytest.approx(1)
+    with pytest.raises(ExportError, match="fp32 gives no group texts with different scores"):
+        compare_numbers(given(1, 1), given(1, 2), None, ("a", "a"))
 
 
 def test_names_of_inference_without_pairs_get_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
