@@ -10,13 +10,13 @@ from export.checks.parity import Parity
 from export.report.guard_table import card_section as guard_section
 from export.report.score_table import card_section as score_section
 from export.report.tables import cell, kept_layers
-from inferer.bundle.manifest import MAX, MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from inferer.bundle.manifest import MAX, MULTI_LABEL, REGRESSION, SIGMOID, SINGLE_LABEL
 from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND, TAIL, WINDOWS
 
 _KINDS = {
     SINGLE_LABEL: "single-label text classifier",
     MULTI_LABEL: "multi-label text classifier",
-    REGRESSION: "model that gives a text a number",
+    REGRESSION: "regression model",
 }
 _OF_PAIRS = {
     LONGEST_FIRST: "it reads the beginnings: the longer text is cut first",
@@ -66,7 +66,7 @@ onnxruntime.{reads} {_truncation(checkpoint.max_length, facts, pair=checkpoint.t
 
 Scheme: {quantization["scheme"]}, {quantization["quantized_matmuls"]} int8 matrix products{kept}.
 
-{score_section(facts)}
+{_meaning(checkpoint, facts)}
 
 {measured}{_changes(parity)}
 
@@ -74,6 +74,15 @@ Serve it with `inferer serve <this folder>`, or use it from Python:
 `ModelInferer("<this folder>"){call}`. Hugging Face's
 `ORTModelForSequenceClassification.from_pretrained("<this folder>", file_name="{next(iter(sizes))}")` loads it too.
 """
+
+
+def _meaning(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> str:
+    if checkpoint.problem_type != REGRESSION:
+        return score_section(facts)
+    number = "the number that the model learned"
+    if checkpoint.activation == SIGMOID:
+        number = "the sigmoid of the logit: a higher one ranks higher, and 0.9 does not mean right nine times in ten"
+    return f"## What a score means\n\nThe score is {number}."
 
 
 def _truncation(max_length: int, facts: Mapping[str, Any], *, pair: bool) -> str:

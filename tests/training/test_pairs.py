@@ -169,7 +169,7 @@ def test_a_ranker_is_trained_evaluated_exported_and_served(tmp_path: Path) -> No
     report = json.loads((run / "report.json").read_text())
     assert {"mse", "spearman", "mrr_at_10", "ndcg_at_10"} <= set(report)
     assert {"predictions.png", "largest_errors.csv"} <= {file.name for file in run.iterdir()}
-    assert "gives a text a number" in (run / "README.md").read_text()
+    assert "A regression model, fine-tuned from" in (run / "README.md").read_text()
     assert run_export(run, tmp_path / "bundle", "--eval", run / "held_out.csv", *columns) == 0
     model = ModelInferer(tmp_path / "bundle", intra_op_threads=1)
     assert (model.text_pair, model.activation, model.labels) == (True, "sigmoid", ("y",))

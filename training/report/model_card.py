@@ -28,6 +28,9 @@ _FIGURES = (
     "On the held-out rows, which were not trained on. 95 % intervals: Wilson's for accuracy, the bootstrap over rows "
     "for the rest."
 )
+_FIGURES_OF_NUMBERS = (
+    "On the held-out rows, which were not trained on. 95 % intervals: the bootstrap over rows or groups."
+)
 _ACTIVATIONS = {
     True: "A text may have any number of the labels, or none; scores are sigmoids of the logits.",
     False: "A text has exactly one of the labels; scores are the softmax of the logits.",
@@ -42,11 +45,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
     recipe, metrics, multi = record["recipe"], record["held_out"], problem_type == MULTI_LABEL
     number = problem_type == REGRESSION
     kind = "regression" if number else "multi-label" if multi else "single-label"
-    what = (
-        "A model that gives a text a number"
-        if number
-        else f"A {kind} text classifier with {len(metrics['labels'])} labels"
-    )
+    what = "A regression model" if number else f"A {kind} text classifier with {len(metrics['labels'])} labels"
     pair = recipe.get("text_pair_column") is not None
     labels = [("id", "label"), *((str(i), one) for i, one in enumerate(metrics["labels"]))]
     base = _base_name(recipe["base_model"])
@@ -68,7 +67,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
-    lines = [_FIGURES, "", *markdown(figures_table(metrics))]
+    lines = [_FIGURES if metrics["labels"] else _FIGURES_OF_NUMBERS, "", *markdown(figures_table(metrics))]
     return [*lines, "", *markdown(labels_table(metrics))] if metrics["labels"] else lines
 
 

@@ -28,7 +28,8 @@ _NAME = 22  # characters shown of a label
 _NUMBERS = 30  # up to this many classes each cell shows its count
 _NAMES = 80  # up to this many labels all are named; of more only the commonest get a bar
 _BINS = 50
-_SETTING = ("epoch", "step", "learning_rate", "kept")  # of an epoch, beside its losses and metrics
+# Of an epoch, what is no curve beside the metrics: its setting, and errors in the unit of the numbers.
+_SETTING = ("epoch", "step", "learning_rate", "kept", "mse", "mae")
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
 
 
@@ -50,7 +51,7 @@ def draw_numbers(path: Path, dataset: Dataset, predictions: Predictions) -> None
     true, found = np.array(dataset.numbers), predictions.scores[:, 0]
     figure, (axes,) = _figure(6.4, 5.4)
     low, high = float(min(true.min(), found.min())), float(max(true.max(), found.max()))
-    axes.plot([low, high], [low, high], color=_GREY, linestyle="--", linewidth=1.2, label="predicted as it is")
+    axes.plot([low, high], [low, high], color=_GREY, linestyle="--", linewidth=1.2, label="predicted = true")
     alpha = float(np.clip(300 / len(true), 0.12, 0.7))
     axes.scatter(true, found, s=14, color=_BLUE, alpha=alpha, linewidths=0, label=f"{len(true):,} rows")
     axes.set(xlabel=f"true {_short(dataset.labels[0])}", ylabel="predicted", title="Predicted and true numbers")
