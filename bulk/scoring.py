@@ -13,7 +13,7 @@ from inferer.bundle.manifest import MULTI_LABEL
 from inferer.errors import TextError
 from inferer.model import ModelInferer
 from inferer.scoring import Prediction
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair, characters_of, sides_of
 
 LABEL, SCORE, LABELS, SCORES, ABSTAINED = "label", "score", "labels", "scores", "abstained"
 NUM_TOKENS, TRUNCATED, ERROR = "num_tokens", "truncated", "error"
@@ -121,12 +121,12 @@ def _predictions(
             found[place] = fault
         elif text is None:
             found[place] = "the text is null"
-        elif (longest := _longest(text)) > options.max_chars:
+        elif (longest := max(map(len, sides_of(text)))) > options.max_chars:
             found[place] = f"the text has {longest} characters, at most {options.max_chars} are allowed"
         else:
             places.setdefault(text if options.dedupe else place, []).append(place)
     # Texts of similar length go together, so that runs have little padding.
-    order = sorted(places.values(), key=lambda rows: _length(texts[rows[0]] or ""))
+    order = sorted(places.values(), key=lambda rows: characters_of(texts[rows[0]] or ""))
     for start in range(0, len(order), _AT_ONCE):
         waiting = order[start : start + _AT_ONCE]
         while waiting:
@@ -144,14 +144,6 @@ def _predictions(
                     found[row] = prediction
             break
     return found
-
-
-def _length(text: TextOrPair) -> int:
-    return len(text) if isinstance(text, str) else sum(map(len, text))
-
-
-def _longest(text: TextOrPair) -> int:
-    return len(text) if isinstance(text, str) else max(map(len, text))
 
 
 def _arrays(results: Sequence[Prediction | str], options: ScoreOptions) -> list[pa.Array]:

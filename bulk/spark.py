@@ -32,8 +32,9 @@ from bulk.tables.batches import ROW_FAULT, check_text_columns
 from inferer.bundle.reader import Bundle, read_bundle
 from inferer.errors import first_line
 from inferer.model import ModelInferer
+from inferer.tokens.texts import SIDES
 
-_ROW, _SIDES = "row", ("text", "text_pair")
+_ROW = "row"
 _BATCHES = 4  # per core in a window: a lost executor costs at most that much work
 _WINDOW_BYTES = 256_000_000
 _AHEAD = 2  # windows at work, so that the cores of a finished one go on with the next
@@ -159,15 +160,15 @@ def _windows(batches: Iterable[pa.RecordBatch], spark: SparkSession) -> Iterator
 def _window(window: list[pa.RecordBatch], spark: SparkSession, task: _Task) -> list[pa.RecordBatch]:
     options = task.options
     sides = {
-        _SIDES[place]: pa.concat_arrays([batch.column(name).cast(pa.string()) for batch in window])
+        SIDES[place]: pa.concat_arrays([batch.column(name).cast(pa.string()) for batch in window])
         for place, name in enumerate(options.text_columns)
     }
     faults = pa.concat_arrays([batch.column(ROW_FAULT) for batch in window])
     rows = pa.array(range(len(faults)), pa.int64())
     table = pa.table({_ROW: rows, **sides, ROW_FAULT: faults})
     spread = spark.createDataFrame(table).repartition(len(window))  # a task per batch, so that all cores end together
-    pair = None if options.text_pair_column is None else _SIDES[1]
-    frame = _mapped(spread, replace(task, options=replace(options, text_column=_SIDES[0], text_pair_column=pair)))
+    pair = None if options.text_pair_column is None else SIDES[1]
+    frame = _mapped(spread, replace(task, options=replace(options, text_column=SIDES[0], text_pair_column=pair)))
     found = frame.drop(*sides).toArrow().sort_by(_ROW).drop_columns(_ROW)
     predicted = found.cast(pa.schema(options.fields())).combine_chunks()
     done, start = [], 0

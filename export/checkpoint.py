@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from export.engine.unsupported import cannot_be_exported, refuse_unsupported
 from export.errors import ExportError
 from export.tokenizer import check_vocabulary, load_tokenizer
-from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL, activation_of
 from inferer.bundle.reader import (
     DEFAULT_THRESHOLD,
     HEAD,
@@ -29,7 +29,6 @@ from inferer.bundle.reader import (
 )
 from inferer.config import Config
 from inferer.errors import first_line
-from inferer.scoring import activation_of
 from inferer.tokens.template import read_template
 from training.model.config_file import read_config
 from training.model.cross_encoder import cross_encoder_notes
@@ -127,10 +126,7 @@ def load_checkpoint(
         raise ExportError(f"checkpoint {path}: gives {len(labels)} logits; a {REGRESSION} has one, the number")
     activation = activation_of(problem_type)
     if problem_type == REGRESSION:
-        # A model that says "regression" has learned the number itself; one that says nothing is a reranker, as in
-        # CrossEncoder's own default.
-        unsaid = NONE if model.config.problem_type == REGRESSION else SIGMOID
-        activation = notes.activation or _activation(path, model.config) or unsaid
+        activation = notes.activation or _activation(path, model.config)
     if text_pair is None:
         text_pair = notes.found or getattr(model.config, "inferer_text_pair", False) is True
     max_positions = max_positions_of(model)
@@ -176,14 +172,18 @@ def _embeddings(model: PreTrainedModel) -> int:
         raise cannot_be_exported(str(model.config.model_type), "it has no embeddings of token ids") from error
 
 
-def _activation(path: Path, config: PretrainedConfig) -> str | None:
-    """Return the activation of training; None where it is not noted."""
-    found = getattr(config, "inferer_activation", None)
-    if found not in (None, NONE, SIGMOID):
+def _activation(path: Path, config: PretrainedConfig) -> str:
+    """Return the activation of a regression: that of training, or the default.
+
+    A model that says "regression" has learned the number itself; one that says nothing is a reranker, for which
+    CrossEncoder takes a sigmoid.
+    """
+    found = getattr(config, "inferer_activation", NONE if config.problem_type == REGRESSION else SIGMOID)
+    if found not in (NONE, SIGMOID):
         raise ExportError(
             f"checkpoint {path}: inferer_activation is {found!r} in config.json, expected none or sigmoid"
         )
-    return found
+    return str(found)
 
 
 def _truncation(path: Path, config: PretrainedConfig, *, pair: bool) -> str:

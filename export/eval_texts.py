@@ -11,7 +11,8 @@ import numpy as np
 from inferer.bundle.manifest import REGRESSION
 from inferer.bundle.reader import ERROR, HEAD, LONGEST_FIRST, WINDOWS
 from inferer.errors import TextError
-from inferer.tokens.encoding import Encoder, TextOrPair
+from inferer.tokens.encoding import Encoder
+from inferer.tokens.texts import TextOrPair
 from training.data.column_flags import check_columns, check_pair, check_problem_type, in_model_order
 from training.data.dataset import Columns, Dataset
 from training.data.location import file_name

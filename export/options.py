@@ -55,9 +55,7 @@ class ScoreOptions:
             given = {"--calibrate": self.file, "--tune-thresholds": self.tuning, "--abstain-below": self.abstaining}
             for flag, value in given.items():
                 if value is not None:
-                    raise ExportError(
-                        f"{flag} is for classifiers; the model is a regression, whose score is its number"
-                    )
+                    raise ExportError(f"{flag} is for classifiers; the model is a regression")
         if problem_type == SINGLE_LABEL and self.tuning is not None:
             raise ExportError(
                 "--tune-thresholds is for multi-label; the model is single-label: it names the best label"

@@ -11,11 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from export.errors import ExportError
-from inferer.bundle.manifest import MAX
+from inferer.bundle.manifest import MAX, activation_of
 from inferer.cpu import available_cpus
-from inferer.scoring import Calibration, activate, activation_of, calibrated, pool
+from inferer.scoring import Calibration, activate, calibrated, pool
 from inferer.session import Session
-from inferer.tokens.encoding import Encoder, TextOrPair
+from inferer.tokens.encoding import Encoder
+from inferer.tokens.texts import TextOrPair
 
 
 @dataclass(frozen=True)

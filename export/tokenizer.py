@@ -11,6 +11,7 @@ from export.errors import ExportError
 from inferer.bundle.reader import TOKENIZER
 from inferer.errors import first_line
 from inferer.tokens.encoding import Encoder
+from inferer.tokens.texts import sides_of
 from training.model.tokenizer_file import read_tokenizer
 
 
@@ -51,7 +52,7 @@ def checked_encoder(
     token_types = "token_type_ids" in tokenizer.model_input_names
     encoder = Encoder(folder / TOKENIZER, max_length, overlap, pair=pair, token_types=token_types)
     for text in built_in_texts(encoder):
-        sides = (text,) if isinstance(text, str) else text
+        sides = sides_of(text)
         expected = tokenizer(*sides, truncation="longest_first", max_length=max_length)
         found = encoder.encode_one(text)
         types = expected.get("token_type_ids")

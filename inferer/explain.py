@@ -18,8 +18,9 @@ from unicodedata import category
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.scoring import SIDES, Logits, Prediction, Scores
+from inferer.scoring import Logits, Prediction, Scores
 from inferer.tokens.encoding import Encoding
+from inferer.tokens.texts import SIDES
 
 METHOD = "occlusion"
 # By default a text of up to MOST_WORDS words is divided into words, a longer one into PARTS parts: either costs at

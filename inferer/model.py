@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from inferer.batching import MAX_BATCH_TOKENS, MOST_BATCH_TOKENS, Batcher, Cancellation
 from inferer.bundle.golden import ENFORCE, MODES
-from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, is_int
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, activation_of, is_int
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, Threshold, read_config, spread_thresholds
@@ -30,13 +30,13 @@ from inferer.scoring import (
     TokenCounts,
     activate,
     activated,
-    activation_of,
     calibration_of,
     pool,
     to_prediction,
 )
 from inferer.session import Session
-from inferer.tokens.encoding import Encoder, Encoding, TextOrPair, TextTokens
+from inferer.tokens.encoding import Encoder, Encoding, TextTokens
+from inferer.tokens.texts import TextOrPair, characters_of, sides_of
 from inferer.verified_session import check_shape, load
 
 # Also long enough for the encoder to find out where its tokenizer allows cuts.
@@ -265,9 +265,8 @@ class ModelInferer:
         prediction = self._score(runs.rows([encodings])[0], encodings, checked)
         label = options.label or prediction.label
         place = self.labels.index(label)
-        texts = (text,) if isinstance(text, str) else text
         parts = occlude(
-            texts,
+            sides_of(text),
             encodings,
             scores_of,
             place,
@@ -314,7 +313,7 @@ class ModelInferer:
             known=call.first_texts,
             go_on=call.go_on,
         )
-        call.characters += len(text) if isinstance(text, str) else sum(map(len, text))
+        call.characters += characters_of(text)
         call.count(encodings[0].num_tokens)
         call.timings.tokenize_s += time.perf_counter() - started
         return encodings

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle.manifest import MAX, NONE, SIGMOID, SINGLE_LABEL, SOFTMAX, Platt
-
-SIDES = ("text", "text_pair")
+from inferer.bundle.manifest import MAX, NONE, SOFTMAX, Platt
+from inferer.tokens.texts import SIDES
 
 Logits: TypeAlias = NDArray[np.float32]
 Scores: TypeAlias = NDArray[np.float64]
@@ -122,11 +121,6 @@ def calibrated(logits: NDArray[Any], calibration: Calibration | None) -> NDArray
     """Return `logits` [..., labels] after calibration, float64."""
     scaled = logits.astype(np.float64)
     return scaled if calibration is None else scaled * calibration.scale + calibration.bias
-
-
-def activation_of(problem_type: str) -> str:
-    """Return the activation of a classifier."""
-    return SOFTMAX if problem_type == SINGLE_LABEL else SIGMOID
 
 
 def activate(logits: NDArray[Any], activation: str, calibration: Calibration | None = None) -> Scores:

@@ -15,7 +15,7 @@ from inferer.errors import CallerGoneError, ConfigError, InfererError, RunError,
 from inferer.explain import Explanation
 from inferer.options import ExplainOptions, Timings
 from inferer.scoring import Prediction
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import SIDES, TextOrPair, sides_of
 from service.capacity import RETRY_AFTER_S
 from service.contracts.base import Contract, ErrorTypes, Field, PredictCall
 from service.errors import INTERNAL, ServiceError, wrong_field
@@ -64,11 +64,8 @@ def _check_limits(call: PredictCall, limits: Settings) -> None:
     if not 1 <= len(call.texts) <= limits.max_texts:
         raise wrong_field(call.texts_field, f"has {len(call.texts)} texts, allowed are 1 to {limits.max_texts}")
     for text, field in zip(call.texts, call.fields, strict=True):
-        if isinstance(text, str):
-            check_length(text, _name(field, 0), limits.max_text_chars)
-        else:
-            for side, one in enumerate(text):
-                check_length(one, _name(field, side), limits.max_text_chars)
+        for side, one in enumerate(sides_of(text)):
+            check_length(one, _name(field, side), limits.max_text_chars)
 
 
 def _name(field: Field, side: int | None) -> str:
@@ -78,7 +75,7 @@ def _name(field: Field, side: int | None) -> str:
 
 def explain(state: State, current: Request, text: TextOrPair, options: ExplainOptions) -> Explanation:
     """Return the contribution of each word of a text or pair to a label; raises ServiceError."""
-    field: Field = "text" if isinstance(text, str) else ("text", "text_pair")
+    field: Field = "text" if isinstance(text, str) else SIDES
     with _running(state, current, PredictCall([text], [field]), {}) as cancellation:
         most = state.settings.max_tokens_per_request
         explanation, timings = state.inferer.explain_timed(text, options, cancellation, most)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferer.options import Timings
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 
 # The key of the record in the WSGI environment.
 RECORD = "inferer.record"

@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding, PretrainedConfig, PreTrainedModel, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL, activation_of
 from inferer.bundle.reader import CONFIG, HEAD, LONGEST_FIRST
-from inferer.scoring import activate, activation_of
+from inferer.scoring import activate
 from training.data.dataset import Dataset
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from inferer.tokens.encoding import Encoder, TextOrPair
+from inferer.tokens.encoding import Encoder
+from inferer.tokens.texts import TextOrPair
 
 _SENTENCES = (
     "ok",

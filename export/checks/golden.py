@@ -20,9 +20,10 @@ from export.checkpoint import Checkpoint
 from export.checks.built_in_texts import built_in_texts
 from inferer.cpu import available_cpus
 from inferer.errors import EmptyTextError
-from inferer.scoring import SIDES, activate
+from inferer.scoring import activate
 from inferer.session import Session
-from inferer.tokens.encoding import Encoder, TextOrPair
+from inferer.tokens.encoding import Encoder
+from inferer.tokens.texts import SIDES, TextOrPair, sides_of
 
 # (words per text, texts chosen, candidates). For a max_length of 512 the chosen texts have about 1,000 tokens, half of
 # them in the one text of full length: on two cores BERT-base takes a second at a server's start.
@@ -66,10 +67,8 @@ def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pa
             left.remove(candidate)
             labels[candidate.best] += 1
             int8_row = None if int8_logits is None else int8_logits.tolist()
-            sides = (candidate.text,) if isinstance(candidate.text, str) else candidate.text
-            chosen.append(
-                {**dict(zip(SIDES, sides, strict=False)), "fp32": candidate.logits.tolist(), "int8": int8_row}
-            )
+            texts_of = dict(zip(SIDES, sides_of(candidate.text), strict=False))
+            chosen.append({**texts_of, "fp32": candidate.logits.tolist(), "int8": int8_row})
     return chosen
 
 
@@ -146,7 +145,7 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
 
 
 def _joined(text: TextOrPair) -> str:
-    return text if isinstance(text, str) else " ".join(text)
+    return " ".join(sides_of(text))
 
 
 def _words(checkpoint: Checkpoint) -> list[str]:

@@ -28,7 +28,7 @@ from export.predictions import Predictions, TextReader, compute_logits, predicti
 from export.scores.rule_fitter import FitError, FittedRule, RuleFitter
 from inferer.bundle.manifest import REGRESSION
 from inferer.bundle.reader import FP32
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from training.report.intervals import Figure
 
 SAMPLE = 64  # texts: enough to find the layers that matter; each layer costs a quantization and these runs

@@ -10,7 +10,7 @@ import numpy as np
 from export.errors import ExportError
 from export.eval_texts import EvalSet
 from inferer.bundle.manifest import SINGLE_LABEL
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair, sides_of
 
 LEAST_ROWS = 100  # to fit, and to report: with fewer the interval of an ECE is wider than most ECEs
 LEAST_EXAMPLES = 10  # of a label, with it and without it, to fit its scores or to choose its threshold
@@ -94,7 +94,7 @@ def _check_apart(given: EvalSet, evaluated: EvalSet) -> None:
         return
     place = next(place for place, key in enumerate(given.keys) if key in shared)
     found, row, other = given.texts[place], given.row_numbers[place], there[given.keys[place]]
-    text = (found if isinstance(found, str) else found[1]).strip()
+    text = sides_of(found)[-1].strip()
     clipped = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
     count = "1 text is" if len(shared) == 1 else f"{len(shared):,} texts are"
     raise ExportError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from inferer.bundle.manifest import is_number
 from inferer.errors import BundleError, shown
+from inferer.tokens.texts import SIDES, TextOrPair
 
 ENFORCE, WARN, OFF = MODES = ("enforce", "warn", "off")
 PASSED, FAILED = "passed", "failed"
@@ -30,7 +31,7 @@ _LEAST_RANGE = 1e-3
 class GoldenText:
     """One text, or one pair, with its logits [labels] at export; int8 is None in a bundle of scheme fp32."""
 
-    text: str | tuple[str, str]
+    text: TextOrPair
     fp32: tuple[float, ...]
     int8: tuple[float, ...] | None
 
@@ -73,7 +74,7 @@ def read_golden(
     """
     if not isinstance(value, list) or not value:
         raise BundleError.unexpected(folder, "golden", value, "a list of at least one text with its logits")
-    sides = ("text", "text_pair") if pair else ("text",)
+    sides = SIDES if pair else SIDES[:1]
     return tuple(_entry(folder, f"golden[{i}]", entry, sides, num_labels, int8=int8) for i, entry in enumerate(value))
 
 

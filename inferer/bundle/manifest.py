@@ -39,6 +39,11 @@ class Platt:
     bias: float
 
 
+def activation_of(problem_type: str) -> str:
+    """Return the activation of a classifier."""
+    return SOFTMAX if problem_type == SINGLE_LABEL else SIGMOID
+
+
 def is_int(value: object, low: int, high: float = math.inf) -> TypeGuard[int]:
     """Return whether `value` is an integer, not a bool, from `low` to `high`."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
@@ -103,7 +108,7 @@ class Fields:
             return self.get("activation", str, (NONE, SIGMOID))
         if value is not None:
             raise self.unexpected("activation", value, f"null for {problem_type}")
-        return SOFTMAX if problem_type == SINGLE_LABEL else SIGMOID
+        return activation_of(problem_type)
 
     def thresholds(self, labels: tuple[str, ...], problem_type: str) -> dict[str, float] | None:
         """Return the threshold of each label, in the labels' order; None unless multi-label."""

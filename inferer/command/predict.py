@@ -16,7 +16,7 @@ from inferer.command.tables import refuse_binary, refuse_files, refuse_table
 from inferer.command.terminal import draw_explanation, draw_prediction
 from inferer.errors import InfererError, TextError, shown
 from inferer.model import ModelInferer
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair, sides_of
 
 
 def _arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
@@ -126,7 +126,7 @@ def _predict_all(model: ModelInferer, texts: Iterable[TextOrPair], args: argpars
 
 
 def _result(model: ModelInferer, text: TextOrPair, args: argparse.Namespace) -> str:
-    sides = (text,) if isinstance(text, str) else text
+    sides = sides_of(text)
     title, is_number = " | ".join(sides), model.activation == NONE
     if args.explain:
         explanation = model.explain(*sides, label=args.label, truncation=args.truncation, max_parts=args.max_parts)

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferer.bundle.files import MOST_JSON_BYTES, contents
-from inferer.bundle.reader import ERROR, HEAD, HEAD_TAIL, LONGEST_FIRST, ONLY_FIRST, TAIL, WINDOWS
+from inferer.bundle.reader import ERROR, HEAD, LONGEST_FIRST, WINDOWS
 from inferer.errors import BundleError, ConfigError, EmptyTextError, PairError, TextError, TextTooLongError, shown
 
 # The library warns and switches its parallelism off after a fork; one text at a time gains nothing from it anyway.
@@ -27,9 +26,9 @@ from tokenizers import Tokenizer
 
 from inferer.tokens.cuts import PIECE_CHARS, Cuts
 from inferer.tokens.template import read_template
+from inferer.tokens.texts import TextOrPair
+from inferer.tokens.truncation import NAMES, Ranges, kept_of_pair, kept_of_text
 from inferer.tokens.turns import Turns
-
-TextOrPair: TypeAlias = str | tuple[str, str]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -38,10 +37,6 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _SHORT_CHARS = 512
 # A thread that waits for its turn to tokenize a longer text asks this often whether to go on.
 _TURN_S = 0.02
-# Windows over the second text of a pair need this share of a run: fewer tokens each would multiply the runs.
-_LEAST_WINDOW = 0.25
-_NAMES = ("the first text", "the second text")
-_Ranges: TypeAlias = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +93,6 @@ class Encoding:
         inputs = {name: getattr(self, name)[~places] for name in INPUTS}
         sides = (replace(side, kept=side.kept - int(places[side.places].sum()), gap=None) for side in self.sides)
         return replace(self, **inputs, sides=tuple(sides), spans=None)
-
-
-def kept_from_start(room: int, truncation: str) -> int:
-    """Return how many of the `room` tokens kept of a long text come from its start; the others come from its end.
-
-    "head_tail" takes 128 of 510: the best cut of long texts in Sun et al., How to Fine-Tune BERT for Text
-    Classification? (arXiv 1905.05583), 5.3.1, kept as a share.
-    """
-    return {TAIL: 0, HEAD_TAIL: round(room * 128 / 510)}.get(truncation, room)
-
-
-def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens are kept of two texts of these lengths, `room` together: the longer one loses first.
-
-    As the tokenizers library does it: two long texts get half each, the longer one the odd token.
-    """
-    if first + second <= room:
-        return first, second
-    short, long = min(first, second), max(first, second)
-    long = short if short > room else max(short, room - short)
-    if short + long > room:
-        short, long = room // 2, room - room // 2
-    return (long, short) if first > second else (short, long)
 
 
 def _go_on(_tokens: int) -> None:
@@ -207,7 +179,7 @@ class Encoder:
         texts = self._checked(text)
         found: list[TextTokens] = []
         for number, one in enumerate(texts):
-            name, side = (_NAMES[number], number) if self.pair else ("the text", None)
+            name, side = (NAMES[number], number) if self.pair else ("the text", None)
             first = known if self.pair and number == 0 else None
             tokens = None if first is None else first.get(one)
             if tokens is None:
@@ -226,7 +198,7 @@ class Encoder:
             name = "the pair" if self.pair else "the text"
             problem = f"{name} has {sum(lengths) + self._special} tokens, at most {self.max_length} are allowed"
             raise TextTooLongError(f"{problem} with truncation 'error'")
-        kept = _kept_of_pair if self.pair else _kept_of_text
+        kept = kept_of_pair if self.pair else kept_of_text
         return tuple(
             self._part(found, ranges, truncation) for ranges in kept(lengths, self._room, self.overlap, truncation)
         )
@@ -276,7 +248,7 @@ class Encoder:
     def _cuts(self) -> Cuts:
         return Cuts(self._tokenizer)
 
-    def _part(self, texts: Sequence[TextTokens], kept: Sequence[_Ranges], truncation: str = HEAD) -> Encoding:
+    def _part(self, texts: Sequence[TextTokens], kept: Sequence[Ranges], truncation: str = HEAD) -> Encoding:
         """Return the tokens of each text in its ranges of `kept`, with the special tokens around them."""
         counts = [sum(end - start for start, end in ranges) for ranges in kept]
         ids = self._template.ids([_ranged(text.ids, ranges) for text, ranges in zip(texts, kept, strict=True)])
@@ -324,51 +296,7 @@ def _read(file: Path, sha256: object) -> Tokenizer:
         raise BundleError(file.parent, f"{file.name} cannot be read: {error}") from error
 
 
-def _kept_of_text(lengths: Sequence[int], room: int, overlap: int, truncation: str) -> Iterator[Sequence[_Ranges]]:
-    """Yield the ranges of tokens of a long text, for each encoding."""
-    (own,) = lengths
-    if truncation == WINDOWS:
-        yield from ([[one]] for one in _windows(own, room, overlap))
-    else:
-        yield [_cut(own, room, truncation)]
-
-
-def _kept_of_pair(lengths: Sequence[int], room: int, overlap: int, truncation: str) -> Iterator[Sequence[_Ranges]]:
-    """Yield the ranges of tokens of the two texts of a long pair, for each encoding. Raises TextTooLongError."""
-    first, second = lengths
-    if truncation in (LONGEST_FIRST, TAIL):
-        counts = longest_first(first, second, room)
-        yield [_cut(own, kept, truncation) for own, kept in zip(lengths, counts, strict=True)]
-        return
-    cut, whole = (0, second) if truncation == ONLY_FIRST else (1, first)
-    least = round(room * _LEAST_WINDOW) if truncation == WINDOWS else 1
-    left = room - whole
-    if left < least:
-        raise TextTooLongError(
-            f"{_NAMES[1 - cut]} has {whole} tokens, which leaves {max(left, 0)} of {room} for the other, at least "
-            f"{least} are needed with truncation '{truncation}'"
-        )
-    if truncation == WINDOWS:
-        for one in _windows(second, left, min(overlap, left // 2)):
-            yield [[(0, first)], [one]]
-        return
-    how = HEAD_TAIL if truncation == HEAD_TAIL else HEAD
-    yield [_cut(first, left, how), [(0, second)]] if cut == 0 else [[(0, first)], _cut(second, left, how)]
-
-
-def _windows(own: int, room: int, overlap: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + room, own)) for start in range(0, own - overlap, room - overlap))
-
-
-def _cut(own: int, room: int, truncation: str) -> list[tuple[int, int]]:
-    """Return the ranges of tokens that are kept of a text with `own` tokens, `room` of them."""
-    if own <= room:
-        return [(0, own)]
-    first = kept_from_start(room, truncation)
-    return [(start, end) for start, end in ((0, first), (own - room + first, own)) if start < end]
-
-
-def _ranged(values: NDArray[np.int32] | None, ranges: _Ranges) -> NDArray[np.int32]:
+def _ranged(values: NDArray[np.int32] | None, ranges: Ranges) -> NDArray[np.int32]:
     assert values is not None  # noqa: S101 - spans of one text are requested with those of the other
     parts = [values[start:end] for start, end in ranges]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from inferer.errors import InfererError
+from inferer.model import ModelInferer
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from service.json_body import JSON
 from service.state import State
 
@@ -40,9 +41,9 @@ class Contract:
     body, reply: msgspec types; several reply types as a tuple. read: turns a body into a call; raises ServiceError.
     render: turns the body and its predictions into the reply. keys: the keys of a JSON body that tell this contract
     from others on the same path; one with a dot is a key in that key's object. examples, wrong_examples: bodies by
-    title; pair_examples, wrong_pair_examples: for a model that reads pairs. rerankers: whether only rerankers take it.
-    needs_inference: whether only a model of natural language inference does. errors: the error types that this contract
-    has in place of the usual ones; the first match counts. may_be_empty: whether a body without texts has a reply.
+    title; pair_examples, wrong_pair_examples: for a model that reads pairs. fits: whether a model can answer it.
+    errors: the error types that this contract has in place of the usual ones; the first match counts. may_be_empty:
+    whether a body without texts has a reply.
     """
 
     name: str
@@ -56,8 +57,7 @@ class Contract:
     wrong_examples: Mapping[str, object] = field(default_factory=dict)
     pair_examples: Mapping[str, object] = field(default_factory=dict)
     wrong_pair_examples: Mapping[str, object] = field(default_factory=dict)
-    rerankers: bool = False
-    needs_inference: bool = False
+    fits: Callable[[ModelInferer], bool] = lambda _: True
     errors: ErrorTypes = field(default_factory=dict)
     may_be_empty: bool = False
 

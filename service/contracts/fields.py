@@ -45,6 +45,10 @@ def limits(state: State) -> dict[str, dict[str, Any] | None]:
     named = {"text": single, "text_pair": single}
     pair_object = {"type": "object", "properties": named, "required": list(named), "additionalProperties": False}
     one = [pair_list] if pair else [single, in_list]
+    properties = named if pair else {"text": single}
+    open_object = {"type": "object", "properties": properties, "required": list(properties)}
+    instances = [pair_list if pair else single, open_object]
+    listed = {"type": "array", "items": {"anyOf": instances}, "minItems": 1, **texts}
     batch = {"type": "array", "items": pair_list if pair else in_list, "minItems": 1, **texts}
     return {
         "text": text,
@@ -57,22 +61,12 @@ def limits(state: State) -> dict[str, dict[str, Any] | None]:
         # text-embeddings-inference: a text, a list of one text or of the two of a pair, or a batch of such lists.
         "input": {"anyOf": [single, {"type": "array", "items": single, "minItems": 1, **texts}]},
         "inputs": {"anyOf": [*one, batch]},
-        "hugging_face": {"anyOf": _hugging_face(pair, single, pair_list, named, texts)},
-        "instance": {"anyOf": _hugging_face(pair, single, pair_list, named, texts)[-1]["items"]["anyOf"]},
+        "hugging_face": {"anyOf": [*(one for one in instances if one is not pair_list), listed]},
+        "instance": {"anyOf": instances},
         "infer_inputs": {"minItems": 2 if pair else 1, "maxItems": 2 if pair else 1},
         "truncation": {"enum": [*state.inferer.bundle.truncations]},
         "score": {"minimum": 0, "maximum": 1} if state.inferer.activation != NONE else {},
     }
-
-
-def _hugging_face(pair: bool, single: Any, pair_list: Any, named: Any, texts: Any) -> list[dict[str, Any]]:
-    """Return the schemas of the inputs of Hugging Face: a text, an object, or a list of them and of pairs."""
-    needed = list(named) if pair else ["text"]
-    properties = named if pair else {"text": single}
-    one = {"type": "object", "properties": properties, "required": needed}
-    items = [pair_list, one] if pair else [single, one]
-    several = {"type": "array", "items": {"anyOf": items}, "minItems": 1, **texts}
-    return [one, several] if pair else [single, one, several]
 
 
 Text = Annotated[str, limited("text", "a text, not blank", minLength=1, pattern=NOT_BLANK)]

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from inferer.bundle.manifest import NONE
+from inferer.model import ModelInferer
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall
@@ -113,10 +114,14 @@ class ScoreReply(msgspec.Struct):
     usage: VllmUsage
 
 
+def is_reranker(model: ModelInferer) -> bool:
+    """Return whether the model gives a pair of texts one number."""
+    return model.text_pair and len(model.labels) == 1
+
+
 def _check_reranker() -> None:
-    """Raise ServiceError (Backend) unless the model gives a pair of texts one number."""
-    inferer = current_state().inferer
-    if not inferer.text_pair or len(inferer.labels) != 1:
+    """Raise ServiceError (Backend) unless the model ranks."""
+    if not is_reranker(current_state().inferer):
         raise ServiceError("Backend", "model is not a re-ranker model")
 
 
@@ -221,7 +226,7 @@ TEI = Contract(
     },
     wrong_pair_examples={"an empty text": {"query": _QUERY, "texts": [""]}},
     errors=ERRORS,
-    rerankers=True,
+    fits=is_reranker,
 )
 CONTRACT = Contract(
     "Cohere, Jina and vLLM",
@@ -239,7 +244,7 @@ CONTRACT = Contract(
         "no results": {"query": _QUERY, "documents": [_LIKE], "top_n": 0},
         "an object without a text": {"query": _QUERY, "documents": [{"title": _LIKE}]},
     },
-    rerankers=True,
+    fits=is_reranker,
 )
 SCORE = Contract(
     "vLLM",
@@ -254,6 +259,6 @@ SCORE = Contract(
         "as many on both sides": {"text_1": [_QUERY, _QUERY], "text_2": [_LIKE, _NOT]},
     },
     wrong_pair_examples={"other numbers of texts": {"text_1": [_QUERY, _QUERY], "text_2": [_LIKE]}},
-    rerankers=True,
+    fits=is_reranker,
 )
 SHARED = (TEI, CONTRACT)

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Annotated
 
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import NOT_BLANK, Text, documented
 from service.contracts.own import PredictionReply, PredictionsReply, prediction_reply

@@ -13,7 +13,7 @@ from inferer.bundle.reader import ERROR, TAIL
 from inferer.errors import EmptyTextError, PairError, RunError, TextError, TextTooLongError, TooManyTokensError
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from service.contracts.base import Contract, ErrorTypes, Field, PredictCall, ranked
 from service.contracts.fields import Text, documented, limited
 from service.contracts.texts import from_start

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from inferer.bundle.reader import HEAD, LONGEST_FIRST
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from service.contracts.base import Field
 from service.contracts.fields import Text, limited
 from service.state import current_state

@@ -17,12 +17,13 @@ from msgspec import Meta
 
 from inferer.bundle.manifest import NONE
 from inferer.bundle.reader import ONLY_FIRST
+from inferer.model import ModelInferer
 from inferer.options import CallOptions
 from inferer.scoring import Prediction, softmax
 from service.contracts.base import Contract, PredictCall
 from service.contracts.fields import Text, Texts
 from service.contracts.hugging_face import LabelScore
-from service.errors import ServiceError, wrong_field
+from service.errors import wrong_field
 from service.state import State, current_state
 
 _TEMPLATE = "This example is {}."
@@ -56,7 +57,9 @@ class ZeroShotReply(msgspec.Struct):
 
 def _read(body: ZeroShotRequest) -> PredictCall:
     names, parameters = _candidates(body), body.parameters
-    _places(current_state())
+    if not can_infer(current_state().inferer):
+        needed = "a model of natural language inference, which reads pairs and has one label that starts with 'entail'"
+        raise wrong_field("parameters.candidate_labels", f"zero-shot classification needs {needed}")
     if "{}" not in parameters.hypothesis_template:
         raise wrong_field("parameters.hypothesis_template", "has no {}, the place of the label")
     hypotheses = [parameters.hypothesis_template.replace("{}", name) for name in names]
@@ -81,25 +84,27 @@ def _candidates(body: ZeroShotRequest) -> list[str]:
     return names
 
 
-def _places(state: State) -> tuple[int, int]:
-    """Return the places of entailment and contradiction among the model's labels; raises ServiceError (Validation)."""
-    inferer = state.inferer
-    found = [i for i, label in enumerate(inferer.labels) if label.lower().startswith("entail")]
-    if not inferer.text_pair or len(found) != 1 or len(inferer.labels) < 2:
-        expected = (
-            "a model of natural language inference, which reads pairs and has one label that starts with 'entail'"
-        )
-        raise ServiceError(
-            "Validation", f"field 'parameters.candidate_labels': zero-shot classification needs {expected}"
-        )
-    against = [i for i, label in enumerate(inferer.labels) if label.lower().startswith("contradict")]
-    last = len(inferer.labels) - 1
-    return found[0], against[0] if len(against) == 1 else (last if found[0] == 0 else 0)  # else as transformers
+def can_infer(model: ModelInferer) -> bool:
+    """Return whether the model reads pairs, and one of several labels is entailment."""
+    return model.text_pair and len(model.labels) > 1 and len(_starting(model, "entail")) == 1
+
+
+def _starting(model: ModelInferer, start: str) -> list[int]:
+    return [place for place, label in enumerate(model.labels) if label.lower().startswith(start)]
+
+
+def _places(model: ModelInferer) -> tuple[int, int]:
+    """Return the places of entailment and contradiction among the labels, as transformers where none has that name."""
+    (entailment,) = _starting(model, "entail")
+    against = _starting(model, "contradict")
+    if len(against) == 1:
+        return entailment, against[0]
+    return entailment, len(model.labels) - 1 if entailment == 0 else 0
 
 
 def _render(body: ZeroShotRequest, predictions: Sequence[Prediction], state: State) -> Any:
     names, labels = _candidates(body), state.inferer.labels
-    entailment, contradiction = _places(state)
+    entailment, contradiction = _places(state.inferer)
     logits = np.array([[(one.activated or {})[label] for label in labels] for one in predictions])
     logits = logits.reshape(-1, len(names), len(labels))
     if body.parameters.multi_label or len(names) == 1:
@@ -137,6 +142,6 @@ CONTRACT = Contract(
             "parameters": {"candidate_labels": "praise, blame", "hypothesis_template": "The tone is {}."},
         },
     },
-    needs_inference=True,
+    fits=can_infer,
     wrong_pair_examples={"no label": {"inputs": "I like you", "parameters": {"candidate_labels": []}}},
 )

@@ -14,6 +14,7 @@ from msgspec.json import schema_components
 from werkzeug.routing import Rule
 
 from inferer import __version__
+from inferer.model import ModelInferer
 from service.contracts import own
 from service.contracts.base import Contract
 from service.contracts.fields import LIMIT, limits
@@ -48,10 +49,7 @@ class _Operation:
 
 def document(app: Flask, state: State) -> bytes:
     """Return the document of `app` as JSON."""
-    # A path whose every contract needs another kind of model is left out.
-    operations = [
-        one for one in _operations(app) if not one.metadata.contracts or _taken(one.metadata.contracts, state)
-    ]
+    operations = [one for one in _operations(app) if _fits(one.metadata, state.inferer)]
     schemas = _Schemas(state)
     paths: dict[str, dict[str, Any]] = {}
     ids: list[str] = []
@@ -128,7 +126,7 @@ def _bodies(metadata: ViewMetadata, schemas: _Schemas, state: State) -> dict[str
         examples = {title: {"value": body} for title, body in shown.items()}
         return {JSON: {"schema": schemas.of(metadata.body), "examples": examples}}
     by_type: dict[str, list[Contract]] = {}
-    for contract in _taken(metadata.contracts, state):
+    for contract in _fitting(metadata.contracts, state.inferer):
         by_type.setdefault(contract.content_type, []).append(contract)
     return {
         content_type: {"schema": schemas.of_bodies(contracts), "examples": _examples(contracts, pair=pair)}
@@ -136,14 +134,14 @@ def _bodies(metadata: ViewMetadata, schemas: _Schemas, state: State) -> dict[str
     }
 
 
-def _taken(contracts: Sequence[Contract], state: State) -> list[Contract]:
-    """Return those of `contracts` that fit the model: a model of pairs, or one number, does not suit each client."""
-    model = state.inferer
-    ranks = model.text_pair and len(model.labels) == 1
-    infers = any(label.lower().startswith("entail") for label in model.labels)
-    found = [one for one in contracts if (one.pair_examples if model.text_pair else one.examples)]
-    found = [one for one in found if ranks or not one.rerankers]
-    return [one for one in found if infers or not one.needs_inference]
+def _fits(metadata: ViewMetadata, model: ModelInferer) -> bool:
+    """Return whether the model can answer any contract of a path, or the path has none."""
+    return not metadata.contracts or bool(_fitting(metadata.contracts, model))
+
+
+def _fitting(contracts: Sequence[Contract], model: ModelInferer) -> list[Contract]:
+    """Return those of `contracts` that the model can answer: not every client sends pairs, or asks for ranks."""
+    return [one for one in contracts if one.fits(model) and (one.pair_examples if model.text_pair else one.examples)]
 
 
 def _examples(contracts: Sequence[Contract], *, pair: bool) -> Schema:

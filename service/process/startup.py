@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from gunicorn import __version__ as installed_gunicorn
 
 from inferer.cpu import available_cpus, cpu_quota, instruction_flags
+from inferer.tokens.texts import SIDES, sides_of
 from service.logs import fields, one_line
 from service.process.resources import memory_limit, process_limits, resident_memory
 from service.settings import Settings, SettingsError
@@ -119,9 +120,7 @@ def log_start(worker: Any) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     key = ' -H "x-api-key: $KEY"' if settings.api_keys else ""
     texts = [golden.text for golden in model.bundle.golden]
-    example = {"text": example_text([text if isinstance(text, str) else text[0] for text in texts])}
-    if model.text_pair:
-        example["text_pair"] = example_text([text[1] for text in texts if not isinstance(text, str)])
+    example = dict(zip(SIDES, map(example_text, zip(*map(sides_of, texts), strict=True)), strict=False))
     body = shlex.quote(json.dumps(example))
     scheme = "http" if settings.tls_cert is None else "https"
     key += "" if settings.tls_cert is None else f" --cacert {shlex.quote(str(settings.tls_cert))}"
@@ -145,7 +144,7 @@ def check_tls(settings: Settings) -> None:
         raise SettingsError(f"INFERER_TLS_CERT, INFERER_TLS_KEY: {pair} cannot be used together: {error}") from error
 
 
-def example_text(texts: list[str]) -> str:
+def example_text(texts: Sequence[str]) -> str:
     """Return the first of `texts` that is short, printable and has a letter, to paste into a shell."""
     fitting = (text for text in texts if len(text) <= 60 and text.isprintable() and any(map(str.isalpha, text)))
     return next(fitting, "some text")

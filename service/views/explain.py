@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from inferer.explain import MOST_WORDS, Part
 from inferer.options import ExplainOptions
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from service.contracts import own
 from service.contracts.fields import Label, Text, Truncation, given, limited
 from service.errors import wrong_field

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from inferer import __version__
 from inferer.bundle.reader import ERROR
 from inferer.session import VERSION as ORT_VERSION
+from service.contracts.rerank import is_reranker
 from service.json_body import JSON, json_response
 from service.openapi.document import document
 from service.openapi.view_metadata import ViewMetadata
@@ -112,7 +113,6 @@ def _info(state: State) -> Info:
     manifest = model.bundle.manifest
     guard = manifest.get("guard")
     id2label = {str(index): label for index, label in enumerate(model.labels)}
-    is_reranker = model.text_pair and len(model.labels) == 1
     label2id = {label: index for index, label in enumerate(model.labels)}
     labels: dict[str, dict[str, Any]] = {"id2label": id2label, "label2id": label2id}
     return Info(
@@ -150,7 +150,7 @@ def _info(state: State) -> Info:
         model_sha=manifest.get("manifest_sha256"),
         model_dtype=model.scheme,
         served_model_name=settings.name,
-        model_type=ModelType(reranker=labels) if is_reranker else ModelType(classifier=labels),
+        model_type=ModelType(reranker=labels) if is_reranker(model) else ModelType(classifier=labels),
         max_concurrent_requests=settings.max_in_flight,
         max_input_length=model.max_length,
         max_batch_tokens=model.batcher.max_tokens,

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferer.bundle.manifest import ACTIVATIONS, MULTI_LABEL, SIGMOID, SINGLE_LABEL, SOFTMAX, Platt
+from inferer.bundle.manifest import ACTIVATIONS, MULTI_LABEL, SIGMOID, SINGLE_LABEL, SOFTMAX, Platt, activation_of
 from inferer.scoring import (
     Choice,
     TokenCounts,
     activate,
     activated,
-    activation_of,
     calibration_of,
     sigmoid,
     softmax,

@@ -147,7 +147,7 @@ def test_wrong_flags_are_named(
 
 @pytest.mark.slow
 def test_a_ranker_is_trained_evaluated_exported_and_served(tmp_path: Path) -> None:
-    """Relevance in groups trains a reranker, whose checkpoint, evaluation and bundle agree, by the plain commands."""
+    """The plain commands train a reranker on grouped relevance; checkpoint, evaluation and bundle agree."""
     fruits = ("apple", "banana", "cherry", "damson")
     rows = [(one, f"a {two}", int(one == two)) for one in fruits for two in fruits] * 6
     file = tmp_path / "pairs.csv"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from inferer.tokens.texts import sides_of
 from training.data.dataset import Dataset
 from training.data.table import Fault, Row, Table, clip, not_utf8, row_place, text_bytes
 from training.errors import DataError
@@ -99,6 +100,5 @@ def write_csv(path: Path, dataset: Dataset) -> None:
                 labels = [int(label in row) for label in range(len(columns.label_columns))]
             else:
                 labels = [(columns.separator or "").join(dataset.labels[label] for label in row)]
-            texts = (text,) if isinstance(text, str) else text
             group = dataset.groups[i : i + 1] if columns.group_column not in columns.text_columns else ()
-            writer.writerow([*texts, *labels, *group])
+            writer.writerow([*sides_of(text), *labels, *group])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from training.errors import DataError
 
 _WHOLE = re.compile("-?[0-9]{1,18}")
@@ -76,8 +76,8 @@ class Columns:
 class Dataset:
     """Texts or pairs with labels: `targets[i]` holds the ids of text i's labels, exactly one if single-label.
 
-    numbers: of each text, for a regression, whose only label is the name of the column; its targets are empty. groups:
-    of each text, where columns name them. dropped: rows without text that the reader left out; subsets keep the count
+    numbers: one per text for a regression, which has empty targets and one label, the name of the column. groups: one
+    per text, where the columns name them. dropped: rows without text that the reader left out; subsets keep the count
     of the whole.
     """
 

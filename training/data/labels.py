@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from training.data.dataset import Columns, Dataset, label_order
 from training.data.table import Fault, Row, Table, cell_text, clip
 from training.errors import DataError, TrainingError

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inferer.bundle.manifest import NONE, REGRESSION, SINGLE_LABEL
+from inferer.bundle.manifest import NONE, REGRESSION, SINGLE_LABEL, activation_of
 from inferer.bundle.reader import DEFAULT_THRESHOLD
-from inferer.scoring import activate, activation_of
+from inferer.scoring import activate
 
 
 @dataclass(frozen=True)

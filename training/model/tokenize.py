@@ -12,7 +12,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from inferer.errors import TextError
-from inferer.tokens.encoding import INPUTS, Encoder, TextOrPair, kept_from_start
+from inferer.tokens.encoding import INPUTS, Encoder
+from inferer.tokens.texts import TextOrPair
+from inferer.tokens.truncation import kept_from_start
 from training.errors import TrainingError
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
+from inferer.tokens.texts import sides_of
 from training.data.dataset import Dataset
 from training.evaluation.predictions import Predictions
 from training.report.metrics import measure
@@ -77,7 +78,7 @@ def _single_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequenc
     for i in np.argsort(-score, kind="stable"):
         if given[i] != true[i]:
             labels = (dataset.labels[true[i]], dataset.labels[given[i]])
-            yield int(i) + 1, *_texts(dataset, i), *labels, _rounded(score[i]), _rounded(score_of_true[i])
+            yield int(i) + 1, *sides_of(dataset.texts[i]), *labels, _rounded(score[i]), _rounded(score_of_true[i])
 
 
 def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence[Any]]:
@@ -92,12 +93,7 @@ def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence
         names = [joint.join(dataset.labels[k] for k in np.flatnonzero(flags)) for flags in sets]
         lowest = _rounded(predictions.scores[i][missed[i]].min()) if missed[i].any() else None
         highest = _rounded(predictions.scores[i][wrong[i]].max()) if wrong[i].any() else None
-        yield int(i) + 1, *_texts(dataset, i), *names, lowest, highest
-
-
-def _texts(dataset: Dataset, row: int) -> tuple[str, ...]:
-    text = dataset.texts[row]
-    return (text,) if isinstance(text, str) else text
+        yield int(i) + 1, *sides_of(dataset.texts[i]), *names, lowest, highest
 
 
 def _rounded(score: float) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from inferer.tokens.texts import sides_of
 from training.data.dataset import Dataset
 from training.report.intervals import RESAMPLES, SEED
 
@@ -92,10 +93,8 @@ def write_errors(path: Path, dataset: Dataset, found: _Floats) -> None:
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(("row", "text", *(["text_pair"] if pair else []), "true", "given", "difference"))
         for i in np.argsort(-np.abs(off), kind="stable"):
-            text = dataset.texts[i]
-            texts = (text,) if isinstance(text, str) else text
             given = [round(float(value), 6) for value in (found[i], off[i])]
-            writer.writerow([int(i) + 1, *texts, dataset.numbers[i], *given])
+            writer.writerow([int(i) + 1, *sides_of(dataset.texts[i]), dataset.numbers[i], *given])
 
 
 def _errors(true: _Floats, found: _Floats) -> _Figures:

@@ -7,7 +7,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
 from inferer.bundle.manifest import REGRESSION, SINGLE_LABEL
-from inferer.tokens.encoding import TextOrPair
+from inferer.tokens.texts import TextOrPair
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 

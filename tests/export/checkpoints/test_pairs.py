@@ -180,7 +180,8 @@ def test_scores_that_int8_makes_equal_have_lost_their_ranks() -> None:
 
     fp32, groups = given(1, 2, 3, 4, 5, 5), ("a", "a", "b", "b", "c", "c")
     figures = compare_numbers(fp32, given(1, 2, 7, 7, 5, 6), None, groups)
-    assert (figures["spearman"].value, figures["kendall"].value, figures["spearman"].n) == (0.5, 0.5, 2)
+    assert (figures["spearman"].value, figures["kendall"].value) == pytest.approx((0.5, 0.5))
+    assert figures["spearman"].n == 2
     assert compare_numbers(fp32, given(4, 4, 4, 4, 4, 4), None, ())["spearman"].value == 0
     assert compare_numbers(fp32, fp32, None, groups)["spearman"].value == pytest.approx(1)
     with pytest.raises(ExportError, match="fp32 gives no group texts with different scores"):

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from inferer import ModelInferer, PairError
 from inferer.bundle.reader import PAIR_TRUNCATIONS
 from inferer.errors import BundleError, ConfigError, EmptyTextError, TextError, TextTooLongError
-from inferer.tokens.encoding import Encoder, longest_first
+from inferer.tokens.encoding import Encoder
 from inferer.tokens.template import read_template
+from inferer.tokens.truncation import longest_first
 from tests.support import tiny
 from tests.support.architectures import LONG_TEXT, TESTED, write_checkpoint
 
@@ -188,8 +189,8 @@ def test_options_of_pairs(pairs: ModelInferer, model: ModelInferer) -> None:
         model.predict("good", truncation="only_first")
 
 
-def test_a_template_that_is_none_is_refused(tmp_path: Path) -> None:
-    """A tokenizer whose template leaves out the second text cannot be served for pairs."""
+def test_a_template_without_the_second_text_is_refused(tmp_path: Path) -> None:
+    """A tokenizer is refused for pairs if its template leaves out the second text."""
     made = tiny.tokenizer()
     made.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A $A [SEP] $B", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
