@@ -67,7 +67,9 @@ def _places_of(groups: Sequence[str], scores: np.ndarray) -> list[np.ndarray] | 
     parts = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
     ordered = [part for part in parts if np.ptp(scores[part]) > 0]
     if not ordered:
-        raise ExportError("--group-column: fp32 gives no group texts with different scores, so there are no ranks")
+        raise ExportError(
+            "--group-column: in each group fp32 gives all texts the same score, so ranks cannot be compared"
+        )
     return ordered
 
 

@@ -28,7 +28,7 @@ _NAME = 22  # characters shown of a label
 _NUMBERS = 30  # up to this many classes each cell shows its count
 _NAMES = 80  # up to this many labels all are named; of more only the commonest get a bar
 _BINS = 50
-# Of an epoch, what is no curve beside the metrics: its setting, and errors in the unit of the numbers.
+# Entries of an epoch without a curve: its setting, and errors in the unit of the numbers.
 _SETTING = ("epoch", "step", "learning_rate", "kept", "mse", "mae")
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
 
