@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from inferer.bundle.reader import CONFIG
 from training.errors import TrainingError
 from training.recipe.checks import check_recipe
@@ -17,11 +19,18 @@ from training.splits.splits import Splits, read_splits
 
 
 def _report(splits: Splits) -> None:
-    """Print warnings, notes and the rows of each label."""
+    """Print warnings, notes and the rows of each label, or the range of a regression's numbers."""
     for warning in splits.warnings:
         say(f"warning: {warning}; its figures will mean little")
     for note in splits.notes:
         say(note)
+    numbers = splits.train.numbers
+    if numbers:
+        text = f"{splits.facts['rows']} texts from {splits.source}"
+        say(
+            f"{text}; {splits.train.labels[0]} from {min(numbers):g} to {max(numbers):g}, {np.mean(numbers):.4g} on average"
+        )
+        return
     classes = splits.facts["classes"]
     width = max(len(label) for label in splits.train.labels)
     say(f"{splits.facts['rows']} texts from {splits.source}")

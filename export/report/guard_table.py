@@ -57,7 +57,11 @@ def notes(guard: Mapping[str, Any], problem_type: str) -> list[str]:
         lines.append(f"{guard['left_out']} of {guard['rows']} rows are too long for truncation 'error': left out")
     if problem_type == REGRESSION:
         groups = guard.get("groups")
-        return [*lines, f"Spearman and Kendall with fp32: the mean over {groups} groups"] if groups else lines
+        return (
+            [*lines, f"Spearman and Kendall with fp32: by group, where fp32's scores differ; {groups} groups"]
+            if groups
+            else lines
+        )
     if problem_type == MULTI_LABEL and guard["labels_from"]:
         lines.append("accuracy counts a text as right when all its labels are")
     lines.append("the change of a score is the largest among a text's scores")

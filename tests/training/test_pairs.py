@@ -56,6 +56,8 @@ def test_rankings_by_hand() -> None:
     assert metrics["queries"] == 2
     assert metrics["mrr_at_10"] == pytest.approx((1 / 2 + 1) / 2)
     assert metrics["ndcg_at_10"] == pytest.approx((1 / math.log2(3) + 1) / 2)
+    equal = measure_numbers(numbers([1.0, 0.0, 0.0, 0.0], ("a",) * 4), np.zeros(4), intervals=False)
+    assert equal["mrr_at_10"] == 1 / 4, "equal scores say nothing, whatever the order of the rows"
     late = measure_numbers(numbers([0.0] * 10 + [1.0], ("a",) * 11), -np.arange(11.0), intervals=False)
     assert (late["mrr_at_10"], late["ndcg_at_10"]) == (0.0, 0.0)
 

@@ -118,8 +118,12 @@ def _ranked_groups(groups: Sequence[str], true: _Floats) -> list[NDArray[np.int_
 
 
 def _ranking(true: _Floats, found: _Floats) -> tuple[float, float]:
-    """Return the reciprocal rank of the first relevant row and nDCG, both of the first DEPTH rows by `found`."""
-    gains = true[np.argsort(-found, kind="stable")][:DEPTH]
+    """Return the reciprocal rank of the first relevant row and nDCG, both of the first DEPTH rows by `found`.
+
+    Of rows with equal scores the least relevant come first: in the order of the file, which often has the relevant
+    ones first, a model that gives every row one score would look perfect.
+    """
+    gains = true[np.lexsort((true, -found))][:DEPTH]
     hits = np.flatnonzero(gains > 0)
     discounts = 1 / np.log2(np.arange(2, DEPTH + 2))
     best = np.sort(true)[::-1][:DEPTH]

@@ -156,7 +156,12 @@ def test_the_guard_compares_numbers(reranker: Path, tmp_path: Path, capsys: pyte
     code = run_export(reranker, tmp_path / "bundle", "--text-pair", "--eval", file, *columns, "--min-spearman", "0.5")
     assert code == 0
     said = capsys.readouterr().err
-    for words in ("Spearman with fp32", "Kendall with fp32", "Spearman with yours, int8", "over 3 groups"):
+    for words in (
+        "Spearman with fp32",
+        "Kendall with fp32",
+        "Spearman with yours, int8",
+        "by group, where fp32's scores differ; 3 groups",
+    ):
         assert words in said
     guard = json.loads((tmp_path / "bundle" / "inferer.json").read_text())["guard"]
     assert set(guard["figures"]) == {
