@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from inferer.bundle.reader import CONFIG
 from training.errors import TrainingError
 from training.recipe.checks import check_recipe
@@ -26,10 +24,9 @@ def _report(splits: Splits) -> None:
         say(note)
     numbers = splits.train.numbers
     if numbers:
-        text = f"{splits.facts['rows']} texts from {splits.source}"
-        say(
-            f"{text}; {splits.train.labels[0]} from {min(numbers):g} to {max(numbers):g}, {np.mean(numbers):.4g} on average"
-        )
+        column, mean = splits.train.labels[0], sum(numbers) / len(numbers)
+        measured = f"{column} from {min(numbers):g} to {max(numbers):g}, {mean:.4g} on average"
+        say(f"{splits.facts['rows']} texts from {splits.source}; {measured}")
         return
     classes = splits.facts["classes"]
     width = max(len(label) for label in splits.train.labels)
