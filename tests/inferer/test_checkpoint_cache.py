@@ -227,7 +227,7 @@ def test_a_failing_export_says_why_and_leaves_no_bundle(
         ModelInferer(silent, cache_dir=tmp_path / "cache")
     message = str(raised.value)
     assert message.startswith(f"checkpoint {silent}: export failed: export: checkpoint {silent}: problem_type is None")
-    assert message.endswith("give --problem-type, one of single_label_classification, multi_label_classification")
+    assert message.endswith("give --problem-type, single_label_classification or multi_label_classification")
     assert "\n" not in message
     assert not [entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]
     assert "problem_type is None" in capfd.readouterr().err
