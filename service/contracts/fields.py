@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from inferer.bundle.manifest import NONE
+from inferer.bundle.manifest import ACTIVATIONS, NONE, SOFTMAX
 from service.state import State
 
 # The key of a limit's name in a field's schema: msgspec copies it, and service/openapi/document.py fills in the limit.
@@ -57,6 +57,7 @@ def limits(state: State) -> dict[str, dict[str, Any] | None]:
         "texts": texts,
         "label": label,
         "threshold": None if state.inferer.thresholds is None else {"anyOf": [number, per_label]},
+        "max_tokens": {"minimum": state.inferer.max_length},
         "parts": {"maximum": state.settings.max_texts},
         # text-embeddings-inference: a text, a list of one text or of the two of a pair, or a batch of such lists.
         "input": {"anyOf": [single, {"type": "array", "items": single, "minItems": 1, **texts}]},
@@ -65,6 +66,7 @@ def limits(state: State) -> dict[str, dict[str, Any] | None]:
         "instance": {"anyOf": instances},
         "infer_inputs": {"minItems": 2 if pair else 1, "maxItems": 2 if pair else 1},
         "truncation": {"enum": [*state.inferer.bundle.truncations]},
+        "activation": {"enum": [one for one in ACTIVATIONS if one != SOFTMAX or len(state.inferer.labels) > 1]},
         "score": {"minimum": 0, "maximum": 1} if state.inferer.activation != NONE else {},
     }
 

@@ -11,7 +11,7 @@ from inferer.bundle.manifest import ACTIVATIONS, SOFTMAX
 from inferer.options import CallOptions
 from inferer.scoring import Prediction
 from service.contracts.base import Contract, PredictCall, ranked
-from service.contracts.fields import Text, TopK, documented, limited
+from service.contracts.fields import Text, TopK, limited
 from service.contracts.texts import PairList, TextObject, field_of, text_of
 from service.errors import wrong_field
 from service.json_body import check_one_of
@@ -22,7 +22,7 @@ class HuggingFaceParameters(msgspec.Struct):
     """The number of labels, and the function that turns logits into scores."""
 
     top_k: TopK | None = None
-    function_to_apply: Annotated[str, documented("by default the model's own", enum=[*ACTIVATIONS])] | None = None
+    function_to_apply: Annotated[str, limited("activation", "by default the model's own")] | None = None
 
 
 class HuggingFaceRequest(msgspec.Struct):

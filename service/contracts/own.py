@@ -21,7 +21,12 @@ class PredictRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Exactly one of text and texts, and the options of the call."""
 
     schema_extra: ClassVar = {"oneOf": [{"required": ["text"]}, {"required": ["texts"]}]}
-    pair_schema_extra: ClassVar = {"oneOf": [{"required": ["text", "text_pair"]}, {"required": ["texts"]}]}
+    pair_schema_extra: ClassVar = {
+        "oneOf": [
+            {"required": ["text", "text_pair"], "not": {"required": ["texts"]}},
+            {"required": ["texts"], "not": {"anyOf": [{"required": ["text"]}, {"required": ["text_pair"]}]}},
+        ]
+    }
 
     text: Text | UnsetType = UNSET
     text_pair: Annotated[Text, limited("text_pair", "the second text of a pair")] | UnsetType = UNSET

@@ -21,7 +21,7 @@ from service.contracts.vllm import VllmUsage
 from service.errors import ServiceError, wrong_field
 from service.state import State, current_state
 
-_Documents = Annotated[list[Text], limited("texts", "the documents")]
+_Documents = Annotated[list[Text], limited("texts", "the documents", minItems=1)]
 
 
 class TeiRerankRequest(msgspec.Struct):
@@ -53,11 +53,11 @@ class RerankRequest(msgspec.Struct):
     """A query and documents. Unknown fields are ignored."""
 
     query: Text
-    documents: Annotated[list[Text | Document], limited("texts", "texts, or objects with a text")]
+    documents: Annotated[list[Text | Document], limited("texts", "texts, or objects with a text", minItems=1)]
     model: Annotated[str, Meta(description="the model's name")] | None = None
     top_n: Annotated[int, Meta(ge=1, description="the number of results, best first")] | None = None
     return_documents: bool | None = None
-    max_tokens_per_doc: Annotated[int, Meta(ge=1, description="at least the model's own limit")] | None = None
+    max_tokens_per_doc: Annotated[int, limited("max_tokens", "at least the model's own limit")] | None = None
     truncation: Truncation | None = None
     raw_scores: Annotated[bool, Meta(description="return the model's logits in place of scores")] = False
 

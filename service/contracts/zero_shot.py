@@ -21,7 +21,7 @@ from inferer.model import ModelInferer
 from inferer.options import CallOptions
 from inferer.scoring import Prediction, softmax
 from service.contracts.base import Contract, PredictCall
-from service.contracts.fields import Text, Texts
+from service.contracts.fields import NOT_BLANK, Text, Texts, documented
 from service.contracts.hugging_face import LabelScore
 from service.errors import wrong_field
 from service.state import State, current_state
@@ -30,13 +30,21 @@ _TEMPLATE = "This example is {}."
 # huggingface_hub reads an object of lists up to 1.0, and a list of objects from 1.1 on.
 _CLIENT = re.compile(r"hf_hub/(\d+)\.(\d+)")
 _LISTS_UNTIL = (1, 0)
+_NAMED = f"[^,]*{NOT_BLANK.replace('[^', '[^,')}[^,]*"
+_Name = Annotated[str, documented(pattern=NOT_BLANK)]
+_Names = Annotated[str, documented(pattern=f"^{_NAMED}(,{_NAMED})*$")]
 
 
 class ZeroShotParameters(msgspec.Struct):
     """The labels to choose from, and the sentence that each becomes. Unknown fields are ignored."""
 
-    candidate_labels: Annotated[str | list[str], Meta(description="names, or one string of names with commas")]
-    hypothesis_template: Annotated[str, Meta(description="a sentence with {} in the place of the label")] = _TEMPLATE
+    candidate_labels: Annotated[
+        _Names | Annotated[list[_Name], documented(minItems=1, uniqueItems=True)],
+        documented("names, or one string of names with commas"),
+    ]
+    hypothesis_template: Annotated[
+        str, documented("a sentence with {} in the place of the label", pattern=re.escape("{}"))
+    ] = _TEMPLATE
     multi_label: Annotated[bool, Meta(description="whether several labels may be right")] = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import schemathesis
@@ -15,16 +16,21 @@ def before_call(ctx: Any, case: Any, **_: Any) -> None:
     """Wait long enough, and write whole numbers as such.
 
     A deadline of 1 ms is allowed, and passes. JSON Schema counts 2.0 as an integer, and nobody writes one so. It cannot
-    say what CSV is: a text is quoted here, which makes it a row; one of control characters alone, which schemathesis
-    4.32 makes against the pattern, is another.
+    say what CSV is: a text is quoted here, which makes it a row, of two equal texts for a model of pairs; one of
+    control characters alone, which schemathesis 4.32 makes against the pattern, is another. Nor can it say that the
+    names within one string differ.
     """
     given = str((case.headers or {}).get(_TIMEOUT, ""))
     if given.isdigit() and 1 <= int(given) < _ENOUGH_MS:
         case.headers[_TIMEOUT] = str(_ENOUGH_MS)
     case.body = _whole(case.body)
+    parameters = case.body.get("parameters") if isinstance(case.body, dict) else None
+    if isinstance(parameters, dict) and isinstance(names := parameters.get("candidate_labels"), str):
+        parameters["candidate_labels"] = ",".join({name.strip(): name for name in names.split(",")}.values())
     if case.media_type == "text/csv" and isinstance(case.body, str):
-        case.body = case.body if case.body.strip() else "some text"
-        case.body = '"' + case.body.replace('"', '""') + '"'
+        text = case.body if case.body.strip() else "some text"
+        quoted = '"' + text.replace('"', '""') + '"'
+        case.body = f"{quoted},{quoted}" if os.environ.get("SCHEMATHESIS_PAIRS") else quoted
 
 
 def _whole(value: Any) -> Any:

@@ -35,6 +35,34 @@ ranks = HttpClient(url).rerank(query=query, texts=documents, truncate=True, retu
 found["tei-client"] = [[one.index, one.score] for one in ranks]
 print(json.dumps(found))
 """
+LANGCHAIN = """
+import json, sys
+from infinity_client.client import Client
+from langchain_cohere import CohereRerank
+from langchain_community.document_compressors import InfinityRerank
+from langchain_core.documents import Document
+
+url, query, documents = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+texts = [Document(page_content=text, metadata={"place": place}) for place, text in enumerate(documents)]
+found = {}
+for name, ranker in (
+    ("cohere", CohereRerank(model="ranker", cohere_api_key="key", base_url=url)),
+    ("infinity", InfinityRerank(model="ranker", client=Client(base_url=url))),
+):
+    ranked = ranker.compress_documents(texts, query)
+    found["langchain " + name] = [[one.metadata["place"], one.metadata["relevance_score"]] for one in ranked]
+print(json.dumps(found))
+"""
+LLAMA_INDEX = """
+import json, sys
+from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.postprocessor.tei_rerank import TextEmbeddingInference
+
+url, query, documents = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+nodes = [NodeWithScore(node=TextNode(text=text, id_=str(place)), score=0) for place, text in enumerate(documents)]
+ranked = TextEmbeddingInference(base_url=url).postprocess_nodes(nodes, query_str=query)
+print(json.dumps({"llama-index": [[int(one.node.node_id), one.score] for one in ranked]}))
+"""
 ZERO_SHOT = """
 import json, sys
 from huggingface_hub import InferenceClient
@@ -54,14 +82,25 @@ def ranker(rank_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
-def test_clients_of_rerankers(ranker: Server, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Cohere's client (v1 and v2), LiteLLM (as cohere, hosted_vllm and huggingface) and tei-client get the ranking."""
-    python = python_with(tmp_path_factory.getbasetemp(), "cohere==7.3.1", "litellm==1.110.2", "tei-client==0.2.4")
+@pytest.mark.parametrize(
+    ("program", "packages", "clients"),
+    [
+        (RANKERS, ("cohere==7.3.1", "litellm==1.110.2", "tei-client==0.2.4"), 6),
+        (LANGCHAIN, ("langchain-cohere==0.6.0", "langchain-community==0.4.2", "infinity-client==0.0.78"), 2),
+        (LLAMA_INDEX, ("llama-index-postprocessor-tei-rerank==0.6.0",), 1),
+    ],
+    ids=["clients", "langchain", "llama-index"],
+)
+def test_clients_of_rerankers(
+    program: str, packages: tuple[str, ...], clients: int, ranker: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Cohere's client, LiteLLM, tei-client, and the rerankers of LangChain and LlamaIndex get the ranking."""
+    python = python_with(tmp_path_factory.getbasetemp(), *packages)
     given = (f"http://127.0.0.1:{ranker.port}", QUERY, json.dumps(DOCUMENTS))
-    done = run_to_end(python, "-c", RANKERS, *given, timeout_s=180, LITELLM_LOCAL_MODEL_COST_MAP="True")
+    done = run_to_end(python, "-c", program, *given, timeout_s=180, LITELLM_LOCAL_MODEL_COST_MAP="True")
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 6
+    assert len(found) == clients
     for client, ranking in found.items():
         assert [place for place, _ in ranking] == [place for place, _ in BEST], client
         assert [score for _, score in ranking] == pytest.approx([score for _, score in BEST], abs=1e-6), client
