@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -45,6 +45,7 @@ from training.run.output import check_target
 from training.run.processes import say
 from training.run.resume import RunFolder, open_run_folder, run_folder_for
 from training.run.trainer import (
+    GROUPS,
     ClassifierTrainer,
     EpochCallback,
     EpochOrder,
@@ -160,12 +161,20 @@ def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path |
 def _rows(dataset: Dataset, encoded: EncodedTexts, scale: Scale) -> Any:
     """Return the tokens of each text with its target, as the Trainer wants them; it pads them by batch."""
     if dataset.problem_type == REGRESSION:
-        numbers = map(scale.learned, dataset.numbers)
-        return [{**row, "labels": [number]} for row, number in zip(encoded.rows, numbers, strict=True)]
+        rows = [{**row, "labels": [scale.learned(n)]} for row, n in zip(encoded.rows, dataset.numbers, strict=True)]
+        if is_relevance(dataset):
+            rows = [{**row, GROUPS: group} for row, group in zip(rows, _numbered(dataset.groups), strict=True)]
+        return rows
     single = dataset.problem_type == SINGLE_LABEL
     # Lists: the collator stacks no tensors.
     targets = [row[0] for row in dataset.targets] if single else dataset.multi_hot().astype(float).tolist()
     return [{**row, "labels": target} for row, target in zip(encoded.rows, targets, strict=True)]
+
+
+def _numbered(groups: Sequence[str]) -> list[int]:
+    """Return the number of each row's group, by first appearance."""
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return [numbers[group] for group in groups]
 
 
 def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]:
@@ -181,6 +190,7 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         recipe.batch_size * recipe.gradient_accumulation,
         recipe.seed,
         grouped=recipe.group_by_length,
+        groups=_numbered(job.splits.train.groups) if is_relevance(job.splits.train) else (),
     )
 
     activation = getattr(job.model.config, "inferer_activation", NONE)

@@ -14,7 +14,7 @@ from tests.training.test_heads import HEADS, with_head
 from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.model.freezing import encoder_parameters, freeze, head_parameters, set_trained
-from training.model.losses import class_weights, make_loss, pos_weight
+from training.model.losses import class_weights, listwise, make_loss, pos_weight
 from training.recipe.checks import check_weights
 from training.recipe.recipe import Recipe
 
@@ -43,7 +43,7 @@ def log_softmax(row: torch.Tensor) -> list[float]:
 
 def test_cross_entropy_is_the_mean_of_minus_log_p() -> None:
     """Without weights and smoothing the loss is the mean of -log p of the true classes."""
-    loss = make_loss(Recipe(), single(1, 1, 1))(LOGITS, torch.tensor([0, 2]))
+    loss = make_loss(Recipe(), single(1, 1, 1))(LOGITS, torch.tensor([0, 2]), None)
     expected = -(log_softmax(LOGITS[0])[0] + log_softmax(LOGITS[1])[2]) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
@@ -54,7 +54,7 @@ def test_balanced_class_weights_are_rows_over_classes_times_count() -> None:
     weights = class_weights("balanced", data)
     assert weights is not None
     assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
-    loss = make_loss(Recipe(class_weights="balanced"), data)(LOGITS, torch.tensor([0, 2]))
+    loss = make_loss(Recipe(class_weights="balanced"), data)(LOGITS, torch.tensor([0, 2]), None)
     expected = -(10 / 18 * log_softmax(LOGITS[0])[0] + 10 / 3 * log_softmax(LOGITS[1])[2]) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
@@ -69,13 +69,13 @@ def test_given_class_weights_are_by_label() -> None:
 def test_a_row_weighs_the_same_whatever_is_beside_it() -> None:
     """The loss of a batch is the mean of its rows' losses alone, weights and smoothing included."""
     loss = make_loss(Recipe(class_weights="balanced", label_smoothing=0.1), single(6, 3, 1))
-    alone = [loss(LOGITS[i : i + 1], torch.tensor([target])) for i, target in enumerate((0, 2))]
-    assert loss(LOGITS, torch.tensor([0, 2])).item() == pytest.approx((alone[0] + alone[1]).item() / 2)
+    alone = [loss(LOGITS[i : i + 1], torch.tensor([target]), None) for i, target in enumerate((0, 2))]
+    assert loss(LOGITS, torch.tensor([0, 2]), None).item() == pytest.approx((alone[0] + alone[1]).item() / 2)
 
 
 def test_label_smoothing_shares_the_target() -> None:
     """With smoothing 0.3 and three classes the true one has 0.8 of the target and the others 0.1 each."""
-    loss = make_loss(Recipe(label_smoothing=0.3), single(1, 1, 1))(LOGITS[:1], torch.tensor([0]))
+    loss = make_loss(Recipe(label_smoothing=0.3), single(1, 1, 1))(LOGITS[:1], torch.tensor([0]), None)
     first, second, third = log_softmax(LOGITS[0])
     assert loss.item() == pytest.approx(-(0.8 * first + 0.1 * second + 0.1 * third), rel=1e-6)
 
@@ -96,14 +96,14 @@ def test_pos_weight_multiplies_present_labels() -> None:
     """The loss is the mean over texts and labels, present labels times their weight."""
     recipe = Recipe(pos_weight={"a": 5.0, "b": 2.0, "c": 1.0})
     targets = torch.tensor([[1.0, 0.0, 1.0]])
-    loss = make_loss(recipe, multi((0,)))(LOGITS[:1], targets)
+    loss = make_loss(recipe, multi((0,)))(LOGITS[:1], targets, None)
     expected = -(5 * math.log(sigmoid(2.0)) + math.log(1 - sigmoid(0.0)) + math.log(sigmoid(-1.0))) / 3
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_multi_label_smoothing_moves_targets_inwards() -> None:
     """With smoothing 0.2 a present label has the target 0.9, an absent one 0.1."""
-    loss = make_loss(Recipe(label_smoothing=0.2), multi((0,)))(LOGITS[:1], torch.tensor([[1.0, 0.0, 0.0]]))
+    loss = make_loss(Recipe(label_smoothing=0.2), multi((0,)))(LOGITS[:1], torch.tensor([[1.0, 0.0, 0.0]]), None)
 
     def one(x: float, target: float) -> float:
         return -(target * math.log(sigmoid(x)) + (1 - target) * math.log(1 - sigmoid(x)))
@@ -188,3 +188,18 @@ def test_frozen_weights_can_be_trained_again(tmp_path_factory: pytest.TempPathFa
     freeze(model, "encoder")
     set_trained(encoder_parameters(model), trained=True)
     assert steps(model)["distilbert.transformer.layer.0.ffn.lin1.weight"] > 0
+
+
+def test_listwise_loss_ranks_within_groups() -> None:
+    """Each group has the cross-entropy of its own softmax; a group without an order to learn does not count."""
+    scores = torch.tensor([2.0, 5.0, 0.0, 1.0, 3.0])
+    relevance = torch.tensor([1.0, 0.0, 0.5, 0.5, 1.0])
+    groups = torch.tensor([7, 3, 7, 3, 3])
+    first, second = log_softmax(scores[[0, 2]])
+    of_seven = -(first * 2 + second) / 3
+    _, second, third = log_softmax(scores[[1, 3, 4]])
+    of_three = -(second + third * 2) / 3
+    assert listwise(scores, relevance, groups).item() == pytest.approx((of_seven + of_three) / 2)
+    assert listwise(scores[:2], torch.ones(2), torch.tensor([1, 1])).item() == 0
+    with_equals = torch.tensor([1.0, 0.5, 0.0, 0.0]), torch.tensor([7, 7, 9, 9])
+    assert listwise(torch.tensor([2.0, 0.0, 4.0, 9.0]), *with_equals).item() == pytest.approx(of_seven)

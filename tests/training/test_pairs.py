@@ -74,10 +74,11 @@ def test_a_scale_goes_into_the_output_layer() -> None:
     assert is_relevance(numbers([0.0, 1.0], ("a", "b")))
     assert not is_relevance(numbers([0.0, 1.0]))
     assert not is_relevance(numbers([0.0, 3.0], ("a", "b")))
-    loss = make_loss(Recipe(), numbers([0.0, 1.0], ("a", "b")))
-    assert float(loss(torch.zeros(2, 1), torch.tensor([[0.0], [1.0]]))) == pytest.approx(math.log(2))
+    loss, relevance = make_loss(Recipe(), numbers([0.0, 1.0], ("a", "b"))), torch.tensor([[0.0], [1.0]])
+    assert float(loss(torch.zeros(2, 1), relevance, torch.tensor([0, 1]))) == pytest.approx(math.log(2))
+    assert float(loss(torch.zeros(2, 1), relevance, torch.tensor([0, 0]))) == pytest.approx(2 * math.log(2))
     squared = make_loss(Recipe(), numbers([0.0, 5.0]))
-    assert float(squared(torch.zeros(2, 1), torch.tensor([[0.0], [5.0]]))) == pytest.approx(12.5)
+    assert float(squared(torch.zeros(2, 1), torch.tensor([[0.0], [5.0]]), None)) == pytest.approx(12.5)
 
 
 def test_pairs_and_groups_are_read_and_written_back(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -50,6 +51,20 @@ def test_texts_of_like_length_come_together() -> None:
         return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
 
     assert padding(True) < padding(False) / 3
+
+
+def test_texts_of_a_group_stay_together() -> None:
+    """Groups come in another order each epoch, and so do the texts within a group."""
+    groups = [0, 1, 2, 1, 0, 2, 1, 1]
+    order = EpochOrder([9] * 8, 4, 0, grouped=True, groups=groups)
+    epochs = []
+    for order.epoch in range(4):
+        rows = list(order)
+        assert sorted(rows) == list(range(8))
+        assert len(list(itertools.groupby(groups[row] for row in rows))) == 3
+        epochs.append(rows)
+    assert len({tuple(dict.fromkeys(groups[row] for row in rows)) for rows in epochs}) > 1
+    assert len({tuple(row for row in rows if groups[row] == 1) for rows in epochs}) > 1
 
 
 def history(*figures: float) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,20 @@ _SHOWN |= {"eval_spearman": "Spearman", "eval_mae": "MAE", "eval_mrr_at_10": "MR
 _FLAGS = ("amx_bf16", "avx512_bf16")
 
 
+GROUPS = "groups"  # the field of a row with the number of its group
+
+
 class EpochOrder(torch.utils.data.Sampler[int]):
     """The order of texts in an epoch: shuffled, with texts of like length together, by seed and epoch alone.
 
-    A run that resumes within an epoch therefore gets the texts that were left. The class has no set_epoch on purpose:
+    A run that resumes within an epoch therefore gets the texts that were left. groups: the group of each text, where
+    texts of a group stay together in place of those of like length. The class has no set_epoch on purpose:
     accelerate's skip_first_batches would reset it to 0; `EpochCallback` sets `epoch`.
     """
 
-    def __init__(self, lengths: list[int], batch: int, seed: int, *, grouped: bool) -> None:
+    def __init__(self, lengths: list[int], batch: int, seed: int, *, grouped: bool, groups: Sequence[int] = ()) -> None:
         self.lengths, self.batch, self.seed, self.grouped, self.epoch = lengths, batch, seed, grouped, 0
+        self.groups = groups
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -48,6 +53,10 @@ class EpochOrder(torch.utils.data.Sampler[int]):
         # A sequence of both numbers, so that epoch 1 of seed 0 differs from epoch 0 of seed 1.
         state = np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)
         numbers = torch.Generator().manual_seed(int(state[0]) % 2**63)
+        if self.groups:
+            shuffled = torch.randperm(len(self.lengths), generator=numbers).tolist()
+            places = torch.randperm(max(self.groups) + 1, generator=numbers).tolist()
+            return iter(sorted(shuffled, key=lambda row: places[self.groups[row]]))
         if not self.grouped:
             return iter(torch.randperm(len(self.lengths), generator=numbers).tolist())
         return iter(get_length_grouped_indices(self.lengths, self.batch, generator=numbers))
@@ -71,9 +80,9 @@ class ClassifierTrainer(Trainer):
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Any:
         """Return the recipe's loss of a batch, in place of the model's own."""
-        labels = inputs.pop("labels")
+        labels, groups = inputs.pop("labels"), inputs.pop(GROUPS, None)
         outputs = model(**inputs)
-        loss = self.loss(outputs.logits, labels)
+        loss = self.loss(outputs.logits, labels, groups)
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, *_: Any) -> EpochOrder:
