@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_signals")]
 
 SMALL = ("--epochs", "1", "--learning-rate", "1e-3")
 ROWS = ("--train-rows", "160", "--test-rows", "60")
+PAIR = ("who sleeps", "a man sleeps")
 TITLE, COMMENT = "an index structure for similarity search", "you are a fool, sir"
 # recipe, architecture, what of the data folder, more flags, the columns for the export's --eval, a text to ask
 RUNS = {
@@ -39,12 +40,17 @@ RUNS = {
         "clothing_reviews", "albert", "clothing_reviews/womens_clothing_ecommerce_reviews.csv", ROWS, "love this dress",
     ),
     "query_type": ("query_type", "bert", "query_type", (), "hand bags"),
+    "sick_inference": ("sick_inference", "bert", "sick/sick.csv", ROWS, PAIR),
+    "sick_relatedness": ("sick_relatedness", "roberta", "sick/sick.csv", ROWS, PAIR),
+    "trec_qa": ("trec_qa", "distilbert", "trec_qa/train.csv", (*ROWS, "--test-share", "0.2"), PAIR),
 }  # fmt: skip
 
 
 def columns_of(recipe: dict[str, Any]) -> list[str]:
     """Return the export's flags for the columns of the held-out rows."""
     flags = ["--text-column", recipe["text_column"] or "text"]
+    for name in ("text_pair_column", "group_column"):
+        flags += [f"--{name.replace('_', '-')}", recipe[name]] if recipe[name] else []
     if recipe["label_columns"]:
         return [*flags, "--label-columns", ",".join(recipe["label_columns"])]
     flags += ["--label-column", recipe["label_column"] or "label"]
@@ -68,7 +74,8 @@ def test_a_recipe_leads_to_a_served_bundle(
     assert main([*given, "--output", str(target)]) == 0
     record = json.loads((target / "training.json").read_text(encoding="utf-8"))
     there = {path.name for path in target.iterdir()}
-    assert {"report.json", "confusion_matrix.png", "learning_curves.png", "token_lengths.png", "README.md"} <= there
+    assert {"report.json", "learning_curves.png", "token_lengths.png", "README.md"} <= there
+    assert (record["recipe"]["problem_type"] is None) == ("confusion_matrix.png" in there)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     assert config["model_type"] == architecture
     assert config.get("inferer_truncation", "head") == record["recipe"]["truncation"]
@@ -86,7 +93,12 @@ def test_a_recipe_leads_to_a_served_bundle(
             "content-type: application/json",
             "-d",
         ]
-        done = run_to_end(*command, json.dumps({"text": text}))
+        done = run_to_end(
+            *command,
+            json.dumps(
+                dict(zip(("text", "text_pair"), text, strict=True)) if isinstance(text, tuple) else {"text": text}
+            ),
+        )
         answer = json.loads(done.stdout)
     assert list(answer["scores"]) == list(config["id2label"].values())
     assert answer["label"] == max(answer["scores"], key=answer["scores"].get)
