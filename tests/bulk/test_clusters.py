@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from tempfile import gettempdir
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.csv import read_csv
 
+from inferer import ModelInferer
 from tests.bulk.conftest import Predict
 from tests.bulk.spark_cluster import SparkCluster, standalone
 from tests.bulk.test_jobs import table
@@ -28,6 +31,7 @@ SPARK = ("pyspark==4.3.0", "pandas<3")
 RAY = ("ray[data]==2.60.0",)
 ROWS = 24_000
 SOAK = os.environ.get("SOAK", "")  # on a loaded machine Ray can take minutes to notice a dead node
+PAIR_COLUMNS = ("--text-column", "query", "--text-pair-column", "document")
 COLUMNS = ("--columns", "label,score,scores,num_tokens,truncated")
 
 # A person's own job: other columns than text keep their types, and faults are told before any task starts.
@@ -60,7 +64,7 @@ from bulk.errors import JobError
 from bulk.ray import score
 from bulk.scoring import ScoreOptions
 
-bundle, rows, target, kill = sys.argv[1:]
+bundle, rows, target, kill, ranker, pairs = sys.argv[1:]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 node = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
@@ -80,6 +84,10 @@ for block in scored.iter_batches(batch_format="pyarrow", batch_size=None):
         cluster.remove_node(node, allow_graceful=False)
         print("killed with", sum(part.num_rows for part in found), "rows")
 pq.write_table(pa.concat_tables(found).sort_by("id"), target)
+dataset = ray.data.from_arrow(pq.read_table(pairs)).repartition(4)
+found = score(dataset, ranker, ScoreOptions("query", ("score",), text_pair_column="document"))
+blocks = list(found.iter_batches(batch_format="pyarrow", batch_size=None))
+pq.write_table(pa.concat_tables(blocks).sort_by("id"), pairs)
 ray.shutdown()
 cluster.shutdown()
 """
@@ -137,6 +145,19 @@ def test_spark_gives_the_local_bytes_also_when_a_worker_dies(
     assert output.read_bytes() == (tmp_path / "local.parquet").read_bytes()
 
 
+def test_pairs_have_the_local_bytes_on_spark(spark: SparkCluster, rank_bundle: Path, tmp_path: Path) -> None:
+    """A table of pairs for a ranker, on a cluster: the bytes of a local run, errors included."""
+    rows = pair_table(tmp_path / "pairs.csv")
+    line = [spark.python, "-m", "bulk", str(rows), "--model", str(rank_bundle), *PAIR_COLUMNS, "--quiet"]
+    for output, more in (("local.csv", ("--processes", "1")), ("spark.csv", ("--spark", spark.master))):
+        env = spark.env | {"PYTHONPATH": str(ROOT)}
+        done = run_to_end(*line, "--output", str(tmp_path / output), *more, cwd=tmp_path, timeout_s=300, **env)
+        assert done.returncode == 1, done.stderr
+    local = (tmp_path / "local.csv").read_text()
+    assert local.count("the second text is empty") > 10
+    assert (tmp_path / "spark.csv").read_text() == local
+
+
 @pytest.mark.parametrize("fault", ["no pyspark", "no java", "a bare python"])
 def test_spark_that_cannot_run_is_a_line(
     fault: str, tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -169,15 +190,19 @@ def test_spark_that_cannot_run_is_a_line(
 
 
 def test_a_dataset_of_ray_gets_the_columns_of_predictions_also_when_a_node_dies(
-    predict: Predict, tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    predict: Predict, tiny_bundle: Path, rank_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """`bulk.ray.score` on two nodes: the local values, row for row; with SOAK=1 one of them is killed."""
+    """`bulk.ray.score` on two nodes: the local values, row for row, of pairs too; with SOAK=1 a node is killed."""
     texts = _local(predict, tmp_path, ROWS)
     local = pq.read_table(tmp_path / "local.parquet")
     python = python_with(tmp_path_factory.getbasetemp(), *RAY)
     target = tmp_path / "scored.parquet"
     env = {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": gettempdir()}
-    done = run_to_end(python, "-c", RAY_JOB, str(tiny_bundle), str(texts), str(target), SOAK, timeout_s=300, **env)
+    pairs = tmp_path / "pairs.parquet"
+    rows = read_csv(pair_table(tmp_path / "pairs.csv"))
+    pq.write_table(rows, pairs)
+    given = (tiny_bundle, texts, target, SOAK, rank_bundle, pairs)
+    done = run_to_end(python, "-c", RAY_JOB, *map(str, given), timeout_s=300, **env)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "refused: the Dataset: the column 'body' is missing; the columns are 'id', 'text'" in done.stdout
     assert "refused: the Dataset: the column 'id' is of type int64, expected text" in done.stdout
@@ -185,6 +210,21 @@ def test_a_dataset_of_ray_gets_the_columns_of_predictions_also_when_a_node_dies(
         (killed,) = [one for one in done.stdout.splitlines() if one.startswith("killed with")]
         assert int(killed.split()[2]) < ROWS
     _assert_same(pq.read_table(target), local)
+    model, scored = ModelInferer(rank_bundle, intra_op_threads=1), pq.read_table(pairs)
+    whole = [(a, b) for a, b in zip(rows["query"].to_pylist(), rows["document"].to_pylist(), strict=True) if a and b]
+    scores = [score for score in scored["predicted_score"].to_pylist() if score is not None]
+    assert scores == [model.predict(*pair).score for pair in whole]
+
+
+def pair_table(path: Path) -> Path:
+    """Write a CSV of queries and documents, some of them empty."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("id,query,document\n")
+        for number in range(3_000):
+            query, document = (" ".join(rng.choices(("good", "bad", "odd"), k=rng.randint(0, 6))) for _ in "ab")
+            file.write(f"{number},{query},{document}\n")
+    return path
 
 
 def _local(predict: Predict, folder: Path, rows: int) -> Path:

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from inferer import GoldenCheckError, ModelInferer, read_bundle, session
+from inferer.tokens.texts import sides_of
 
 _load = session.Session.__init__
 
@@ -26,7 +27,7 @@ def loaded(folder: str, *, shown: bool, exact_allowed: bool = True) -> dict[str,
         model = ModelInferer(folder, intra_op_threads=1)
     except GoldenCheckError as error:
         return {"error": str(error)}
-    logits = [model.logits(golden.text).tolist() for golden in read_bundle(folder).golden]
+    logits = [model.logits(*sides_of(golden.text)).tolist() for golden in read_bundle(folder).golden]
     return {**model.golden_check.as_dict(), "exact_because": model.exact_because, "logits": logits}
 
 
