@@ -43,11 +43,26 @@ def handle(contracts: Sequence[Contract], aliases: Mapping[str, str] | None = No
         _check_limits(call, state.settings)
         lease.add_scores(len(call.texts), len(state.inferer.labels))
         with _running(state, current, call, contract.errors) as cancellation:
-            most = state.settings.max_tokens_per_request
-            predictions, timings = state.inferer.predict_timed(call.texts, call.options, cancellation, most)
+            predictions, timings = _predict(state, current, call, cancellation)
         _note(state, current, predictions, timings)
         state.metrics.count_predictions(predictions)
         return json_response(contract.render(body, predictions, state))
+
+
+def _predict(
+    state: State, current: Request, call: PredictCall, cancellation: Cancellation
+) -> tuple[list[Prediction], Timings]:
+    most = state.settings.max_tokens_per_request
+    if state.answers is None:
+        return state.inferer.predict_timed(call.texts, call.options, cancellation, most)
+
+    def computed(texts: Sequence[TextOrPair], most: int | None) -> tuple[list[Prediction], Timings]:
+        return state.inferer.predict_timed(texts, call.options, cancellation, most)
+
+    predictions, timings, known = state.answers.predict(call.texts, call.options, most, computed)
+    record_of(current.environ).cached = known
+    state.metrics.count_answers(known, len(predictions))
+    return predictions, timings
 
 
 def _choose(contracts: Sequence[Contract], body: object) -> Contract:
@@ -125,7 +140,8 @@ def _note(state: State, current: Request, predictions: Sequence[Prediction], tim
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
     record.abstained = sum(prediction.abstained or False for prediction in predictions)
-    state.metrics.count_timings(timings)
+    if record.cached != len(predictions):
+        state.metrics.count_timings(timings)
 
 
 def _cancellation(state: State, current: Request, record: RequestRecord) -> Cancellation:

@@ -100,8 +100,10 @@ class Middleware:
         headers += self._cors_headers(environ)
         headers.append(("X-Request-Id", record.request_id))
         if stages := record.stages():
-            timing = ", ".join(f"{stage};dur={milliseconds:.3f}" for stage, milliseconds in stages.items())
-            headers.append(("Server-Timing", timing))
+            timings = [f"{stage};dur={milliseconds:.3f}" for stage, milliseconds in stages.items()]
+            if record.cached:
+                timings.append(f'cache;desc="{record.cached} of {len(record.num_tokens)}"')
+            headers.append(("Server-Timing", ", ".join(timings)))
         # Some contracts have no field for these.
         if record.truncated:
             headers.append(("X-Truncated-Texts", str(record.truncated)))
@@ -146,6 +148,8 @@ class Middleware:
             values |= {f"{stage}_ms": round(milliseconds, 3) for stage, milliseconds in stages.items()}
             tokens = record.num_tokens
             values |= {"texts": len(tokens), "tokens": sum(tokens), "truncated": record.truncated}
+            if record.cached is not None:
+                values["cached"] = record.cached
         if self._state.settings.log_texts:
             values["input"] = list(record.texts)
         shown, ms = quote(path[:200]), seconds * 1000

@@ -23,7 +23,8 @@ class RequestRecord:
     """One request. arrived, started: time.monotonic() of its arrival and of its thread's start.
 
     route: the matching rule, or UNMATCHED; never the path, which would make any number of metrics. rejected: the reason
-    of a refusal for load: overloaded, deadline or caller_gone.
+    of a refusal for load: overloaded, deadline or caller_gone. cached: how many answers came from the cache; None
+    without one.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class RequestRecord:
     num_tokens: Sequence[int] = ()
     truncated: int = 0
     abstained: int = 0
+    cached: int | None = None
     texts: Sequence[TextOrPair] = field(default=(), repr=False)
     rejected: str | None = None
 

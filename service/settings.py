@@ -68,6 +68,7 @@ class Settings:
     max_texts: int = 256
     max_text_chars: int = 100_000
     max_tokens_per_request: int = 500_000
+    cache_bytes: int = 0
     api_keys: tuple[str, ...] = ()
     cache_dir: Path | None = None
     golden_check: str = ENFORCE
@@ -193,6 +194,7 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_MAX_TEXTS": _integer(1, 100_000),
     "INFERER_MAX_TEXT_CHARS": _integer(1, 10**9),
     "INFERER_MAX_TOKENS_PER_REQUEST": _integer(1, 10**9),
+    "INFERER_CACHE_BYTES": _integer(0, 10**12),
     "INFERER_API_KEYS": _list_of(
         r"[!-~]{1,1000}", "keys of at most 1000 characters, separated by commas, without spaces"
     ),

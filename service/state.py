@@ -10,6 +10,7 @@ from flask import current_app
 
 from inferer.errors import RunError, shown
 from inferer.model import ModelInferer
+from service.answers import Answers
 from service.capacity import Capacity
 from service.errors import ServiceError
 from service.keys import Keys
@@ -34,10 +35,12 @@ class State:
     openapi: bytes | None = None
 
     def __post_init__(self) -> None:
-        """Open the places for requests, and read the keys."""
+        """Open the places for requests, read the keys, and make an empty cache of answers if one is wanted."""
         limits = self.settings
         self.capacity = Capacity(limits.max_in_flight, limits.max_in_flight_bytes, self.metrics.in_flight)
         self.keys = Keys(limits.api_keys)
+        size = self.metrics.cache_bytes.set
+        self.answers = Answers(limits.cache_bytes, size) if limits.cache_bytes else None
 
     def unready_because(self) -> str | None:
         """Return the reason why this worker should get no requests, or None.

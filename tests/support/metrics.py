@@ -9,6 +9,8 @@ NAMES = frozenset(
         "inferer_queue_size",
         "inferer_rejected_total",
         "inferer_log_lines_dropped_total",
+        "inferer_cache_texts_total",
+        "inferer_cache_bytes",
         "inferer_batch_size",
         "inferer_input_tokens",
         "inferer_truncated_total",
