@@ -32,7 +32,7 @@ from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.model.load import load_base, max_positions_of, quiet_transformers
 from training.model.losses import is_relevance, make_loss
-from training.model.scale import Scale, scale_of
+from training.model.scale import Scale, scale_of, scale_of_kept_head
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
@@ -56,6 +56,7 @@ from training.run.trainer import (
 from training.splits.splits import Splits
 
 _LEAST_TO_CALIBRATE = 100
+_SAMPLE = 256  # rows that tell the range of a base model's numbers
 # Runs that differ in these options alone are the same run; the rows of the files are compared.
 _NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file")
 
@@ -115,7 +116,7 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
 
 
 def _prepare(recipe: Recipe, splits: Splits) -> _Job:
-    tokenizer, model = load_base(recipe, splits.train)
+    tokenizer, model, keeps_head = load_base(recipe, splits.train)
     tokenizer.model_max_length = min(recipe.max_length, max_positions_of(model))
     pair, truncation = recipe.text_pair_column is not None, recipe.read_truncation
     if truncation not in (HEAD, LONGEST_FIRST):
@@ -123,6 +124,11 @@ def _prepare(recipe: Recipe, splits: Splits) -> _Job:
     _note_kind(model.config, splits.train, pair=pair)
     encoder = TextEncoder(tokenizer, tokenizer.model_max_length, truncation, pair)
     train, held_out = encoder.encode(splits.train.texts), encoder.encode(splits.held_out.texts)
+    if keeps_head:
+        say(f"{recipe.base_model} gives a number: its head is kept")
+        some = EncodedTexts(train.rows[:: -(-len(train.rows) // _SAMPLE)], [])
+        logits = compute_logits(LoadedModel(model.eval(), encoder), some)
+        scale_of_kept_head(logits, relevance=is_relevance(splits.train)).into(model)
     watched = held_out if splits.validation is None else encoder.encode(splits.validation.texts)
     return _Job(recipe, splits, model, encoder, train, held_out, watched)
 

@@ -21,7 +21,7 @@ from training.data.reader import parse_dataset, read_dataset
 from training.errors import DataError
 from training.evaluate import main as evaluate
 from training.model.losses import is_relevance, make_loss
-from training.model.scale import Scale, scale_of
+from training.model.scale import Scale, scale_of, scale_of_kept_head
 from training.recipe.recipe import Recipe
 from training.report.numbers import measure_numbers
 from training.splits.splits import without_shared_texts
@@ -202,3 +202,45 @@ def test_numbers_of_any_unit_are_learned(tmp_path: Path) -> None:
     model = ModelInferer(tmp_path / "bundle", intra_op_threads=1)
     assert (model.activation, model.text_pair) == ("none", False)
     assert 48_000 < model.predict("apple 3").score < 53_000
+
+
+def test_numbers_of_a_base_start_where_learning_does() -> None:
+    """For the squared error a kept head's numbers get mean 0 and deviation 1; for relevance only narrow ones do."""
+    wide, narrow = np.array([[-8.0], [8.0]], np.float32), np.array([[0.5], [0.9]], np.float32)
+    for logits, relevance in ((wide, False), (narrow, False), (narrow, True)):
+        found = scale_of_kept_head(logits, relevance=relevance).logits(logits)
+        assert found[:, 0].tolist() == pytest.approx([-1, 1], abs=1e-5)
+    assert scale_of_kept_head(wide, relevance=True) == Scale()
+    assert scale_of_kept_head(np.ones((3, 1), np.float32), relevance=False) == Scale()
+
+
+@pytest.mark.slow
+def test_a_base_that_gives_a_number_keeps_its_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A regression that goes on from another gives its numbers at once; labels, and another head, begin anew."""
+    file = tmp_path / "rows.csv"
+    rows = [f"{'apple' if i % 2 else 'cherry'} {i},{i % 2},{5 * (i % 2)}" for i in range(120)]
+    file.write_text("text,y,z\n" + "\n".join(rows) + "\n")
+    given = ("--data", str(file), "--text-column", "text", "--label-column")
+    number = (*given, "y", "--problem-type", "regression")
+    first, still = tmp_path / "first", ("--learning-rate", "1e-9", "--epochs", "1")
+    base = str(write_base(tmp_path / "base"))
+    assert (
+        main([*number, "--base-model", base, "--epochs", "8", "--learning-rate", "2e-3", "--output", str(first)]) == 0
+    )
+    r2 = json.loads((first / "report.json").read_text())["r2"]
+    assert r2 > 0.8
+    for name, flags, kept in (
+        ("same", number, True),
+        ("other_unit", (*given, "z", "--problem-type", "regression"), True),
+        ("other_head", (*number, "--head", "mlp"), False),
+        ("labels", (*given, "y"), False),
+    ):
+        capsys.readouterr()
+        target = tmp_path / name
+        assert main([*flags, *still, "--base-model", str(first), "--output", str(target)]) == 0
+        assert ("gives a number: its head is kept" in capsys.readouterr().err) is kept, name
+        report = json.loads((target / "report.json").read_text())
+        if kept:
+            assert report["r2"] == pytest.approx(r2, abs=0.15), name
+        elif "r2" in report:
+            assert report["r2"] < 0.5, name

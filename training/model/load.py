@@ -11,13 +11,14 @@ import pickle
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from inferer.bundle.manifest import REGRESSION
 from inferer.errors import first_line
 from training.data.dataset import Dataset
 from training.errors import TrainingError
@@ -26,7 +27,7 @@ from training.model.config_file import read_config
 from training.model.freezing import freeze
 from training.model.heads import FIELD, classifier_class, mlp_head, token_head
 from training.model.tokenizer_file import read_tokenizer
-from training.recipe.recipe import MLP, TOKEN, Recipe
+from training.recipe.recipe import MLP, STOCK, TOKEN, Recipe
 
 # Buffers that old versions of transformers saved with the weights; the config determines them.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -48,10 +49,19 @@ _NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 10**30
 _SHOWN = 5
 
 
-def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Return the tokenizer and the encoder of `recipe` with a fresh head for the labels of `dataset`.
+class Base(NamedTuple):
+    """The base model of a run. keeps_head: whether the base gave a number, as this run does, by the same head."""
 
-    Raises TrainingError for a base model that cannot be used, such as one whose encoder lacks weights.
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    keeps_head: bool
+
+
+def load_base(recipe: Recipe, dataset: Dataset) -> Base:
+    """Return the tokenizer and the encoder of `recipe` with a head for the labels of `dataset`.
+
+    The head is fresh, unless a regression starts from a model of one number, such as a reranker. Raises TrainingError
+    for a base model that cannot be used, such as one whose encoder lacks weights.
     """
     source, what = base_model_path(recipe.base_model), f"base model {recipe.base_model}"
     names = dict(enumerate(dataset.labels))
@@ -60,6 +70,7 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise _cannot_be_loaded(what, error) from error
     try:
+        gave_number = dataset.problem_type == REGRESSION and read_config(source).num_labels == 1
         config = read_config(
             source,
             num_labels=len(names),
@@ -67,6 +78,7 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
             label2id={name: i for i, name in names.items()},
             problem_type=dataset.problem_type,
         )
+        keeps_head = gave_number and recipe.head == STOCK and not hasattr(config, FIELD)
         # A base that was fine-tuned here has a head, truncation and threshold that are not this run's.
         for field in (FIELD, *_OF_A_RUN):
             if hasattr(config, field):
@@ -84,15 +96,16 @@ def load_base(recipe: Recipe, dataset: Dataset) -> tuple[PreTrainedTokenizerBase
     lost = [name for name in fresh if name.startswith(encoder) and ".pooler." not in name]
     if faults := weight_faults(missing=lost):
         raise TrainingError(f"{what}: {faults}")
+    keeps_head = keeps_head and not fresh
     for name, module in model.named_children():
-        if name != model.base_model_prefix:  # a base that classifies brings a head for other labels
+        if name != model.base_model_prefix and not keeps_head:  # a base that classifies brings a head for other labels
             for weight in module.parameters():
                 # transformers 5 leaves weights from a file as they are.
                 weight._is_hf_initialized = False  # type: ignore[attr-defined]
             module.apply(model._init_weights)
     freeze(model, recipe.freeze)
     keep_inputs(tokenizer, model)
-    return tokenizer, model
+    return Base(tokenizer, model, keeps_head)
 
 
 def load_classifier(folder: Path) -> PreTrainedModel:

@@ -51,6 +51,18 @@ def scale_of(train: Dataset) -> Scale:
     return Scale(float(numbers.mean()), float(numbers.std()) or 1.0)
 
 
+def scale_of_kept_head(logits: NDArray[np.float32], *, relevance: bool) -> Scale:
+    """Return the scale that puts the numbers of a base model, its `logits` [texts, 1], where learning starts.
+
+    For the squared error they get mean 0 and deviation 1, as the numbers to learn have. For relevance only narrow ones
+    do, such as similarities from 0 to 1: those of a reranker are logits already.
+    """
+    mean, deviation = float(logits.mean()), float(logits.std())
+    if not deviation or (relevance and deviation >= 1):
+        return Scale()
+    return Scale(-mean / deviation, 1 / deviation)
+
+
 def _output_layer(model: PreTrainedModel) -> nn.Linear:
     """Return the last linear layer, which gives the logits."""
     found = [module for module in model.modules() if isinstance(module, nn.Linear)]
