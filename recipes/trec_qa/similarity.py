@@ -24,6 +24,7 @@ from training.data.dataset import Columns, Dataset
 from training.data.reader import read_dataset
 from training.errors import TrainingError
 from training.model.base_model import EMBEDDED, base_model_path
+from training.model.load import max_positions_of
 from training.model.tokenizer_file import read_tokenizer
 from training.run.output import interrupt_on_signals
 
@@ -39,12 +40,13 @@ def embeddings(texts: list[str], base_model: str = EMBEDDED) -> NDArray[np.float
     """Return the mean of each text's last hidden states, of length 1: float32 [texts, width]."""
     source = base_model_path(base_model)
     tokenizer, model = read_tokenizer(source), AutoModel.from_pretrained(source).eval()
+    longest = min(_LONGEST, max_positions_of(model))
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     found = np.zeros((len(texts), model.config.hidden_size), np.float32)
     for start in tqdm(range(0, len(order), _BATCH), desc="embedding", leave=False):
         rows = order[start : start + _BATCH]
         given = tokenizer(
-            [texts[i] for i in rows], padding=True, truncation=True, max_length=_LONGEST, return_tensors="pt"
+            [texts[i] for i in rows], padding=True, truncation=True, max_length=longest, return_tensors="pt"
         )
         with torch.inference_mode():
             own = given["attention_mask"].unsqueeze(-1)

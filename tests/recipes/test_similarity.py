@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from inferer.tokens.texts import sides_of
 from recipes.trec_qa.similarity import COLUMNS, embeddings, main, similar_pairs
+from tests.support.architectures import checkpoint
 from tests.support.fruit import write_base
+from training.__main__ import main as train
 from training.data.dataset import Columns, Dataset
 from training.data.reader import read_dataset
 
@@ -86,3 +89,21 @@ def test_mistakes_are_sentences(
     assert main([part for item in given.items() for part in item]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+@pytest.mark.slow
+def test_the_three_steps_of_a_ranker(
+    test_data: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe's commands lead from questions to a ranker, each step on the output of the one before."""
+    encoder = checkpoint(tmp_path_factory, "bert")
+    questions, pairs, similarity = test_data / "trec_qa/train.csv", tmp_path / "pairs.csv", tmp_path / "similarity"
+    assert main(["--data", str(questions), "--output", str(pairs), "--base-model", str(encoder)]) == 0
+    few = ("--epochs", "1", "--train-rows", "100", "--test-rows", "40")
+    first = ["--config", "recipes/trec_qa/similarity.toml", "--data", str(pairs), "--output", str(similarity)]
+    assert train([*first, "--base-model", str(encoder), *few]) == 0
+    capsys.readouterr()
+    second = ["--config", "recipes/trec_qa.toml", "--data", str(questions), "--test-share", "0.2", *few]
+    assert train([*second, "--base-model", str(similarity), "--output", str(tmp_path / "ranker")]) == 0
+    assert f"{similarity} gives a number: its head is kept" in capsys.readouterr().err
+    assert 0 <= json.loads((tmp_path / "ranker" / "report.json").read_text())["mrr_at_10"] <= 1
