@@ -55,10 +55,7 @@ def read_tokenizer(source: str | Path, **options: Any) -> PreTrainedTokenizerBas
     if file is None:
         tokenizer = _converted(source, settings, kind, options)
     else:
-        try:
-            _refuse_contradiction(json.loads(file.read_text(encoding="utf-8")), settings, kind)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise RefusedError(f"{TOKENIZER} is not valid JSON: {error}") from error
+        _refuse_contradiction(_object_in(file), settings, kind)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(source, trust_remote_code=False, **options)
         if kind is not None:
             _complete(tokenizer, settings, kind)
@@ -75,10 +72,21 @@ def _find(source: str | Path, name: str, options: dict[str, Any]) -> Path | None
     return None if found is None else Path(found)
 
 
+def _object_in(file: Path) -> dict[str, Any]:
+    """Return the JSON object in `file`."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # of JSON or of UTF-8
+        raise RefusedError(f"{file.name} is not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise RefusedError(f"{file.name} holds {type(found).__name__} in place of a JSON object")
+    return found
+
+
 def _class_of(source: str | Path, settings: dict[str, Any], options: dict[str, Any]) -> type[Any] | None:
     """Return the class of transformers that the checkpoint names or its architecture has; None for the generic one."""
     file = _find(source, "config.json", options)
-    config = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+    config = {} if file is None else _object_in(file)
     name = settings.get("tokenizer_class") or config.get("tokenizer_class")
     found = tokenizer_class_from_name(name or TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type"))) or "")
     return None if found is TokenizersBackend else found
@@ -172,7 +180,7 @@ def _refuse_other_tokens(tokenizer: PreTrainedTokenizerBase, settings: dict[str,
     """Raise RefusedError for added tokens that the SentencePiece model and the special tokens do not give."""
     told = {one["content"]: int(place) for place, one in settings.get("added_tokens_decoder", {}).items()}
     if added is not None:
-        told |= json.loads(added.read_text(encoding="utf-8"))
+        told |= _object_in(added)
     vocabulary = tokenizer.get_vocab()
     other = {token: place for token, place in told.items() if vocabulary.get(token) != place}
     if other:

@@ -72,6 +72,10 @@ def test_the_ids_are_those_of_transformers_4(tmp_path: Path, tmp_path_factory: p
     (slow / "added_tokens.json").write_text(json.dumps({**added, "<user>": size}), encoding="utf-8")
     with pytest.raises(RefusedError, match=r"lacks the added tokens \{'<user>': \d+\}"):
         read_tokenizer(slow)
+    for damaged, words in (("{", "is not valid JSON"), ("[]", "holds list in place of a JSON object")):
+        (slow / "added_tokens.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(RefusedError, match=rf"added_tokens\.json {words}"):
+            read_tokenizer(slow)
 
 
 def test_other_bytes_are_refused(tmp_path: Path) -> None:
