@@ -40,6 +40,7 @@ LABELS = {
     "inferer_request_duration_seconds": {"route"},
     "inferer_stage_duration_seconds": {"stage"},
     "inferer_rejected_total": {"reason"},
+    "inferer_cache_texts_total": {"outcome"},
     "inferer_predictions_total": {"label"},
     "inferer_model_info": {"model", "scheme", "problem_type", "bundle", "version", "onnxruntime"},
 }
