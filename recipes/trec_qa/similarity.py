@@ -39,7 +39,7 @@ _QUERY_NEAR_EACH, _QUERY_FAR_EACH = 30, 60  # queries are few
 def embeddings(texts: list[str], base_model: str = EMBEDDED) -> NDArray[np.float32]:
     """Return the mean of each text's last hidden states, of length 1: float32 [texts, width]."""
     source = base_model_path(base_model)
-    tokenizer, model = read_tokenizer(source), AutoModel.from_pretrained(source).eval()
+    tokenizer, model = read_tokenizer(source), AutoModel.from_pretrained(source, trust_remote_code=False).eval()
     longest = min(_LONGEST, max_positions_of(model))
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     found = np.zeros((len(texts), model.config.hidden_size), np.float32)

@@ -44,7 +44,7 @@ def test_the_project_has_its_recipes() -> None:
     """Each system that the project reproduces has its recipe."""
     assert {path.stem for path in RECIPES} == {
         "query_type", "hate_speech", "conference", "toxic_comments", "go_emotions", "rotten_tomatoes",
-        "clothing_reviews",
+        "clothing_reviews", "sick_inference", "sick_relatedness", "trec_qa",
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ batches of 32. Memory: the largest sum of the resident memory of the command's p
 
 The last line is JSON; benchmarks/results/tables.json has the whole.
 
-    python -m benchmarks.tables --bundle models/query_type --checkpoint checkpoints/query_type --data reviews.csv
+    python -m benchmarks.bulk.tables --bundle models/query_type --checkpoint checkpoints/query_type --data reviews.csv
 """
 
 from __future__ import annotations

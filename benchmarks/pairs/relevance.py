@@ -4,7 +4,7 @@ BM25 is `rank-bm25` (`pip install rank-bm25`) with its defaults over all documen
 at blanks; the cosine is that of the embedded encoder, whose documents are not trained on. Rows with equal scores count
 in the worst order. Intervals: the bootstrap over queries. The last line is JSON.
 
-    python -m benchmarks.relevance --bundle models/trec_qa --data dev.csv --text-column question \
+    python -m benchmarks.pairs.relevance --bundle models/trec_qa --data dev.csv --text-column question \
         --text-pair-column answer --label-column relevant
 """
 

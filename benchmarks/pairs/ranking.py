@@ -9,7 +9,7 @@ sentence-transformers 5.7 is the newest whose extra `onnx` can be installed: ver
 optimum-onnx refuses that.
 
     python3 -m venv peers && peers/bin/pip install torch==2.13.0 'sentence-transformers[onnx]==5.7.0'
-    python -m benchmarks.ranking --bundle models/trec_qa --checkpoint checkpoints/trec_qa --peers peers/bin/python
+    python -m benchmarks.pairs.ranking --bundle models/trec_qa --checkpoint checkpoints/trec_qa --peers peers/bin/python
 """
 
 from __future__ import annotations

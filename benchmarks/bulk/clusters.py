@@ -1,6 +1,6 @@
 """Rows per second of a table on this machine, on Apache Spark and on Ray, with one core and with two.
 
-    python -m benchmarks.clusters --bundle BUNDLE --data FILE.csv
+    python -m benchmarks.bulk.clusters --bundle BUNDLE --data FILE.csv
 
 Runs where pyspark and ray are installed. Spark: a standalone cluster on loopback with workers of one core each. Ray:
 nodes of one CPU on loopback. A table of a few rows gives the time that everything needs to start, without Spark's

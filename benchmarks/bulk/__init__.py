@@ -1,0 +1,1 @@
+"""Benchmarks of tables: on this machine, and on clusters."""

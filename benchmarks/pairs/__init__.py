@@ -1,0 +1,1 @@
+"""Benchmarks of rankers: their speed, and what they find."""
