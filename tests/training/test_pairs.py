@@ -20,6 +20,7 @@ from training.data.dataset import Columns, Dataset
 from training.data.reader import parse_dataset, read_dataset
 from training.errors import DataError
 from training.evaluate import main as evaluate
+from training.model import losses
 from training.model.losses import is_relevance, make_loss
 from training.model.scale import Scale, scale_of, scale_of_kept_head
 from training.recipe.recipe import Recipe
@@ -149,8 +150,16 @@ def test_wrong_flags_are_named(
 
 
 @pytest.mark.slow
-def test_a_ranker_is_trained_evaluated_exported_and_served(tmp_path: Path) -> None:
+def test_a_ranker_is_trained_evaluated_exported_and_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain commands train a reranker on grouped relevance; checkpoint, evaluation and bundle agree."""
+    groups_of_batches: list[int] = []
+    listwise = losses.listwise
+
+    def spy(scores: torch.Tensor, relevance: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+        groups_of_batches.append(len(groups.unique()))
+        return listwise(scores, relevance, groups)
+
+    monkeypatch.setattr(losses, "listwise", spy)
     fruits = ("apple", "banana", "cherry", "damson")
     rows = [(one, f"a {two}", int(one == two)) for one in fruits for two in fruits] * 6
     file = tmp_path / "pairs.csv"
@@ -162,6 +171,7 @@ def test_a_ranker_is_trained_evaluated_exported_and_served(tmp_path: Path) -> No
     # Every pair is on both sides here, so nothing is left to train on; other words make them differ.
     file.write_text("q,d,y,g\n" + "".join(f"{q} {i},{d},{y},{i // 4}\n" for i, (q, d, y) in enumerate(rows)))
     assert main([*map(str, arguments), "--base-model", str(tmp_path / "base"), "--test-share", "0.25"]) == 0
+    assert 1 < max(groups_of_batches) <= 9, "a batch of 32 has the rows of 8 groups of 4, or parts of one more"
     config = json.loads((run / "config.json").read_text())
     assert (config["problem_type"], config["inferer_text_pair"], config["inferer_activation"]) == (
         "regression",

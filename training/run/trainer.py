@@ -199,6 +199,7 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         bf16=bf16,
         use_cpu=bf16 and not torch.cuda.is_available(),  # else the Trainer asks for a GPU
         label_names=["labels"],
+        remove_unused_columns=False,  # it would drop the groups, which the loss takes and the model does not
         logging_steps=10,
         save_strategy="no",  # EpochCallback decides when to log, evaluate and save
         eval_strategy="no",
