@@ -1,8 +1,8 @@
-"""Benchmark of the cache of answers: requests whose texts repeat as words of a language do, with the cache and without.
+"""Benchmark of the answer cache under a Zipf-distributed load, and under texts that never repeat.
 
 Texts of 9 to 20 tokens drawn from a Zipf distribution over a vocabulary of texts, 32 clients and one, on real gunicorns
 that share the machine with the load; rounds take turns, medians. The share of hits is that of /metrics. Texts that
-never repeat show what a cache costs that finds nothing.
+never repeat show the cost of a cache without hits.
 
     python -m benchmarks.repeated --bundle models/query_type
 """
@@ -10,7 +10,6 @@ never repeat show what a cache costs that finds nothing.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import statistics
@@ -65,9 +64,8 @@ def measure(bundle: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
         for number in range(rounds):
             for load, clients in cells:
                 for size in random.Random(number).sample(sorted(CACHE_BYTES), len(CACHE_BYTES)):
-                    with contextlib.ExitStack() as stack:  # a new service, so that every run starts empty
-                        setting = {"INFERER_CACHE_BYTES": str(CACHE_BYTES[size])}
-                        server = stack.enter_context(serving(bundle, Path(folder) / "log", **setting))
+                    setting = {"INFERER_CACHE_BYTES": str(CACHE_BYTES[size])}
+                    with serving(bundle, Path(folder) / "log", **setting) as server:  # a new one: the cache is empty
                         result = run_in_child(Plan(server.port, clients, seconds, loads[load], warm_up_s=1))
                         if set(result.statuses) != {200}:
                             raise SystemExit(f"replies: {result.statuses}")

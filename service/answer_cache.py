@@ -1,7 +1,7 @@
-"""Predictions of texts that were asked before, kept in bounded memory.
+"""A cache of predictions in bounded memory.
 
 It is sound because a text's prediction has the same bits alone and in any batch. The key is the whole text with every
-option of the call, compared character by character, so that no other text can get the answer; a cache belongs to one
+option of the call, compared character by character, so another text never gets the answer. A cache belongs to one
 loaded model, and a reload starts with an empty one.
 """
 
@@ -17,8 +17,8 @@ from inferer.options import CallOptions, Timings
 from inferer.scoring import Prediction
 from inferer.tokens.texts import TextOrPair, sides_of
 
-# Of an entry, beside its texts and scores: both tuples of the key, the prediction, its label's tuples and the entry's
-# place in the table; measured with tracemalloc and rounded up.
+# An entry without its texts and scores: the key, the prediction, and its place in the table. tracemalloc sees 430 bytes
+# for a text and 710 for a pair.
 _ENTRY_BYTES = 1_000
 _SCORE_BYTES = 32  # a float, and its place in a table of scores counted by sys.getsizeof
 
@@ -26,7 +26,7 @@ _Key = tuple[TextOrPair, Hashable]
 Predict = Callable[[Sequence[TextOrPair], int | None], tuple[list[Prediction], Timings]]
 
 
-class Answers:
+class AnswerCache:
     """Predictions by text and options, the least recently used dropped first; thread-safe.
 
     most_bytes: the estimated memory of all entries, never exceeded. on_change: called with the bytes now held.
@@ -43,10 +43,10 @@ class Answers:
     def predict(
         self, texts: Sequence[TextOrPair], options: CallOptions, most_tokens: int | None, predict: Predict
     ) -> tuple[list[Prediction], Timings, int]:
-        """Return the predictions for `texts`, the timings, and the number of texts that were known.
+        """Return the predictions for `texts`, the timings, and the number of texts that the cache answered.
 
-        predict: computes those of other texts; called with at most `most_tokens` for all of them. Errors are those of
-        `predict` for all texts: where the new ones fail, or all have too many tokens, it is asked again for all.
+        predict: computes the others, which may have `most_tokens` together. Errors are those of `predict` for all
+        texts: it is called again for all where the others fail, or all have too many tokens.
         """
         keys = [_key(text, options) for text in texts]
         with self._lock:
@@ -57,6 +57,8 @@ class Answers:
             try:
                 computed, timings = predict(list(new.values()), most_tokens)
             except TextError:
+                if len(new) == len(texts):
+                    raise
                 return *predict(texts, most_tokens), 0  # the error names the place among all texts
             found |= self._keep(dict(zip(new, computed, strict=True)))
         predictions = [found[key] for key in keys]

@@ -53,15 +53,15 @@ def _predict(
     state: State, current: Request, call: PredictCall, cancellation: Cancellation
 ) -> tuple[list[Prediction], Timings]:
     most = state.settings.max_tokens_per_request
-    if state.answers is None:
+    if state.answer_cache is None:
         return state.inferer.predict_timed(call.texts, call.options, cancellation, most)
 
     def computed(texts: Sequence[TextOrPair], most: int | None) -> tuple[list[Prediction], Timings]:
         return state.inferer.predict_timed(texts, call.options, cancellation, most)
 
-    predictions, timings, known = state.answers.predict(call.texts, call.options, most, computed)
+    predictions, timings, known = state.answer_cache.predict(call.texts, call.options, most, computed)
     record_of(current.environ).cached = known
-    state.metrics.count_answers(known, len(predictions))
+    state.metrics.count_cached(known, len(predictions))
     return predictions, timings
 
 

@@ -62,11 +62,9 @@ class Metrics:
         self.queue_size = gauge("inferer_queue_size", "Texts waiting for a model run", multiprocess_mode="livesum")
         rejected = counter("inferer_rejected", "Requests refused for load", ("reason",))
         self._rejected = {reason: rejected.labels(reason) for reason in _REASONS}
-        cached = counter("inferer_cache_texts", "Texts whose answer was kept, and others", ("outcome",))
+        cached = counter("inferer_cache_texts", "Texts answered from the cache or by the model", ("outcome",))
         self._cached = {outcome: cached.labels(outcome) for outcome in ("hit", "miss")}
-        self.cache_bytes = gauge(
-            "inferer_cache_bytes", "Estimated memory of the answers kept", multiprocess_mode="livesum"
-        )
+        self.cache_bytes = gauge("inferer_cache_bytes", "Memory of the cached answers", multiprocess_mode="livesum")
         self._batch_size = histogram("inferer_batch_size", "Texts per model run", buckets=_POWERS)
         self._tokens = histogram("inferer_input_tokens", "Tokens per text before truncation", buckets=_POWERS)
         self._truncated = counter("inferer_truncated", "Truncated texts")
@@ -108,8 +106,8 @@ class Metrics:
         if not several:
             self.queue_size.set_function(lambda: batcher.waiting)
 
-    def count_answers(self, known: int, texts: int) -> None:
-        """Count the texts of one request whose answer was known, and the others."""
+    def count_cached(self, known: int, texts: int) -> None:
+        """Count one request's texts: those that the cache answered, and the others."""
         self._cached["hit"].inc(known)
         self._cached["miss"].inc(texts - known)
 

@@ -10,7 +10,7 @@ from flask import current_app
 
 from inferer.errors import RunError, shown
 from inferer.model import ModelInferer
-from service.answers import Answers
+from service.answer_cache import AnswerCache
 from service.capacity import Capacity
 from service.errors import ServiceError
 from service.keys import Keys
@@ -40,7 +40,7 @@ class State:
         self.capacity = Capacity(limits.max_in_flight, limits.max_in_flight_bytes, self.metrics.in_flight)
         self.keys = Keys(limits.api_keys)
         size = self.metrics.cache_bytes.set
-        self.answers = Answers(limits.cache_bytes, size) if limits.cache_bytes else None
+        self.answer_cache = AnswerCache(limits.cache_bytes, size) if limits.cache_bytes else None
 
     def unready_because(self) -> str | None:
         """Return the reason why this worker should get no requests, or None.

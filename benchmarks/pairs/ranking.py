@@ -5,8 +5,8 @@ Speed: documents of 64 tokens, one caller, every engine with all cores, taken in
 its own. Fairness: single pairs on one connection, alone and beside the ranking client; `longest_run_ms` is a run of as
 many documents as one run takes. Client and service share the cores, so the singles pay for the ranking client too.
 
-sentence-transformers 5.7 is the newest whose extra `onnx` can be installed: version 6 needs transformers 5, and
-optimum-onnx refuses that.
+The peer is sentence-transformers 5.7: the extra `onnx` of version 6 cannot be installed, as that version needs
+transformers 5 and optimum-onnx excludes it.
 
     python3 -m venv peers && peers/bin/pip install torch==2.13.0 'sentence-transformers[onnx]==5.7.0'
     python -m benchmarks.pairs.ranking --bundle models/trec_qa --checkpoint checkpoints/trec_qa --peers peers/bin/python
@@ -46,7 +46,7 @@ from sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_mo
 
 with tempfile.TemporaryDirectory() as folder:
     shutil.copytree(sys.argv[1], folder, dirs_exist_ok=True)
-    tokenizer = Path(folder) / "tokenizer_config.json"  # of transformers 5, whose class name version 4 does not know
+    tokenizer = Path(folder) / "tokenizer_config.json"  # transformers 4 does not know the class of 5
     settings = json.loads(tokenizer.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     tokenizer.write_text(json.dumps(settings))
     whole = CrossEncoder(folder, backend="onnx", device="cpu")
@@ -83,6 +83,11 @@ class Peer:
             if line.startswith(start):
                 return line
         raise SystemExit("the process of CrossEncoder ended")
+
+    def close(self) -> None:
+        """End the process, which removes its folder."""
+        self._given.close()
+        self.process.wait()
 
 
 def documents_of(model: ModelInferer, count: int, seed: int) -> list[str]:
@@ -192,7 +197,7 @@ def main() -> None:
         serving(args.bundle, Path(folder) / "log", INFERER_MAX_TEXTS=str(MANY)) as server,
     ):
         found: dict[str, Any] = {"ms": speed(args.bundle, peer, args.rounds, server.port)}
-        peer.process.kill()
+        peer.close()
         found["fairness"] = fairness(args.bundle, server.port, args.seconds)
     report(found)
     result = record.new("ranking", documents=DOCUMENTS, tokens=TOKENS, rounds=args.rounds, **found)

@@ -1,8 +1,8 @@
 """Benchmark of a ranker: its MRR@10 and nDCG@10 beside BM25 and the cosine of an encoder, on the same rows.
 
 BM25 is `rank-bm25` (`pip install rank-bm25`) with its defaults over all documents of the table, words in lower case cut
-at blanks; the cosine is that of the embedded encoder, whose documents are not trained on. Rows with equal scores count
-in the worst order. Intervals: the bootstrap over queries. The last line is JSON.
+at blanks; the cosine is that of the embedded encoder. Rows with equal scores count in the worst order. Intervals: the
+bootstrap over queries. The last line is JSON.
 
     python -m benchmarks.pairs.relevance --bundle models/trec_qa --data dev.csv --text-column question \
         --text-pair-column answer --label-column relevant

@@ -15,7 +15,7 @@ SECURITY_SCHEMES = {
 HEADERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "X-Request-Id": ("the caller's id or a new one; in every error and log line", {"type": "string"}),
     "Server-Timing": (
-        "milliseconds of the stages queue, tokenize and infer; texts whose answer was in the cache",
+        "milliseconds of the stages queue, tokenize and infer; the number of answers from the cache",
         {"type": "string"},
     ),
     "X-Truncated-Texts": ("the number of truncated texts; absent for 0", {"type": "integer", "minimum": 1}),

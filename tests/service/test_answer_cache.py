@@ -17,7 +17,7 @@ from inferer.errors import TextTooLongError
 from inferer.options import CallOptions, Timings
 from inferer.scoring import Prediction
 from inferer.tokens.texts import TextOrPair
-from service.answers import Answers
+from service.answer_cache import AnswerCache
 from service.app import create_app
 from service.settings import Settings
 from tests.service.process.test_reload import hup, label, link, point  # noqa: F401  # link is a fixture
@@ -56,7 +56,7 @@ def labels(found: Sequence[Prediction]) -> list[str]:
 
 def test_a_text_is_computed_once_per_options() -> None:
     """Known texts come from the cache, new ones from the model, in the order of the call; options are a part of it."""
-    answers, model = Answers(100_000), Model()
+    answers, model = AnswerCache(100_000), Model()
     assert labels(answers.predict(["a", "b", "a"], PLAIN, None, model)[0]) == ["a", "b", "a"]
     found, timings, known = answers.predict(["c", "b", "a"], PLAIN, None, model)
     assert (labels(found), known, timings.infer_s) == (["c", "b", "a"], 2, 1.0)
@@ -80,7 +80,7 @@ def test_a_text_is_computed_once_per_options() -> None:
 
 def test_errors_are_those_of_the_whole_call() -> None:
     """A faulty text keeps its place among known ones, and known tokens count against the limit of a request."""
-    answers, model = Answers(100_000), Model(tokens=4)
+    answers, model = AnswerCache(100_000), Model(tokens=4)
     answers.predict(["a", "b"], PLAIN, 8, model)
     with pytest.raises(TextTooLongError) as caught:
         answers.predict(["a", "wrong", "b"], PLAIN, None, model)
@@ -96,7 +96,7 @@ def test_errors_are_those_of_the_whole_call() -> None:
 def test_memory_stays_within_the_bound() -> None:
     """The least recently used go first, the estimate covers what Python allocates, and threads keep the bound."""
     changes: list[int] = []
-    answers, model = Answers(50_000, changes.append), Model()
+    answers, model = AnswerCache(50_000, changes.append), Model()
     for number in range(40):
         answers.predict([f"text {number}", "kept"], PLAIN, None, model)
     assert max(changes) == answers.bytes <= 50_000
@@ -124,7 +124,7 @@ def test_memory_stays_within_the_bound() -> None:
 def test_the_estimate_covers_the_memory(bundle: str, request: pytest.FixtureRequest) -> None:
     """A cache of a real model's answers allocates no more than it counts."""
     model = ModelInferer(request.getfixturevalue(bundle), intra_op_threads=1)
-    answers = Answers(10_000_000)
+    answers = AnswerCache(10_000_000)
 
     def computed(texts: Sequence[TextOrPair], most: int | None) -> tuple[list[Prediction], Timings]:
         return model.predict_timed(texts, CallOptions(activation="none"), None, most)
