@@ -174,7 +174,7 @@ def test_tls_by_gunicorn_itself(
             until(lambda: held.runs[3:] == [1])
             assert predict(second) == 429
         assert running.result() == 200
-        assert predict(second) == 200
+        until(lambda: predict(second) == 200)  # the reply is sent before its place is free
     finally:
         stack.close()
         process.terminate()
