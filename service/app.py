@@ -13,12 +13,12 @@ from inferer.session import VERSION as ORT_VERSION
 from service.auth import require_keys
 from service.contracts.open_inference import VERSION
 from service.errors import register_handlers
-from service.metrics import Metrics
 from service.middleware import Middleware
 from service.process.startup import exit_cannot_start
 from service.request import UNMATCHED, record_of
 from service.settings import Settings, SettingsError, from_env
 from service.state import State
+from service.telemetry.metrics import Metrics
 from service.views import explain, guardrails, health, info, kserve, page, predict, rank
 
 # /openapi.json lists the routes in this order.

@@ -11,8 +11,8 @@ from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import BadHost, HTTPException
 
 from inferer.errors import RunError, shown
-from service.logs import fields
 from service.request import record_of
+from service.telemetry.logs import fields
 
 log = logging.getLogger("inferer.service")
 

@@ -17,11 +17,11 @@ from werkzeug.wsgi import ClosingIterator
 
 from inferer.errors import shown
 from service.errors import STATUS, ServiceError, error_response
-from service.logs import fields
 from service.process import handover
 from service.process.handover import MEMORY
 from service.request import RECORD, RequestRecord, request_id_of
 from service.state import State
+from service.telemetry.logs import fields
 
 log = logging.getLogger("inferer.request")
 

@@ -16,7 +16,7 @@ from inferer.batching import MAX_BATCH_TOKENS, MOST_BATCH_TOKENS
 from inferer.bundle.golden import ENFORCE, MODES
 from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import shown
-from service.logs import FORMATS, LOG_FORMAT
+from service.telemetry.logs import FORMATS, LOG_FORMAT
 
 _PREFIX = "INFERER_"
 _DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "models" / "query_type"

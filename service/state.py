@@ -14,8 +14,8 @@ from service.answer_cache import AnswerCache
 from service.capacity import Capacity
 from service.errors import ServiceError
 from service.keys import Keys
-from service.metrics import Metrics
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 
 
 @dataclass

@@ -32,7 +32,7 @@ bind = startup.address(_settings.host, _settings.port)
 if _settings.tls_cert is not None:
     certfile, keyfile = str(_settings.tls_cert), str(_settings.tls_key)
 worker_class = "service.process.worker.Worker"  # gthread, with health checks on threads of their own
-logger_class = "service.logs.ServiceLogger"
+logger_class = "service.telemetry.logs.ServiceLogger"
 workers = _settings.worker_count
 threads = _settings.worker_threads
 preload_app = False  # each worker creates its own session: the threads of a session do not survive a fork

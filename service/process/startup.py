@@ -16,9 +16,9 @@ from gunicorn import __version__ as installed_gunicorn
 
 from inferer.cpu import available_cpus, cpu_quota, instruction_flags
 from inferer.tokens.texts import SIDES, sides_of
-from service.logs import fields, one_line
 from service.process.resources import memory_limit, process_limits, resident_memory
 from service.settings import Settings, SettingsError
+from service.telemetry.logs import fields, one_line
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"

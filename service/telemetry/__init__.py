@@ -1,0 +1,1 @@
+"""The signals of the service: log lines, metrics, and traces."""
