@@ -49,7 +49,7 @@ no-such-model:
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-setup: $(VENV)/.inference $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
+setup: $(VENV)/.inference $(VENV)/.tracing $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
 
 serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model, or MODEL=path, on PORT (8080)
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
@@ -120,6 +120,7 @@ lock: $(VENV)/.dev  ## resolve exact versions again (needs uv)
 
 audit: $(VENV)/.audit/.whole  ## ask PyPI for known vulnerabilities of the locked packages
 	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements_inference.txt
+	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements_tracing.txt
 	$(VENV)/.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements_training.txt
 
 clean:  ## remove the environment, the demo's checkpoint and its bundle
@@ -136,6 +137,10 @@ $(VENV)/.created:
 $(VENV)/.inference: requirements_inference.txt | $(VENV)/.created
 	@echo "installing the packages for serving" >&2
 	@$(PIP) --require-hashes -r requirements_inference.txt
+	@touch $@
+
+$(VENV)/.tracing: requirements_tracing.txt | $(VENV)/.inference
+	@$(PIP) --quiet --require-hashes -r requirements_tracing.txt
 	@touch $@
 
 $(VENV)/.training: requirements_training.txt requirements_base_model.txt | $(VENV)/.inference

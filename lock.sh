@@ -16,6 +16,14 @@ printf 'onnxruntime==1.31.1\ntokenizers==0.23.3\nnumpy==2.4.6\nfsspec==2026.6.0\
   uv pip compile pyproject.toml --extra serve --universal --generate-hashes -c "$pins" "${common[@]}"
 } > requirements_inference.txt.new
 {
+  echo "# Tracing, on top of requirements_inference.txt: any platform, hashes checked. Made by lock.sh."
+  # The extra alone: the image removes packages of the serving set that these need.
+  grep -v '^ *--hash' requirements_inference.txt.new | sed 's/ *\\$//' > "$taken"
+  python3 -c 'import tomllib; file = open("pyproject.toml", "rb")
+print(*tomllib.load(file)["project"]["optional-dependencies"]["tracing"], sep="\n")' \
+    | uv pip compile - --universal --generate-hashes -c "$pins" -c "$taken" "${common[@]}"
+} > requirements_tracing.txt.new
+{
   echo "# Export and training, on top of requirements_inference.txt. Made by lock.sh."
   echo "# torch comes as a CPU or a CUDA build under the same version, so this file has no hashes, and the"
   echo "# packages of its CUDA build (nvidia-*, cuda-*, triton) are left to torch itself."
@@ -33,6 +41,7 @@ printf 'onnxruntime==1.31.1\ntokenizers==0.23.3\nnumpy==2.4.6\nfsspec==2026.6.0\
   echo "# Tests and lint, on top of requirements_inference.txt. Made by lock.sh."
   # All sets go into one environment, so the other sets' versions hold here too.
   grep -v '^ *--hash' requirements_inference.txt.new | sed 's/ *\\$//' > "$taken"
+  grep -v '^ *--hash' requirements_tracing.txt.new | sed 's/ *\\$//' >> "$taken"
   cat requirements_training.txt.new requirements_notebooks.txt.new >> "$taken"
   printf '%s\n' axe-playwright-python codespell huggingface-hub hypothesis ipykernel kubernetes-validate mypy nbclient \
     openapi-spec-validator playwright pytest pytest-xdist ruff schemathesis 'tritonclient[http]' uv \
@@ -42,4 +51,4 @@ printf 'onnxruntime==1.31.1\ntokenizers==0.23.3\nnumpy==2.4.6\nfsspec==2026.6.0\
   echo "# \`make audit\`, in an environment of its own: hashes checked. Made by lock.sh."
   echo pip-audit | uv pip compile - --universal --generate-hashes "${common[@]}"
 } > requirements_audit.txt.new
-for set in inference training notebooks dev audit; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done
+for set in inference tracing training notebooks dev audit; do mv "requirements_$set.txt.new" "requirements_$set.txt"; done

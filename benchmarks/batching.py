@@ -77,7 +77,7 @@ class _Direct(Batcher):
     def run(self, encodings: Sequence[Encoding], cancellation: Cancellation | None = None) -> BatchResult:
         """Return the logits of one run."""
         assert cancellation is None  # noqa: S101 - a run without a queue waits for nothing
-        return BatchResult(list(self._run(encodings)), 0.0, 0.0)
+        return BatchResult(list(self._run(encodings)), [])
 
 
 def lone(model: ModelInferer, text: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from inferer.errors import CallerGoneError, DeadlineError, WaitError
 
@@ -63,13 +63,25 @@ class Cancellation:
         return None
 
 
+class ModelRun(NamedTuple):
+    """One run that a call took part in.
+
+    queued, started: time.monotonic(). texts, tokens: those of all callers in the run, padding included.
+    """
+
+    queued: float
+    started: float
+    infer_s: float
+    texts: int
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Logits, one row [labels] per encoding, in the caller's order; seconds spent in the queue and in runs."""
+    """Logits, one row [labels] per encoding, in the caller's order; the runs that they took."""
 
     rows: list[Rows]
-    queue_s: float
-    infer_s: float
+    runs: list[ModelRun]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +117,7 @@ class _Job:
     to_wake: list[_Job] = field(default_factory=list)
     rows: Rows | tuple[()] = ()
     error: Exception | None = None
-    started: float = 0.0
-    infer_s: float = 0.0
+    run: ModelRun | None = None
 
     def drop(self, error: Exception) -> None:
         self.waiting = False
@@ -145,15 +156,15 @@ class Batcher:
         """
         cancellation = cancellation or Cancellation()
         rows: dict[int, Rows] = {}
-        queue_s = infer_s = 0.0
+        runs: list[ModelRun] = []
         for number, places in enumerate(self._split(encodings)):
             job = self._run_job([encodings[place] for place in places], cancellation, is_first=number == 0)
             if job.error is not None:
                 raise job.error
             rows.update(zip(places, job.rows, strict=True))
-            queue_s += job.started - job.queued
-            infer_s += job.infer_s
-        return BatchResult([rows[place] for place in range(len(encodings))], queue_s, infer_s)
+            if job.run is not None:
+                runs.append(job.run)
+        return BatchResult([rows[place] for place in range(len(encodings))], runs)
 
     def _split(self, encodings: Sequence[Encoding]) -> list[list[int]]:
         """Return the places of `encodings`, split into one list per run, similar lengths together."""
@@ -177,7 +188,7 @@ class Batcher:
     def _run_job(self, encodings: Sequence[Encoding], cancellation: Cancellation, *, is_first: bool) -> _Job:
         """Return a finished job for `encodings`. is_first: the caller has had no other run in this call."""
         now = time.monotonic()
-        job = _Job(encodings, cancellation, _size(encodings), queued=now, started=now)
+        job = _Job(encodings, cancellation, _size(encodings), queued=now)
         job.turn.acquire()
         with self._lock:
             if _is_over(job, now, ask=not is_first):
@@ -227,7 +238,7 @@ class Batcher:
             with self._lock:
                 size = self._take_companions(job, companions)
             _wake(job.to_wake)
-            self._compute([job, *companions])
+            self._compute([job, *companions], size)
         except BaseException:  # Ctrl-C in this thread: the companions keep their places
             with self._lock:
                 for other in companions:
@@ -262,22 +273,25 @@ class Batcher:
         self._queue = deque(other for other in self._queue if other.waiting)
         return size
 
-    def _compute(self, jobs: list[_Job]) -> None:
-        """Run `jobs` together; when that fails, run each alone, so that only the caller at fault gets the error."""
+    def _compute(self, jobs: list[_Job], size: _Size) -> None:
+        """Run `jobs` together; when that fails, run each alone, so that only the caller at fault gets the error.
+
+        size: of all `jobs`.
+        """
         started = time.monotonic()
         try:
             rows = self._run([encoding for job in jobs for encoding in job.encodings])
         except Exception as error:  # noqa: BLE001 - handed on whole to the caller at fault
             if len(jobs) == 1:
-                jobs[0].error, jobs[0].started = error, started
+                jobs[0].error = error
             else:
                 for job in jobs:
-                    self._compute([job])
+                    self._compute([job], job.size)
             return
         infer_s = time.monotonic() - started
         for job in jobs:
             job.rows, rows = rows[: len(job.encodings)], rows[len(job.encodings) :]
-            job.started, job.infer_s = started, infer_s
+            job.run = ModelRun(job.queued, started, infer_s, size.texts, size.padded)
 
     def _pass_lead(self, to_wake: list[_Job]) -> None:
         """Let the oldest live job in the queue lead, or every other time the smallest, and wake the jobs `to_wake`.

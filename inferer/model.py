@@ -303,7 +303,8 @@ class ModelInferer:
         return [self._score(list(islice(rows, len(encodings))), encodings, options) for encodings in encoded]
 
     def _encode(self, text: TextOrPair, options: CallOptions, call: _Call, *, spans: bool = False) -> Encodings:
-        started = time.perf_counter()
+        started = time.monotonic()
+        call.timings.tokenized_from = call.timings.tokenized_from or started
         call.go_on(0)
         encodings = self._encoder.encode(
             text,
@@ -315,13 +316,12 @@ class ModelInferer:
         )
         call.characters += characters_of(text)
         call.count(encodings[0].num_tokens)
-        call.timings.tokenize_s += time.perf_counter() - started
+        call.timings.tokenize_s += time.monotonic() - started
         return encodings
 
     def _run(self, encodings: Sequence[Encoding], call: _Call) -> list[NDArray[np.float32]]:
         result = self.batcher.run(encodings, call.cancellation)
-        call.timings.queue_s += result.queue_s
-        call.timings.infer_s += result.infer_s
+        call.timings.runs += result.runs
         return result.rows
 
     def _score(self, rows: Sequence[NDArray[np.float32]], encodings: Encodings, options: CallOptions) -> Prediction:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from inferer.batching import ModelRun
 from inferer.bundle.manifest import ACTIVATIONS, SOFTMAX, is_int
 from inferer.bundle.reader import TRUNCATIONS
 from inferer.config import Threshold, check_thresholds, spread_thresholds
@@ -38,11 +39,24 @@ class ExplainOptions:
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds that a call spent on tokens, in the queue, and in runs (shared with other callers)."""
+    """Seconds that a call spent on tokens, in the queue, and in runs (shared with other callers).
 
+    tokenized_from: time.monotonic(); 0 before the first text.
+    """
+
+    tokenized_from: float = 0.0
     tokenize_s: float = 0.0
-    queue_s: float = 0.0
-    infer_s: float = 0.0
+    runs: list[ModelRun] = field(default_factory=list)
+
+    @property
+    def queue_s(self) -> float:
+        """Return the seconds before the runs."""
+        return sum(run.started - run.queued for run in self.runs)
+
+    @property
+    def infer_s(self) -> float:
+        """Return the seconds in runs."""
+        return sum(run.infer_s for run in self.runs)
 
 
 def check_options(

@@ -60,6 +60,10 @@ def create_app(settings: Settings | None = None, inferer: ModelInferer | None = 
         "onnxruntime": ORT_VERSION,
     }
     state = State(settings, inferer, Metrics(inferer.labels, facts))
+    if settings.tracing:
+        from service.telemetry.spans import Tracer
+
+        state.tracer = Tracer(settings.name)
     state.metrics.watch(inferer.batcher)
     app.extensions["inferer"] = state
     app.before_request(_note_route)

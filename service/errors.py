@@ -79,10 +79,10 @@ def register_handlers(app: Flask) -> None:
 
 
 def _service_error(error: ServiceError) -> Response:
-    request_id = record_of(request.environ).request_id
+    record = record_of(request.environ)
     if error.error_type == "Internal" or isinstance(error.__cause__, RunError):
-        log.exception("request %s failed", request_id, exc_info=error.__cause__, extra=fields(request_id=request_id))
-    return error_response(error, request_id)
+        log.exception("request %s failed", record.request_id, exc_info=error.__cause__, extra=fields(**record.ids()))
+    return error_response(error, record.request_id)
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -140,6 +140,8 @@ def _note(state: State, current: Request, predictions: Sequence[Prediction], tim
     record.num_tokens = [prediction.num_tokens for prediction in predictions]
     record.truncated = sum(prediction.truncated for prediction in predictions)
     record.abstained = sum(prediction.abstained or False for prediction in predictions)
+    if record.trace is not None:
+        record.labels = list(dict.fromkeys(label for prediction in predictions for label in prediction.labels))
     if record.cached != len(predictions):
         state.metrics.count_timings(timings)
 

@@ -64,6 +64,9 @@ class Middleware:
         arrived, refusal = handover.take()
         record = RequestRecord(request_id_of(environ), arrived, time.monotonic())
         environ[RECORD] = record
+        tracer = self._state.tracer
+        if tracer is not None and not self._is_probe(environ):
+            record.trace = tracer.begin(record, environ)
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
             record.status = int(status[:3])
@@ -126,17 +129,22 @@ class Middleware:
             headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", EXPOSED_HEADERS)]
         return headers
 
+    def _is_probe(self, environ: dict[str, Any]) -> bool:
+        return environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"] in self._monitoring_paths
+
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
         """Count and log the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
         if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.memory`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record, seconds)
+        if record.trace is not None:
+            record.trace.end(record, environ)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        if record.status < 400 and method == "GET" and path in self._monitoring_paths:
+        if record.status < 400 and self._is_probe(environ):
             return
         values: dict[str, Any] = {
-            "request_id": record.request_id,
+            **record.ids(),
             "method": method,
             "route": record.route,
             "status": record.status,

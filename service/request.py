@@ -6,10 +6,13 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inferer.options import Timings
 from inferer.tokens.texts import TextOrPair
+
+if TYPE_CHECKING:  # OpenTelemetry is imported only where tracing is on
+    from service.telemetry.spans import Trace
 
 # The key of the record in the WSGI environment.
 RECORD = "inferer.record"
@@ -24,7 +27,7 @@ class RequestRecord:
 
     route: the matching rule, or UNMATCHED; never the path, which would make any number of metrics. rejected: the reason
     of a refusal for load: overloaded, deadline or caller_gone. cached: how many answers came from the cache; None
-    without one.
+    without one. labels: the distinct ones of the answers. trace: None unless tracing is on.
     """
 
     request_id: str
@@ -36,9 +39,17 @@ class RequestRecord:
     num_tokens: Sequence[int] = ()
     truncated: int = 0
     abstained: int = 0
+    labels: Sequence[str] = ()
     cached: int | None = None
     texts: Sequence[TextOrPair] = field(default=(), repr=False)
     rejected: str | None = None
+    trace: Trace | None = field(default=None, repr=False)
+
+    def ids(self) -> dict[str, str]:
+        """Return the ids that a line of the log has: the request's, and its trace's."""
+        if self.trace is None:
+            return {"request_id": self.request_id}
+        return {"request_id": self.request_id, "trace_id": self.trace.trace_id}
 
     def stages(self) -> dict[str, float]:
         """Return the milliseconds of each stage, or nothing if the model did not run."""

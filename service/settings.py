@@ -1,4 +1,4 @@
-"""The settings of a deployment: the variables INFERER_*, PORT and Vertex AI's AIP_*, parsed once.
+"""The settings of a deployment: the variables INFERER_*, PORT, Vertex AI's AIP_* and OpenTelemetry's OTEL_*.
 
 gunicorn's configuration imports this module before the fork, so it must stay free of onnxruntime and of Flask's app.
 """
@@ -48,7 +48,8 @@ class Settings:
     """The settings of one deployment. Field `x` is the variable INFERER_X; `port` is PORT and `aip_*` are AIP_*.
 
     workers 0: "auto", as many as the CPUs hold with intra_op_threads each. threads, intra_op_threads 0: derived from
-    the others (see `worker_threads`, `ort_threads`). log_format "": text on a terminal, else JSON.
+    the others (see `worker_threads`, `ort_threads`). log_format "": text on a terminal, else JSON. tracing: whether
+    OTEL_* asks for spans; OpenTelemetry's SDK reads the rest of these variables itself.
     """
 
     bundle: Path = _DEFAULT_BUNDLE
@@ -83,6 +84,7 @@ class Settings:
     block_threshold: float = 0.5
     aip_predict_route: str = ""
     aip_health_route: str = ""
+    tracing: bool = False
 
     @property
     def name(self) -> str:
@@ -219,6 +221,30 @@ _FROM_VERTEX: dict[str, _Parser] = {
     "AIP_HTTP_PORT": _integer(1, 65535),
 }
 
+# OpenTelemetry's, checked where tracing is on: the SDK would go on with its defaults after a wrong one.
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_RATIO = "traceidratio"
+_SAMPLERS = tuple(f"{parent}{name}" for parent in ("", "parentbased_") for name in ("always_on", "always_off", _RATIO))
+_FROM_OTEL: dict[str, _Parser] = {
+    "OTEL_TRACES_EXPORTER": _one_of(("otlp", "none")),
+    **dict.fromkeys(_ENDPOINTS, _matching(r"https?://[^\s/]\S*", "a URL such as http://localhost:4318")),
+    **dict.fromkeys(_PROTOCOLS, _one_of(("http/protobuf",))),
+    "OTEL_TRACES_SAMPLER": _one_of(_SAMPLERS),
+    "OTEL_TRACES_SAMPLER_ARG": (_share, "a number from 0 to 1"),
+    "OTEL_BSP_SCHEDULE_DELAY": _integer(1, 3_600_000),
+    "OTEL_BSP_MAX_QUEUE_SIZE": _integer(1, 1_000_000),
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": _integer(1, 1_000_000),
+}
+
+
+def _wants_tracing(environ: Mapping[str, str]) -> bool:
+    """Return whether an exporter or an endpoint for spans is given, and neither the SDK nor the exporter is off."""
+    given = {name: environ.get(name, "").strip() for name in (*_ENDPOINTS, "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED")}
+    if given["OTEL_SDK_DISABLED"].lower() == "true" or given["OTEL_TRACES_EXPORTER"] == "none":
+        return False
+    return any(given[name] for name in (*_ENDPOINTS, "OTEL_TRACES_EXPORTER"))
+
 
 def from_env(environ: Mapping[str, str]) -> Settings:
     """Return the settings in `environ`; raises SettingsError naming every wrong variable."""
@@ -228,13 +254,16 @@ def from_env(environ: Mapping[str, str]) -> Settings:
             near = difflib.get_close_matches(name, VARIABLES, 1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(VARIABLES)}"
             problems.append(f"{name} is unknown; {hint}")
-    values: dict[str, Any] = {}
-    for name, (parse, expected) in {**_VARIABLES, **_FROM_VERTEX}.items():
-        if name not in environ or (name in _FROM_VERTEX and not environ[name]):
+    values: dict[str, Any] = {"tracing": _wants_tracing(environ)}
+    variables = {**_VARIABLES, **_FROM_VERTEX, **(_FROM_OTEL if values["tracing"] else {})}
+    for name, (parse, expected) in variables.items():
+        if name not in environ or (name not in _VARIABLES and not environ[name].strip()):
             continue
         field = "port" if name == "AIP_HTTP_PORT" else name.removeprefix(_PREFIX).lower()
         try:
-            values[field] = parse(environ[name].strip())
+            value = parse(environ[name].strip())
+            if name not in _FROM_OTEL:
+                values[field] = value
         except (ValueError, KeyError):
             # Even a malformed key is a secret.
             value = "the value" if name == "INFERER_API_KEYS" else shown(environ[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flask import current_app
 
@@ -17,13 +18,16 @@ from service.keys import Keys
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:  # OpenTelemetry is imported only where tracing is on
+    from service.telemetry.spans import Tracer
+
 
 @dataclass
 class State:
     """One worker's state.
 
     routes: path as WSGI has it, with the model's name -> rule. is_draining: set by gunicorn_config.py.
-    openapi: the OpenAPI document, once made.
+    openapi: the OpenAPI document, once made. tracer: None unless tracing is on.
     """
 
     settings: Settings
@@ -33,6 +37,7 @@ class State:
     is_draining: Callable[[], bool] = lambda: False
     last_run_failed: bool = False
     openapi: bytes | None = None
+    tracer: Tracer | None = None
 
     def __post_init__(self) -> None:
         """Open the places for requests, read the keys, and make an empty cache of answers if one is wanted."""

@@ -25,6 +25,7 @@ try:
     _settings = from_env(os.environ)
     worker_connections = max_connections(_settings.worker_threads)
     startup.check_tls(_settings)
+    startup.check_tracing(_settings)
 except SettingsError as error:
     startup.exit_cannot_start(error)
 
@@ -83,6 +84,14 @@ def post_worker_init(worker: Any) -> None:
     startup.log_start(worker)
     worker.notify()  # a reload waits for this first heartbeat
     os.kill(os.getppid(), signal.SIGCHLD)  # wakes the master to look
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Send the spans that a worker still has."""
+    # A worker that could not load has no application.
+    state = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("inferer")
+    if state is not None and state.tracer is not None:
+        state.tracer.close()
 
 
 def child_exit(_server: Any, worker: Any) -> None:

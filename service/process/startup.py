@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from gunicorn import __version__ as installed_gunicorn
@@ -104,6 +105,7 @@ def log_start(worker: Any) -> None:
         "memory_mb": memory,
         "memory_limit_mb": None if limit is None else limit // 2**20,
         "golden_check": str(model.golden_check),
+        "tracing": settings.tracing,
     }
     exact = f" (exact and slower: {model.exact_because})" if model.exact_because else ""
     batching = "on" if model.batcher.shared else f"off ({model.alone_because})"
@@ -114,7 +116,7 @@ def log_start(worker: Any) -> None:
         f"{model.max_length} tokens; batching {batching}; {settings.worker_count} worker(s) x "
         f"{settings.worker_threads} threads, {model.intra_op_threads} onnxruntime thread(s); "
         f"CPU quota {quota}, {' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
-        f"{model.golden_check}",
+        f"{model.golden_check}{'; traces on' if settings.tracing else ''}",
         extra=fields(**facts),
     )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
@@ -142,6 +144,18 @@ def check_tls(settings: Settings) -> None:
     except (ssl.SSLError, ValueError) as error:
         pair = f"{settings.tls_cert} and {settings.tls_key}"
         raise SettingsError(f"INFERER_TLS_CERT, INFERER_TLS_KEY: {pair} cannot be used together: {error}") from error
+
+
+def check_tracing(settings: Settings) -> None:
+    """Raise SettingsError where tracing is on and its packages are missing."""
+    if not settings.tracing:
+        return
+    try:
+        version("opentelemetry-exporter-otlp-proto-http")
+    except PackageNotFoundError as error:
+        missing = "OTEL_* asks for traces, and the package opentelemetry-exporter-otlp-proto-http is not installed"
+        remedy = "pip install 'inferer[tracing]' brings it, and OTEL_TRACES_EXPORTER=none turns traces off"
+        raise SettingsError(f"{missing}; {remedy}") from error
 
 
 def example_text(texts: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ def one_line(level: int, message: str) -> str:
 
 
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's logger with the service's format; it also sets up the logger `inferer`, in master and workers."""
+    """gunicorn's logger with the service's format; it also sets up those of `inferer` and OpenTelemetry, in all processes."""
 
     def setup(self, cfg: Any) -> None:
         """Set the format of every handler, after stderr has become a stream that never blocks."""
@@ -75,10 +75,11 @@ class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
         ours = formatter(os.environ)
         for handler in self.error_log.handlers:
             handler.setFormatter(ours)
-        log = logging.getLogger("inferer")
-        log.handlers = list(self.error_log.handlers)
-        log.setLevel(logging.INFO)
-        log.propagate = False
+        for name in ("inferer", "opentelemetry"):
+            log = logging.getLogger(name)
+            log.handlers = list(self.error_log.handlers)
+            log.setLevel(logging.INFO)
+            log.propagate = False
         # Neither format shows these; to find them takes longer than the rest of a line (Python's logging HOWTO).
         logging._srcfile = None
         logging.logThreads = logging.logMultiprocessing = False

@@ -83,7 +83,8 @@ class Metrics:
     def count_request(self, record: RequestRecord, seconds: float) -> None:
         """Count one request with its reply."""
         self._requests.labels(record.route, str(record.status)).inc()
-        self._durations.labels(record.route).observe(seconds)
+        exemplar = None if record.trace is None else record.trace.exemplar
+        self._durations.labels(record.route).observe(seconds, exemplar)
         if record.rejected is not None:
             self._rejected[record.rejected].inc()
 

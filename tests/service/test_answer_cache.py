@@ -46,7 +46,7 @@ class Model:
         for index, text in enumerate(texts):
             if text == "wrong" or (most is not None and (index + 1) * self.tokens > most):
                 raise TextTooLongError(f"{text} of {len(texts)}").at(index)
-        return [prediction(text, self.tokens) for text in texts], Timings(infer_s=1.0)
+        return [prediction(text, self.tokens) for text in texts], Timings(runs=[RUN])
 
 
 def labels(found: Sequence[Prediction]) -> list[str]:
