@@ -66,7 +66,7 @@ class Middleware:
         environ[RECORD] = record
         tracer = self._state.tracer
         if tracer is not None and not self._is_probe(environ):
-            record.trace = tracer.begin(record, environ)
+            record.trace = tracer.begin(environ)
 
         def start(status: str, headers: _Headers, exc_info: Any = None) -> Any:
             record.status = int(status[:3])
@@ -138,8 +138,8 @@ class Middleware:
         if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.memory`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record, seconds)
-        if record.trace is not None:
-            record.trace.end(record, environ)
+        if self._state.tracer is not None and record.trace is not None:
+            self._state.tracer.end(record.trace, record, environ)
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if record.status < 400 and self._is_probe(environ):
             return

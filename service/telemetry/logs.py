@@ -66,7 +66,7 @@ def one_line(level: int, message: str) -> str:
 
 
 class ServiceLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's logger with the service's format; it also sets up those of `inferer` and OpenTelemetry, in all processes."""
+    """gunicorn's logger with the service's format; it sets up those of `inferer` and OpenTelemetry too."""
 
     def setup(self, cfg: Any) -> None:
         """Set the format of every handler, after stderr has become a stream that never blocks."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from inferer import ModelInferer
+from inferer.batching import ModelRun
 from inferer.errors import TextTooLongError
 from inferer.options import CallOptions, Timings
 from inferer.scoring import Prediction
@@ -26,6 +27,7 @@ from tests.support.server import serving
 
 WORDS = ("good", "bad", "odd")
 PLAIN = CallOptions()
+RUN = ModelRun(queued=0.0, started=0.5, infer_s=1.0, texts=1, tokens=3)
 
 
 def prediction(text: TextOrPair, tokens: int = 3) -> Prediction:

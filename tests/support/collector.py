@@ -10,41 +10,34 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 
 class Collector:
-    """The spans received so far, by trace and in the order of arrival.
-
-    url: for OTEL_EXPORTER_OTLP_ENDPOINT. resources: the attributes of those that sent spans. paths, headers: of the
-    requests.
-    """
+    """What was received so far. url: for OTEL_EXPORTER_OTLP_ENDPOINT. requests: path, headers and body of each."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.traces: dict[str, list[Span]] = defaultdict(list)
-        self.resources: list[dict[str, Any]] = []
-        self.paths: set[str] = set()
-        self.headers: list[dict[str, str]] = []
-        self._lock = threading.Lock()
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
 
-    def add(self, path: str, headers: dict[str, str], body: bytes) -> None:
-        """Keep the spans of one request."""
-        with self._lock:
-            self.paths.add(path)
-            self.headers.append(headers)
-            for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-                self.resources.append(attributes(group.resource))
-                for scope in group.scope_spans:
-                    for span in scope.spans:
-                        self.traces[span.trace_id.hex()].append(span)
+    @property
+    def groups(self) -> list[ResourceSpans]:
+        """Return the spans of every process that sent some, decoded only now: a benchmark's load runs meanwhile."""
+        return [
+            group
+            for _, _, body in list(self.requests)
+            for group in ExportTraceServiceRequest.FromString(body).resource_spans
+        ]
 
-    def spans(self, trace_id: str | None = None) -> list[Span]:
-        """Return the spans of one trace, or all."""
-        with self._lock:
-            if trace_id is not None:
-                return list(self.traces.get(trace_id, []))
-            return [span for spans in self.traces.values() for span in spans]
+    @property
+    def traces(self) -> dict[str, list[Span]]:
+        """Return the spans by trace."""
+        found = defaultdict(list)
+        for group in self.groups:
+            for scope in group.scope_spans:
+                for span in scope.spans:
+                    found[span.trace_id.hex()].append(span)
+        return found
 
 
 def attributes(owner: Any) -> dict[str, Any]:
@@ -67,12 +60,12 @@ def collecting(status: int = 200) -> Iterator[Collector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if status == 200:
-                found.add(self.path, dict(self.headers), body)
+                found.requests.append((self.path, dict(self.headers), body))
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_request(self, *_: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
