@@ -1,8 +1,8 @@
 """Benchmark of tracing: requests per second with all traces, with a tenth of them, and without.
 
-Texts of 9 to 20 tokens, 32 clients and one, on real gunicorns that share the machine with the load and with a receiver
-of OTLP over HTTP, which has a process of its own; rounds take turns, medians. The receiver counts the requests whose
-spans all arrived. A receiver on another machine would cost less.
+Texts of 9 to 20 tokens, 32 clients and one, on real gunicorns that share the machine with the load and with receivers
+of OTLP over HTTP in processes of their own. The services take turns; medians, the ratio of requests per second within
+each turn, the CPU time of the worker per request, and the share of requests whose spans all arrived.
 
     python -m benchmarks.tracing --bundle models/query_type
 """
@@ -10,11 +10,14 @@ spans all arrived. A receiver on another machine would cost less.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import os
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -27,11 +30,12 @@ from benchmarks import record
 from benchmarks.repeated import bodies
 from tests.support.collector import collecting
 from tests.support.load import Plan, Result, run_in_child
-from tests.support.server import serving
+from tests.support.server import Server, serving, workers
 
 CLIENTS = (1, 32)
 SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
 MODES: dict[str, dict[str, str] | None] = {"off": None, "a tenth": SAMPLED, "all": {}}
+ARRIVE_S = 6  # the exporter sends a last batch every 5 s
 SPANS = {"POST /predict", "tokenize", "queue", "infer"}
 
 
@@ -70,24 +74,42 @@ def receiving() -> Iterator[Receiver]:
         process.join()
 
 
+def cpu_seconds(server: Server) -> float:
+    """Return the CPU time of the workers so far."""
+    ticks = 0
+    for pid in workers(server):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime, by proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def measure(bundle: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """Return a row per number of clients and mode."""
     load = bodies(0)["all different"]
     found: dict[tuple[int, str], list[tuple[Result, float]]] = {}
-    with tqdm(total=rounds * len(CLIENTS) * len(MODES), unit="run") as bar, tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(tqdm(total=rounds * len(CLIENTS) * len(MODES), unit="run"))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        servers, receivers = {}, {}
+        for mode, setting in MODES.items():
+            receivers[mode] = stack.enter_context(receiving())
+            given = {} if setting is None else {"OTEL_EXPORTER_OTLP_ENDPOINT": receivers[mode].url, **setting}
+            servers[mode] = stack.enter_context(serving(bundle, folder / f"{mode}.log", **given))
         for number in range(rounds):
             for clients in CLIENTS:
                 for mode in random.Random(number).sample(sorted(MODES), len(MODES)):
-                    with receiving() as receiver:
-                        setting = MODES[mode]
-                        given = {} if setting is None else {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, **setting}
-                        with serving(bundle, Path(folder) / "log", **given) as server:
-                            result = run_in_child(Plan(server.port, clients, seconds, load))
-                        if set(result.statuses) != {200}:
-                            raise SystemExit(f"replies: {result.statuses}")
-                        share = receiver.whole() / result.statuses[200]
-                    found.setdefault((clients, mode), []).append((result, share))
+                    before = cpu_seconds(servers[mode])
+                    result = run_in_child(Plan(servers[mode].port, clients, seconds, load))
+                    if set(result.statuses) != {200}:
+                        raise SystemExit(f"replies: {result.statuses}")
+                    cpu = (cpu_seconds(servers[mode]) - before) / result.statuses[200]
+                    found.setdefault((clients, mode), []).append((result, cpu))
                     bar.update()
+        time.sleep(ARRIVE_S)
+        whole = {mode: receiver.whole() for mode, receiver in receivers.items()}
+    requests = {
+        mode: sum(result.statuses[200] for clients in CLIENTS for result, _ in found[clients, mode]) for mode in MODES
+    }
     return [
         {
             "clients": clients,
@@ -95,11 +117,12 @@ def measure(bundle: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
             "per_s": statistics.median(result.throughput() for result, _ in runs),
             "p50_ms": statistics.median(result.percentile(50) for result, _ in runs),
             "p99_ms": statistics.median(result.percentile(99) for result, _ in runs),
-            "ratios": [
+            "ratio": statistics.median(
                 result.throughput() / without.throughput()
                 for (result, _), (without, _) in zip(runs, found[clients, "off"], strict=True)
-            ],
-            "arrived": statistics.median(share for _, share in runs),
+            ),
+            "cpu_ms": statistics.median(cpu for _, cpu in runs) * 1000,
+            "arrived": whole[mode] / requests[mode],
         }
         for (clients, mode), runs in found.items()
     ]
@@ -107,11 +130,12 @@ def measure(bundle: Path, rounds: int, seconds: float) -> list[dict[str, Any]]:
 
 def report(rows: list[dict[str, Any]]) -> None:
     """Print the table for a person."""
-    print(f"{'clients':>7} {'traces':>8} {'per s':>8} {'ratio':>6} {'p50 ms':>7} {'p99 ms':>7} {'arrived':>8}")
+    names = f"{'per s':>8} {'ratio':>6} {'p50 ms':>7} {'p99 ms':>7} {'CPU ms':>7} {'arrived':>8}"
+    print(f"{'clients':>7} {'traces':>8} {names}")
     for row in rows:
         print(
-            f"{row['clients']:7} {row['traces']:>8} {row['per_s']:8.0f} {statistics.median(row['ratios']):6.3f} "
-            f"{row['p50_ms']:7.2f} {row['p99_ms']:7.2f} {row['arrived']:8.1%}"
+            f"{row['clients']:7} {row['traces']:>8} {row['per_s']:8.0f} {row['ratio']:6.3f} "
+            f"{row['p50_ms']:7.2f} {row['p99_ms']:7.2f} {row['cpu_ms']:7.3f} {row['arrived']:8.1%}"
         )
 
 
@@ -119,8 +143,8 @@ def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description="The cost of traces.")
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of a load (6)")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of a load (4)")
     parser.add_argument("--no-file", action="store_true", help="print the result without writing it to a file")
     args = parser.parse_args()
     rows = measure(args.bundle, args.rounds, args.seconds)

@@ -133,16 +133,18 @@ class Middleware:
         return environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"] in self._monitoring_paths
 
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
-        """Count and log the request, after its reply was sent."""
+        """Count, log and trace the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
         if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.memory`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record, seconds)
+        if record.status >= 400 or not self._is_probe(environ):
+            self._log(environ, record, seconds)
         if self._state.tracer is not None and record.trace is not None:
             self._state.tracer.end(record.trace, record, environ)
+
+    def _log(self, environ: dict[str, Any], record: RequestRecord, seconds: float) -> None:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        if record.status < 400 and self._is_probe(environ):
-            return
         values: dict[str, Any] = {
             **record.ids(),
             "method": method,

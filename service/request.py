@@ -49,7 +49,7 @@ class RequestRecord:
         """Return the ids that a line of the log has: the request's, and its trace's."""
         if self.trace is None:
             return {"request_id": self.request_id}
-        return {"request_id": self.request_id, "trace_id": self.trace.trace_id}
+        return {"request_id": self.request_id, "trace_id": self.trace.id}
 
     def stages(self) -> dict[str, float]:
         """Return the milliseconds of each stage, or nothing if the model did not run."""

@@ -83,7 +83,7 @@ class Metrics:
     def count_request(self, record: RequestRecord, seconds: float) -> None:
         """Count one request with its reply."""
         self._requests.labels(record.route, str(record.status)).inc()
-        exemplar = None if record.trace is None else record.trace.exemplar
+        exemplar = {"trace_id": record.trace.id} if record.trace is not None and record.trace.is_sampled else None
         self._durations.labels(record.route).observe(seconds, exemplar)
         if record.rejected is not None:
             self._rejected[record.rejected].inc()
