@@ -77,6 +77,11 @@ RUN python -m pip install --no-cache-dir --require-hashes -r requirements_infere
     && find numpy -type d -name tests -prune -exec rm -r {} + \
     && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
 
+# TRACING=1: with OpenTelemetry.
+ARG TRACING=
+COPY requirements_tracing.txt ./
+RUN if [ -n "${TRACING}" ]; then python -m pip install --no-cache-dir --require-hashes -r requirements_tracing.txt; fi
+
 COPY inferer ./inferer
 COPY service ./service
 COPY app.py gunicorn.conf.py ./

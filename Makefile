@@ -22,6 +22,8 @@ CHECKPOINT ?= latest
 BUNDLE ?=
 # The stage of the Dockerfile for `make image`: inference, or training (JupyterLab, torch).
 TARGET ?= inference
+# TRACING=1: with OpenTelemetry's packages in the serving image.
+TRACING ?=
 IMAGE ?= inferer$(if $(filter-out inference,$(TARGET)),-$(TARGET))
 # Checkpoints whose held-out rows `make bench` compares int8 on: NAME=CHECKPOINT:FILE.csv, several with spaces.
 BENCH_DATA ?= demo=checkpoints/query_type:checkpoints/query_type/held_out.csv
@@ -103,13 +105,13 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(if $(shell [ "$$(id -u)" = 0 ] && command -v podman),$(PY) -m benchmarks.container --checkpoint checkpoints/query_type)
 	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
 
-image:  ## build the serving image with docker or podman (BUNDLE=models/NAME: with that model), or TARGET=training
+image:  ## build the serving image (BUNDLE=models/NAME: with that model; TRACING=1), or TARGET=training
 	@if [ -n "$(BUNDLE)" ] && [[ "$(BUNDLE)" != models/* || ! -f "$(BUNDLE)/inferer.json" ]]; then \
 	  echo "BUNDLE=$(BUNDLE): is not a bundle under models/; an image takes its bundle from there" >&2; exit 2; fi; \
 	tool=$$(command -v docker || command -v podman) || { echo "make image needs docker or podman" >&2; exit 1; }; \
 	case "$$tool" in *podman) format="--format docker";; *) format="";; esac; \
 	"$$tool" build $$format --target "$(TARGET)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" \
-	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )$(if $(BUNDLE),--build-arg BUNDLE="$(BUNDLE)" )-t "$(IMAGE)" .
+	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )$(if $(BUNDLE),--build-arg BUNDLE="$(BUNDLE)" )$(if $(TRACING),--build-arg TRACING=1 )-t "$(IMAGE)" .
 
 wheel: $(VENV)/.created  ## build dist/inferer-VERSION-py3-none-any.whl
 	@rm -rf build  # setuptools would pack modules that an earlier build left there

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from benchmarks import record
 from benchmarks.repeated import bodies
-from tests.support.collector import collecting
+from tests.service.telemetry.collector import collecting
 from tests.support.load import Plan, Result, run_in_child
 from tests.support.server import Server, serving, workers
 

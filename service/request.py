@@ -6,19 +6,30 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from inferer.options import Timings
 from inferer.tokens.texts import TextOrPair
-
-if TYPE_CHECKING:  # OpenTelemetry is imported only where tracing is on
-    from service.telemetry.spans import Trace
 
 # The key of the record in the WSGI environment.
 RECORD = "inferer.record"
 _SAFE = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 UNMATCHED = "unmatched"
+
+
+class Trace(NamedTuple):
+    """One request's part of a trace.
+
+    id: 32 hexadecimal digits, the caller's if it sent one. parent: the caller's span, or 0. state: OpenTelemetry's
+    TraceState, or None.
+    """
+
+    id: str
+    span_id: int
+    parent: int
+    state: Any
+    is_sampled: bool
 
 
 @dataclass(slots=True)

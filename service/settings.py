@@ -172,6 +172,12 @@ def _path(value: str) -> Path:
         raise ValueError from error
 
 
+def _file(value: str) -> Path:
+    if not Path(value).is_file():
+        raise ValueError
+    return Path(value)
+
+
 # Werkzeug would redirect from a path with an empty segment or a trailing slash.
 _ROUTE = r"/|(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+"
 
@@ -221,15 +227,24 @@ _FROM_VERTEX: dict[str, _Parser] = {
     "AIP_HTTP_PORT": _integer(1, 65535),
 }
 
+
 # OpenTelemetry's, checked where tracing is on: the SDK would go on with its defaults after a wrong one.
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+def _otlp(setting: str) -> tuple[str, str]:
+    return f"OTEL_EXPORTER_OTLP_TRACES_{setting}", f"OTEL_EXPORTER_OTLP_{setting}"
+
+
+_ENDPOINTS, _HEADERS = _otlp("ENDPOINT"), _otlp("HEADERS")
 _RATIO = "traceidratio"
 _SAMPLERS = tuple(f"{parent}{name}" for parent in ("", "parentbased_") for name in ("always_on", "always_off", _RATIO))
 _FROM_OTEL: dict[str, _Parser] = {
     "OTEL_TRACES_EXPORTER": _one_of(("otlp", "none")),
     **dict.fromkeys(_ENDPOINTS, _matching(r"https?://[^\s/]\S*", "a URL such as http://localhost:4318")),
-    **dict.fromkeys(_PROTOCOLS, _one_of(("http/protobuf",))),
+    **dict.fromkeys(_HEADERS, _list_of(r"[^=,\s]+=[^,]*", "pairs such as name=value, separated by commas")),
+    **dict.fromkeys(_otlp("PROTOCOL"), _one_of(("http/protobuf",))),
+    **dict.fromkeys(_otlp("COMPRESSION"), _one_of(("none", "gzip", "deflate"))),
+    **dict.fromkeys(_otlp("TIMEOUT"), _integer(1, 3600)),
+    **dict.fromkeys((*_otlp("CERTIFICATE"), *_otlp("CLIENT_CERTIFICATE"), *_otlp("CLIENT_KEY")), (_file, "a file")),
+    "OTEL_PROPAGATORS": _list_of("tracecontext|baggage|none", "some of tracecontext, baggage, none"),
     "OTEL_TRACES_SAMPLER": _one_of(_SAMPLERS),
     "OTEL_TRACES_SAMPLER_ARG": (_share, "a number from 0 to 1"),
     "OTEL_BSP_SCHEDULE_DELAY": _integer(1, 3_600_000),
@@ -244,6 +259,14 @@ def _wants_tracing(environ: Mapping[str, str]) -> bool:
     if given["OTEL_SDK_DISABLED"].lower() == "true" or given["OTEL_TRACES_EXPORTER"] == "none":
         return False
     return any(given[name] for name in (*_ENDPOINTS, "OTEL_TRACES_EXPORTER"))
+
+
+def _check_batch(environ: Mapping[str, str]) -> None:
+    """Raise SettingsError for a batch of spans that the queue can never hold."""
+    queue, batch = "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
+    most, size = int(environ.get(queue) or 2048), int(environ.get(batch) or 512)  # the SDK's own
+    if size > most:
+        raise SettingsError(f"{batch}: {size} is more than the {most} of {queue}; a batch is a part of the queue")
 
 
 def from_env(environ: Mapping[str, str]) -> Settings:
@@ -266,11 +289,13 @@ def from_env(environ: Mapping[str, str]) -> Settings:
                 values[field] = value
         except (ValueError, KeyError):
             # Even a malformed key is a secret.
-            value = "the value" if name == "INFERER_API_KEYS" else shown(environ[name])
-            problems.append(f"{name}: {value} is not allowed; expected {expected}")
+            found = "the value" if name in ("INFERER_API_KEYS", *_HEADERS) else shown(environ[name])
+            problems.append(f"{name}: {found} is not allowed; expected {expected}")
     if problems:
         raise SettingsError("; ".join(problems))
     settings = Settings(**values)
+    if settings.tracing:
+        _check_batch(environ)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         given, missing = ("CERT", "KEY") if settings.tls_key is None else ("KEY", "CERT")
         raise SettingsError(f"INFERER_TLS_{given} is set and INFERER_TLS_{missing} is not; TLS needs both")

@@ -23,6 +23,8 @@ from service.telemetry.logs import fields, one_line
 
 # worker.py and reload.py change undocumented parts of gunicorn; 26.2, 26.0 and 25.3 let pipelined requests hang.
 GUNICORN_VERSION = "27.0.1"
+# spans.py sends by a private part of the exporter.
+OTLP_VERSION = "1.45.2"
 
 # For the rest: onnxruntime, the log, the exit timer.
 _SPARE_THREADS = 4 + available_cpus()
@@ -147,15 +149,17 @@ def check_tls(settings: Settings) -> None:
 
 
 def check_tracing(settings: Settings) -> None:
-    """Raise SettingsError where tracing is on and its packages are missing."""
+    """Raise SettingsError where tracing is on and its packages are missing, or another version than the tested one."""
     if not settings.tracing:
         return
+    name = "opentelemetry-exporter-otlp-proto-http"
     try:
-        version("opentelemetry-exporter-otlp-proto-http")
-    except PackageNotFoundError as error:
-        missing = "OTEL_* asks for traces, and the package opentelemetry-exporter-otlp-proto-http is not installed"
-        remedy = "pip install 'inferer[tracing]' brings it, and OTEL_TRACES_EXPORTER=none turns traces off"
-        raise SettingsError(f"{missing}; {remedy}") from error
+        found = f"{name} {version(name)} is installed"
+    except PackageNotFoundError:
+        found = f"{name} is not installed"
+    if found != f"{name} {OTLP_VERSION} is installed":
+        needed = f"traces need {name}=={OTLP_VERSION}, which pip install 'inferer[tracing]' brings"
+        raise SettingsError(f"OTEL_* asks for traces, and {found}; {needed}; OTEL_TRACES_EXPORTER=none turns them off")
 
 
 def example_text(texts: Sequence[str]) -> str:

@@ -31,12 +31,11 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     TraceFlags,
-    TraceState,
     get_current_span,
 )
 
 from inferer.version import __version__
-from service.request import UNMATCHED, RequestRecord
+from service.request import UNMATCHED, RequestRecord, Trace
 
 # How long a worker that stops waits for its last spans; a collector that hangs must not delay it.
 _FLUSH_S = 3
@@ -64,16 +63,6 @@ def _wsgi(header: str) -> str:
 
 _headers = _Headers()
 _ids = RandomIdGenerator()
-
-
-class Trace(NamedTuple):
-    """One request's part of a trace. id: 32 hexadecimal digits, the caller's if it sent one. parent: 0 without one."""
-
-    id: str
-    span_id: int
-    parent: int
-    state: TraceState | None
-    is_sampled: bool
 
 
 # The SDK's queue looks at the flag alone.

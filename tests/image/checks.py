@@ -24,6 +24,7 @@ _OURS = (
     "/app/app.py",
     "/app/gunicorn.conf.py",
     "/app/requirements_inference.txt",
+    "/app/requirements_tracing.txt",
 )
 _COMPILERS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|clang|ld|as|make|cmake|rustc|cargo|go)(-[\d.]+)?")
 _SECRETS = re.compile(

@@ -107,6 +107,14 @@ def test_a_model_is_baked_in_and_nothing_else_of_an_untidy_folder(podman: Podman
         assert container.predict("good").status == 200
 
 
+def test_an_image_with_traces(podman: Podman, base: str, context: Path) -> None:
+    """`--build-arg TRACING=1` adds OpenTelemetry; requests are answered with traces on, here without a collector."""
+    traced = podman.build("localhost/traced", base, context, BUNDLE="models/titles", TRACING="1")
+    with podman.running(traced, options=["--env=OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:9"]) as container:
+        container.wait_ready()
+        assert container.predict("good").status == 200
+
+
 def test_packages_of_the_image_are_those_that_are_pinned(podman: Podman, image: str) -> None:
     """The packages in the image have the versions of requirements_inference.txt."""
     pinned = (ROOT / "requirements_inference.txt").read_text(encoding="utf-8")

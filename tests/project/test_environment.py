@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferer import ModelInferer
-from tests.support.server import ROOT, environment, run_to_end, serving
+from tests.support.server import ROOT, environment, log_lines, run_to_end, serving
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +56,16 @@ def test_gunicorn_and_the_command_line_work_with_the_served_set_alone(
         assert server.predict({"text": "hand bags"}).json() == expected
     done = run_to_end(serving_python, "-m", "inferer", str(demo_bundle), "hand bags", "--json")
     assert json.loads(done.stdout) == expected
+
+
+def test_traces_without_their_packages_are_refused(serving_python: str, demo_bundle: Path) -> None:
+    """Where OTEL_* asks for traces, the served set alone ends the start with the package to install."""
+    settings = {"INFERER_BUNDLE": str(demo_bundle), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = run_to_end(serving_python, "-m", "gunicorn", "app:app", **settings)
+    assert done.returncode == 3
+    (line,) = log_lines(done.stdout + done.stderr)
+    assert "opentelemetry-exporter-otlp-proto-http is not installed; traces need" in line["message"]
+    assert "pip install 'inferer[tracing]'" in line["message"]
 
 
 def test_a_checkpoint_without_the_export_packages_says_what_to_install(

@@ -107,6 +107,7 @@ def test_inferer_needs_only_its_four_libraries() -> None:
 # Import names that are not those of their distributions; safetensors comes with transformers.
 DISTRIBUTIONS = {
     "flask_swagger_ui": "flask-swagger-ui", "iterstrat": "iterative-stratification", "optimum": "optimum-onnx",
+    "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client", "safetensors": "transformers", "sklearn": "scikit-learn",
     "tomli_w": "tomli-w", "werkzeug": "flask",
 }  # fmt: skip
@@ -136,9 +137,11 @@ def imported_at_once(files: list[Path]) -> set[str]:
     return found
 
 
+SPANS = ROOT / "service" / "telemetry" / "spans.py"
 CLUSTERS = {"spark": ROOT / "bulk" / "spark.py", "ray": ROOT / "bulk" / "ray.py"}
 EXTRAS = {
-    "serve": files_of("service"), "export": files_of("export"), "training": files_of("training"),
+    "serve": [file for file in files_of("service") if file != SPANS], "tracing": [SPANS],
+    "export": files_of("export"), "training": files_of("training"),
     "bulk": [file for file in files_of("bulk") if file not in CLUSTERS.values()],
     **{extra: [file] for extra, file in CLUSTERS.items()},
 }  # fmt: skip

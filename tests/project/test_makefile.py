@@ -19,11 +19,11 @@ from tests.support.server import ROOT, environment, run_to_end
 def project(tmp_path: Path) -> Path:
     """A folder with the Makefile, marks of finished installs, and a stand-in Python that the test writes."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for kind in ("inference", "training", "dev", "base_model", "audit"):
+    for kind in ("inference", "tracing", "training", "dev", "base_model", "audit"):
         shutil.copy(ROOT / f"requirements_{kind}.txt", tmp_path)
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    for mark in (".created", ".inference", ".training", ".dev"):
+    for mark in (".created", ".inference", ".tracing", ".training", ".dev"):
         (tmp_path / ".venv" / mark).touch()
     return tmp_path
 
@@ -160,6 +160,11 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "--build-arg BUNDLE=models/titles -t titles:7 .",
         ),
         (
+            ("TRACING=1",),
+            "docker build --target inference --build-arg BASE_IMAGE=python:3.11-slim "
+            "--build-arg TRACING=1 -t inferer .",
+        ),
+        (
             ("TARGET=training",),
             "docker build --target training --build-arg BASE_IMAGE=python:3.11-slim -t inferer-training .",
         ),
@@ -193,9 +198,10 @@ def audited(project: Path, ending: str) -> tuple[int, list[list[str]]]:
 
 
 def test_audit_asks_for_what_is_served_and_what_trains(project: Path) -> None:
-    """`make audit` looks up both locked sets, and fails where it cannot look up a package."""
-    code, (serving, training) = audited(project, "exit 0")
+    """`make audit` looks up the locked sets, and fails where it cannot look up a package."""
+    code, (serving, tracing, training) = audited(project, "exit 0")
     assert code == 0
+    assert {"--strict", "--disable-pip", "--require-hashes", "requirements_tracing.txt"} <= set(tracing)
     assert {"--strict", "--disable-pip", "--require-hashes", "requirements_inference.txt"} <= set(serving)
     assert {"--strict", "--disable-pip", "--no-deps", "requirements_training.txt"} <= set(training)
 

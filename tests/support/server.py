@@ -90,7 +90,8 @@ def free_port() -> int:
 
 def environment(**settings: str) -> dict[str, str]:
     """Return this process's environment without our variables, and with `settings`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("INFERER_") and name != "PORT"}
+    ours = ("INFERER_", "OTEL_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours) and name != "PORT"}
     return {**clean, **settings}
 
 
