@@ -23,6 +23,7 @@ from tests.support.apps import until
 from tests.support.server import ROOT, Reply, Server, environment, free_port, run_to_end, serving
 
 PACKAGES = ("nemoguardrails==0.24.1", "litellm==1.110.2")
+SHIELD = ("llama-stack==0.2.12", "llama-stack-provider-trustyai-fms==0.1.2")
 BLOCKING = {"INFERER_BLOCKED_LABELS": "neg", "INFERER_BLOCK_THRESHOLD": "0.6", "INFERER_KSERVE_V1": "scores"}
 NEMO_BLOCKS = {engine: [False, True, False, False] for engine in ("vllm", "fms", "kserve")}
 TEXTS = ("good", "bad", "bad good", "odd")
@@ -62,6 +63,26 @@ async def outcome(texts):
 
 async def main():
     print(json.dumps([await outcome(texts) for texts in json.loads(lists)]))
+
+asyncio.run(main())
+"""
+
+# Prints for each text what Llama Stack's shield finds, by TrustyAI's provider.
+LLAMA_STACK = """
+import asyncio, json, sys
+import yaml
+from llama_stack.apis.inference import UserMessage
+from llama_stack_provider_trustyai_fms import get_adapter_impl
+from llama_stack_provider_trustyai_fms.config import FMSSafetyProviderConfig
+
+config, *texts = sys.argv[1:]
+(provider,) = yaml.safe_load(config)["providers"]["safety"]
+
+async def main():
+    shields = await get_adapter_impl(FMSSafetyProviderConfig(**provider["config"]), {})
+    await shields.initialize()
+    found = [(await shields.run_shield("injection", [UserMessage(content=text)])).violation for text in texts]
+    print(json.dumps([one.metadata["results"][0] for one in found]))
 
 asyncio.run(main())
 """
@@ -116,6 +137,26 @@ def test_litellm_blocks_where_nothing_is_configured(tiny_bundle: Path, python: s
         (found,) = answer(python, "-c", LITELLM, f"http://127.0.0.1:{server.port}", "key", '[["good"]]')
     assert found[0] != "GuardrailRaisedException"
     assert "404" in found[1]
+
+
+@pytest.mark.slow
+def test_a_shield_of_llama_stack(tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With the documented configuration Llama Stack's shield reports a text with the blocked label, and no other."""
+    python = python_with(tmp_path_factory.getbasetemp(), *SHIELD)
+    section = (ROOT / "docs" / "guardrails.md").read_text(encoding="utf-8").partition("## Llama Stack")[2]
+    config = section.partition("```yaml\n")[2].partition("```")[0]
+    with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="guard-key", **BLOCKING) as server:
+        given = {
+            "http://guard.internal:8080": f"http://127.0.0.1:{server.port}",
+            "${env.GUARD_KEY}": "guard-key",
+            "confidence_threshold: 0.8": "confidence_threshold: 0.6",
+        }
+        for name, value in given.items():
+            assert name in config
+            config = config.replace(name, value)
+        found = answer(python, "-W", "ignore", "-c", LLAMA_STACK, config, *TEXTS)
+    assert [one["status"] == "violation" for one in found] == NEMO_BLOCKS["fms"]
+    assert found[1]["detection_type"] == "neg"
 
 
 def test_the_replies_are_those_of_vllm(guard: Server, model: ModelInferer) -> None:
