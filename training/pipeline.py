@@ -36,6 +36,7 @@ from training.model.scale import Scale, scale_of, scale_of_kept_head
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
+from training.report.next_steps import next_commands
 from training.report.results import Result, write_result
 from training.report.tables import as_text, figures_table
 from training.report.thresholds import best_f1
@@ -110,8 +111,9 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
         check_target(recipe.target, CONFIG, overwrite=overwrite)  # another run may have ended meanwhile
         epochs = epoch_records(history, job.metric if recipe.keep_best else None)
         result = Result(recipe, splits, job.model, job.encoder.tokenizer, job.lengths, threshold, epochs, _versions())
-        metrics = write_result(result, predictions)
-    say(f"\nheld-out texts:\n{as_text(figures_table(metrics))}\nwrote {recipe.target}")
+        record = write_result(result, predictions)
+    _report_end(job, record)
+    metrics: dict[str, Any] = record["held_out"]
     return metrics
 
 
@@ -274,6 +276,18 @@ def _report(job: _Job) -> None:
     say(f"training on {len(splits.train)} texts, {len(splits.held_out)} held out{further}")
     if splits.calibration is not None and len(splits.calibration) < _LEAST_TO_CALIBRATE:
         say(f"note: the export calibrates on at least {_LEAST_TO_CALIBRATE} rows")
+
+
+def _report_end(job: _Job, record: dict[str, Any]) -> None:
+    """Print the figures, each sign that the run did not work, and the commands that come next."""
+    say(f"\nheld-out texts:\n{as_text(figures_table(record['held_out']))}")
+    if job.splits.validation is None and uses_bf16(job.recipe.precision):
+        say("  (in fp32; the epochs above are measured in bf16, as they are trained)")
+    for sentence in record["advice"]:
+        say(f"note: {sentence}")
+    say(f"wrote {job.recipe.target}; next:")
+    for command in next_commands(record["recipe"], job.recipe.target, calibrates=job.splits.calibration is not None):
+        say(f"  {command}")
 
 
 def _identity(job: _Job) -> dict[str, Any]:

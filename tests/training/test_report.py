@@ -227,6 +227,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "calibration_rows": 0,
         "held_out": measure(SINGLE, ANSWERS),
         "versions": {"python": "3.11", "torch": "2.13.0"},
+        "advice": ["'b' was never predicted"],
         "seeds": [3, 4],
         "data": {
             "file": "/home/me/data/mails.csv",

@@ -249,7 +249,13 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     assert f"100%|██████████| {steps}/{steps} [" in done.stderr
     figures = runs["single"].json("training.json")["held_out"]
     assert re.search(rf"accuracy +{figures['accuracy']:.4f} .*\n  macro-F1 +{figures['macro_f1']:.4f} ", done.stderr)
-    assert done.stderr.endswith(f"wrote {runs['single'].folder}\n")
+    folder = runs["single"].folder
+    *_, wrote, evaluate, export, serve = done.stderr.splitlines()
+    assert wrote == f"wrote {folder}; next:"
+    assert evaluate.endswith(f" evaluate {folder} --data OTHER.csv")
+    columns = "--text-column text --label-column colour"
+    assert export.endswith(f" export {folder} models/single --eval {folder}/held_out.csv {columns}")
+    assert serve.endswith(" serve models/single")
     epochs = re.findall(r"epoch (\d): loss \d\.\d+, accuracy (\d\.\d+), macro-F1 \d\.\d+\n", done.stderr)
     assert [number for number, _ in epochs] == ["1", "2", "3", "4", "5", "6"]
     assert epochs[-1][1] == f"{figures['accuracy']:.4f}"

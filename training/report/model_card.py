@@ -16,6 +16,7 @@ from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from training.data.location import file_name
 from training.model.base_model import EMBEDDED
 from training.recipe.recipe import OPTIONS
+from training.report.next_steps import column_flags
 from training.report.tables import figures_table, labels_table, markdown
 
 _EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # the embedded base model has its weights, by SHA-256
@@ -23,7 +24,6 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("path", "source")  # kinds of options of which the card shows the last name
 _COUNTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
 _FEW = 30
-_COLUMNS = ("text_column", "text_pair_column", "label_column", "label_columns", "label_separator", "group_column")
 _FIGURES = (
     "On the held-out rows, which were not trained on. 95 % intervals: Wilson's for accuracy, the bootstrap over rows "
     "for the rest."
@@ -60,6 +60,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
         *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
         *_section("Recipe", markdown([("option", "value"), *_options(recipe), ("seeds", _joined(record["seeds"]))])),
         *_section("Next steps", _next_steps(name, recipe)),
+        *(_section("What did not work", [f"- {_plain(one)}" for one in record["advice"]]) if record["advice"] else []),
         *_section("Limits", _limits_of_numbers() if number else _limits(metrics)),
         "Made with " + ", ".join(f"{library} {version}" for library, version in record["versions"].items()) + ".",
     ]
@@ -126,19 +127,10 @@ def _joined(values: Sequence[Any]) -> str:
 
 
 def _next_steps(name: str, recipe: Mapping[str, Any]) -> list[str]:
-    # `training.evaluate` finds the columns in the recipe, which the checkpoint has beside this file.
-    columns = []
-    for key in _COLUMNS:
-        if value := recipe.get(key):
-            given = ", ".join(value) if isinstance(value, list) else value
-            columns.append(f"--{key.replace('_', '-')} {shlex.quote(given)}")
-    if recipe.get("allow_unlabelled"):
-        columns.append("--allow-unlabelled")
-    flags = " ".join(columns or ["--label-column label"])
     return [
         "```",
         f"python -m export <this folder> models/{shlex.quote(name)} \\",
-        f"  --eval <this folder>/held_out.csv {flags}",
+        f"  --eval <this folder>/held_out.csv {column_flags(recipe)}",
         "python -m training.evaluate <this folder> --data FILE.csv --output reports/FILE",
         "```",
         "",

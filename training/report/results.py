@@ -12,8 +12,9 @@ from inferer.bundle.manifest import MULTI_LABEL
 from training.data.csv_file import write_csv
 from training.evaluation.model_folder import RECORD
 from training.evaluation.predictions import Predictions
-from training.model.load import quiet_transformers
+from training.model.load import max_positions_of, quiet_transformers
 from training.recipe.recipe import Recipe, as_toml
+from training.report.advice import advice
 from training.report.evaluation_report import CONFUSION, LENGTHS, NUMBERS, write_json, write_report
 from training.report.model_card import model_card
 from training.report.pictures import draw_curves, draw_lengths
@@ -49,7 +50,7 @@ class Result:
 
 
 def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
-    """Write the run's folder, whole or not at all; return the figures of `predictions` for the held-out rows."""
+    """Write the run's folder, whole or not at all; return its record, with the figures of the held-out rows."""
     recipe, splits = result.recipe, result.splits
     validation, calibration = splits.validation, splits.calibration
     with fresh_folder(recipe.target) as folder:
@@ -81,8 +82,10 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
             "seeds": [recipe.seed],
             "versions": result.versions,
         }
+        longest, most = max(result.lengths), max_positions_of(result.model)
+        record["advice"] = advice(record, result.epochs, longest, most)
         write_json(folder / RECORD, record)
         pictures = {name: caption for name, caption in _PICTURES.items() if (folder / name).is_file()}
         card = model_card(recipe.target.name, splits.held_out.problem_type, record, pictures)
         (folder / "README.md").write_text(card, encoding="utf-8")
-    return metrics
+    return record
