@@ -1,4 +1,4 @@
-"""CSV and TSV (RFC 4180, UTF-8) as tables, and a data set written as a CSV."""
+"""CSV and TSV (RFC 4180, UTF-8 or UTF-16) as tables, and a data set written as a CSV."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inferer.tokens.texts import sides_of
@@ -18,6 +18,21 @@ from training.errors import DataError
 csv.field_size_limit(2**31 - 1)
 
 COMMA, TAB = ",", "\t"
+_DELIMITERS = (COMMA, ";", TAB, "|")
+_HEADER_BYTES = 100_000
+
+
+def delimiter_of(content: bytes, wanted: Sequence[str]) -> str:
+    """Return the delimiter with which the header has the columns `wanted`; where none does, that of most columns.
+
+    A comma where its header has broken quoting: the fault is then named.
+    """
+    start = content[:_HEADER_BYTES].decode("utf-8", "surrogateescape")
+    headers = {one: next(_rows(start, one, []), (0, 1, []))[2] for one in _DELIMITERS}
+    fitting = [one for one in _DELIMITERS if set(wanted) <= set(headers[one])]
+    if fitting or not headers[COMMA]:
+        return next(iter(fitting), COMMA)
+    return max(_DELIMITERS, key=lambda one: len(headers[one]))  # the first of equals
 
 
 def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Table:
@@ -45,8 +60,8 @@ def csv_table(source: Path | str, content: bytes, delimiter: str = COMMA) -> Tab
         if not found:
             rows.append(row)
     hint = ""
-    if len(names) == 1 and any(other in names[0] for other in ",;\t|"):
-        hint = f"; the columns must be separated by {'tabs' if delimiter == TAB else 'commas'}"
+    if len(names) == 1 and delimiter == TAB and any(other in names[0] for other in _DELIMITERS):
+        hint = "; the columns of a .tsv must be separated by tabs"
     return Table(source, names, rows, faults, hint, "has a header but no rows")
 
 

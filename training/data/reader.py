@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from training.data.csv_file import COMMA, TAB, csv_table
+from training.data.csv_file import TAB, csv_table, delimiter_of
 from training.data.dataset import Columns, Dataset
 from training.data.json_lines import json_lines_table
 from training.data.labels import dataset_from_table
 from training.data.location import file_name
 from training.data.parquet_file import parquet_table
 from training.data.remote import read_bytes
+from training.data.table import text_bytes
 from training.data.text_folder import read_text_folder
 from training.errors import DataError
 
@@ -38,7 +39,8 @@ def parse_dataset(source: Path | str, content: bytes, columns: Columns) -> Datas
     elif ending in (".jsonl", ".ndjson", ".json"):
         table = json_lines_table(source, content)
     else:
-        table = csv_table(source, content, TAB if ending == ".tsv" else COMMA)
+        content = text_bytes(source, content)
+        table = csv_table(source, content, TAB if ending == ".tsv" else delimiter_of(content, columns.names))
     return dataset_from_table(table, columns)
 
 

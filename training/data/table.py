@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,15 @@ def not_utf8(text: str) -> str | None:
 
 
 def text_bytes(source: Path | str, content: bytes) -> bytes:
-    """Return `content` without a byte order mark. Raises DataError for a NUL byte, a sign of UTF-16 or a binary."""
+    """Return `content` in UTF-8 without a byte order mark; UTF-16 is known by its mark.
+
+    Raises DataError for damaged UTF-16, and for a NUL byte, a sign of UTF-16 without a mark or of a binary.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            content = content.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise DataError(source, [f"begins as UTF-16, and is not at byte {error.start}: {error.reason}"]) from error
     if b"\x00" in content:
         line = content.count(b"\n", 0, content.index(b"\x00")) + 1
         raise DataError(source, [f"line {line} has a NUL byte; is this a text file in UTF-8?"])

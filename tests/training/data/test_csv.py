@@ -198,11 +198,14 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_columns_not_separated_by_commas_are_recognised(tmp_path: Path, separator: str) -> None:
-    """A header of one cell with another separator gives the hint that commas are expected."""
-    found = faults(tmp_path, f"text{separator}label\na{separator}x\n")
-    assert [fault.split("; ")[-1] for fault in found] == ["the columns must be separated by commas"] * 2
-    assert found[0].startswith("no column 'text'; ")
+def test_columns_between_other_characters_are_recognised(tmp_path: Path, separator: str) -> None:
+    """The header tells how columns are separated, also where it has commas, more than separators."""
+    header = separator.join(["id", "text", "label", "a,b,c,d,e"])
+    rows = [["1", f'"a{separator}, b"', "x", ""], ["2", "c", "y", ""]]
+    data = read(tmp_path, "\n".join([header, *map(separator.join, rows)]))
+    assert data.texts == (f"a{separator}, b", "c")
+    missing = faults(tmp_path, f"id{separator}txt{separator}label\n1{separator}a{separator}x\n")
+    assert missing == ["no column 'text'; the columns are 'id', 'txt', 'label'; did you mean 'txt'?"]
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -240,11 +243,14 @@ def test_a_header_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     assert faults(tmp_path, b"text,label,caf\xe9\na,x,n\n") == ["line 1, column 3: the name 'caf\\udce9' is not UTF-8"]
 
 
-def test_utf16_is_recognised_as_no_utf8(tmp_path: Path) -> None:
-    """A file in UTF-16 is refused with its NUL bytes named, not read as nonsense."""
-    assert faults(tmp_path, "text,label\na,x\n".encode("utf-16")) == [
-        "line 1 has a NUL byte; is this a text file in UTF-8?"
-    ]
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_is_read(tmp_path: Path, encoding: str) -> None:
+    """A file in UTF-16 is read by its byte order mark; without one it is refused, its NUL bytes named."""
+    content = "text;label\nGrüße;x\nb;y\n"
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    assert read(tmp_path, (mark + content).encode(encoding)).texts == ("Grüße", "b")
+    assert faults(tmp_path, b"\xff\xfea\x00\x00") == ["begins as UTF-16, and is not at byte 4: truncated data"]
+    assert faults(tmp_path, content.encode("utf-16-le")) == ["line 1 has a NUL byte; is this a text file in UTF-8?"]
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_a_tsv_has_tabs() -> None:
     """Tabs alone separate the cells of a TSV, also in its faults."""
     data = parse_dataset(Path("a.tsv"), b'text\tlabel\na, b\tx\n"two\tcells"\ty\n', SINGLE)
     assert data.texts == ("a, b", "two\tcells")
-    assert faults("a.tsv", b"text,label\na,x\n")[0].endswith("; the columns must be separated by tabs")
+    assert faults("a.tsv", b"text,label\na,x\n")[0].endswith("; the columns of a .tsv must be separated by tabs")
     assert faults("a.tsv", b'text\tlabel\na\t"open\n')[0].startswith("row 1 (line 2), column 2, '\"open\\n': broken")
 
 
@@ -360,7 +360,7 @@ def test_every_line_end_of_json_lines_is_read(end: bytes) -> None:
         (b"", "is empty; expected one JSON object per line"),
         (b"\n \n", "is empty; expected one JSON object per line"),
         (b'[{"text": "a"}]', "begins with a JSON array; expected JSON Lines: one object per line, without [ ]"),
-        ("{}".encode("utf-16"), "line 1 has a NUL byte; is this a text file in UTF-8?"),
+        ("{}".encode("utf-16-le"), "line 1 has a NUL byte; is this a text file in UTF-8?"),
         (b"text,label\n", "row 1 (line 1): is not JSON: Expecting value (character 1)"),
     ],
 )
