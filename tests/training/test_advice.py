@@ -70,6 +70,7 @@ def test_a_multi_label_model_is_compared_by_micro_f1() -> None:
     """Several labels: the model is compared with the commonest label alone, and the head's own rate is offered."""
     figures = {
         "micro_f1": 0.303,
+        "labels": {"neutral": {"n": 30, "given": 0}, "joy": {"n": 5, "given": 0}},
         "intervals": {"micro_f1": [0.29, 0.32], "macro_f1": [0.2, 0.3]},
         "baselines": {"no_label": {"micro_f1": 0.0}, "commonest_label": {"label": "neutral", "micro_f1": 0.304}},
     }

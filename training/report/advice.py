@@ -65,7 +65,7 @@ def _more(recipe: Mapping[str, Any]) -> str:
 def _never_predicted(record: Mapping[str, Any]) -> str | None:
     metrics, recipe = record["held_out"], record["recipe"]
     names = [label for label, row in metrics["labels"].items() if row["n"] and not row["given"]]
-    if not names:
+    if not names or not any(row["given"] for row in metrics["labels"].values()):  # of a model that gives none, all
         return None
     if "micro_f1" in metrics:
         remedy = "--threshold best with --validation-share 0.1, or --pos-weight balanced"
