@@ -133,7 +133,7 @@ def test_texts_that_say_nothing_about_the_label(base: Path, tmp_path: Path) -> N
     assert found[0].startswith("the model does not beat always 'common', accuracy 0.")
     assert found[0].endswith("; try --learning-rate 0.0001 and --epochs 2")
     assert found[1].startswith("'rare' was never predicted, and held-out rows have it; try --class-weights balanced")
-    assert "## What did not work" in card
+    assert "## Notes" in card
     assert found[1] in card
 
 

@@ -60,7 +60,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
         *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
         *_section("Recipe", markdown([("option", "value"), *_options(recipe), ("seeds", _joined(record["seeds"]))])),
         *_section("Next steps", _next_steps(name, recipe)),
-        *(_section("What did not work", [f"- {_plain(one)}" for one in record["advice"]]) if record["advice"] else []),
+        *(_section("Notes", [f"- {_plain(one)}" for one in record["advice"]]) if record["advice"] else []),
         *_section("Limits", _limits_of_numbers() if number else _limits(metrics)),
         "Made with " + ", ".join(f"{library} {version}" for library, version in record["versions"].items()) + ".",
     ]
