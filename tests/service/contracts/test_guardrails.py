@@ -18,6 +18,7 @@ import pytest
 from inferer import ModelInferer
 from service.app import create_app
 from service.settings import Settings, SettingsError, from_env
+from tests.docs.pages import blocks, page, section
 from tests.export.checkpoints.environments import python_with
 from tests.support.apps import until
 from tests.support.server import ROOT, Reply, Server, environment, free_port, run_to_end, serving
@@ -143,8 +144,7 @@ def test_litellm_blocks_where_nothing_is_configured(tiny_bundle: Path, python: s
 def test_a_shield_of_llama_stack(tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """With the documented configuration Llama Stack's shield reports a text with the blocked label, and no other."""
     python = python_with(tmp_path_factory.getbasetemp(), *SHIELD)
-    section = (ROOT / "docs" / "guardrails.md").read_text(encoding="utf-8").partition("## Llama Stack")[2]
-    config = section.partition("```yaml\n")[2].partition("```")[0]
+    (config,) = blocks(section(page("docs/guardrails.md"), "## Llama Stack"), "yaml")
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS="guard-key", **BLOCKING) as server:
         given = {
             "http://guard.internal:8080": f"http://127.0.0.1:{server.port}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import textwrap
 from http.client import HTTPConnection
@@ -12,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.docs.pages import blocks, page, section
 from tests.export.checkpoints.environments import python_with
 from tests.support.apps import until
-from tests.support.server import ROOT, environment, free_port, serving
+from tests.support.server import environment, free_port, serving
 
 # Later versions need a package that the index does not have.
 PROXY = "litellm[proxy]==1.108.7"
@@ -28,8 +28,7 @@ model_list:
 
 def documented(port: int) -> str:
     """Return the configuration of docs/guardrails.md, with the service on `port` of this machine."""
-    section = (ROOT / "docs" / "guardrails.md").read_text(encoding="utf-8").partition("## LiteLLM")[2]
-    (block,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    (block,) = blocks(section(page("docs/guardrails.md"), "## LiteLLM"), "yaml")
     assert "http://guard.internal:8080" in block
     return MODELS + textwrap.dedent(block).replace("http://guard.internal:8080", f"http://127.0.0.1:{port}")
 
