@@ -26,7 +26,7 @@ from tests.support.architectures import (
     copy_of,
     run_export,
 )
-from tests.training.test_heads import HEADS, with_head
+from tests.training.model.test_heads import HEADS, with_head
 from training.model.heads import FIELD
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import torch
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.architectures import TESTED, checkpoint
-from tests.training.test_heads import HEADS, with_head
+from tests.training.model.test_heads import HEADS, with_head
 from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.model.freezing import encoder_parameters, freeze, head_parameters, set_trained
