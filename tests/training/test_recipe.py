@@ -164,7 +164,7 @@ def test_flags_win_over_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture
         ("[training]\nepoch = 1\n", "unknown key in [training] 'epoch'; did you mean 'epochs'?"),
         (
             "[model]\nepochs = 1\n",
-            "unknown key in [model] 'epochs'; known: base_model, max_length, truncation, head, head_sizes, "
+            "unknown key in [model] 'epochs'; known: base_model, layers, max_length, truncation, head, head_sizes, "
             "head_embedding, head_layers, head_dropout, freeze, threshold",
         ),
         ("[trainig]\nepochs = 1\n", "unknown section 'trainig'; did you mean 'training'?"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from training.errors import TrainingError
+from training.model.layers import layers_of
 from training.recipe.recipe import ENCODER
 
 
@@ -33,7 +33,12 @@ def freeze(model: PreTrainedModel, what: int | str) -> None:
         return
     if not (count := int(what)):
         return
-    layers = _layers(model)
+    layers = layers_of(model)
+    if layers is None:
+        kind = model.config.model_type
+        raise TrainingError(
+            f"architecture '{kind}' has no layers with weights of their own; freeze \"{ENCODER}\" or none"
+        )
     if count > len(layers):
         raise TrainingError(f"freeze is {count}, the model has {len(layers)} layers")
     frozen = [weight for layer in layers[:count] for weight in layer.parameters()]
@@ -52,13 +57,3 @@ def set_trained(weights: Iterable[nn.Parameter], *, trained: bool) -> None:
         weight.requires_grad_(trained)
         if not trained:
             weight.grad = None
-
-
-def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    encoder: Any = model.base_model
-    for stack, name in (("encoder", "layer"), ("transformer", "layer"), ("", "layers")):
-        layers = getattr(getattr(encoder, stack, None) if stack else encoder, name, None)
-        if isinstance(layers, nn.ModuleList):
-            return list(layers)
-    kind = model.config.model_type
-    raise TrainingError(f"architecture '{kind}' has no layers with weights of their own; freeze \"{ENCODER}\" or none")

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from inferer.bundle.manifest import REGRESSION
+from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from inferer.errors import first_line
 from training.data.dataset import Dataset
 from training.errors import TrainingError
@@ -26,6 +26,8 @@ from training.model.base_model import base_model_path
 from training.model.config_file import read_config
 from training.model.freezing import freeze
 from training.model.heads import FIELD, classifier_class, mlp_head, token_head
+from training.model.layers import shortened
+from training.model.output_layer import start_from_shares
 from training.model.tokenizer_file import read_tokenizer
 from training.recipe.recipe import MLP, STOCK, TOKEN, Recipe
 
@@ -97,12 +99,16 @@ def load_base(recipe: Recipe, dataset: Dataset) -> Base:
     if faults := weight_faults(missing=lost):
         raise TrainingError(f"{what}: {faults}")
     keeps_head = keeps_head and not fresh
+    if recipe.layers is not None:
+        model = shortened(model, recipe.layers)
     for name, module in model.named_children():
         if name != model.base_model_prefix and not keeps_head:  # a base that classifies brings a head for other labels
             for weight in module.parameters():
                 # transformers 5 leaves weights from a file as they are.
                 weight._is_hf_initialized = False  # type: ignore[attr-defined]
             module.apply(model._init_weights)
+    if dataset.problem_type == MULTI_LABEL:
+        start_from_shares(model, dataset, recipe.pos_weight)
     freeze(model, recipe.freeze)
     keep_inputs(tokenizer, model)
     return Base(tokenizer, model, keeps_head)

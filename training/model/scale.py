@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedModel
 
 from training.data.dataset import Dataset
 from training.errors import TrainingError
 from training.model.losses import is_relevance
+from training.model.output_layer import output_layer
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Scale:
         """Change the output layer so that the model gives the numbers themselves."""
         if self == Scale():
             return
-        layer = _output_layer(model)
+        layer = output_layer(model)
+        if layer is None:
+            raise TrainingError(f"architecture '{model.config.model_type}' has no output layer for a regression")
         with torch.no_grad():
             layer.weight.mul_(self.deviation)
             layer.bias.mul_(self.deviation).add_(self.mean)
@@ -61,11 +63,3 @@ def scale_of_kept_head(logits: NDArray[np.float32], *, relevance: bool) -> Scale
     if not deviation or (relevance and deviation >= 1):
         return Scale()
     return Scale(-mean / deviation, 1 / deviation)
-
-
-def _output_layer(model: PreTrainedModel) -> nn.Linear:
-    """Return the last linear layer, which gives the logits."""
-    found = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not found or found[-1].out_features != model.config.num_labels or found[-1].bias is None:
-        raise TrainingError(f"architecture '{model.config.model_type}' has no output layer for a regression")
-    return found[-1]

@@ -71,6 +71,10 @@ class Recipe:
     test_rows: int = option(0, "data", "whole", "limit of held-out rows; 0: all", low=0, high=10**9)
 
     base_model: str = option(EMBEDDED, "model", "base", 'hub name or folder (default "embedded": MiniLM-L6, offline)')
+    layers: int | None = option(
+        None, "model", "whole", "encoder layers to keep of the base model's, evenly spaced: fewer are faster",
+        low=1, high=1000, metavar="N",
+    )  # fmt: skip
     max_length: int = option(128, "model", "whole", "tokens read per text", low=3, high=100_000)
     truncation: str = option(
         HEAD, "model", "text", "tokens read of longer texts", choices=(HEAD, TAIL, HEAD_TAIL, *OF_PAIRS)

@@ -1,1 +1,1 @@
-"""Tests of training/splits."""
+"""Tests of training/model."""

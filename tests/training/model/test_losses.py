@@ -15,6 +15,7 @@ from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.model.freezing import encoder_parameters, freeze, head_parameters, set_trained
 from training.model.losses import class_weights, listwise, make_loss, pos_weight
+from training.model.output_layer import output_layer, start_from_shares
 from training.recipe.checks import check_weights
 from training.recipe.recipe import Recipe
 
@@ -137,6 +138,22 @@ def steps(model: Any, count: int = 3) -> dict[str, torch.Tensor]:
         torch.nn.functional.cross_entropy(model(**batch).logits, torch.tensor([1])).backward()
         optimizer.step()
     return {name: (weight.detach() - before[name]).abs().max() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("head", [None, *HEADS])
+@pytest.mark.parametrize("architecture", TESTED)
+def test_multi_label_scores_start_at_the_labels_shares(
+    tmp_path_factory: pytest.TempPathFactory, architecture: str, head: str | None
+) -> None:
+    """The bias is the log odds of each label's share, of half a row where it has none, times a positive's weight."""
+    data = multi((0, 1), (1,), (), ())
+    model = with_head(checkpoint(tmp_path_factory, architecture), HEADS.get(head or ""))
+    layer = output_layer(model)
+    assert layer is not None
+    start_from_shares(model, data, None)
+    assert layer.bias.sigmoid().tolist() == pytest.approx([1 / 4, 2 / 4, 0.5 / 4])
+    start_from_shares(model, data, "balanced")
+    assert layer.bias.sigmoid().tolist() == pytest.approx([1 / 2, 1 / 2, 0.5 / 4])
 
 
 @pytest.mark.parametrize("head", [None, *HEADS])
