@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,12 +27,14 @@ from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SING
 from inferer.bundle.reader import CONFIG, HEAD, LONGEST_FIRST
 from inferer.scoring import activate
 from training.data.dataset import Dataset
+from training.distillation.loss import make_distillation
+from training.distillation.teacher import seen_notes, teacher_logits
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.model.load import load_base, max_positions_of, quiet_transformers
 from training.model.losses import is_relevance, make_loss
-from training.model.scale import Scale, scale_of, scale_of_kept_head
+from training.model.scale import scale_of, scale_of_kept_head
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
@@ -45,8 +47,8 @@ from training.run.epochs import best_epoch, epoch_records
 from training.run.output import check_target
 from training.run.processes import say
 from training.run.resume import RunFolder, open_run_folder, run_folder_for
+from training.run.rows import labelled_rows, numbered, training_rows
 from training.run.trainer import (
-    GROUPS,
     ClassifierTrainer,
     EpochCallback,
     EpochOrder,
@@ -64,7 +66,11 @@ _NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file")
 
 @dataclass(frozen=True)
 class _Job:
-    """A run ready to train: the model with a fresh head, and the rows with their tokens."""
+    """A run ready to train: the model with a fresh head, and the rows with their tokens.
+
+    train: the rows to train on, and behind them those without labels. teacher: its logits for them, float32 [rows,
+    labels], NaN for a row that it does not know; None without a teacher.
+    """
 
     recipe: Recipe
     splits: Splits
@@ -73,11 +79,12 @@ class _Job:
     train: EncodedTexts
     held_out: EncodedTexts
     watched: EncodedTexts
+    teacher: NDArray[np.float32] | None
 
     @cached_property
     def lengths(self) -> list[int]:
         """Return the tokens of each different text before truncation."""
-        texts = self.splits.train.texts + self.splits.held_out.texts
+        texts = self.splits.train.texts + self.splits.unlabelled.texts + self.splits.held_out.texts
         return list(dict(zip(texts, self.train.lengths + self.held_out.lengths, strict=True)).values())
 
     @property
@@ -125,14 +132,20 @@ def _prepare(recipe: Recipe, splits: Splits) -> _Job:
         model.config.inferer_truncation = truncation
     _note_kind(model.config, splits.train, pair=pair)
     encoder = TextEncoder(tokenizer, tokenizer.model_max_length, truncation, pair)
-    train, held_out = encoder.encode(splits.train.texts), encoder.encode(splits.held_out.texts)
+    texts, unlabelled = splits.train.texts, splits.unlabelled
+    train, held_out = encoder.encode(texts + unlabelled.texts), encoder.encode(splits.held_out.texts)
     if keeps_head:
         say(f"{recipe.base_model} gives a number: its head is kept")
         some = EncodedTexts(train.rows[:: -(-len(train.rows) // _SAMPLE)], [])
         logits = compute_logits(LoadedModel(model.eval(), encoder), some)
         scale_of_kept_head(logits, relevance=is_relevance(splits.train)).into(model)
     watched = held_out if splits.validation is None else encoder.encode(splits.validation.texts)
-    return _Job(recipe, splits, model, encoder, train, held_out, watched)
+    teacher = None
+    if recipe.teacher:
+        for note in seen_notes(recipe, splits.held_out):
+            say(f"warning: {note}")
+        teacher = teacher_logits(recipe, splits.train, texts + unlabelled.texts, unlabelled.probabilities)
+    return _Job(recipe, splits, model, encoder, train, held_out, watched, teacher)
 
 
 def _note_kind(config: PretrainedConfig, train: Dataset, *, pair: bool) -> None:
@@ -166,25 +179,6 @@ def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path |
         yield run, processes.from_main(run.last_complete())
 
 
-def _rows(dataset: Dataset, encoded: EncodedTexts, scale: Scale) -> Any:
-    """Return the tokens of each text with its target, as the Trainer wants them; it pads them by batch."""
-    if dataset.problem_type == REGRESSION:
-        rows = [{**row, "labels": [scale.learned(n)]} for row, n in zip(encoded.rows, dataset.numbers, strict=True)]
-        if is_relevance(dataset):
-            rows = [{**row, GROUPS: group} for row, group in zip(rows, _numbered(dataset.groups), strict=True)]
-        return rows
-    single = dataset.problem_type == SINGLE_LABEL
-    # Lists: the collator stacks no tensors.
-    targets = [row[0] for row in dataset.targets] if single else dataset.multi_hot().astype(float).tolist()
-    return [{**row, "labels": target} for row, target in zip(encoded.rows, targets, strict=True)]
-
-
-def _numbered(groups: Sequence[str]) -> list[int]:
-    """Return the number of each row's group, by first appearance."""
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    return [numbers[group] for group in groups]
-
-
 def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]:
     """Train the model, from the checkpoint `last` on if there is one, and return the Trainer's log.
 
@@ -198,7 +192,7 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         recipe.batch_size * recipe.gradient_accumulation,
         recipe.seed,
         grouped=recipe.group_by_length,
-        groups=_numbered(job.splits.train.groups) if is_relevance(job.splits.train) else (),
+        groups=numbered(job.splits.train.groups) if is_relevance(job.splits.train) else (),
     )
 
     activation = getattr(job.model.config, "inferer_activation", NONE)
@@ -214,14 +208,16 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
+    loss = make_loss(recipe, job.splits.train)
     trainer: Any = ClassifierTrainer(
         model=job.model,
         args=training_arguments(recipe, run.folder),
-        train_dataset=_rows(job.splits.train, job.train, scale),
-        eval_dataset=_rows(watched, job.watched, scale),
+        train_dataset=training_rows(job.splits.train, job.train, scale, job.teacher),
+        eval_dataset=labelled_rows(watched, job.watched, scale),
         data_collator=DataCollatorWithPadding(job.encoder.tokenizer, *padding),
         compute_metrics=figures,
-        loss=make_loss(recipe, job.splits.train),
+        loss=loss,
+        distillation=make_distillation(recipe, job.splits.train.problem_type, loss),
         order=order,
         head_learning_rate=recipe.head_learning_rate,
     )
@@ -273,7 +269,12 @@ def _report(job: _Job) -> None:
     )
     parts = {"validation": splits.validation, "calibration": splits.calibration}
     further = "".join(f", {len(part)} more for {name}" for name, part in parts.items() if part is not None)
-    say(f"training on {len(splits.train)} texts, {len(splits.held_out)} held out{further}")
+    added = len(splits.unlabelled.texts)
+    more = f" and {added} without labels" if added else ""
+    if job.teacher is not None:
+        names, recipe = ", ".join(job.recipe.teacher), job.recipe
+        say(f"learning from {names} (temperature {recipe.temperature:g}, alpha {recipe.alpha:g})")
+    say(f"training on {len(splits.train)} texts{more}, {len(splits.held_out)} held out{further}")
     if splits.calibration is not None and len(splits.calibration) < _LEAST_TO_CALIBRATE:
         say(f"note: the export calibrates on at least {_LEAST_TO_CALIBRATE} rows")
 
@@ -297,6 +298,8 @@ def _identity(job: _Job) -> dict[str, Any]:
         if part is not None:
             content.update(json.dumps([part.texts, part.targets, part.labels, part.numbers, part.groups]).encode())
     options = {name: value for name, value in job.recipe.as_dict().items() if name not in _NOT_OF_IDENTITY}
+    if job.teacher is not None:  # rounded: a GPU does not repeat the last bits
+        content.update(json.dumps(job.splits.unlabelled.texts).encode() + job.teacher.round(2).tobytes())
     machine = {"processes": processes.count(), "bf16": uses_bf16(job.recipe.precision)}
     return {**options, "rows": content.hexdigest(), **machine, **_versions()}
 

@@ -7,6 +7,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inferer.tokens.texts import TextOrPair
 from training.data.dataset import Columns, Dataset, label_order
@@ -16,6 +20,7 @@ from training.errors import DataError, TrainingError
 _SIDES = ("negative", "positive")  # of positive_from, the low one first
 _JOINER = "|"  # of labels that come as lists
 _SHOWN_NAMES = 30
+_ROUNDING = 0.01  # of probabilities that an LLM or a spreadsheet has rounded
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 Targets = list[tuple[int, ...]]
 
@@ -43,6 +48,37 @@ def dataset_from_table(table: Table, columns: Columns) -> Dataset:
     dropped = len(table.rows) - len(rows)
     kind = columns.problem_type
     return Dataset(tuple(texts), tuple(targets), labels, kind, columns, dropped, tuple(numbers), tuple(groups))
+
+
+class Probabilities(NamedTuple):
+    """Texts with the probability of each label, float64 [texts, labels]."""
+
+    texts: tuple[TextOrPair, ...]
+    values: NDArray[np.float64]
+
+
+def probabilities_from_table(table: Table, columns: Columns, *, exactly_one: bool) -> Probabilities:
+    """Return the texts in `table` with their probabilities in the columns `columns.label_columns`.
+
+    exactly_one: a text has one label, and its probabilities add up to 1, within 0.01. Raises DataError with every
+    fault of the table, its columns and its cells.
+    """
+    if not (table.faults and not table.names):
+        check_names(table, columns)
+    cells = _Cells(columns, list(table.faults))
+    rows, texts = cells.texts(table.rows)
+    if not rows and not cells.faults:
+        raise DataError(table.source, [table.without_rows])
+    values = np.array([[cells.probability(row, name) for name in columns.label_columns] for row in rows])
+    if exactly_one:
+        for row, total in zip(rows, values.sum(axis=1), strict=True):
+            if abs(total - 1) > _ROUNDING:  # NaN is a fault already
+                cells.faults.append(
+                    row.fault(columns.label_columns[-1], f"these and others add up to {total:.4g}, expected 1")
+                )
+    if cells.faults:
+        raise DataError(table.source, [fault.message for fault in sorted(cells.faults, key=lambda fault: fault.row)])
+    return Probabilities(tuple(texts), values)
 
 
 def check_names(table: Table, columns: Columns) -> None:
@@ -116,6 +152,13 @@ class _Cells:
         value = float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else math.nan
         if text is not None and not math.isfinite(value):
             self._add(row, column, f"{_quoted(text)}, expected a number")
+        return value
+
+    def probability(self, row: Row, column: str) -> float:
+        """Return a cell as a number from 0 to 1; NaN, and a fault, for another."""
+        value = self._number(row, column)
+        if not 0 <= value <= 1 and math.isfinite(value):
+            self._add(row, column, f"{value:g}, expected a probability from 0 to 1")
         return value
 
     def targets(self, rows: Sequence[Row]) -> tuple[Targets, tuple[str, ...], Columns]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from training.data.csv_file import TAB, csv_table, delimiter_of
 from training.data.dataset import Columns, Dataset
 from training.data.json_lines import json_lines_table
-from training.data.labels import dataset_from_table
+from training.data.labels import Probabilities, dataset_from_table, probabilities_from_table
 from training.data.location import file_name
 from training.data.parquet_file import parquet_table
 from training.data.remote import read_bytes
-from training.data.table import text_bytes
+from training.data.table import Table, text_bytes
 from training.data.text_folder import read_text_folder
 from training.errors import DataError
 
@@ -33,15 +34,31 @@ def read_dataset(source: Path | str, columns: Columns) -> Dataset:
 
 def parse_dataset(source: Path | str, content: bytes, columns: Columns) -> Dataset:
     """Return the data set in `content`, the bytes at `source` (a CSV without an ending), or raise all its faults."""
+    return dataset_from_table(_table(source, content, columns.names), columns)
+
+
+def read_probabilities(source: Path | str, columns: Columns, *, exactly_one: bool) -> Probabilities:
+    """Return the texts in the file at `source` with the probabilities in `columns.label_columns`.
+
+    exactly_one: a text has one label. Raises DataError with every fault.
+    """
+    _ending(source)
+    return probabilities_from_table(_table(source, read_bytes(source), columns.names), columns, exactly_one=exactly_one)
+
+
+def is_table(source: str) -> bool:
+    """Return whether a name is that of a file in one of our formats, by its ending."""
+    return PurePosixPath(file_name(source)).suffix.lower() in FORMATS
+
+
+def _table(source: Path | str, content: bytes, wanted: Sequence[str]) -> Table:
     ending = _ending(source)
     if ending == ".parquet":
-        table = parquet_table(source, content, columns.names)
-    elif ending in (".jsonl", ".ndjson", ".json"):
-        table = json_lines_table(source, content)
-    else:
-        content = text_bytes(source, content)
-        table = csv_table(source, content, TAB if ending == ".tsv" else delimiter_of(content, columns.names))
-    return dataset_from_table(table, columns)
+        return parquet_table(source, content, wanted)
+    if ending in (".jsonl", ".ndjson", ".json"):
+        return json_lines_table(source, content)
+    content = text_bytes(source, content)
+    return csv_table(source, content, TAB if ending == ".tsv" else delimiter_of(content, wanted))
 
 
 def split_files(folder: Path | str) -> tuple[Path, Path] | None:

@@ -32,14 +32,14 @@ class LoadedModel:
     encoder: TextEncoder
 
 
-def load_model(folder: Path, *, pair: bool = False) -> LoadedModel:
-    """Return the checkpoint in `folder`, on the GPU if there is one. Raises TrainingError if it cannot be loaded.
+def load_model(folder: Path | str, *, pair: bool = False) -> LoadedModel:
+    """Return the checkpoint in `folder`, on the GPU if there is one; a str is a name of the hub.
 
-    pair: whether it reads pairs.
+    pair: whether it reads pairs. Raises TrainingError if it cannot be loaded.
     """
     model = load_classifier(folder)
     try:
-        tokenizer = read_tokenizer(folder, local_files_only=True)
+        tokenizer = read_tokenizer(folder, local_files_only=isinstance(folder, Path))
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {first_line(error)}") from error
     keep_inputs(tokenizer, model)
@@ -52,8 +52,12 @@ def load_model(folder: Path, *, pair: bool = False) -> LoadedModel:
     return LoadedModel(model, TextEncoder(tokenizer, token_limit(model, tokenizer), truncation, pair))
 
 
-def compute_logits(loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32) -> NDArray[np.float32]:
-    """Return the logits for `texts`, float32 [texts, labels], in batches of texts alike in length; shows a bar.
+def compute_logits(
+    loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32, title: str = "evaluating"
+) -> NDArray[np.float32]:
+    """Return the logits for `texts`, float32 [texts, labels], in batches of texts alike in length.
+
+    Shows a bar with `title`.
 
     Raises TrainingError for logits that are not finite, naming the row from 1.
     """
@@ -62,7 +66,7 @@ def compute_logits(loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 3
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))  # the longest first: memory fails early
     pad: Any = DataCollatorWithPadding(loaded.encoder.tokenizer)  # to the longest of the batch
     logits = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
-    with tqdm(total=len(rows), desc="evaluating", unit="text", file=sys.stderr) as bar, torch.inference_mode():
+    with tqdm(total=len(rows), desc=title, unit="text", file=sys.stderr) as bar, torch.inference_mode():
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             inputs = pad([rows[i] for i in batch]).to(model.device)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from training.data.column_flags import check_columns, check_named
+from training.data.reader import is_table
 from training.errors import TrainingError
 from training.recipe.recipe import BEST, ENCODER, MLP, OF_PAIRS, OPTIONS, TOKEN, Recipe
 from training.run import processes
@@ -25,6 +26,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
             raise TrainingError(f"{name} is {value}, expected {one.low:.12g} to {one.high:.12g}{also}")
     _check_shares(recipe)
     _check_model(recipe)
+    _check_teacher(recipe)
     if (kind := _kind(recipe)) is not None:
         check_kind(recipe, kind)
     if recipe.batch_size % processes.count():
@@ -84,6 +86,23 @@ def _check_model(recipe: Recipe) -> None:
     if recipe.head_first_epochs and recipe.head_first_epochs >= recipe.epochs:
         expected = f"expected fewer than epochs ({recipe.epochs:g})"
         raise TrainingError(f"head_first_epochs is {recipe.head_first_epochs}, {expected}")
+
+
+def _check_teacher(recipe: Recipe) -> None:
+    if not recipe.teacher:
+        for name in ("unlabelled", "temperature", "alpha"):
+            if getattr(recipe, name) != getattr(Recipe(), name):
+                raise TrainingError(f"{name} is for learning from a teacher: give teacher too")
+        return
+    if recipe.group_column:
+        raise TrainingError("teacher cannot be given with group_column: ranked rows learn from their numbers")
+    tables = [name for name in recipe.teacher if is_table(name)]
+    if tables and len(recipe.teacher) > 1:
+        raise TrainingError(f"teacher names {tables[0]} and others; expected checkpoints, or one table")
+    if tables and recipe.unlabelled:
+        raise TrainingError(f"unlabelled cannot be given with {tables[0]}, which has its own texts")
+    if tables and recipe.problem_type == REGRESSION:
+        raise TrainingError(f"{tables[0]} has probabilities; a regression learns from a checkpoint")
 
 
 def check_kind(recipe: Recipe, kind: str) -> None:

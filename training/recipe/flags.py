@@ -9,7 +9,15 @@ from typing import Any
 from training.recipe.options import BALANCED, Option
 from training.recipe.recipe import OPTIONS, Recipe
 
-_METAVARS = {"source": "FILE", "text": "NAME", "base": "NAME", "names": "A,B,…", "numbers": "N,…", "weights": "WEIGHTS"}
+_METAVARS = {
+    "source": "FILE",
+    "text": "NAME",
+    "base": "NAME",
+    "names": "A,B,…",
+    "models": "MODEL,…",
+    "numbers": "N,…",
+    "weights": "WEIGHTS",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +46,7 @@ def _add(group: Any, name: str, one: Option) -> None:
         group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, help=help_text)
         return
     kinds: dict[str, Callable[[str], Any]] = {
-        "whole": int, "number": float, "names": _names, "numbers": _numbers, "weights": _weights,
+        "whole": int, "number": float, "names": _names, "models": _names, "numbers": _numbers, "weights": _weights,
     }  # fmt: skip
     kind = kinds.get(one.kind, str)
     if one.choices and kind in (int, float):

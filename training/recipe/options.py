@@ -19,8 +19,9 @@ class Option:
 
     kind: "text"; "whole" and "number" (or one of `choices`); "flag"; "names" (a list); "numbers" (whole ones); "path"
     (relative to the working folder); "source" (an address, or a path relative to the recipe); "base" (a folder beside
-    the recipe, or a name); "weights" ("balanced", or label -> number). metavar: where it differs from the kind's; None:
-    without a flag. flag: where it differs from the option's name.
+    the recipe, or a name); "models" (a list of folders or files beside the recipe, addresses, or names); "weights"
+    ("balanced", or label -> number). metavar: where it differs from the kind's; None: without a flag. flag: where it
+    differs from the option's name.
     """
 
     section: str
@@ -49,6 +50,10 @@ def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> 
         if not _is_list(value, str) or not all(value):
             raise wrong("a list of names")
         return tuple(value)
+    if kind == "models":
+        if not _is_list(value, str) or not all(value):
+            raise wrong("a list of folders, files or names")
+        return tuple(str(folder / one) if (folder / one).exists() else one for one in value)
     if kind == "numbers":
         if not _is_list(value, int) or not all(one.low <= n <= one.high for n in value):
             raise wrong(f"a list of whole numbers from {one.low:g} to {one.high:g}")

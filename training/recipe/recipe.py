@@ -64,6 +64,9 @@ class Recipe:
         None, "data", "number", 'labels are numbers: "positive" from this one up, else "negative"', low=-1e9, high=1e9
     )
     drop_empty: bool = option(False, "data", "flag", "leave out rows without text, and count them")
+    unlabelled: Path | str | None = option(
+        None, "data", "source", "further texts without labels, which are learned from the teacher"
+    )
     test_share: float = option(0.2, "data", "number", "share of rows held out", low=0.01, high=0.9)
     validation_share: float = option(0.0, "data", "number", "share for early stopping, best epoch, best threshold")
     calibration_share: float = option(0.0, "data", "number", "further share held out, for the export's --calibrate")
@@ -109,6 +112,16 @@ class Recipe:
         None, "training", "weights", 'multi-label loss: weights of positives, "balanced" or label=weight,…'
     )
     label_smoothing: float = option(0.0, "training", "number", "target share spread over all labels", low=0, high=0.9)
+    teacher: tuple[str, ...] = option(
+        (), "training", "models", "checkpoints to learn from (the mean of several), or a table of probabilities"
+    )
+    temperature: float = option(
+        2.0, "training", "number", "teacher: flattens its scores and the model's, so that small ones count",
+        low=0.1, high=100,
+    )  # fmt: skip
+    alpha: float = option(
+        0.5, "training", "number", "teacher: its part of the loss; the labels have the rest", low=0, high=1
+    )
     early_stopping: int = option(
         0, "training", "whole", "stop after so many epochs without a better one; 0: never", low=0, high=10_000
     )
@@ -209,6 +222,8 @@ def as_toml(recipe: Recipe) -> str:
             continue
         if isinstance(value, Path) or (one.kind == "base" and Path(value).is_dir()):
             value = Path(value).absolute()
+        if one.kind == "models":
+            value = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in value)
         section = content.setdefault(one.section, {}) if one.section else content
         section[name] = _json(value)
     import tomli_w  # not at the top: export reads this module and has no tomli-w

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from training.distillation.loss import Distillation
 from training.errors import TrainingError
 from training.model.freezing import encoder_parameters, head_parameters, set_trained
 from training.model.losses import Loss
@@ -31,7 +32,8 @@ _SHOWN |= {"eval_spearman": "Spearman", "eval_mae": "MAE", "eval_mrr_at_10": "MR
 _FLAGS = ("amx_bf16", "avx512_bf16")
 
 
-GROUPS = "groups"  # the field of a row with the number of its group
+# Fields of a row: the number of its group, and the teacher's logits.
+GROUPS, TEACHER = "groups", "teacher"
 
 
 class EpochOrder(torch.utils.data.Sampler[int]):
@@ -63,13 +65,23 @@ class EpochOrder(torch.utils.data.Sampler[int]):
 
 
 class ClassifierTrainer(Trainer):
-    """The Trainer with a given loss and order, and a separate learning rate for the head."""
+    """The Trainer with a given loss and order, and a separate learning rate for the head.
+
+    distillation: the loss of rows that have a teacher's logits.
+    """
 
     def __init__(
-        self, *args: Any, loss: Loss, order: EpochOrder, head_learning_rate: float | None, **more: Any
+        self,
+        *args: Any,
+        loss: Loss,
+        distillation: Distillation,
+        order: EpochOrder,
+        head_learning_rate: float | None,
+        **more: Any,
     ) -> None:
         super().__init__(*args, **more)
-        self.loss, self.order, self.head_learning_rate = loss, order, head_learning_rate
+        self.loss, self.distillation = loss, distillation
+        self.order, self.head_learning_rate = order, head_learning_rate
         self.model_accepts_loss_kwargs = False  # the loss is a mean: the Trainer divides it by accumulated batches
 
     def compute_loss(
@@ -80,9 +92,12 @@ class ClassifierTrainer(Trainer):
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Any:
         """Return the recipe's loss of a batch, in place of the model's own."""
-        labels, groups = inputs.pop("labels"), inputs.pop(GROUPS, None)
+        labels, groups, teacher = inputs.pop("labels"), inputs.pop(GROUPS, None), inputs.pop(TEACHER, None)
         outputs = model(**inputs)
-        loss = self.loss(outputs.logits, labels, groups)
+        if teacher is None:
+            loss = self.loss(outputs.logits, labels, groups)
+        else:
+            loss = self.distillation(outputs.logits, labels, teacher)
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, *_: Any) -> EpochOrder:

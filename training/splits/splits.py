@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,17 @@ from training.errors import DataError, TrainingError
 from training.recipe.checks import check_kind, check_weights
 from training.recipe.recipe import Recipe
 from training.splits.stratify import further_split, plain, stratified_split
+from training.splits.unlabelled import Unlabelled, read_unlabelled
 
 _FURTHER = ("validation", "calibration")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a run; no text is in two parts. notes: sentences about rows left out. facts: counts in JSON types."""
+    """The rows of a run; no text is in two parts. notes: sentences about rows left out. facts: counts in JSON types.
+
+    unlabelled: further texts to train on, of which the teacher alone knows the answer.
+    """
 
     train: Dataset
     held_out: Dataset
@@ -33,6 +37,7 @@ class Splits:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     facts: dict[str, Any]
+    unlabelled: Unlabelled = field(default_factory=Unlabelled)
 
     @property
     def watched(self) -> Dataset:
@@ -73,6 +78,8 @@ def read_splits(recipe: Recipe) -> Splits:
     if single := _shared_sides(train, held_out):
         notes.append(f"{single} single texts of held-out pairs are in other pairs that are trained on")
     warnings += _check_trained(train, source)
+    unlabelled = read_unlabelled(recipe, train, [held_out, *further.values()])
+    notes += unlabelled.notes
     counts = [part.counts() for part in given]
     facts = {
         "file": source,
@@ -85,7 +92,7 @@ def read_splits(recipe: Recipe) -> Splits:
         else {name: part.counts() for name, part in {"train": train, "held_out": held_out, **further}.items()},
     }
     validation, calibration = (further.get(name) for name in _FURTHER)
-    return Splits(train, held_out, validation, calibration, source, tuple(notes), tuple(warnings), facts)
+    return Splits(train, held_out, validation, calibration, source, tuple(notes), tuple(warnings), facts, unlabelled)
 
 
 def without_shared_texts(train: Dataset, held_out: Dataset) -> tuple[Dataset, int]:

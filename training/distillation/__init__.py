@@ -1,0 +1,1 @@
+"""Learning from a teacher: the logits of other models, and the loss."""
