@@ -47,7 +47,7 @@ def exported(
         source = checkpoint(factory, architecture)
         model = with_head(source, HEADS[head])
         with torch.no_grad():  # far enough apart that int8 keeps the label
-            for weight in (model.classifier if head == "token" else _last(model)).parameters():
+            for weight in (model.classifier if head in ("mean", "token") else _last(model)).parameters():
                 weight.mul_(20)
         model.save_pretrained(folder / "checkpoint")
         AutoTokenizer.from_pretrained(source).save_pretrained(folder / "checkpoint")
@@ -142,7 +142,7 @@ def test_the_threshold_that_training_chose_is_the_bundle_s(
     [
         ("inferer_truncation", "middle", "inferer_truncation is 'middle' in config.json, expected head"),
         ("inferer_threshold", 2, "inferer_threshold is 2 in config.json, expected 0 to 1"),
-        (FIELD, {"type": "none"}, "inferer_head is {'type': 'none'}, expected a table with type mlp or token"),
+        (FIELD, {"type": "none"}, "inferer_head is {'type': 'none'}, expected a table with type mlp, mean, token"),
     ],
 )
 def test_what_a_config_cannot_mean_is_refused(

@@ -1,4 +1,4 @@
-"""Classification heads: the stock one, an MLP in its place, and a small one on token embeddings.
+"""Classification heads: the stock one, an MLP in its place, the tokens' mean, and a small one on token embeddings.
 
 A checkpoint names its head in config.json, as `inferer_head`; `classifier_class` builds the model from it. Each head
 subclasses the architecture's own classifier, so that libraries which know that class (the Trainer) accept it.
@@ -22,11 +22,12 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from training.errors import TrainingError
-from training.recipe.recipe import MLP, TOKEN
+from training.recipe.recipe import MEAN, MLP, TOKEN
 
 FIELD = "inferer_head"
 _FIELDS: dict[str, dict[str, type]] = {
     MLP: {"hidden_sizes": list, "dropout": float},
+    MEAN: {"dropout": float},
     TOKEN: {"embedding": int, "layers": int, "dropout": float},
 }
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ else:  # a mixin: the architecture's own class follows it
 def mlp_head(hidden_sizes: tuple[int, ...], dropout: float) -> dict[str, Any]:
     """Return the config's field for an MLP of these hidden widths in place of the classifier's last linear layer."""
     return {"type": MLP, "hidden_sizes": list(hidden_sizes), "dropout": dropout}
+
+
+def mean_head(dropout: float) -> dict[str, Any]:
+    """Return the config's field for a linear layer on the mean of the tokens' last hidden states, without a pooler."""
+    return {"type": MEAN, "dropout": dropout}
 
 
 def token_head(embedding: int, layers: int, dropout: float) -> dict[str, Any]:
@@ -75,7 +81,7 @@ def from_config(config: PretrainedConfig) -> PreTrainedModel:
 
 def _check(head: Any) -> None:
     if not isinstance(head, Mapping) or head.get("type") not in _FIELDS:
-        raise TrainingError(f"config.json: {FIELD} is {head!r}, expected a table with type {' or '.join(_FIELDS)}")
+        raise TrainingError(f"config.json: {FIELD} is {head!r}, expected a table with type {', '.join(_FIELDS)}")
     for name, kind in _FIELDS[head["type"]].items():
         value = head.get(name)
         if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
@@ -85,7 +91,7 @@ def _check(head: Any) -> None:
 @functools.cache
 def _with_head(stock: type[PreTrainedModel], head: str) -> type[PreTrainedModel]:
     """Return a subclass of the architecture's classifier with the head of that type."""
-    mixin = {MLP: _MlpHead, TOKEN: _TokenHead}[head]
+    mixin = {MLP: _MlpHead, MEAN: _MeanHead, TOKEN: _TokenHead}[head]
     name = f"{stock.__name__}With{mixin.__name__.removeprefix('_')}"
     return type(name, (mixin, stock), {"__doc__": f"{stock.__name__} with another head."})
 
@@ -128,19 +134,63 @@ class _MlpHead(_Head):
         self.post_init()  # type: ignore[no-untyped-call]
 
 
-class _TokenHead(_Head):
-    """A narrow embedding of each token, the mean over the text, layers, logits; without the encoder's pooler."""
+class _TokensHead(_Head):
+    """The encoder without a pooler and without the stock head, for heads that read all tokens."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        head = getattr(config, FIELD)
-        width = head["embedding"]
         for name in [name for name, _ in self.named_children() if name != self.base_model_prefix]:
             delattr(self, name)
         encoder: Any = self.base_model
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
-        self.dropout = nn.Dropout(head["dropout"])
+        self.dropout = nn.Dropout(getattr(config, FIELD)["dropout"])
+
+    def hidden(self, **inputs: Any) -> torch.Tensor:
+        """Return the last hidden states [texts, tokens, width]."""
+        states: torch.Tensor = self.base_model(**{name: one for name, one in inputs.items() if one is not None})[0]
+        return states
+
+
+def mean_of_tokens(tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Return the mean of `tokens` [texts, tokens, width] over each text's own tokens, float32 [texts, width]."""
+    tokens = tokens.float()  # even under bf16 autocast: a sum over many tokens needs the digits
+    if attention_mask is None:
+        attention_mask = torch.ones(tokens.shape[:2], device=tokens.device)
+    own = attention_mask.unsqueeze(-1).to(tokens.dtype)
+    # A running sum adds in order, so the zeros of padding change no bit; a plain sum adds in a tree.
+    return (tokens * own).cumsum(dim=1)[:, -1] / own.sum(dim=1)
+
+
+class _MeanHead(_TokensHead):
+    """The mean of a text's tokens, as sentence encoders pool them, and a linear layer to the logits."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.classifier = _Linear(config.hidden_size, config.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **others: Any,
+    ) -> SequenceClassifierOutput:
+        """Return logits [texts, labels] for token ids [texts, tokens]."""
+        hidden = self.hidden(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **others
+        )
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(mean_of_tokens(hidden, attention_mask))))
+
+
+class _TokenHead(_TokensHead):
+    """A narrow embedding of each token, the mean over the text, layers, logits."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        head = getattr(config, FIELD)
+        width = head["embedding"]
         self.token_embedding = _Linear(config.hidden_size, width)
         self.head_layers = nn.ModuleList(_Linear(width, width) for _ in range(head["layers"]))
         self.classifier = _Linear(width, config.num_labels)
@@ -154,15 +204,11 @@ class _TokenHead(_Head):
         **others: Any,
     ) -> SequenceClassifierOutput:
         """Return logits [texts, labels] for token ids [texts, tokens]."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, **others}
-        hidden = self.base_model(**{name: value for name, value in given.items() if value is not None})[0]
-        # fp32 even under bf16 autocast: a sum over many tokens needs the digits.
-        tokens = nn.functional.gelu(self.token_embedding(self.dropout(hidden))).float()
-        if attention_mask is None:
-            attention_mask = torch.ones(tokens.shape[:2], device=tokens.device)
-        own = attention_mask.unsqueeze(-1).to(tokens.dtype)
-        # A running sum adds in order, so the zeros of padding change no bit; a plain sum adds in a tree.
-        pooled = (tokens * own).cumsum(dim=1)[:, -1] / own.sum(dim=1)
+        hidden = self.hidden(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **others
+        )
+        tokens = nn.functional.gelu(self.token_embedding(self.dropout(hidden)))
+        pooled = mean_of_tokens(tokens, attention_mask)
         for layer in self.head_layers:
             pooled = nn.functional.gelu(layer(self.dropout(pooled)))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))

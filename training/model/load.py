@@ -25,11 +25,11 @@ from training.errors import TrainingError
 from training.model.base_model import base_model_path
 from training.model.config_file import read_config
 from training.model.freezing import freeze
-from training.model.heads import FIELD, classifier_class, mlp_head, token_head
+from training.model.heads import FIELD, classifier_class, mean_head, mlp_head, token_head
 from training.model.layers import shortened
 from training.model.output_layer import start_from_shares
 from training.model.tokenizer_file import read_tokenizer
-from training.recipe.recipe import MLP, STOCK, TOKEN, Recipe
+from training.recipe.recipe import MEAN, MLP, STOCK, TOKEN, Recipe
 
 # Buffers that old versions of transformers saved with the weights; the config determines them.
 _BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -87,6 +87,8 @@ def load_base(recipe: Recipe, dataset: Dataset) -> Base:
                 delattr(config, field)
         if recipe.head == MLP:
             setattr(config, FIELD, mlp_head(recipe.head_sizes, recipe.head_dropout))
+        elif recipe.head == MEAN:
+            setattr(config, FIELD, mean_head(recipe.head_dropout))
         elif recipe.head == TOKEN:
             setattr(config, FIELD, token_head(recipe.head_embedding, recipe.head_layers, recipe.head_dropout))
         model, found = _from_pretrained(source, config)

@@ -18,7 +18,7 @@ from training.model.base_model import EMBEDDED
 from training.recipe.options import Option, converted, option
 
 OF_PAIRS = (LONGEST_FIRST, ONLY_FIRST, ONLY_SECOND)
-STOCK, MLP, TOKEN = "stock", "mlp", "token"
+STOCK, MLP, MEAN, TOKEN = "stock", "mlp", "mean", "token"
 HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
 BEST = "best"
 ENCODER = "encoder"
@@ -82,11 +82,11 @@ class Recipe:
     truncation: str = option(
         HEAD, "model", "text", "tokens read of longer texts", choices=(HEAD, TAIL, HEAD_TAIL, *OF_PAIRS)
     )
-    head: str = option(STOCK, "model", "text", "layers on the encoder", choices=(STOCK, MLP, TOKEN))
+    head: str = option(STOCK, "model", "text", "layers on the encoder", choices=(STOCK, MLP, MEAN, TOKEN))
     head_sizes: tuple[int, ...] = option((256,), "model", "numbers", "MLP head: hidden layer sizes", low=1, high=65_536)
     head_embedding: int = option(20, "model", "whole", "token head: width of a token's embedding", low=1, high=65_536)
     head_layers: int = option(1, "model", "whole", "token head: layers on the pooled embedding", low=0, high=16)
-    head_dropout: float = option(0.1, "model", "number", "MLP and token head", low=0, high=0.9)
+    head_dropout: float = option(0.1, "model", "number", "MLP, mean and token head", low=0, high=0.9)
     freeze: str | int = option(
         0, "model", "whole", f'frozen encoder layers, from the first; "{ENCODER}": all',
         choices=(ENCODER,), low=0, high=1000, metavar="N",

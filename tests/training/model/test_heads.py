@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from tests.support.architectures import LABELS, TESTED, TEXTS, checkpoint, copy_of
 from training.errors import TrainingError
-from training.model.heads import FIELD, classifier_class, from_config, mlp_head, token_head
+from training.model.heads import FIELD, classifier_class, from_config, mean_head, mlp_head, token_head
 
-HEADS = {"mlp": mlp_head((48, 24), 0.1), "token": token_head(20, 1, 0.1)}
+HEADS = {"mlp": mlp_head((48, 24), 0.1), "mean": mean_head(0.1), "token": token_head(20, 1, 0.1)}
 WIDTH = 32  # of the small models' hidden states
 
 
@@ -101,6 +101,19 @@ def test_the_token_head_s_logits(tmp_path_factory: pytest.TempPathFactory) -> No
             torch.testing.assert_close(model(**batch).logits[0], expected)
 
 
+def test_the_mean_head_s_logits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The mean head's logits are a linear layer on the mean of the text's tokens."""
+    folder = checkpoint(tmp_path_factory, "bert")
+    model = with_head(folder, mean_head(0.5))
+    assert not [name for name, _ in model.named_parameters() if "pooler" in name]
+    for text in TEXTS:
+        batch = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+        with torch.no_grad():
+            pooled = model.bert(**batch).last_hidden_state[0].mean(dim=0)
+            expected = pooled @ model.classifier.weight.T + model.classifier.bias
+            torch.testing.assert_close(model(**batch).logits[0], expected)
+
+
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("architecture", TESTED)
 def test_padding_changes_nothing(tmp_path_factory: pytest.TempPathFactory, architecture: str, name: str) -> None:
@@ -126,8 +139,8 @@ def test_head_layers_start_as_torch_s(tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("mlp", "inferer_head is 'mlp', expected a table with type mlp or token"),
-        ({"type": "mpl"}, "inferer_head is {'type': 'mpl'}, expected a table with type mlp or token"),
+        ("mlp", "inferer_head is 'mlp', expected a table with type mlp, mean, token"),
+        ({"type": "mpl"}, "inferer_head is {'type': 'mpl'}, expected a table with type mlp, mean, token"),
         ({"type": "mlp", "dropout": 0.1}, "inferer_head.hidden_sizes is None, expected list"),
         ({"type": "token", "embedding": "20"}, "inferer_head.embedding is '20', expected int"),
         ({"type": "token", "embedding": 20, "layers": True}, "inferer_head.layers is True, expected int"),
