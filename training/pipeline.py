@@ -36,6 +36,7 @@ from training.model.load import load_base, max_positions_of, quiet_transformers
 from training.model.losses import is_relevance, make_loss
 from training.model.scale import scale_of, scale_of_kept_head
 from training.model.tokenize import EncodedTexts, TextEncoder
+from training.recipe.defaults import with_schedule
 from training.recipe.recipe import BEST, Recipe
 from training.report.metrics import measure
 from training.report.next_steps import next_commands
@@ -107,6 +108,7 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
     transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected
     set_seed(recipe.seed)
     job = _prepare(recipe, splits)
+    recipe = job.recipe
     _report(job)
     with _run_folder(job, restart=restart) as (run, last):
         if last is not None:
@@ -126,6 +128,13 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
 
 def _prepare(recipe: Recipe, splits: Splits) -> _Job:
     tokenizer, model, keeps_head = load_base(recipe, splits.train)
+    recipe = with_schedule(
+        recipe,
+        width=model.config.hidden_size,
+        rows=len(splits.train) + len(splits.unlabelled.texts),
+        problem_type=splits.train.problem_type,
+        fresh_head=not keeps_head,
+    )
     tokenizer.model_max_length = min(recipe.max_length, max_positions_of(model))
     pair, truncation = recipe.text_pair_column is not None, recipe.read_truncation
     if truncation not in (HEAD, LONGEST_FIRST):
@@ -271,9 +280,12 @@ def _report(job: _Job) -> None:
     further = "".join(f", {len(part)} more for {name}" for name, part in parts.items() if part is not None)
     added = len(splits.unlabelled.texts)
     more = f" and {added} without labels" if added else ""
+    recipe = job.recipe
     if job.teacher is not None:
-        names, recipe = ", ".join(job.recipe.teacher), job.recipe
+        names = ", ".join(recipe.teacher)
         say(f"learning from {names} (temperature {recipe.temperature:g}, alpha {recipe.alpha:g})")
+    head = "" if recipe.head_learning_rate is None else f" (head {recipe.head_learning_rate:g})"
+    say(f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}{head}")
     say(f"training on {len(splits.train)} texts{more}, {len(splits.held_out)} held out{further}")
     if splits.calibration is not None and len(splits.calibration) < _LEAST_TO_CALIBRATE:
         say(f"note: the export calibrates on at least {_LEAST_TO_CALIBRATE} rows")

@@ -346,12 +346,15 @@ def test_every_option_has_a_flag_or_none_on_purpose(capsys: pytest.CaptureFixtur
     ("given", "message"),
     [
         ({"freeze": "encoder", "head_first_epochs": 1}, "head_first_epochs precedes training all weights, freeze"),
-        ({"head_first_epochs": 3}, "head_first_epochs is 3, expected fewer than epochs (3)"),
+        ({"head_first_epochs": 3, "epochs": 3.0}, "head_first_epochs is 3, expected fewer than epochs (3)"),
         ({"head_sizes": [10]}, 'head_sizes is for head "mlp"; head is "stock"'),
         ({"head_layers": 2, "head": "mlp"}, 'head_layers is for head "token"; head is "mlp"'),
         ({"early_stopping": 1}, "early_stopping chooses an epoch on rows that are not held out: give validation_share"),
         ({"keep_best": True}, "keep_best chooses an epoch on rows that are not held out: give validation_share"),
-        ({"validation_share": 0.1}, "validation_share is 0.1, but nothing uses it"),
+        (
+            {"validation_share": 0.1, "early_stopping": 0, "keep_best": False},
+            "validation_share is 0.1, but nothing uses it",
+        ),
         ({"validation_share": 0.8, "keep_best": True}, "validation_share is 0.8, expected 0, or 0.01 to 0.75 beside"),
         (
             {"validation_share": 0.4, "keep_best": True, "calibration_share": 0.4},
@@ -379,7 +382,7 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, object], m
     [
         ("freeze", "all", "freeze is 'all', expected a whole number or 'encoder'"),
         ("threshold", "good", "threshold is 'good', expected a number or 'best'"),
-        ("head", "big", "head is 'big', expected 'stock' or 'mlp' or 'token'"),
+        ("head", "big", "head is 'big', expected 'stock' or 'mlp' or 'mean' or 'token'"),
         ("head_sizes", [0], "head_sizes is [0], expected a list of whole numbers from 1 to 65536"),
         (
             "class_weights",

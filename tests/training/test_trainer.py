@@ -338,8 +338,9 @@ def test_a_head_s_rate_is_its_own_in_the_optimizer(given: tuple[Path, Path]) -> 
     model = AutoModelForSequenceClassification.from_pretrained(given[1], num_labels=3)
     trainer = ClassifierTrainer(
         model=model,
-        args=training_arguments(Recipe(learning_rate=1e-5), given[1].parent / "out"),
+        args=training_arguments(Recipe(learning_rate=1e-5, epochs=1), given[1].parent / "out"),
         loss=None,
+        distillation=None,
         order=None,
         head_learning_rate=1e-2,
     )

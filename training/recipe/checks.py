@@ -8,12 +8,14 @@ from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from training.data.column_flags import check_columns, check_named
 from training.data.reader import is_table
 from training.errors import TrainingError
+from training.recipe.defaults import check_head_first, with_choosing
 from training.recipe.recipe import BEST, ENCODER, MLP, OF_PAIRS, OPTIONS, TOKEN, Recipe
 from training.run import processes
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
-    """Return `recipe` if it can run. Raises TrainingError with the option at fault."""
+    """Return `recipe`, with the choice of the epoch decided, if it can run. Raises TrainingError with the fault."""
+    recipe = with_choosing(recipe)
     _check_source(recipe)
     if not recipe.output and not recipe.name:
         raise TrainingError("--output is missing: the folder to write the checkpoint to")
@@ -27,6 +29,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_shares(recipe)
     _check_model(recipe)
     _check_teacher(recipe)
+    check_head_first(recipe)
     if (kind := _kind(recipe)) is not None:
         check_kind(recipe, kind)
     if recipe.batch_size % processes.count():
@@ -83,9 +86,6 @@ def _check_model(recipe: Recipe) -> None:
         raise TrainingError(f'truncation "{recipe.truncation}" is for pairs: give text_pair_column')
     if recipe.freeze == ENCODER and recipe.head_first_epochs:
         raise TrainingError(f'head_first_epochs precedes training all weights, freeze "{ENCODER}" forbids it')
-    if recipe.head_first_epochs and recipe.head_first_epochs >= recipe.epochs:
-        expected = f"expected fewer than epochs ({recipe.epochs:g})"
-        raise TrainingError(f"head_first_epochs is {recipe.head_first_epochs}, {expected}")
 
 
 def _check_teacher(recipe: Recipe) -> None:

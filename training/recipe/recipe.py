@@ -96,12 +96,14 @@ class Recipe:
         choices=(BEST,), low=0.001, high=0.999, metavar="T",
     )  # fmt: skip
 
-    epochs: float = option(3.0, "training", "number", low=0.001, high=10_000)
+    epochs: float | None = option(None, "training", "number", "(default: by rows and labels)", low=0.001, high=10_000)
     batch_size: int = option(16, "training", "whole", "texts per step, of all processes together", low=1, high=100_000)
     gradient_accumulation: int = option(1, "training", "whole", "batches per step", low=1, high=100_000)
-    learning_rate: float = option(5e-5, "training", "number", low=1e-9, high=10)
+    learning_rate: float | None = option(
+        None, "training", "number", "(default: by the base model's width)", low=1e-9, high=10
+    )
     head_learning_rate: float | None = option(
-        None, "training", "number", "of the head (default: as the encoder's)", low=1e-9, high=10
+        None, "training", "number", "of the head (default: as learning_rate, if given)", low=1e-9, high=10
     )
     head_first_epochs: int = option(0, "training", "whole", "first epochs train the head alone", low=0, high=10_000)
     weight_decay: float = option(0.01, "training", "number", low=0, high=10)
@@ -122,10 +124,14 @@ class Recipe:
     alpha: float = option(
         0.5, "training", "number", "teacher: its part of the loss; the labels have the rest", low=0, high=1
     )
-    early_stopping: int = option(
-        0, "training", "whole", "stop after so many epochs without a better one; 0: never", low=0, high=10_000
+    early_stopping: int | None = option(
+        None, "training", "whole",
+        "stop after so many epochs without a better one; 0: never (default: 2 with validation rows)",
+        low=0, high=10_000,
+    )  # fmt: skip
+    keep_best: bool | None = option(
+        None, "training", "flag", "keep the epoch that was best on the validation rows (default: if there are any)"
     )
-    keep_best: bool = option(False, "training", "flag", "keep the epoch that was best on the validation rows")
     precision: str = option(AUTO, "training", "text", "bf16 needs hardware support", choices=(AUTO, FP32, BF16))
     group_by_length: bool = option(True, "training", "flag", metavar=None)
     pad_to_max_length: bool = option(False, "training", "flag", metavar=None)

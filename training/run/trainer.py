@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -198,15 +198,15 @@ class EpochCallback(TrainerCallback):
 
 
 def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
-    """Return the Trainer's arguments for `recipe`, with `folder` for its checkpoints."""
+    """Return the Trainer's arguments for `recipe`, which has epochs and rates, with `folder` for its checkpoints."""
     batch, bf16 = recipe.batch_size // processes.count(), uses_bf16(recipe.precision)
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=recipe.epochs,
+        num_train_epochs=cast(float, recipe.epochs),
         per_device_train_batch_size=batch,
         per_device_eval_batch_size=max(32, batch),
         gradient_accumulation_steps=recipe.gradient_accumulation,
-        learning_rate=recipe.learning_rate,
+        learning_rate=cast(float, recipe.learning_rate),
         weight_decay=recipe.weight_decay,
         warmup_steps=min(recipe.warmup_ratio, math.nextafter(1, 0)),  # below 1 it is a share of the steps
         max_grad_norm=recipe.max_grad_norm,
