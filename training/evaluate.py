@@ -28,6 +28,8 @@ from training.data.reader import read_dataset
 from training.errors import TrainingError
 from training.evaluation.model_folder import ModelFolder, read_model_folder
 from training.evaluation.predictions import Predictions, predictions_from_logits
+from training.label_errors.files import RECORD
+from training.label_errors.find import FLAG, FOLDS, find_label_errors, recipe_of
 from training.report.evaluation_report import LENGTHS, REPORT, write_report
 from training.report.metrics import measure
 from training.report.pictures import draw_lengths
@@ -53,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", metavar="FOLDER", help=f"write {REPORT}, pictures and mistakes into it")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing report")
+    errors = parser.add_argument_group("which labels of --data are wrong? (extra: label-errors)")
+    errors.add_argument(
+        FLAG, action="store_true", help="train again by the checkpoint's recipe, on folds of --data, into --output"
+    )
+    errors.add_argument("--folds", type=int, metavar="N", help=f"the models to train ({FOLDS})")
     return parser
 
 
@@ -121,23 +128,41 @@ def _predict(
     return predictions, facts, (lengths, max_length)
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Print the figures, and with --output write the report."""
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise TrainingError for flags out of range, or that need or exclude another."""
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise TrainingError(f"--threshold is {args.threshold}, expected 0 to 1")
     if args.overwrite and args.output is None:
         raise TrainingError("--overwrite needs --output FOLDER, the report to replace")
+    if args.folds is not None and not args.find_label_errors:
+        raise TrainingError(f"--folds is for {FLAG}")
+    if args.find_label_errors and args.output is None:
+        raise TrainingError(f"{FLAG} needs --output FOLDER, for the table of the likeliest errors")
+    if args.find_label_errors and args.threshold is not None:
+        raise TrainingError(f"{FLAG} works on scores, and takes no --threshold")
+    if args.folds is not None and args.folds < 2:
+        raise TrainingError(f"--folds is {args.folds}, expected 2 or more")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print the figures, and with --output write the report; or find label errors, and write those."""
+    _check_flags(args)
     model = read_model_folder(Path(args.model))
+    recipe = recipe_of(model) if args.find_label_errors else None
     target = None if args.output is None else Path(args.output)
     if target is not None:
         if (target / CONFIG).exists():  # a model's folder may hold a report too, and must not be replaced
             raise TrainingError(f"--output {target}: has a {CONFIG}, as a model has; choose another")
-        check_target(target, REPORT, overwrite=args.overwrite)
+        check_target(target, REPORT if recipe is None else RECORD, overwrite=args.overwrite)
     source = parse_location(args.data)
     columns = _columns(args, model)
     if model.problem_type is None:
         sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
     dataset = in_model_order(source, read_dataset(source, columns), model.labels)
+    if recipe is not None and target is not None:
+        found = find_label_errors(recipe, dataset, args.folds or FOLDS, target, file_name(source))
+        sys.stdout.write(f"{found}\n")
+        return
     predictions, facts, lengths = _predict(model, dataset, source, args.threshold)
     if target is None:
         metrics = measure(dataset, predictions)
@@ -169,6 +194,9 @@ def main(argv: list[str] | None = None) -> int:
         evaluate(args)
     except (TrainingError, OutputError) as error:
         sys.stderr.write(f"evaluate: {error}\n")
+        return 2
+    except OSError as error:  # a full disk
+        sys.stderr.write(f"evaluate: {error.filename or ''}: {error.strerror or error}; nothing was written\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("\nevaluate: interrupted; nothing was written\n")

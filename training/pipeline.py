@@ -105,8 +105,6 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
     """
     if splits.train.columns.separator:  # lists of labels have one too, and the held-out rows are written with it
         recipe = replace(recipe, label_separator=splits.train.columns.separator)
-    transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected
-    set_seed(recipe.seed)
     job = _prepare(recipe, splits)
     recipe = job.recipe
     _report(job)
@@ -126,7 +124,20 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
     return metrics
 
 
+def train_and_predict(recipe: Recipe, splits: Splits) -> Predictions:
+    """Train as `recipe` says, beside `recipe.target`, and return the predictions for the held-out rows alone.
+
+    Raises TrainingError as `finetune` does.
+    """
+    job = _prepare(recipe, splits)
+    with _run_folder(job, restart=True) as (run, _):
+        _train(job, run, None)
+        return _predict_held_out(job)[0]
+
+
 def _prepare(recipe: Recipe, splits: Splits) -> _Job:
+    transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected
+    set_seed(recipe.seed)
     tokenizer, model, keeps_head = load_base(recipe, splits.train)
     recipe = with_schedule(
         recipe,

@@ -138,10 +138,12 @@ def imported_at_once(files: list[Path]) -> set[str]:
 
 
 SPANS = ROOT / "service" / "telemetry" / "spans.py"
+CLEANLAB = ROOT / "training" / "label_errors" / "issues.py"
 CLUSTERS = {"spark": ROOT / "bulk" / "spark.py", "ray": ROOT / "bulk" / "ray.py"}
 EXTRAS = {
     "serve": [file for file in files_of("service") if file != SPANS], "tracing": [SPANS],
-    "export": files_of("export"), "training": files_of("training"),
+    "training": [file for file in files_of("training") if file != CLEANLAB], "label-errors": [CLEANLAB],
+    "export": files_of("export"),
     "bulk": [file for file in files_of("bulk") if file not in CLUSTERS.values()],
     **{extra: [file] for extra, file in CLUSTERS.items()},
 }  # fmt: skip
@@ -153,7 +155,7 @@ def test_an_extra_brings_all_that_its_modules_import(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     given = [*project["dependencies"], *extras[extra]]
-    given += [name for one in extras[extra] if one == "inferer[bulk]" for name in extras["bulk"]]
+    given += [name for one in extras[extra] if one.startswith("inferer[") for name in extras[one[8:-1]]]
     brought = {re.split(r"[\[<>=~!;, ]", one)[0] for one in given}
     assert imported_at_once(EXTRAS[extra]) <= brought
 

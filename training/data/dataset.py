@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class Dataset:
 
     numbers: one per text for a regression, which has empty targets and one label, the name of the column. groups: one
     per text, where the columns name them. dropped: rows without text that the reader left out; subsets keep the count
-    of the whole.
+    of the whole. rows: each text's row in its source, from 1, where it was read from one.
     """
 
     texts: tuple[TextOrPair, ...]
@@ -89,6 +89,7 @@ class Dataset:
     dropped: int = 0
     numbers: tuple[float, ...] = ()
     groups: tuple[str, ...] = ()
+    rows: tuple[int, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -106,6 +107,7 @@ class Dataset:
             targets=tuple(self.targets[i] for i in indices),
             numbers=tuple(self.numbers[i] for i in indices) if self.numbers else (),
             groups=tuple(self.groups[i] for i in indices) if self.groups else (),
+            rows=tuple(self.rows[i] for i in indices) if self.rows else (),
         )
 
     def truth(self) -> np.ndarray:

@@ -47,7 +47,8 @@ def dataset_from_table(table: Table, columns: Columns) -> Dataset:
         raise DataError(table.source, [fault.message for fault in sorted(cells.faults, key=lambda fault: fault.row)])
     dropped = len(table.rows) - len(rows)
     kind = columns.problem_type
-    return Dataset(tuple(texts), tuple(targets), labels, kind, columns, dropped, tuple(numbers), tuple(groups))
+    more = (tuple(numbers), tuple(groups), tuple(row.number for row in rows))
+    return Dataset(tuple(texts), tuple(targets), labels, kind, columns, dropped, *more)
 
 
 class Probabilities(NamedTuple):

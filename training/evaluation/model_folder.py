@@ -13,7 +13,7 @@ from inferer.bundle.reader import CONFIG, PROBLEM_TYPES, labels_of
 from inferer.errors import BundleError
 from training.errors import TrainingError
 
-RECORD = "training.json"  # training writes it beside the weights
+RECORD, RECIPE = "training.json", "recipe.toml"  # training writes them beside the weights
 
 
 @dataclass(frozen=True)

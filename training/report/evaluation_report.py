@@ -23,7 +23,7 @@ CONFUSION = "confusion_matrix.png"
 LENGTHS = "token_lengths.png"
 MISTAKES = "misclassified.csv"
 NUMBERS, ERRORS = "predictions.png", "largest_errors.csv"  # of a regression, in place of the former two
-_JOINT = "|"  # joins labels if the data has no separator of its own
+JOINT = "|"  # joins labels if the data has no separator of its own
 
 _SINGLE = ("true", "given", "score_given", "score_true")
 _MULTI = ("true", "given", "missed", "wrong", "lowest_score_missed", "highest_score_wrong")
@@ -85,7 +85,7 @@ def _multi_rows(dataset: Dataset, predictions: Predictions) -> Iterator[Sequence
     truth = dataset.multi_hot()
     missed, wrong = truth & ~predictions.chosen, ~truth & predictions.chosen
     off = np.where(missed, 1 - predictions.scores, np.where(wrong, predictions.scores, -1.0)).max(axis=1)
-    joint = dataset.columns.separator or _JOINT
+    joint = dataset.columns.separator or JOINT
     for i in np.argsort(-off, kind="stable"):
         if off[i] < 0:
             return

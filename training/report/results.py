@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inferer.bundle.manifest import MULTI_LABEL
 from training.data.csv_file import write_csv
-from training.evaluation.model_folder import RECORD
+from training.evaluation.model_folder import RECIPE, RECORD
 from training.evaluation.predictions import Predictions
 from training.model.load import max_positions_of, quiet_transformers
 from training.recipe.recipe import Recipe, as_toml
@@ -21,7 +21,6 @@ from training.report.pictures import draw_curves, draw_lengths
 from training.run.output import fresh_folder
 from training.splits.splits import Splits
 
-RECIPE = "recipe.toml"
 EPOCHS = "epochs.json"
 HELD_OUT = "held_out.csv"
 CALIBRATION = "calibration.csv"

@@ -77,7 +77,7 @@ def read_splits(recipe: Recipe) -> Splits:
         notes.append(f"{shared} rows to train on were left out: their texts are among the held-out ones")
     if single := _shared_sides(train, held_out):
         notes.append(f"{single} single texts of held-out pairs are in other pairs that are trained on")
-    warnings += _check_trained(train, source)
+    warnings += check_trained(train, source)
     unlabelled = read_unlabelled(recipe, train, [held_out, *further.values()])
     notes += unlabelled.notes
     counts = [part.counts() for part in given]
@@ -153,7 +153,7 @@ def _with_labels_of(train: Dataset, columns: Columns) -> Columns:
     return columns if columns.label_columns or columns.numeric else replace(columns, labels=train.labels)
 
 
-def _check_trained(train: Dataset, source: str) -> list[str]:
+def check_trained(train: Dataset, source: str) -> list[str]:
     """Return warnings about labels without a training row. Raises DataError for them in single-label data."""
     if train.problem_type == REGRESSION:
         return []

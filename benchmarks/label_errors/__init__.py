@@ -1,0 +1,1 @@
+"""Benchmark of the search for label errors."""
