@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -81,6 +82,21 @@ def test_the_page_names_every_format() -> None:
     """The table of sources has each ending of a file that training reads."""
     for ending in FORMATS:
         assert f"`{ending}`" in section(PAGE, "## Data"), ending
+
+
+def test_the_planted_errors_are_those_of_the_benchmark() -> None:
+    """The table of planted errors is that of benchmarks/results/label_errors.json."""
+    result = json.loads((ROOT / "benchmarks/results/label_errors.json").read_text(encoding="utf-8"))
+    hits = {50: result["planted"]["of_first_50"], result["flipped"]: result["planted"][f"of_first_{result['flipped']}"]}
+    hits[result["found"]] = result["flipped_found"]
+    text = section(PAGE, "## Which labels are wrong?")
+    shown = {int(row[0].split(",")[0]): row[1:] for row in rows(text)}
+    assert shown == {
+        n: [f"{count} ({count / n:.0%})".replace("%", " %"), f"{n * result['at_random']:.0f} (5 %)"]
+        for n, count in hits.items()
+    }
+    assert f"{result['rows']:,} titles of papers ({result['flipped']} rows)" in text
+    assert (result["planted"] == result["by_score_alone"]) == ("finds as many" in text)
 
 
 def test_every_recipe_has_a_row_with_its_command() -> None:

@@ -63,10 +63,10 @@ def counts_of(dataset: Dataset, issues: Sequence[LabelIssue]) -> dict[str, dict[
 def summary(dataset: Dataset, issues: Sequence[LabelIssue], record: Mapping[str, Any], target: Path) -> str:
     """Return the lines for a terminal: counts, the likeliest errors, and what to do next."""
     accuracy = f"{record['out_of_fold']['accuracy']:.1%} of the rows are predicted as labelled"
-    lines = [f"{len(issues)} of {len(dataset)} rows are likely to have a wrong label; out of fold, {accuracy}"]
+    lines = [f"{len(issues)} of {len(dataset)} rows may have a wrong label; out of fold, {accuracy}"]
     if not issues:
         return "\n".join(lines)
-    table: list[Row] = [("label", "rows", "likely wrong")]
+    table: list[Row] = [("label", "rows", "may be wrong")]
     table += [(label, str(one["rows"]), str(one["found"])) for label, one in record["labels"].items()]
     lines += [as_text(table), "", "the likeliest:"]
     for issue in issues[:_EXAMPLES]:

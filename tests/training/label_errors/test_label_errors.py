@@ -225,7 +225,7 @@ def test_the_files_and_the_summary(
         "labels": {"red": {"rows": 10, "found": 0}, "green": {"rows": 9, "found": 0}, "blue": {"rows": 11, "found": 1}},
     }  # fmt: skip
     said = capsys.readouterr().out
-    assert said.startswith("1 of 30 rows are likely to have a wrong label; out of fold, 96.7% of the rows")
+    assert said.startswith("1 of 30 rows may have a wrong label; out of fold, 96.7% of the rows")
     assert "  row 6, blue -> green (0.90): =a text of two lines\n" in said
     assert said.endswith(f"next: read {out / files.TABLE}, correct the table, and train again\n")
     assert main(command) == 2
