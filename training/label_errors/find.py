@@ -6,6 +6,7 @@ Faults of the recipe, the folds and the installation are found before torch is i
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def recipe_of(model: ModelFolder) -> Recipe:
     if not (model.path / RECIPE).is_file():
         needs = f"{FLAG} trains as it says, and needs a checkpoint of `inferer train`"
         raise TrainingError(f"model {model.path}: has no {RECIPE}; {needs}")
-    return read_recipe(model.path / RECIPE)
+    # A teacher has seen the labels that are to be found out.
+    return replace(read_recipe(model.path / RECIPE), teacher=(), unlabelled=None)
 
 
 def find_label_errors(recipe: Recipe, dataset: Dataset, folds: int, target: Path, source: str) -> str:
