@@ -20,6 +20,7 @@ import numpy as np
 import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch.nn import Identity
 from transformers import DataCollatorWithPadding, PretrainedConfig, PreTrainedModel, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
@@ -32,6 +33,8 @@ from training.distillation.teacher import seen_notes, teacher_logits
 from training.errors import DivergedError, TrainingError
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
+from training.few_labels.contrast import contrastive
+from training.few_labels.linear_head import LinearHead, fit_head
 from training.model.load import load_base, max_positions_of, quiet_transformers
 from training.model.losses import is_relevance, make_loss
 from training.model.scale import scale_of, scale_of_kept_head
@@ -211,7 +214,7 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         [len(row["input_ids"]) for row in job.train.rows],
         recipe.batch_size * recipe.gradient_accumulation,
         recipe.seed,
-        grouped=recipe.group_by_length,
+        grouped=recipe.group_by_length and not recipe.few_labels,  # pairs of any two texts
         groups=numbered(job.splits.train.groups) if is_relevance(job.splits.train) else (),
     )
 
@@ -222,13 +225,17 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         if not np.isfinite(output.predictions).all():
             hint = f"try a learning rate below {recipe.learning_rate}"
             raise DivergedError(f"the trained model gives logits that are not finite; {hint}")
-        logits = scale.logits(output.predictions)
+        found = output.predictions  # with few labels the embeddings, before there is a head
+        logits = _fit_head(job).logits(found) if recipe.few_labels else scale.logits(found)
         threshold = _threshold(recipe, logits, watched)  # each epoch has the one that it would get
         predictions = predictions_from_logits(logits, watched.problem_type, threshold, activation)
         found = measure(watched, predictions, intervals=False)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
-    loss = make_loss(recipe, job.splits.train)
+    model: Any = job.model
+    if recipe.few_labels:
+        model.classifier = Identity()
+    loss = contrastive if recipe.few_labels else make_loss(recipe, job.splits.train)
     trainer: Any = ClassifierTrainer(
         model=job.model,
         args=training_arguments(recipe, run.folder),
@@ -256,8 +263,15 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         processes.wait_for_all()  # for the file, which the main process writes
         job.model.load_state_dict(load_file(run.best_weights(best.step)))
     scale.into(job.model)
+    if recipe.few_labels:
+        model.eval().classifier = _fit_head(job).layer().to(model.device)
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
     return history
+
+
+def _fit_head(job: _Job) -> LinearHead:
+    """Return the head for the model's present embeddings of the training rows."""
+    return fit_head(compute_logits(LoadedModel(job.model, job.encoder), job.train, title=None), job.splits.train)
 
 
 def _predict_held_out(job: _Job) -> tuple[Predictions, float]:

@@ -19,7 +19,7 @@ def settled(recipe: Recipe, *, fresh_head: bool = True, **facts: object) -> Reci
     return with_schedule(recipe, fresh_head=fresh_head, **given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("width", "rate"), [(384, 1.5e-4), (768, 5e-5), (1024, 2e-5)])
+@pytest.mark.parametrize(("width", "rate"), [(384, 1e-4), (768, 5e-5), (1024, 2e-5)])
 def test_the_rate_falls_with_the_width(width: int, rate: float) -> None:
     """A wider encoder learns at a lower rate, and a fresh head at ten times that."""
     made = settled(Recipe(), width=width)

@@ -53,11 +53,11 @@ def load_model(folder: Path | str, *, pair: bool = False) -> LoadedModel:
 
 
 def compute_logits(
-    loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32, title: str = "evaluating"
+    loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32, title: str | None = "evaluating"
 ) -> NDArray[np.float32]:
     """Return the logits for `texts`, float32 [texts, labels], in batches of texts alike in length.
 
-    Shows a bar with `title`.
+    Shows a bar with `title`, unless that is None.
 
     Raises TrainingError for logits that are not finite, naming the row from 1.
     """
@@ -66,11 +66,17 @@ def compute_logits(
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["input_ids"]))  # the longest first: memory fails early
     pad: Any = DataCollatorWithPadding(loaded.encoder.tokenizer)  # to the longest of the batch
     logits = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
-    with tqdm(total=len(rows), desc=title, unit="text", file=sys.stderr) as bar, torch.inference_mode():
+    with (
+        tqdm(total=len(rows), desc=title, unit="text", file=sys.stderr, disable=title is None) as bar,
+        torch.inference_mode(),
+    ):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             inputs = pad([rows[i] for i in batch]).to(model.device)
-            logits[batch] = model(**inputs).logits.float().cpu().numpy()
+            found = model(**inputs).logits.float().cpu().numpy()
+            if found.shape[1] != logits.shape[1]:  # embeddings, of a model that has its head taken off
+                logits = np.zeros((len(rows), found.shape[1]), dtype=np.float32)
+            logits[batch] = found
             bar.update(len(batch))
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(bad):

@@ -80,16 +80,16 @@ def load_base(recipe: Recipe, dataset: Dataset) -> Base:
             label2id={name: i for i, name in names.items()},
             problem_type=dataset.problem_type,
         )
-        keeps_head = gave_number and recipe.head == STOCK and not hasattr(config, FIELD)
+        keeps_head = gave_number and recipe.used_head == STOCK and not hasattr(config, FIELD)
         # A base that was fine-tuned here has a head, truncation and threshold that are not this run's.
         for field in (FIELD, *_OF_A_RUN):
             if hasattr(config, field):
                 delattr(config, field)
-        if recipe.head == MLP:
+        if recipe.used_head == MLP:
             setattr(config, FIELD, mlp_head(recipe.head_sizes, recipe.head_dropout))
-        elif recipe.head == MEAN:
+        elif recipe.used_head == MEAN:
             setattr(config, FIELD, mean_head(recipe.head_dropout))
-        elif recipe.head == TOKEN:
+        elif recipe.used_head == TOKEN:
             setattr(config, FIELD, token_head(recipe.head_embedding, recipe.head_layers, recipe.head_dropout))
         model, found = _from_pretrained(source, config)
     except _UNREADABLE as error:

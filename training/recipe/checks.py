@@ -12,6 +12,11 @@ from training.recipe.defaults import check_head_first, with_choosing
 from training.recipe.recipe import BEST, ENCODER, MLP, OF_PAIRS, OPTIONS, TOKEN, Recipe
 from training.run import processes
 
+_NOT_OF_FEW_LABELS = (
+    *("head", "head_learning_rate", "head_first_epochs", "freeze"),
+    *("class_weights", "pos_weight", "label_smoothing", "teacher"),
+)
+
 
 def check_recipe(recipe: Recipe) -> Recipe:
     """Return `recipe`, with the choice of the epoch decided, if it can run. Raises TrainingError with the fault."""
@@ -29,6 +34,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_shares(recipe)
     _check_model(recipe)
     _check_teacher(recipe)
+    _check_few_labels(recipe)
     check_head_first(recipe)
     if (kind := _kind(recipe)) is not None:
         check_kind(recipe, kind)
@@ -88,6 +94,14 @@ def _check_model(recipe: Recipe) -> None:
         raise TrainingError(f'head_first_epochs precedes training all weights, freeze "{ENCODER}" forbids it')
 
 
+def _check_few_labels(recipe: Recipe) -> None:
+    if not recipe.few_labels:
+        return
+    for name in _NOT_OF_FEW_LABELS:
+        if getattr(recipe, name) != getattr(Recipe(), name):
+            raise TrainingError(f"{name} cannot be given with few_labels, which fits a linear head to embeddings")
+
+
 def _check_teacher(recipe: Recipe) -> None:
     if not recipe.teacher:
         for name in ("unlabelled", "temperature", "alpha"):
@@ -108,7 +122,7 @@ def _check_teacher(recipe: Recipe) -> None:
 def check_kind(recipe: Recipe, kind: str) -> None:
     """Raise TrainingError for an option of another problem type than `kind`."""
     if kind == REGRESSION:
-        for name in ("class_weights", "pos_weight", "label_smoothing"):
+        for name in ("class_weights", "pos_weight", "label_smoothing", "few_labels"):
             if getattr(recipe, name):
                 raise TrainingError(f"{name} is for labels; a regression has none")
     if recipe.class_weights is not None and kind == MULTI_LABEL:

@@ -12,10 +12,11 @@ from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from training.errors import TrainingError
 from training.recipe.recipe import Recipe
 
-_RATES = ((512, 1.5e-4), (896, 5e-5))  # up to that width of the hidden states
+_RATES = ((512, 1e-4), (896, 5e-5))  # up to that width of the hidden states
 _RATE = 2e-5  # of wider models
 _HEAD = 10  # times the encoder's rate: a fresh head has further to go
 _PATIENCE = 2
+_FEW_RATE, _FEW_EPOCHS = 0.5, 10.0  # few labels: of the rate, and the epochs
 # Texts to read in all, and the fewest and most epochs that they may make.
 _TEXTS, _EPOCHS = 8_000, (3, 10)
 _TEXTS_OF_MANY, _EPOCHS_OF_MANY = 16_000, (5, 20)  # labels that are independent are rarer
@@ -42,10 +43,12 @@ def with_schedule(recipe: Recipe, *, width: int, rows: int, problem_type: str, f
     if epochs is None:
         many = problem_type == MULTI_LABEL
         texts, (least, most) = (_TEXTS_OF_MANY, _EPOCHS_OF_MANY) if many else (_TEXTS, _EPOCHS)
-        epochs = float(min(most, max(least, round(texts / rows))))
+        epochs = _FEW_EPOCHS if recipe.few_labels else float(min(most, max(least, round(texts / rows))))
     if rate is None:
         rate = next((rate for up_to, rate in _RATES if width <= up_to), _RATE)
-        if head is None and fresh_head and problem_type != REGRESSION:
+        if recipe.few_labels:
+            rate *= _FEW_RATE
+        elif head is None and fresh_head and problem_type != REGRESSION:
             head = _HEAD * rate
     return check_head_first(replace(recipe, epochs=epochs, learning_rate=rate, head_learning_rate=head))
 

@@ -114,6 +114,9 @@ class Recipe:
         None, "training", "weights", 'multi-label loss: weights of positives, "balanced" or label=weight,…'
     )
     label_smoothing: float = option(0.0, "training", "number", "target share spread over all labels", low=0, high=0.9)
+    few_labels: bool = option(
+        False, "training", "flag", "for 8 to 64 rows per label: texts of a label are drawn together, then a linear head"
+    )
     teacher: tuple[str, ...] = option(
         (), "training", "models", "checkpoints to learn from (the mean of several), or a table of probabilities"
     )
@@ -154,6 +157,11 @@ class Recipe:
     def read_truncation(self) -> str:
         """Return the truncation of a text, or of a pair: "head" means the longest first there."""
         return LONGEST_FIRST if self.text_pair_column and self.truncation == HEAD else self.truncation
+
+    @property
+    def used_head(self) -> str:
+        """Return the head of the model: few labels are learned by the mean of the tokens."""
+        return MEAN if self.few_labels else self.head
 
     @property
     def chooses(self) -> bool:
