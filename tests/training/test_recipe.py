@@ -400,6 +400,35 @@ def test_a_word_that_is_not_allowed_is_named(name: str, value: object, message: 
     assert str(caught.value) == f"command line: {message}"
 
 
+def test_the_help_names_the_values_of_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """`-h` has the words of each option with choices, and beside a number the words that stand for one."""
+    with pytest.raises(SystemExit):
+        main(["-h"])
+    said = capsys.readouterr().out
+    for name, one in OPTIONS.items():
+        words = "{" + ",".join(one.choices) + "}" if one.kind == "text" else f"|{'|'.join(one.choices)}"
+        assert (
+            not one.choices or f"--{name.replace('_', '-')} {'' if one.kind == 'text' else one.metavar}{words}" in said
+        )
+    for line in ("--head {stock,mlp,token}", "--precision {auto,fp32,bf16}", "--freeze N|encoder", "--epochs X"):
+        assert f"  {line}" in said
+    assert "--class-weights balanced|LABEL=X,…" in said
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--head=big", "head is 'big', expected 'stock' or 'mlp' or 'token'"),
+        ("--freeze=all", "freeze is 'all', expected a whole number or 'encoder'"),
+        ("--threshold=good", "threshold is 'good', expected a number or 'best'"),
+    ],
+)
+def test_a_wrong_word_in_a_flag_is_one_line(flag: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong word in a flag ends the command with 2 and one line that has the words allowed."""
+    assert main([flag]) == 2
+    assert capsys.readouterr().err == f"training: command line: {message}\n"
+
+
 def test_weights_in_a_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--class-weights takes "balanced" or label=weight pairs separated by commas; anything else exits with 2."""
     path = tmp_path / "d.csv"

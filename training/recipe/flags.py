@@ -9,15 +9,8 @@ from typing import Any
 from training.recipe.options import BALANCED, Option
 from training.recipe.recipe import OPTIONS, Recipe
 
-_METAVARS = {
-    "source": "FILE",
-    "text": "NAME",
-    "base": "NAME",
-    "names": "A,B,…",
-    "models": "MODEL,…",
-    "numbers": "N,…",
-    "weights": "WEIGHTS",
-}
+_METAVARS = {"source": "FILE", "text": "NAME", "base": "NAME", "names": "A,B,…", "numbers": "N,…", "number": "X"}
+_METAVARS |= {"models": "MODEL,…", "whole": "N", "weights": f"{BALANCED}|LABEL=X,…"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,9 +43,16 @@ def _add(group: Any, name: str, one: Option) -> None:
     }  # fmt: skip
     kind = kinds.get(one.kind, str)
     if one.choices and kind in (int, float):
-        kind = _or_word(kind, one.choices)
-    metavar = one.metavar or (None if one.choices else _METAVARS.get(one.kind))
-    group.add_argument(flag, dest=name, type=kind, metavar=metavar, help=help_text)
+        kind = _or_word(kind)
+    group.add_argument(flag, dest=name, type=kind, metavar=_metavar(one), help=help_text)
+
+
+def _metavar(one: Option) -> str | None:
+    """Return the values of a flag in the help: its words in braces, the words beside a number behind a bar."""
+    if one.choices and one.kind == "text":
+        return "{" + ",".join(one.choices) + "}"
+    kind = one.metavar or _METAVARS.get(one.kind)
+    return "|".join([kind, *one.choices]) if kind else None
 
 
 def _with_default(text: str, default: Any) -> str:
@@ -62,11 +62,15 @@ def _with_default(text: str, default: Any) -> str:
     return f"{text} ({','.join(map(str, shown)) if isinstance(shown, tuple) else shown})".strip()
 
 
-def _or_word(kind: Callable[[str], Any], words: tuple[str, ...]) -> Callable[[str], Any]:
-    def either(given: str) -> Any:
-        return given if given in words else kind(given)
+def _or_word(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a converter to `kind` that keeps a word, which the recipe checks against the words allowed."""
 
-    either.__name__ = f"{kind.__name__} or {' or '.join(words)}"  # for argparse's message
+    def either(given: str) -> Any:
+        try:
+            return kind(given)
+        except ValueError:
+            return given
+
     return either
 
 
