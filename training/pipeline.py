@@ -57,6 +57,7 @@ from training.run.trainer import (
     EpochCallback,
     EpochOrder,
     LossProgressBar,
+    device_and_precision,
     training_arguments,
     uses_bf16,
 )
@@ -296,22 +297,23 @@ def _threshold(recipe: Recipe, logits: NDArray[np.float32], watched: Dataset) ->
 
 def _report(job: _Job) -> None:
     splits, lengths, max_length = job.splits, job.lengths, job.encoder.max_length
+    parts = {"validation": splits.validation, "calibration": splits.calibration}
+    further = "".join(f", {len(part)} more for {name}" for name, part in parts.items() if part is not None)
+    device = training_arguments(job.recipe, job.recipe.target).device  # the Trainer's choice
+    where = device_and_precision(device, job.recipe.precision)
+    more = f" and {added} without labels" if (added := len(splits.unlabelled.texts)) else ""
+    say(f"training on {where}: {len(splits.train)} texts{more}, {len(splits.held_out)} held out{further}")
     over = sum(n > max_length for n in lengths)
     say(
         f"tokens per text: median {int(np.median(lengths))}, longest {max(lengths)}; {over / len(lengths):.1%} "
         f"are over max_length {max_length} and are cut ({job.encoder.truncation})"
     )
-    parts = {"validation": splits.validation, "calibration": splits.calibration}
-    further = "".join(f", {len(part)} more for {name}" for name, part in parts.items() if part is not None)
-    added = len(splits.unlabelled.texts)
-    more = f" and {added} without labels" if added else ""
     recipe = job.recipe
     if job.teacher is not None:
         names = ", ".join(recipe.teacher)
         say(f"learning from {names} (temperature {recipe.temperature:g}, alpha {recipe.alpha:g})")
     head = "" if recipe.head_learning_rate is None else f" (head {recipe.head_learning_rate:g})"
     say(f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}{head}")
-    say(f"training on {len(splits.train)} texts{more}, {len(splits.held_out)} held out{further}")
     if splits.calibration is not None and len(splits.calibration) < _LEAST_TO_CALIBRATE:
         say(f"note: the export calibrates on at least {_LEAST_TO_CALIBRATE} rows")
 

@@ -124,7 +124,7 @@ def test_calibration_rows_are_written_beside_the_held_out_ones(runs: dict[str, R
     assert not {row[0] for row in calibration} & {row[0] for row in held_out}
     assert run.json("training.json")["train_rows"] == 160 - 32 - 48
     assert run.json("training.json")["recipe"]["calibration_share"] == 0.2
-    assert "training on 80 texts, 48 held out, 32 more for calibration" in run.done.stderr
+    assert ": 80 texts, 48 held out, 32 more for calibration" in run.done.stderr
     assert not (runs["single"].folder / "calibration.csv").exists()
 
 
@@ -242,7 +242,7 @@ def test_the_progress_is_shown(runs: dict[str, Run]) -> None:
     assert done.stdout == ""
     assert "160 texts from" in done.stderr
     assert "tokens per text: median" in done.stderr
-    assert "training on 112 texts, 48 held out" in done.stderr
+    assert ": 112 texts, 48 held out" in done.stderr
     assert f"  0%|          | 0/{steps} [" in done.stderr
     # Text mode turns the bar's carriage returns into newlines.
     assert re.search(rf"\n +[1-9]\d?%\|[^|]+\| [1-9]\d?/{steps} \[", done.stderr)

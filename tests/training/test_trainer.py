@@ -23,7 +23,7 @@ from tests.support.server import ROOT, run_to_end
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.recipe import Recipe
 from training.run.epochs import BestEpoch, best_epoch, epoch_records
-from training.run.trainer import ClassifierTrainer, EpochOrder, training_arguments, uses_bf16
+from training.run.trainer import ClassifierTrainer, EpochOrder, device_and_precision, training_arguments, uses_bf16
 
 LENGTHS = [3 + (i * 7) % 40 for i in range(200)]
 
@@ -108,6 +108,19 @@ def test_bf16_is_used_where_the_cpu_has_it(
     assert uses_bf16("bf16", file)
     assert not uses_bf16("fp32", file)
     assert not uses_bf16("auto", tmp_path / "none")
+
+
+def test_the_device_and_the_precision_have_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is named with its number, a CPU with its threads, both with the precision that the run has."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert device_and_precision(torch.device("cpu"), "bf16") == "the CPU (2 threads, bf16)"
+    assert device_and_precision(torch.device("mps"), "fp32") == "mps (fp32)"
+    names = {1: "NVIDIA H200"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
+    for has, expected in ((True, "NVIDIA H200 (cuda:1, bf16)"), (False, "NVIDIA H200 (cuda:1, fp32)")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
+        assert device_and_precision(torch.device("cuda", 1), "auto") == expected
 
 
 @pytest.fixture(scope="module")

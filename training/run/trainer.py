@@ -228,6 +228,17 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
     return arguments
 
 
+def device_and_precision(device: torch.device, precision: str) -> str:
+    """Return a run's device and precision in words, such as "the CPU (2 threads, bf16)"."""
+    word = BF16 if uses_bf16(precision) else FP32
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device}, {word})"
+    if device.type != "cpu":
+        return f"{device} ({word})"
+    threads = torch.get_num_threads()
+    return f"the CPU ({threads} thread{'' if threads == 1 else 's'}, {word})"
+
+
 def uses_bf16(wanted: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether to train in bfloat16 (autocast): as wanted, or with "auto" if the GPU or CPU supports it."""
     if wanted == FP32:
