@@ -171,6 +171,20 @@ def test_curves_have_the_points_that_are_there(tmp_path: Path, drawn: list[Figur
     }
 
 
+def test_curves_that_are_the_same_are_one(tmp_path: Path, drawn: list[Figure]) -> None:
+    """Curves with the same values in all epochs are drawn once under both names; one that differs once is apart."""
+    epochs = [
+        {"epoch": 1.0, "eval_loss": 0.9, "log_loss": 0.9 + 1e-8, "accuracy": 0.5, "micro_f1": 0.5, "macro_f1": 0.5},
+        {"epoch": 2.0, "eval_loss": 0.8, "log_loss": 0.8 - 1e-8, "accuracy": 0.7, "micro_f1": 0.7, "macro_f1": 0.6},
+    ]
+    draw_curves(tmp_path / "c.png", epochs)
+    assert curves_of(drawn[0]) == {
+        "evaluation loss = log loss": [(1, 0.9), (2, 0.8)],
+        "accuracy = micro-F1": [(1, 0.5), (2, 0.7)],
+        "macro-F1": [(1, 0.5), (2, 0.6)],
+    }
+
+
 @pytest.mark.parametrize(
     "epochs", [[{"epoch": 1.0, "train_loss": 0.5, "accuracy": 0.7}], [{"epoch": 0.3, "accuracy": 0.7}], []]
 )

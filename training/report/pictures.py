@@ -31,6 +31,20 @@ _BINS = 50
 # Entries of an epoch without a curve: its setting, and errors in the unit of the numbers.
 _SETTING = ("epoch", "step", "learning_rate", "kept", "mse", "mae")
 _LOSSES = {"train_loss": "training loss", "eval_loss": "evaluation loss", "log_loss": "log loss"}
+_METRICS = {
+    "micro_f1": "micro-F1",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "balanced_macro_f1": "balanced macro-F1",
+    "majority_accuracy": "largest class",
+    "hamming_loss": "Hamming loss",
+    "roc_auc": "ROC AUC",
+    "r2": "R²",
+    "spearman": "Spearman",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
+}
+_ROUNDING = 1e-6  # curves no further apart are one
 
 
 def draw_confusion(path: Path, dataset: Dataset, predictions: Predictions) -> None:
@@ -66,14 +80,15 @@ def draw_curves(path: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
     """Write to `path` the losses and the metrics over the epochs.
 
     epochs: entries with "epoch" and any of train_loss, eval_loss and metrics. A curve leaves out values that are
-    missing, None or not finite.
+    missing, None or not finite. Curves that are the same are drawn once, with both names.
     """
     names = dict.fromkeys(name for entry in epochs for name in entry if name not in _SETTING)
     curves = {name: curve for name in names if len(curve := _curve(epochs, name))}
     losses = {_LOSSES[name]: curve for name, curve in curves.items() if name in _LOSSES}
     figure, (left, right) = _figure(11, 4.4, columns=2)
-    _draw_lines(left, losses, "loss")
-    _draw_lines(right, {name: one for name, one in curves.items() if name not in _LOSSES}, "metric")
+    metrics = {_METRICS.get(name, name): curve for name, curve in curves.items() if name not in _LOSSES}
+    _draw_lines(left, _joined(losses), "loss")
+    _draw_lines(right, _joined(metrics), "metric")
     # Both halves have one scale, which begins at the start of the run.
     last = max((curve[-1, 0] for curve in curves.values()), default=1.0)
     for axes in (left, right):
@@ -188,6 +203,19 @@ def _curve(epochs: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64
     values = [(entry["epoch"], entry.get(name)) for entry in epochs]
     points = [(epoch, value) for epoch, value in values if isinstance(value, int | float) and np.isfinite(value)]
     return np.array(sorted(points), dtype=np.float64).reshape(-1, 2)
+
+
+def _joined(curves: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Return `curves` with those that are the same as one, under their names with "=" between them."""
+    found: list[tuple[list[str], NDArray[np.float64]]] = []
+    for name, points in curves.items():
+        for names, other in found:
+            if points.shape == other.shape and np.allclose(points, other, rtol=0, atol=_ROUNDING):
+                names.append(name)
+                break
+        else:
+            found.append(([name], points))
+    return {" = ".join(names): points for names, points in found}
 
 
 def _draw_lines(axes: Axes, curves: Mapping[str, NDArray[np.float64]], ylabel: str) -> None:
