@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from training.data.dataset import Columns, Dataset
 from training.evaluation.predictions import Predictions, predictions_from_logits
+from training.recipe.recipe import Recipe
 from training.report import pictures
 from training.report.evaluation_report import write_mistakes, write_report
 from training.report.metrics import measure
@@ -283,6 +284,21 @@ def test_the_card_has_data_figures_and_recipe(tmp_path: Path) -> None:
     assert "any number of the labels" in model_card(
         "demo", MULTI_LABEL, record(held_out=measure(MULTI, MULTI_ANSWERS)), {}
     )
+
+
+def test_the_card_leaves_out_options_at_their_defaults() -> None:
+    """The card has the options that differ from their defaults, and those that every reader wants."""
+    given = Recipe(
+        file="mails.csv", text_column="text", label_column="topic", output=Path("demo"), warmup_ratio=0.3,
+        keep_best=True, class_weights={"a": 1.5, "b": 2.0}, validation_share=0.1,
+    )  # fmt: skip
+    found = record(seeds=[0])
+    card = model_card("demo", SINGLE_LABEL, {**found, "recipe": given.as_dict()}, {})
+    table = card.split("## Recipe\n\n")[1].split("\n\n")[0]
+    assert [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:]] == [
+        "output", "file", "text_column", "label_column", "validation_share", "base_model", "max_length", "epochs",
+        "batch_size", "learning_rate", "warmup_ratio", "class_weights.a", "class_weights.b", "keep_best", "seed",
+    ]  # fmt: skip
 
 
 def test_the_card_begins_with_front_matter(tmp_path: Path) -> None:

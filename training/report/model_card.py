@@ -15,13 +15,14 @@ from typing import Any
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from training.data.location import file_name
 from training.model.base_model import EMBEDDED
-from training.recipe.recipe import OPTIONS
+from training.recipe.recipe import OPTIONS, Recipe
 from training.report.next_steps import column_flags
 from training.report.tables import figures_table, labels_table, markdown
 
 _EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # the embedded base model has its weights, by SHA-256
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("path", "source")  # kinds of options of which the card shows the last name
+_ALWAYS = ("base_model", "max_length", "epochs", "batch_size", "learning_rate", "seed")  # shown with their defaults too
 _COUNTS = {"train_rows": "trained on", "validation_rows": "validation", "calibration_rows": "calibration"}
 _FEW = 30
 _FIGURES = (
@@ -58,7 +59,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
         *_section("Data", _data(record)),
         *_section("Figures", _figures(metrics)),
         *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
-        *_section("Recipe", markdown([("option", "value"), *_options(recipe), ("seeds", _joined(record["seeds"]))])),
+        *_section("Recipe", _recipe(recipe, record["seeds"])),
         *_section("Next steps", _next_steps(name, recipe)),
         *(_section("Notes", [f"- {_plain(one)}" for one in record["advice"]]) if record["advice"] else []),
         *_section("Limits", _limits_of_numbers() if number else _limits(metrics)),
@@ -106,12 +107,18 @@ def _data(record: Mapping[str, Any]) -> list[str]:
     return [*rows, "", *markdown([("label", "rows"), *counts])] if counts else rows
 
 
-def _options(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    options = []
+def _recipe(recipe: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
+    """Return a table of the options that every reader wants, and of those that differ from their defaults."""
+    defaults = Recipe().as_dict()
+    rows = [("option", "value")]
     for name, value in recipe.items():
+        if value in (None, [], {}) or (name not in _ALWAYS and value == defaults.get(name)):
+            continue
         parts = {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
-        options += [(key, _shown(name, one)) for key, one in parts.items() if one not in (None, [])]
-    return options
+        rows += [(key, _shown(name, one)) for key, one in parts.items()]
+    if len(seeds) > 1:
+        rows.append(("seeds", _joined(seeds)))
+    return [*markdown(rows), "", "The other options have their defaults; `recipe.toml` has all of them."]
 
 
 def _shown(option: str, value: Any) -> str:
