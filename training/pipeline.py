@@ -50,7 +50,7 @@ from training.run import processes
 from training.run.epochs import best_epoch, epoch_records
 from training.run.output import check_target
 from training.run.processes import say
-from training.run.resume import RunFolder, open_run_folder, run_folder_for
+from training.run.resume import RunFolder, open_run_folder, progress_of, run_folder_for
 from training.run.rows import labelled_rows, numbered, training_rows
 from training.run.trainer import (
     ClassifierTrainer,
@@ -114,7 +114,7 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
     _report(job)
     with _run_folder(job, restart=restart) as (run, last):
         if last is not None:
-            say(f"resuming from {last.name} of a run that was stopped (--restart begins anew)")
+            say(f"resuming at {progress_of(last)}, of a run that was stopped (--restart begins anew)")
         history = _train(job, run, last)
         if not processes.is_main():
             return {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, environment, run_to_end
 from training.errors import TrainingError
-from training.run.resume import RunFolder, open_run_folder, run_folder_for
+from training.run.resume import RunFolder, open_run_folder, progress_of, run_folder_for
 
 # Head-first epochs, dropout, accumulation, a chosen epoch: all the state of a run.
 FLAGS = (
@@ -25,6 +27,7 @@ FLAGS = (
     "--head-first-epochs", "2", "--head-learning-rate", "0.01", "--validation-share", "0.2", "--keep-best",
     "--class-weights", "balanced", "--label-smoothing", "0.1", "--save-minutes", "0",
 )  # fmt: skip
+SAVED = datetime(2026, 11, 29, 10, 52)  # noqa: DTZ001  local time, as it is printed
 IDENTITY = {"seed": 0, "rows": "abc"}
 
 
@@ -89,7 +92,7 @@ def test_a_run_killed_three_times_ends_as_the_unbroken_one(given: tuple[Path, Pa
             (half / "optimizer.pt").write_bytes((half / "optimizer.pt").read_bytes()[:1000])
     assert 0 < reached[0] < reached[1] < reached[2] < steps
     assert started(given, target, log).wait(120) == 0, log.read_text()
-    assert log.read_text().count("resuming from checkpoint-") == 3
+    assert log.read_text().count("resuming at step ") == 3
     assert not run.folder.exists()
     for name in ("model.safetensors", "held_out.csv", "misclassified.csv", "report.json"):
         assert (target / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -193,6 +196,28 @@ def test_a_stopped_run_resumes_only_as_itself(stopped: RunFolder, tmp_path: Path
         pass
     with open_run_folder(target, {**IDENTITY, "seed": 1}, restart=True) as run:
         assert run.last_complete() is None
+
+
+def test_rows_that_differ_are_said_without_their_hash(stopped: RunFolder, tmp_path: Path) -> None:
+    """The error for other rows has the date of the stopped run's last save, and no hash."""
+    os.utime(stopped.folder / "checkpoint-7" / "complete.json", (0, SAVED.timestamp()))
+    with (
+        pytest.raises(TrainingError) as caught,
+        open_run_folder(tmp_path / "model", {**IDENTITY, "rows": "def"}, restart=False),
+    ):
+        pass
+    assert str(caught.value) == (
+        f"{stopped.folder}: a run that stopped there differs: the rows differ. It was saved on 2026-11-29 at 10:52. "
+        "With its old values and rows it resumes; --restart discards it"
+    )
+
+
+def test_the_progress_of_a_checkpoint_has_steps_and_a_date(stopped: RunFolder) -> None:
+    """A checkpoint's progress is its step, the steps of the whole run, and the local time at which it was whole."""
+    folder = stopped.folder / "checkpoint-7"
+    (folder / "trainer_state.json").write_text('{"global_step": 120, "max_steps": 378}')
+    os.utime(folder / "complete.json", (0, SAVED.timestamp()))
+    assert progress_of(folder) == "step 120 of 378, saved on 2026-11-29 at 10:52"
 
 
 def test_a_run_stopped_before_it_saved_leaves_nothing(tmp_path: Path) -> None:

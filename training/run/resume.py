@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,8 @@ except ImportError:  # Windows, where nothing keeps two runs in one folder apart
     fcntl = None  # type: ignore[assignment]
 
 _RUN, _LOCK, _COMPLETE = "run.json", "lock", "complete.json"
+_STATE = "trainer_state.json"  # the Trainer's
+_ROWS = "rows"  # the fact of an identity that is a hash
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 
 
@@ -66,6 +69,17 @@ class RunFolder:
 def run_folder_for(target: Path) -> RunFolder:
     """Return the folder in which a run of `target` works."""
     return RunFolder(target.with_name(f"{target.name}.unfinished"))
+
+
+def progress_of(checkpoint: Path) -> str:
+    """Return the step of a whole checkpoint, the run's steps, and the local time of the save, in words."""
+    state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    return f"step {state['global_step']} of {state['max_steps']}, saved {_saved(checkpoint)}"
+
+
+def _saved(checkpoint: Path) -> str:
+    when = datetime.fromtimestamp((checkpoint / _COMPLETE).stat().st_mtime, UTC).astimezone()
+    return f"on {when:%Y-%m-%d} at {when:%H:%M}"
 
 
 @contextmanager
@@ -141,15 +155,19 @@ def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> 
         before = json.loads((folder / _RUN).read_text(encoding="utf-8"))
     except ValueError:  # it is written whole, so somebody has changed it
         before = None
-    if restart or not isinstance(before, dict) or RunFolder(folder).last_complete() is None:
+    last = RunFolder(folder).last_complete()
+    if restart or not isinstance(before, dict) or last is None:
         _clear(folder)
         return
     now = json.loads(json.dumps(identity))
     differing = [name for name in {**now, **before} if before.get(name) != now.get(name)]
     if differing:
-        shown = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing[:5])
-        way = "With its old values it resumes; --restart discards it"
-        raise TrainingError(f"{folder}: a run that stopped there differs: {shown}. {way}")
+        shown = "; ".join(
+            "the rows differ" if name == _ROWS else f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+            for name in differing[:5]
+        )
+        way = "With its old values and rows it resumes; --restart discards it"
+        raise TrainingError(f"{folder}: a run that stopped there differs: {shown}. It was saved {_saved(last)}. {way}")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
