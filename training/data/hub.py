@@ -13,6 +13,8 @@ from training.data.parquet_file import arrow_table
 from training.data.table import Row, Table
 from training.errors import TrainingError
 
+_PATIENCE_S = 10
+
 
 def load_hub_dataset(name: str, columns: Columns, split: str) -> Dataset:
     """Return one split of the data set `name`: "rotten_tomatoes", "owner/name", "glue:sst2", or a local folder.
@@ -24,10 +26,11 @@ def load_hub_dataset(name: str, columns: Columns, split: str) -> Dataset:
     folder, configuration = name, None
     if name and not Path(name).exists():
         folder, _, configuration = name.partition(":")
-    known = _call(name, "get_dataset_split_names", folder, configuration or None)
+    no_hub = "" if Path(folder).exists() else _no_hub(folder)
+    known = _call(name, "get_dataset_split_names", no_hub, folder, configuration or None)
     if split not in known:
         raise TrainingError(f"data set {name} has no split '{split}'; it has {', '.join(known)}")
-    found = _call(name, "load_dataset", folder, configuration or None, split=split)
+    found = _call(name, "load_dataset", no_hub, folder, configuration or None, split=split)
     names = found.column_names
     kept = found.select_columns([column for column in columns.names if column in names])
     table = arrow_table(f"data set {name}, split {split}", names, kept.with_format("arrow")[:])
@@ -40,8 +43,8 @@ def load_hub_dataset(name: str, columns: Columns, split: str) -> Dataset:
     return dataset_from_table(table, columns)
 
 
-def _call(name: str, function: str, *given: str | None, **named: str) -> Any:
-    """Return the result of a function of `datasets` for the data set `name`."""
+def _call(name: str, function: str, no_hub: str, *given: str | None, **named: str) -> Any:
+    """Return the result of a function of `datasets` for the data set `name`. no_hub: the reason if that fails."""
     try:
         import datasets
     except ImportError as error:
@@ -49,7 +52,26 @@ def _call(name: str, function: str, *given: str | None, **named: str) -> Any:
     try:
         return getattr(datasets, function)(*given, **named)
     except Exception as error:  # of the hub, the network, and every format that `datasets` reads
-        raise TrainingError(f"data set {name}: cannot be loaded: {first_line(error)}") from error
+        raise TrainingError(f"data set {name}: cannot be loaded: {no_hub or first_line(error)}") from error
+
+
+def _no_hub(name: str) -> str:
+    """Return the fault of a hub that cannot be asked for the data set `name`, or an empty string.
+
+    The process then stays offline, and `datasets` asks its cache at once: it would print and repeat each request for
+    half a minute.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        HfApi().dataset_info(name, timeout=_PATIENCE_S)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled):  # it answered, or was not to be asked
+        return ""
+    except Exception:  # noqa: BLE001  of the HTTP library, which differs between versions
+        constants.HF_HUB_OFFLINE = True
+        return f"it is not in the cache, and the hub {constants.ENDPOINT} cannot be reached; give --data FILE"
+    return ""
 
 
 def _with_names(table: Table, column: str, class_names: list[str]) -> Table:

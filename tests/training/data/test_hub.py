@@ -13,7 +13,9 @@ import pytest
 from datasets import ClassLabel, Features, List, Value
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
-from tests.support.server import ROOT
+from tests.export.sources.hub_server import hub_of
+from tests.support.fruit import write_table
+from tests.support.server import ROOT, run_to_end
 from training.data.csv_file import write_csv
 from training.data.dataset import Columns
 from training.data.hub import load_hub_dataset
@@ -157,3 +159,55 @@ def test_loading_is_free_of_torch(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.strip() == "2 True False"
+
+
+NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9", "NO_PROXY": "*"}
+TABLE = ("--data", "fruit.csv", "--text-column", "text", "--label-column", "colour")
+HUB = ("--dataset", "org/set", "--text-column", "text", "--label-column", "label")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            (*TABLE, "--base-model", "org/name"),
+            "base model org/name: no such folder here or in the hub's cache, and the hub http://127.0.0.1:9 cannot be "
+            "reached; give --base-model embedded, or a folder",
+        ),
+        (
+            HUB,
+            "data set org/set: cannot be loaded: it is not in the cache, and the hub http://127.0.0.1:9 cannot be "
+            "reached; give --data FILE",
+        ),
+    ],
+    ids=["model", "data"],
+)
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path, flags: tuple[str, ...], message: str) -> None:
+    """Without the hub a run ends with one line that has the remedy, without repeated requests and tracebacks."""
+    write_table(tmp_path / "fruit.csv")
+    done = run_to_end(
+        sys.executable, "-m", "training", *flags, "--output", "out",
+        cwd=tmp_path, HF_HOME=str(tmp_path / "home"), PYTHONPATH=str(ROOT), **NOWHERE,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == f"training: {message}"
+    assert "thrown" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_base_model_of_the_hub_is_a_folder_of_its_cache(tmp_path: Path) -> None:
+    """A base model of the hub comes with config, tokenizer and weights, and later without the hub."""
+    model = tmp_path / "hub" / "org" / "name"
+    model.mkdir(parents=True)
+    for file in ("config.json", "tokenizer.json", "model.safetensors", "tf_model.h5"):
+        (model / file).write_text("{}")
+    code = "import sys; from training.model.base_model import base_model_path; print(base_model_path('org/name'))"
+    with hub_of(tmp_path / "hub") as hub:
+        own = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
+        own |= {"HF_ENDPOINT": hub.address, "PYTHONPATH": str(ROOT)}
+        first = run_to_end(sys.executable, "-c", code, cwd=tmp_path, **own)
+    again = run_to_end(sys.executable, "-c", code, cwd=tmp_path, **own)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == again.stdout, again.stderr
+    names = {path.name for path in Path(first.stdout.strip()).iterdir()}
+    assert names == {"config.json", "tokenizer.json", "model.safetensors"}
