@@ -14,9 +14,11 @@ from training.data.parquet_file import parquet_table
 from training.data.remote import read_bytes
 from training.data.table import Table, text_bytes
 from training.data.text_folder import read_text_folder
+from training.data.xlsx_file import xlsx_table
 from training.errors import DataError
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+_OFFICE = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
 _PARTS = (("train", "test"), ("sampled_train", "sampled_test"))
 
@@ -55,6 +57,8 @@ def _table(source: Path | str, content: bytes, wanted: Sequence[str]) -> Table:
     ending = _ending(source)
     if ending == ".parquet":
         return parquet_table(source, content, wanted)
+    if ending == ".xlsx":
+        return xlsx_table(source, content, wanted)
     if ending in (".jsonl", ".ndjson", ".json"):
         return json_lines_table(source, content)
     content = text_bytes(source, content)
@@ -93,6 +97,8 @@ def _ending(source: Path | str) -> str:
     ending = PurePosixPath(file_name(source)).suffix.lower()
     if ending in _PACKED:
         raise DataError(source, [f"is packed, by its ending {ending}: unpack it first"])
+    if ending in _OFFICE:
+        raise DataError(source, [f"has the ending {ending}: save it as .xlsx or CSV"])
     if ending and ending not in FORMATS:
         allowed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise DataError(source, [f"has the ending {ending}, expected {allowed}"])

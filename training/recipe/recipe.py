@@ -38,7 +38,7 @@ class Recipe:
     output: Path | None = option(None, "", "path", "the checkpoint (checkpoints/NAME of the recipe)", metavar="FOLDER")
 
     file: Path | str | None = option(
-        None, "data", "source", "labelled texts: .csv, .tsv, .jsonl, .parquet, a folder, or an address such as s3://…",
+        None, "data", "source", "labelled texts: .csv, .tsv, .jsonl, .parquet, .xlsx, a folder, or an address as s3://…",
         flag="--data",
     )  # fmt: skip
     test_file: Path | str | None = option(

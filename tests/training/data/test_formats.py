@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support.server import ROOT
+from tests.training.data.workbooks import workbook
 from training.data.csv_file import write_csv
 from training.data.dataset import Columns, Dataset
 from training.data.reader import FORMATS, parse_dataset, read_dataset
@@ -59,6 +60,8 @@ def in_format(ending: str, rows: Sequence[dict[str, Any]]) -> bytes:
     """Return `rows` in the format of files that end in `ending`."""
     if ending == ".parquet":
         return as_parquet(rows)
+    if ending == ".xlsx":
+        return workbook([list(rows[0]), *(list(row.values()) for row in rows)])
     return as_csv(rows, "\t" if ending == ".tsv" else ",") if ending in (".csv", ".tsv") else as_json_lines(rows)
 
 
@@ -105,7 +108,7 @@ def test_a_name_without_an_ending_is_read_as_a_csv(tmp_path: Path) -> None:
     assert read_dataset(str(tmp_path / "data"), SINGLE).texts == ("a",)
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".xlsx"])
 def test_cells_that_are_no_text_become_text(ending: str) -> None:
     """A whole number, even as a float, is a label without a decimal point; true is 1 and false 0."""
     for values, labels in (([3, 4], ("3", "4")), ([4.0, 4.5], ("4", "4.5")), ([False, True], ("0", "1"))):
@@ -195,8 +198,8 @@ def test_lists_keep_the_labels_given() -> None:
 @pytest.mark.parametrize("ending", FORMATS)
 def test_rows_with_an_empty_text_are_left_out_and_counted(ending: str) -> None:
     """With drop_empty rows without text are left out and counted; subsets keep the count."""
-    rows = [{"text": "a", "label": "x"}, {"text": "", "label": ""}, {"text": " ", "label": "z"}]
-    rows += [{"text": "b", "label": "y"}]
+    cells = [("a", "x"), ("", ""), (" ", "z"), ("b", "y")]
+    rows = [{"id": "1", "text": text, "label": label} for text, label in cells]
     data = parse_dataset(Path("data" + ending), in_format(ending, rows), Columns("text", "label", drop_empty=True))
     assert (data.texts, data.labels, data.dropped) == (("a", "b"), ("x", "y"), 2)
     assert (data.subset([1]).texts, data.subset([1]).dropped) == (("b",), 2)
@@ -252,7 +255,9 @@ def test_a_rating_that_is_no_number_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("a.xlsx", "has the ending .xlsx, expected .csv, .tsv, .jsonl, .ndjson, .json or .parquet"),
+        ("a.docx", "has the ending .docx, expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet or .xlsx"),
+        ("a.xls", "has the ending .xls: save it as .xlsx or CSV"),
+        ("a.ods", "has the ending .ods: save it as .xlsx or CSV"),
         ("a.csv.gz", "is packed, by its ending .gz: unpack it first"),
         ("a.tar.zst", "is packed, by its ending .zst: unpack it first"),
     ],
@@ -283,7 +288,7 @@ def test_many_columns_are_not_all_told() -> None:
 def test_empty_texts_and_labels_are_named_in_every_format(ending: str) -> None:
     """An empty text and an empty label are named by row, and by line where the format has lines."""
     content = in_format(ending, [{"text": " ", "label": "x"}, {"text": "b", "label": ""}])
-    first, second = {".csv": (2, 3), ".tsv": (2, 3), ".parquet": (0, 0)}.get(ending, (1, 2))
+    first, second = {".csv": (2, 3), ".tsv": (2, 3), ".xlsx": (2, 3), ".parquet": (0, 0)}.get(ending, (1, 2))
     assert faults("data" + ending, content) == [
         f"row 1{f' (line {first})' if first else ''}, column 'text': empty text",
         f"row 2{f' (line {second})' if second else ''}, column 'label': empty label",
@@ -440,12 +445,12 @@ def test_any_bytes_are_data_or_faults(name: str, content: bytes, columns: Column
 
 
 def test_readers_are_free_of_torch_and_of_what_they_do_not_need() -> None:
-    """Reading a CSV imports neither torch nor datasets, pyarrow or fsspec."""
+    """Reading a CSV imports neither torch nor datasets, pyarrow, fsspec or openpyxl."""
     code = (
         "import sys; from pathlib import Path; from training.data.dataset import Columns\n"
         "from training.data.reader import parse_dataset\n"
         "parse_dataset(Path('a.csv'), b'text,label\\na,x\\n', Columns('text', 'label'))\n"
-        "print({'torch', 'datasets', 'pyarrow', 'fsspec', 'pandas'} & set(sys.modules))"
+        "print({'torch', 'datasets', 'pyarrow', 'fsspec', 'pandas', 'openpyxl'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
