@@ -24,18 +24,19 @@ from training.errors import DataError
 class EvalFile:
     """A file's content at the start of the export, checked as far as possible without the model.
 
-    source: its path or address; the ending decides the format of `content`.
+    source: its path or address; the ending decides the format of `content`. encoding: of a CSV that is not UTF-8.
     """
 
     source: Path | str
     columns: Columns
     content: bytes
+    encoding: str | None = None
 
     def dataset(self, labels: tuple[str, ...] | None) -> Dataset:
         """Return the rows; `labels` are the only allowed names. Raises DataError with every fault by row."""
         own = self.columns.label_columns or self.columns.numeric
         columns = self.columns if own else replace(self.columns, labels=labels)
-        return parse_dataset(self.source, self.content, columns)
+        return parse_dataset(self.source, self.content, columns, self.encoding)
 
 
 @dataclass(frozen=True)

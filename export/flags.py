@@ -133,13 +133,15 @@ def _read_file(flag: str, args: argparse.Namespace) -> EvalFile:
     source = parse_location(given)
     if not file_name(source):
         raise ExportError(f"{flag} is {given!r}, expected the path or the address of a file")
-    file = EvalFile(source, columns_from(args), read_bytes(source))
+    file = EvalFile(source, columns_from(args), read_bytes(source), args.encoding)
     file.dataset(None)
     return file
 
 
 def _check_columns(args: argparse.Namespace) -> None:
     if args.eval is None and args.calibrate is None:
+        if args.encoding is not None:
+            raise ExportError("--encoding is that of a file, so it needs --eval FILE.csv or --calibrate FILE.csv")
         for name in COLUMN_OPTIONS:
             if getattr(args, name) not in (None, False):
                 raise ExportError(f"{_flag(name)} names a column, so it needs --eval FILE.csv or --calibrate FILE.csv")

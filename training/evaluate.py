@@ -158,7 +158,7 @@ def evaluate(args: argparse.Namespace) -> None:
     columns = _columns(args, model)
     if model.problem_type is None:
         sys.stderr.write(f"note: {model.path} has no problem_type; by the columns it is {columns.problem_type}\n")
-    dataset = in_model_order(source, read_dataset(source, columns), model.labels)
+    dataset = in_model_order(source, read_dataset(source, columns, args.encoding), model.labels)
     if recipe is not None and target is not None:
         found = find_label_errors(recipe, dataset, args.folds or FOLDS, target, file_name(source))
         sys.stdout.write(f"{found}\n")

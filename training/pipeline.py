@@ -66,7 +66,7 @@ from training.splits.splits import Splits
 _LEAST_TO_CALIBRATE = 100
 _SAMPLE = 256  # rows that tell the range of a base model's numbers
 # Runs that differ in these options alone are the same run; the rows of the files are compared.
-_NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file")
+_NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file", "encoding")
 
 
 @dataclass(frozen=True)

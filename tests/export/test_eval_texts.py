@@ -167,6 +167,15 @@ def test_an_address_is_read(refusal: Callable[..., str], tmp_path: Path) -> None
     assert refusal("--eval", address) == f"export: {address}: cannot be read: the file does not exist"
 
 
+def test_a_file_in_another_encoding_is_read(refusal: Callable[..., str], tmp_path: Path) -> None:
+    """--encoding is that of the file of --eval and --calibrate; without one of them it is refused."""
+    (tmp_path / "a.csv").write_bytes("text,label\nok,café\n".encode("cp1252"))
+    for flag in ("--eval", "--calibrate"):
+        line = refusal(flag, tmp_path / "a.csv", "--label-column", "label", "--encoding", "cp1252")
+        assert "row 1 (line 2), column 'label': label 'café' is not one of" in line
+    assert refusal("--encoding", "cp1252").startswith("export: --encoding is that of a file, so it needs --eval")
+
+
 def test_a_file_of_another_ending_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     """An unknown ending is refused with the known ones."""
     (tmp_path / "a.docx").write_bytes(b"PK")

@@ -20,7 +20,8 @@ COLUMN_OPTIONS = (*_NAMES, "allow_unlabelled")
 
 
 def add_column_arguments(group: Any) -> None:
-    """Add the flags behind COLUMN_OPTIONS to a parser or one of its groups."""
+    """Add the flags behind COLUMN_OPTIONS, and --encoding, to a parser or one of its groups."""
+    group.add_argument("--encoding", metavar="NAME", help="of a CSV or TSV that is not UTF-8, such as cp1252")
     group.add_argument("--text-column", metavar="NAME", help='column with the texts (default "text")')
     group.add_argument("--text-pair-column", metavar="NAME", help="column with the second texts, for a model of pairs")
     group.add_argument("--label-column", metavar="NAME", help="column with a label per row; with a separator, several")

@@ -19,6 +19,7 @@ csv.field_size_limit(2**31 - 1)
 
 COMMA, TAB = ",", "\t"
 _DELIMITERS = (COMMA, ";", TAB, "|")
+_HINT = ": --encoding latin-1, or cp1252"
 _HEADER_BYTES = 100_000
 
 
@@ -99,7 +100,7 @@ def _row_faults(row: Row, names: list[str], cells: list[str]) -> list[Fault]:
         return [row.fault(names[len(cells)], f"missing from {sizes}")]
     if len(cells) > len(names):
         return [row.fault(names[-1], f"the last of the header; there is more in {sizes}")]
-    return [row.fault(name, bad) for name, cell in zip(names, cells, strict=True) if (bad := not_utf8(cell))]
+    return [row.fault(name, bad) for name, cell in zip(names, cells, strict=True) if (bad := not_utf8(cell, _HINT))]
 
 
 def write_csv(path: Path, dataset: Dataset) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from training.data.csv_file import TAB, csv_table, delimiter_of
 from training.data.dataset import Columns, Dataset
+from training.data.encoding import ENDINGS, codec_of, in_utf8
 from training.data.json_lines import json_lines_table
 from training.data.labels import Probabilities, dataset_from_table, probabilities_from_table
 from training.data.location import file_name
@@ -23,20 +24,25 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz")
 _PARTS = (("train", "test"), ("sampled_train", "sampled_test"))
 
 
-def read_dataset(source: Path | str, columns: Columns) -> Dataset:
-    """Return the data set at `source`: a file, a folder of texts, or an address. Raises DataError with every fault."""
+def read_dataset(source: Path | str, columns: Columns, encoding: str | None = None) -> Dataset:
+    """Return the data set at `source`: a file, a folder of texts, or an address. Raises DataError with every fault.
+
+    encoding: of a CSV or TSV that is not UTF-8.
+    """
     if isinstance(source, Path) and source.is_dir():
+        if encoding is not None:
+            raise DataError(source, ["is a folder of texts, which are UTF-8; --encoding is for CSV and TSV"])
         if parts := split_files(source):
             names = " and ".join(part.name for part in parts)
             raise DataError(source, [f"has two parts, {names}: choose one of them"])
         return read_text_folder(source, columns)
-    _ending(source)  # before a download that may be long
-    return parse_dataset(source, read_bytes(source), columns)
+    _check(source, encoding)  # before a download that may be long
+    return parse_dataset(source, read_bytes(source), columns, encoding)
 
 
-def parse_dataset(source: Path | str, content: bytes, columns: Columns) -> Dataset:
+def parse_dataset(source: Path | str, content: bytes, columns: Columns, encoding: str | None = None) -> Dataset:
     """Return the data set in `content`, the bytes at `source` (a CSV without an ending), or raise all its faults."""
-    return dataset_from_table(_table(source, content, columns.names), columns)
+    return dataset_from_table(_table(source, content, columns.names, encoding), columns)
 
 
 def read_probabilities(source: Path | str, columns: Columns, *, exactly_one: bool) -> Probabilities:
@@ -44,7 +50,7 @@ def read_probabilities(source: Path | str, columns: Columns, *, exactly_one: boo
 
     exactly_one: a text has one label. Raises DataError with every fault.
     """
-    _ending(source)
+    _check(source, None)
     return probabilities_from_table(_table(source, read_bytes(source), columns.names), columns, exactly_one=exactly_one)
 
 
@@ -53,15 +59,15 @@ def is_table(source: str) -> bool:
     return PurePosixPath(file_name(source)).suffix.lower() in FORMATS
 
 
-def _table(source: Path | str, content: bytes, wanted: Sequence[str]) -> Table:
-    ending = _ending(source)
+def _table(source: Path | str, content: bytes, wanted: Sequence[str], encoding: str | None = None) -> Table:
+    ending = _check(source, encoding)
     if ending == ".parquet":
         return parquet_table(source, content, wanted)
     if ending == ".xlsx":
         return xlsx_table(source, content, wanted)
     if ending in (".jsonl", ".ndjson", ".json"):
         return json_lines_table(source, content)
-    content = text_bytes(source, content)
+    content = text_bytes(source, content if encoding is None else in_utf8(source, content, encoding))
     return csv_table(source, content, TAB if ending == ".tsv" else delimiter_of(content, wanted))
 
 
@@ -90,6 +96,16 @@ def split_files(folder: Path | str) -> tuple[Path, Path] | None:
 
 def _is_part(path: Path, name: str) -> bool:
     return path.name == name if path.is_dir() else path.stem == name and path.suffix.lower() in FORMATS
+
+
+def _check(source: Path | str, encoding: str | None) -> str:
+    """Return the file's ending. Raises DataError for an unknown one, TrainingError for an encoding that it has not."""
+    ending = _ending(source)
+    if encoding is not None:
+        codec_of(encoding)
+        if ending not in ENDINGS:
+            raise DataError(source, [f"has the ending {ending}; --encoding is for CSV and TSV"])
+    return ending
 
 
 def _ending(source: Path | str) -> str:

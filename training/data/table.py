@@ -88,11 +88,11 @@ def cell_text(cell: object) -> str:
     raise ValueError(f"holds {kind}, expected text or a number")
 
 
-def not_utf8(text: str) -> str | None:
-    """Return the fault of a `text` decoded with surrogateescape, None where its bytes were UTF-8."""
+def not_utf8(text: str, hint: str = "") -> str | None:
+    """Return the fault of a `text` decoded with surrogateescape, None where its bytes were UTF-8. hint: its remedy."""
     if not (bad := _BAD_BYTE.search(text)):
         return None
-    return f"byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8 (it may be Latin-1)"
+    return f"byte 0x{ord(bad[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8 (it may be Latin-1{hint})"
 
 
 def text_bytes(source: Path | str, content: bytes) -> bytes:

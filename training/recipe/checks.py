@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from training.data.column_flags import check_columns, check_named
+from training.data.encoding import codec_of
 from training.data.reader import is_table
 from training.errors import TrainingError
 from training.recipe.defaults import check_head_first, with_choosing
@@ -59,6 +60,10 @@ def _check_source(recipe: Recipe) -> None:
         raise TrainingError("--data is missing: the file or folder to train on")
     if recipe.test_file is not None and recipe.file is None:
         raise TrainingError("--test-data goes with --data; a data set of the hub has its own test rows")
+    if recipe.encoding is not None:
+        codec_of(recipe.encoding)
+        if recipe.from_hub:
+            raise TrainingError("--encoding is for CSV and TSV; a data set of the hub has its own")
     check_columns(recipe.columns(), may_be_lists=_kind(recipe) != SINGLE_LABEL)
     check_named(recipe.columns(), recipe.file)
 

@@ -45,6 +45,7 @@ class Recipe:
         None, "data", "source", "rows to hold out (default: a share of --data)", flag="--test-data"
     )
     dataset: str | None = option(None, "data", "text", "a Hugging Face data set in place of --data: hub name or folder")
+    encoding: str | None = option(None, "data", "text", "of a CSV or TSV that is not UTF-8, such as latin-1 or cp1252")
     text_column: str | None = option(None, "data", "text", "column with the texts")
     text_pair_column: str | None = option(None, "data", "text", "column with the second texts, for a model of pairs")
     label_column: str | None = option(None, "data", "text", "column with a label per row; with a separator, several")

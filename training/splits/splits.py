@@ -144,8 +144,8 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
     for source in (first, second):
         if source is not None:
             check_named(columns, source, f" of {redacted(source)}")
-    train = read_dataset(first, columns)
-    test = None if second is None else read_dataset(second, _with_labels_of(train, columns))
+    train = read_dataset(first, columns, recipe.encoding)
+    test = None if second is None else read_dataset(second, _with_labels_of(train, columns), recipe.encoding)
     return train, test, redacted(recipe.file)
 
 

@@ -232,9 +232,10 @@ def test_ragged_rows_are_named(tmp_path: Path) -> None:
 
 def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     """A byte that is not UTF-8 is named by row, line and column, also in columns that are not read."""
+    remedy = "save the file as UTF-8 (it may be Latin-1: --encoding latin-1, or cp1252)"
     assert faults(tmp_path, b"text,label,note\na,x,n\ncaf\xe9,x,n\nb,x,\xff\n") == [
-        "row 2 (line 3), column 'text': byte 0xe9 is not UTF-8; save the file as UTF-8 (it may be Latin-1)",
-        "row 3 (line 4), column 'note': byte 0xff is not UTF-8; save the file as UTF-8 (it may be Latin-1)",
+        f"row 2 (line 3), column 'text': byte 0xe9 is not UTF-8; {remedy}",
+        f"row 3 (line 4), column 'note': byte 0xff is not UTF-8; {remedy}",
     ]
 
 

@@ -133,7 +133,7 @@ def test_an_address_is_read_by_its_ending(memory: Callable[[str, bytes], str], n
 def test_faults_name_the_address(memory: Callable[[str, bytes], str]) -> None:
     """A fault in data at an address names the address with both slashes."""
     assert fault(memory("a.csv", b"text,label\n,x\n")) == "memory://a.csv: row 1 (line 2), column 'text': empty text"
-    assert fault(memory("a.xls", b"")).startswith("memory://a.xls: has the ending .xls, expected .csv, ")
+    assert fault(memory("a.doc", b"")).startswith("memory://a.doc: has the ending .doc, expected .csv, ")
 
 
 def test_a_file_address_is_read(tmp_path: Path) -> None:
