@@ -45,7 +45,7 @@ print(*tomllib.load(file)["project"]["optional-dependencies"]["tracing"], sep="\
   cat requirements_training.txt.new requirements_notebooks.txt.new >> "$taken"
   printf '%s\n' axe-playwright-python 'cleanlab>=2.8' codespell huggingface-hub hypothesis ipykernel \
     kubernetes-validate mypy nbclient openapi-spec-validator openpyxl playwright pytest pytest-xdist ruff schemathesis \
-    'tritonclient[http]' uv \
+    tensorboard 'tritonclient[http]' uv \
     | uv pip compile - -c "$pins" -c "$taken" "${common[@]}"
 } > requirements_dev.txt.new
 {

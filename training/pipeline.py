@@ -52,6 +52,7 @@ from training.run.output import check_target
 from training.run.processes import say
 from training.run.resume import RunFolder, open_run_folder, progress_of, run_folder_for
 from training.run.rows import labelled_rows, numbered, training_rows
+from training.run.trackers import tracker_callbacks
 from training.run.trainer import (
     ClassifierTrainer,
     EpochCallback,
@@ -66,7 +67,7 @@ from training.splits.splits import Splits
 _LEAST_TO_CALIBRATE = 100
 _SAMPLE = 256  # rows that tell the range of a base model's numbers
 # Runs that differ in these options alone are the same run; the rows of the files are compared.
-_NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file", "encoding")
+_NOT_OF_IDENTITY = ("name", "output", "save_minutes", "file", "test_file", "encoding", "report_to")
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,8 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
     trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # a notebook would have a different one
     trainer.add_callback(bar)
     trainer.add_callback(EpochCallback(recipe, job.model, order, run, job.metric))
+    for callback in tracker_callbacks(recipe, last):
+        trainer.add_callback(callback)
     try:
         with quiet_transformers():  # its checkpoints are not worth a bar each
             trainer.train(resume_from_checkpoint=None if last is None else str(last))

@@ -390,6 +390,7 @@ def test_options_that_do_not_go_together_are_refused(given: dict[str, object], m
             "class_weights is {'a': 0}, expected 'balanced' or a table of label = number above 0",
         ),
         ("class_weights", "even", "class_weights is 'even', expected 'balanced' or a table of label = number above 0"),
+        ("report_to", ["wandb", "tb"], "report_to is ['wandb', 'tb'], expected names among tensorboard, mlflow, wandb"),
         ("precision", "fp16", "precision is 'fp16', expected 'auto' or 'fp32' or 'bf16'"),
     ],
 )
@@ -405,7 +406,10 @@ def test_the_help_names_the_values_of_a_flag(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["-h"])
     said = capsys.readouterr().out
+    assert "--report-to tensorboard,mlflow,wandb" in said
     for name, one in OPTIONS.items():
+        if one.kind == "names":
+            continue
         words = "{" + ",".join(one.choices) + "}" if one.kind == "text" else f"|{'|'.join(one.choices)}"
         assert (
             not one.choices or f"--{name.replace('_', '-')} {'' if one.kind == 'text' else one.metavar}{words}" in said

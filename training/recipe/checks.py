@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -37,6 +38,9 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_teacher(recipe)
     _check_few_labels(recipe)
     check_head_first(recipe)
+    for name in recipe.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise TrainingError(f"--report-to {name} needs {name}: pip install {name}")
     if (kind := _kind(recipe)) is not None:
         check_kind(recipe, kind)
     if recipe.batch_size % processes.count():

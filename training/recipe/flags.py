@@ -51,6 +51,8 @@ def _metavar(one: Option) -> str | None:
     """Return the values of a flag in the help: its words in braces, the words beside a number behind a bar."""
     if one.choices and one.kind == "text":
         return "{" + ",".join(one.choices) + "}"
+    if one.choices and one.kind == "names":
+        return ",".join(one.choices)
     kind = one.metavar or _METAVARS.get(one.kind)
     return "|".join([kind, *one.choices]) if kind else None
 

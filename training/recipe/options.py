@@ -49,6 +49,8 @@ def converted(name: str, one: Option, value: Any, folder: Path, source: str) -> 
     if kind == "names":
         if not _is_list(value, str) or not all(value):
             raise wrong("a list of names")
+        if one.choices and not set(value) <= set(one.choices):
+            raise wrong(f"names among {', '.join(one.choices)}")
         return tuple(value)
     if kind == "models":
         if not _is_list(value, str) or not all(value):

@@ -23,6 +23,7 @@ HEAD, TAIL, HEAD_TAIL = "head", "tail", "head_tail"
 BEST = "best"
 ENCODER = "encoder"
 AUTO, FP32, BF16 = "auto", "fp32", "bf16"
+TRACKERS = ("tensorboard", "mlflow", "wandb")  # the packages too
 Weights = str | Mapping[str, float] | None
 
 
@@ -142,6 +143,7 @@ class Recipe:
     save_minutes: float = option(
         5.0, "training", "number", "interval of saves, besides those after each epoch, for resuming", low=0, high=1e6
     )
+    report_to: tuple[str, ...] = option((), "training", "names", "trackers of the figures", choices=TRACKERS)
     seed: int = option(0, "training", "whole", low=0, high=2**32 - 1)
 
     @property

@@ -218,7 +218,8 @@ def training_arguments(recipe: Recipe, folder: Path) -> TrainingArguments:
         logging_steps=10,
         save_strategy="no",  # EpochCallback decides when to log, evaluate and save
         eval_strategy="no",
-        report_to=[],
+        report_to=[],  # the callbacks of trackers.py report
+        run_name=recipe.name or recipe.target.name,
         disable_tqdm=False,
         dataloader_pin_memory=False,
         ddp_find_unused_parameters=bool(recipe.head_first_epochs),
