@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     guard = made.add_argument_group("int8 on your own texts")
     guard.add_argument(
-        "--eval", metavar="FILE.csv", help="compare fp32 and int8 on its texts (or TSV, JSON Lines, Parquet)"
+        "--eval", metavar="FILE.csv", help="compare fp32 and int8 on its texts (or TSV, JSON Lines, Parquet, .xlsx)"
     )
     guard.add_argument(
         "--max-accuracy-drop", type=float, metavar="POINTS", help="largest fall in accuracy, in percentage points"
