@@ -46,6 +46,14 @@ def test_small_data_is_read_more_often(rows: int, single: int, multi: int) -> No
     assert settled(Recipe(epochs=0.5), rows=rows).epochs == 0.5
 
 
+def test_few_labels_are_read_less() -> None:
+    """Few labels have half the rate, one head without a rate of its own, and epochs that make about 1,500 texts."""
+    few = Recipe(few_labels=True)
+    made = settled(few, rows=300)
+    assert (made.epochs, made.learning_rate, made.head_learning_rate) == (5, 5e-5, None)
+    assert [settled(few, rows=rows).epochs for rows in (16, 128, 2000)] == [20, 12, 3]
+
+
 def test_head_first_epochs_leave_some_for_all_weights() -> None:
     """Where the default makes too few epochs for the head's own, the run is refused."""
     with pytest.raises(TrainingError, match=r"^head_first_epochs is 4, expected fewer than epochs \(4\)$"):

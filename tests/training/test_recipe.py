@@ -414,7 +414,7 @@ def test_the_help_names_the_values_of_a_flag(capsys: pytest.CaptureFixture[str])
         assert (
             not one.choices or f"--{name.replace('_', '-')} {'' if one.kind == 'text' else one.metavar}{words}" in said
         )
-    for line in ("--head {stock,mlp,token}", "--precision {auto,fp32,bf16}", "--freeze N|encoder", "--epochs X"):
+    for line in ("--head {stock,mlp,mean,token}", "--precision {auto,fp32,bf16}", "--freeze N|encoder", "--epochs X"):
         assert f"  {line}" in said
     assert "--class-weights balanced|LABEL=X,…" in said
 
@@ -422,7 +422,7 @@ def test_the_help_names_the_values_of_a_flag(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--head=big", "head is 'big', expected 'stock' or 'mlp' or 'token'"),
+        ("--head=big", "head is 'big', expected 'stock' or 'mlp' or 'mean' or 'token'"),
         ("--freeze=all", "freeze is 'all', expected a whole number or 'encoder'"),
         ("--threshold=good", "threshold is 'good', expected a number or 'best'"),
     ],

@@ -57,7 +57,7 @@ def compute_logits(
 ) -> NDArray[np.float32]:
     """Return the logits for `texts`, float32 [texts, labels], in batches of texts alike in length.
 
-    Shows a bar with `title`, unless that is None.
+    title: of the progress bar; None draws none.
 
     Raises TrainingError for logits that are not finite, naming the row from 1.
     """

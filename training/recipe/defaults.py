@@ -16,10 +16,11 @@ _RATES = ((512, 1e-4), (896, 5e-5))  # up to that width of the hidden states
 _RATE = 2e-5  # of wider models
 _HEAD = 10  # times the encoder's rate: a fresh head has further to go
 _PATIENCE = 2
-_FEW_RATE, _FEW_EPOCHS = 0.5, 10.0  # few labels: of the rate, and the epochs
+_FEW_RATE = 0.5  # of the rate, for few labels
 # Texts to read in all, and the fewest and most epochs that they may make.
 _TEXTS, _EPOCHS = 8_000, (3, 10)
 _TEXTS_OF_MANY, _EPOCHS_OF_MANY = 16_000, (5, 20)  # labels that are independent are rarer
+_TEXTS_OF_FEW, _EPOCHS_OF_FEW = 1_500, (3, 20)
 
 
 def with_choosing(recipe: Recipe) -> Recipe:
@@ -41,9 +42,12 @@ def with_schedule(recipe: Recipe, *, width: int, rows: int, problem_type: str, f
     """
     epochs, rate, head = recipe.epochs, recipe.learning_rate, recipe.head_learning_rate
     if epochs is None:
-        many = problem_type == MULTI_LABEL
-        texts, (least, most) = (_TEXTS_OF_MANY, _EPOCHS_OF_MANY) if many else (_TEXTS, _EPOCHS)
-        epochs = _FEW_EPOCHS if recipe.few_labels else float(min(most, max(least, round(texts / rows))))
+        texts, (least, most) = _TEXTS, _EPOCHS
+        if recipe.few_labels:
+            texts, (least, most) = _TEXTS_OF_FEW, _EPOCHS_OF_FEW
+        elif problem_type == MULTI_LABEL:
+            texts, (least, most) = _TEXTS_OF_MANY, _EPOCHS_OF_MANY
+        epochs = float(min(most, max(least, round(texts / rows))))
     if rate is None:
         rate = next((rate for up_to, rate in _RATES if width <= up_to), _RATE)
         if recipe.few_labels:

@@ -5,7 +5,7 @@ for n = the rows flipped and n = 50. Beside it: the order by the score of the gi
 learning, and rows at random. The data's own errors count as false alarms, so the figures are lower bounds of the
 precision. The last line is JSON; benchmarks/results/label_errors.json has it.
 
-    python -m benchmarks.label_errors.planted --config recipes/conference.toml --data title_conference.csv
+    python -m benchmarks.learning.label_errors --config recipes/conference.toml --data title_conference.csv
 """
 
 from __future__ import annotations

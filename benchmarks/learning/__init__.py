@@ -1,0 +1,1 @@
+"""Benchmarks of the ways to learn: few labels, teachers, fewer layers; and of the search for label errors."""
