@@ -12,13 +12,12 @@ _TEMPERATURE = 0.1  # that of Khosla et al.
 def contrastive(embeddings: Tensor, targets: Tensor, _groups: Tensor | None = None) -> Tensor:
     """Return the supervised contrastive loss of `embeddings` [texts, width] by all pairs of the batch.
 
-    targets: class ids [texts], or 0/1 flags [texts, labels], where texts that share a label are a pair. Khosla et al.,
-    Supervised Contrastive Learning, NeurIPS 2020, equation 2. Texts without a partner in the batch do not count.
+    targets: class ids [texts]. Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2. Texts without
+    a partner in the batch do not count.
     """
     unit = functional.normalize(embeddings.float(), dim=1)
-    flags = functional.one_hot(targets.long()) if targets.dim() == 1 else targets
     oneself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    partners = (flags.float() @ flags.float().T > 0) & ~oneself
+    partners = (targets[:, None] == targets[None, :]) & ~oneself
     similar = (unit @ unit.T / _TEMPERATURE).masked_fill(oneself, -torch.inf)
     shares = similar - similar.logsumexp(dim=1, keepdim=True)
     counts = partners.sum(dim=1)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from inferer.bundle.manifest import SINGLE_LABEL
 from training.data.dataset import Dataset
 
 _STEPS = 1000
@@ -36,30 +35,15 @@ class LinearHead(NamedTuple):
 
 
 def fit_head(embeddings: NDArray[np.float32], train: Dataset) -> LinearHead:
-    """Return the head fitted to `embeddings` [texts, width] of the rows of `train`: multinomial, or one per label.
+    """Return the multinomial head fitted to `embeddings` [texts, width] of the rows of `train`.
 
     As SetFit fits it (Tunstall et al., Efficient Few-Shot Learning Without Prompts, 2022). The embeddings are scaled to
-    a length of 1 on average first, which gives the penalty on weights the same meaning for every encoder. A label of
-    all rows, or of none, has their share alone.
+    a length of 1 on average first, which gives the penalty on weights the same meaning for every encoder.
     """
     scale = float(np.linalg.norm(embeddings, axis=1).mean()) or 1.0
-    scaled = embeddings.astype(np.float64) / scale
-    if train.problem_type == SINGLE_LABEL:
-        weight, bias = _fitted(scaled, np.array([row[0] for row in train.targets]))
-        if len(bias) == 1:  # of the second of two labels; softmax of a difference is the sigmoid
-            weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
-        return LinearHead(weight / scale, bias)
-    flags, width = train.multi_hot(), embeddings.shape[1]
-    weights, biases = np.zeros((flags.shape[1], width)), np.zeros(flags.shape[1])
-    for label, given in enumerate(flags.T):
-        if given.any() and not given.all():
-            (weights[label],), (biases[label],) = _fitted(scaled, given)
-        else:
-            count = given.sum().clip(0.5, len(given) - 0.5)
-            biases[label] = np.log(count / (len(given) - count))
-    return LinearHead(weights / scale, biases)
-
-
-def _fitted(embeddings: NDArray[np.float64], targets: NDArray[np.generic]) -> tuple[NDArray[np.float64], ...]:
-    model = LogisticRegression(max_iter=_STEPS).fit(embeddings, targets)
-    return np.asarray(model.coef_, dtype=np.float64), np.asarray(model.intercept_, dtype=np.float64)
+    targets = np.array([row[0] for row in train.targets])
+    model = LogisticRegression(max_iter=_STEPS).fit(embeddings.astype(np.float64) / scale, targets)
+    weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
+    if len(bias) == 1:  # of the second of two labels; softmax of a difference is the sigmoid
+        weight, bias = np.concatenate([-weight / 2, weight / 2]), np.concatenate([-bias / 2, bias / 2])
+    return LinearHead(weight / scale, bias)

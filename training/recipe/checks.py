@@ -131,9 +131,11 @@ def _check_teacher(recipe: Recipe) -> None:
 def check_kind(recipe: Recipe, kind: str) -> None:
     """Raise TrainingError for an option of another problem type than `kind`."""
     if kind == REGRESSION:
-        for name in ("class_weights", "pos_weight", "label_smoothing", "few_labels"):
+        for name in ("class_weights", "pos_weight", "label_smoothing"):
             if getattr(recipe, name):
                 raise TrainingError(f"{name} is for labels; a regression has none")
+    if recipe.few_labels and kind != SINGLE_LABEL:
+        raise TrainingError("few_labels is for data with one label per text")
     if recipe.class_weights is not None and kind == MULTI_LABEL:
         raise TrainingError("class_weights is for single-label data; multi-label data has pos_weight")
     if recipe.pos_weight is not None and kind == SINGLE_LABEL:
