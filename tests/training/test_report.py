@@ -290,6 +290,7 @@ def test_the_card_leaves_out_options_at_their_defaults() -> None:
     """The card has the options that differ from their defaults, and those that every reader wants."""
     given = Recipe(
         file="mails.csv", text_column="text", label_column="topic", output=Path("demo"), warmup_ratio=0.3,
+        epochs=4.0, learning_rate=1e-4, early_stopping=0,
         keep_best=True, class_weights={"a": 1.5, "b": 2.0}, validation_share=0.1,
     )  # fmt: skip
     found = record(seeds=[0])

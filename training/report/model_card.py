@@ -15,6 +15,7 @@ from typing import Any
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from training.data.location import file_name
 from training.model.base_model import EMBEDDED
+from training.recipe.defaults import with_choosing
 from training.recipe.recipe import OPTIONS, Recipe
 from training.report.next_steps import column_flags
 from training.report.tables import figures_table, labels_table, markdown
@@ -109,7 +110,7 @@ def _data(record: Mapping[str, Any]) -> list[str]:
 
 def _recipe(recipe: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
     """Return a table of the options that every reader wants, and of those that differ from their defaults."""
-    defaults = Recipe().as_dict()
+    defaults = with_choosing(Recipe()).as_dict()
     rows = [("option", "value")]
     for name, value in recipe.items():
         if value in (None, [], {}) or (name not in _ALWAYS and value == defaults.get(name)):
