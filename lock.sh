@@ -44,8 +44,8 @@ print(*tomllib.load(file)["project"]["optional-dependencies"]["tracing"], sep="\
   grep -v '^ *--hash' requirements_tracing.txt.new | sed 's/ *\\$//' >> "$taken"
   cat requirements_training.txt.new requirements_notebooks.txt.new >> "$taken"
   printf '%s\n' axe-playwright-python 'cleanlab>=2.8' codespell huggingface-hub hypothesis ipykernel \
-    kubernetes-validate mypy nbclient openapi-spec-validator openpyxl playwright pytest pytest-xdist ruff schemathesis \
-    tensorboard 'tritonclient[http]' uv \
+    kubernetes-validate mypy nbclient openapi-spec-validator openpyxl 'optuna>=4' playwright pytest pytest-xdist ruff \
+    schemathesis tensorboard 'tritonclient[http]' uv \
     | uv pip compile - -c "$pins" -c "$taken" "${common[@]}"
 } > requirements_dev.txt.new
 {

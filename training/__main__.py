@@ -13,6 +13,8 @@ from training.recipe.recipe import Recipe, make_recipe, read_recipe
 from training.run.output import OutputError, check_target, interrupt_on_signals
 from training.run.processes import say
 from training.run.resume import run_folder_for
+from training.search.budget import seconds_of
+from training.search.search import check_search, search_folder_for, searched
 from training.splits.splits import Splits, read_splits
 
 
@@ -40,19 +42,26 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0, 2 for a user's mistake, 130 when interrupted."""
     given = vars(parser().parse_args(argv))
     overwrite, restart = given.pop("overwrite", False), given.pop("restart", False)
-    config = given.pop("config", None)
+    config, auto = given.pop("config", None), given.pop("auto", None)
     interrupt_on_signals()
     target = None
     try:
         recipe = read_recipe(Path(config)) if config else Recipe()
         recipe = check_recipe(make_recipe(recipe, given, Path(), "command line"))
         check_target(recipe.target, CONFIG, overwrite=overwrite)
+        budget = None if auto is None else seconds_of(auto)
+        if budget is not None:
+            check_search(recipe)
         splits = read_splits(recipe)
         _report(splits)
         target = recipe.target
         from training.pipeline import finetune  # torch takes seconds to import
 
-        finetune(recipe, splits, restart=restart, overwrite=overwrite)
+        if budget is None:
+            finetune(recipe, splits, restart=restart, overwrite=overwrite)
+        else:
+            with searched(recipe, splits, budget, restart=restart) as (found, search):
+                finetune(found, splits, restart=restart, overwrite=overwrite, search=search)
     except (TrainingError, OutputError) as error:
         say(f"training: {error}")
         return 2
@@ -66,9 +75,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _progress_kept(target: Path | None) -> str:
-    if target is None or not run_folder_for(target).folder.is_dir():
+    folders = [] if target is None else [run_folder_for(target).folder, search_folder_for(target)]
+    if not (kept := [str(folder) for folder in folders if folder.is_dir()]):
         return "nothing was written"
-    return f"progress is kept in {run_folder_for(target).folder}; the same command resumes from it"
+    return f"progress is kept in {' and '.join(kept)}; the same command resumes from it"
 
 
 if __name__ == "__main__":

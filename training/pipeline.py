@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,10 +22,10 @@ import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.nn import Identity
-from transformers import DataCollatorWithPadding, PretrainedConfig, PreTrainedModel, set_seed
+from transformers import DataCollatorWithPadding, PretrainedConfig, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 
-from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, SINGLE_LABEL, activation_of
+from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, SIGMOID, activation_of
 from inferer.bundle.reader import CONFIG, HEAD, LONGEST_FIRST
 from inferer.scoring import activate
 from training.data.dataset import Dataset
@@ -41,7 +42,7 @@ from training.model.scale import scale_of, scale_of_kept_head
 from training.model.tokenize import EncodedTexts, TextEncoder
 from training.recipe.defaults import with_schedule
 from training.recipe.recipe import BEST, Recipe
-from training.report.metrics import measure
+from training.report.metrics import choosing_figure, measure
 from training.report.next_steps import next_commands
 from training.report.results import Result, write_result
 from training.report.tables import as_text, figures_table
@@ -96,17 +97,22 @@ class _Job:
     @property
     def metric(self) -> str:
         """Return the figure that chooses the best epoch."""
-        if self.splits.watched.problem_type == REGRESSION:
-            return "ndcg_at_10" if self.splits.watched.groups else "spearman"
-        return "macro_f1" if self.splits.watched.problem_type == SINGLE_LABEL else "micro_f1"
+        return choosing_figure(self.splits.watched)
 
 
-def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def finetune(
+    recipe: Recipe,
+    splits: Splits,
+    *,
+    restart: bool = False,
+    overwrite: bool = False,
+    search: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Train as `recipe` says, write the checkpoint's folder to `recipe.target`, and return the held-out figures.
 
     Processes other than the main one return an empty dict. The folder appears complete or not at all; a run that was
-    stopped resumes from its last whole checkpoint. Raises TrainingError for a base model that cannot be used, and for a
-    run that diverged.
+    stopped resumes from its last whole checkpoint. search: the record of the search that chose the settings. Raises
+    TrainingError for a base model that cannot be used, and for a run that diverged.
     """
     if splits.train.columns.separator:  # lists of labels have one too, and the held-out rows are written with it
         recipe = replace(recipe, label_separator=splits.train.columns.separator)
@@ -122,22 +128,32 @@ def finetune(recipe: Recipe, splits: Splits, *, restart: bool = False, overwrite
         predictions, threshold = _predict_held_out(job)
         check_target(recipe.target, CONFIG, overwrite=overwrite)  # another run may have ended meanwhile
         epochs = epoch_records(history, job.metric if recipe.keep_best else None)
-        result = Result(recipe, splits, job.model, job.encoder.tokenizer, job.lengths, threshold, epochs, _versions())
+        versions = _versions()
+        result = Result(
+            recipe, splits, job.model, job.encoder.tokenizer, job.lengths, threshold, epochs, versions, search
+        )
         record = write_result(result, predictions)
     _report_end(job, record)
     metrics: dict[str, Any] = record["held_out"]
     return metrics
 
 
-def train_and_predict(recipe: Recipe, splits: Splits) -> Predictions:
+def with_defaults(recipe: Recipe, splits: Splits) -> tuple[Recipe, dict[str, Any]]:
+    """Return `recipe` with the epochs and rates that it leaves open, and the identity of its run in JSON types."""
+    job = _prepare(recipe, splits)
+    return job.recipe, _identity(job)
+
+
+def train_and_predict(recipe: Recipe, splits: Splits, watch: TrainerCallback | None = None) -> Predictions:
     """Train as `recipe` says, beside `recipe.target`, and return the predictions for the held-out rows alone.
 
-    Raises TrainingError as `finetune` does.
+    watch: is called last, and may end the run by an error; with it, epochs are not printed. Raises TrainingError as
+    `finetune` does.
     """
     job = _prepare(recipe, splits)
     with _run_folder(job, restart=True) as (run, _):
-        _train(job, run, None)
-        return _predict_held_out(job)[0]
+        _train(job, run, None, watch)
+        return _predict_held_out(job, "evaluating" if watch is None else "")[0]
 
 
 def _prepare(recipe: Recipe, splits: Splits) -> _Job:
@@ -204,7 +220,7 @@ def _run_folder(job: _Job, *, restart: bool) -> Iterator[tuple[RunFolder, Path |
         yield run, processes.from_main(run.last_complete())
 
 
-def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]:
+def _train(job: _Job, run: RunFolder, last: Path | None, watch: TrainerCallback | None = None) -> list[dict[str, Any]]:
     """Train the model, from the checkpoint `last` on if there is one, and return the Trainer's log.
 
     The model ends up in eval mode and fp32, as evaluation and export run it.
@@ -250,11 +266,12 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
         order=order,
         head_learning_rate=recipe.head_learning_rate,
     )
-    bar = LossProgressBar()
+    bar = LossProgressBar(stays=watch is None)
     trainer.remove_callback(DEFAULT_PROGRESS_CALLBACK)  # a notebook would have a different one
-    trainer.add_callback(bar)
-    trainer.add_callback(EpochCallback(recipe, job.model, order, run, job.metric))
-    for callback in tracker_callbacks(recipe, last):
+    if watch is None or sys.stderr.isatty():  # a log has a line for each trial
+        trainer.add_callback(bar)
+    trainer.add_callback(EpochCallback(recipe, job.model, order, run, job.metric, says=watch is None))
+    for callback in tracker_callbacks(recipe, last) if watch is None else [watch]:
         trainer.add_callback(callback)
     try:
         with quiet_transformers():  # its checkpoints are not worth a bar each
@@ -275,16 +292,16 @@ def _train(job: _Job, run: RunFolder, last: Path | None) -> list[dict[str, Any]]
 
 def _fit_head(job: _Job) -> LinearHead:
     """Return the head for the model's present embeddings of the training rows."""
-    return fit_head(compute_logits(LoadedModel(job.model, job.encoder), job.train, title=None), job.splits.train)
+    return fit_head(compute_logits(LoadedModel(job.model, job.encoder), job.train, title=""), job.splits.train)
 
 
-def _predict_held_out(job: _Job) -> tuple[Predictions, float]:
+def _predict_held_out(job: _Job, title: str = "evaluating") -> tuple[Predictions, float]:
     """Return the predictions for the held-out rows and the threshold, a chosen one being put into the config."""
     loaded = LoadedModel(job.model, job.encoder)
-    logits = compute_logits(loaded, job.held_out)
+    logits = compute_logits(loaded, job.held_out, title=title)
     watched, threshold = job.splits.watched, job.recipe.threshold
     if threshold == BEST:
-        threshold = _threshold(job.recipe, compute_logits(loaded, job.watched), watched)
+        threshold = _threshold(job.recipe, compute_logits(loaded, job.watched, title=title), watched)
     if watched.problem_type == MULTI_LABEL and threshold != Recipe().threshold:
         job.model.config.inferer_threshold = threshold
     activation = getattr(job.model.config, "inferer_activation", NONE)

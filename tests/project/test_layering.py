@@ -139,10 +139,12 @@ def imported_at_once(files: list[Path]) -> set[str]:
 
 SPANS = ROOT / "service" / "telemetry" / "spans.py"
 CLEANLAB = ROOT / "training" / "label_errors" / "issues.py"
+OPTUNA = ROOT / "training" / "search" / "study.py"
 CLUSTERS = {"spark": ROOT / "bulk" / "spark.py", "ray": ROOT / "bulk" / "ray.py"}
 EXTRAS = {
     "serve": [file for file in files_of("service") if file != SPANS], "tracing": [SPANS],
-    "training": [file for file in files_of("training") if file != CLEANLAB], "label-errors": [CLEANLAB],
+    "training": [file for file in files_of("training") if file not in (CLEANLAB, OPTUNA)],
+    "label-errors": [CLEANLAB], "auto": [OPTUNA],
     "export": files_of("export"),
     "bulk": [file for file in files_of("bulk") if file not in CLUSTERS.values()],
     **{extra: [file] for extra, file in CLUSTERS.items()},

@@ -53,11 +53,11 @@ def load_model(folder: Path | str, *, pair: bool = False) -> LoadedModel:
 
 
 def compute_logits(
-    loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32, title: str | None = "evaluating"
+    loaded: LoadedModel, texts: EncodedTexts, batch_size: int = 32, title: str = "evaluating"
 ) -> NDArray[np.float32]:
     """Return the logits for `texts`, float32 [texts, labels], in batches of texts alike in length.
 
-    title: of the progress bar; None draws none.
+    title: of the progress bar; an empty one draws none.
 
     Raises TrainingError for logits that are not finite, naming the row from 1.
     """
@@ -67,7 +67,7 @@ def compute_logits(
     pad: Any = DataCollatorWithPadding(loaded.encoder.tokenizer)  # to the longest of the batch
     logits = np.zeros((len(rows), model.config.num_labels), dtype=np.float32)
     with (
-        tqdm(total=len(rows), desc=title, unit="text", file=sys.stderr, disable=title is None) as bar,
+        tqdm(total=len(rows), desc=title, unit="text", file=sys.stderr, disable=not title) as bar,
         torch.inference_mode(),
     ):
         for start in range(0, len(order), batch_size):

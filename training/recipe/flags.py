@@ -26,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
         for name, one in OPTIONS.items():
             if one.section == section and one.metavar is not None:
                 _add(group, name, one)
+    search = made.add_argument_group("search")
+    search.add_argument("--auto", metavar="TIME", help="try rates and epochs first, for 30m, 2h, …; needs optuna")
     out = made.add_argument_group("an earlier run")
     out.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
     out.add_argument("--restart", action="store_true", help="discard the progress of an interrupted run")

@@ -23,6 +23,13 @@ _Floats = NDArray[np.float64]
 _Statistic = Callable[[_Floats], _Floats]
 
 
+def choosing_figure(dataset: Dataset) -> str:
+    """Return the name of the figure that chooses among epochs and settings; more of it is better."""
+    if dataset.problem_type == REGRESSION:
+        return "ndcg_at_10" if dataset.groups else "spearman"
+    return "macro_f1" if dataset.problem_type == SINGLE_LABEL else "micro_f1"
+
+
 def measure(dataset: Dataset, predictions: Predictions, *, intervals: bool = True) -> dict[str, Any]:
     """Return the figures of `predictions` against `dataset`, in JSON types; None for one that cannot be measured.
 

@@ -19,6 +19,7 @@ from training.recipe.defaults import with_choosing
 from training.recipe.recipe import OPTIONS, Recipe
 from training.report.next_steps import column_flags
 from training.report.tables import figures_table, labels_table, markdown
+from training.search.outcome import sentence
 
 _EMBEDDED_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"  # the embedded base model has its weights, by SHA-256
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -61,6 +62,7 @@ def model_card(name: str, problem_type: str, record: Mapping[str, Any], pictures
         *_section("Figures", _figures(metrics)),
         *[f"![{_plain(caption)}]({file})" for file, caption in pictures.items()],
         *_section("Recipe", _recipe(recipe, record["seeds"])),
+        *([f"Search of the settings: {sentence(record['search'])}."] if "search" in record else []),
         *_section("Next steps", _next_steps(name, recipe)),
         *(_section("Notes", [f"- {_plain(one)}" for one in record["advice"]]) if record["advice"] else []),
         *_section("Limits", _limits_of_numbers() if number else _limits(metrics)),

@@ -49,10 +49,10 @@ def measure_numbers(dataset: Dataset, found: _Floats, *, intervals: bool = True)
     mean = {"mse": float(true.var()), "mae": float(np.abs(true - true.mean()).mean()), "r2": 0.0}
     metrics["baselines"] = {"mean": mean}
     if dataset.groups:
-        groups = _ranked_groups(dataset.groups, true)
-        by_group = np.array([_ranking(true[rows], found[rows]) for rows in groups]).reshape(-1, 2)
+        groups = ranked_groups(dataset.groups, true)
+        by_group = np.array([ranking(true[rows], found[rows]) for rows in groups]).reshape(-1, 2)
         rng = np.random.default_rng(SEED)
-        shuffled = [_ranking(true[rows], rng.random(len(rows))) for rows in groups for _ in range(_SHUFFLES)]
+        shuffled = [ranking(true[rows], rng.random(len(rows))) for rows in groups for _ in range(_SHUFFLES)]
         metrics["queries"] = len(groups)
         if len(groups):
             metrics |= _named(by_group.mean(axis=0))
@@ -109,7 +109,7 @@ def _errors(true: _Floats, found: _Floats) -> _Figures:
     }
 
 
-def _ranked_groups(groups: Sequence[str], true: _Floats) -> list[NDArray[np.int_]]:
+def ranked_groups(groups: Sequence[str], true: _Floats) -> list[NDArray[np.int_]]:
     """Return the rows of each group with a number above 0: the others have nothing to find."""
     _, numbers = np.unique(np.array(groups), return_inverse=True)
     order = np.argsort(numbers, kind="stable")
@@ -117,7 +117,7 @@ def _ranked_groups(groups: Sequence[str], true: _Floats) -> list[NDArray[np.int_
     return [rows for rows in parts if (true[rows] > 0).any()]
 
 
-def _ranking(true: _Floats, found: _Floats) -> tuple[float, float]:
+def ranking(true: _Floats, found: _Floats) -> tuple[float, float]:
     """Return the reciprocal rank of the first relevant row and nDCG, both of the first DEPTH rows by `found`.
 
     Of rows with equal scores the least relevant come first: in the order of the file, which often has the relevant

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,10 @@ _PICTURES = {
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run. lengths: tokens of each text before truncation. epochs: one entry per epoch."""
+    """A finished run. lengths: tokens of each text before truncation. epochs: one entry per epoch.
+
+    search: the record of the search that chose the settings, in JSON types.
+    """
 
     recipe: Recipe
     splits: Splits
@@ -46,6 +49,7 @@ class Result:
     threshold: float
     epochs: Sequence[dict[str, Any]]
     versions: dict[str, str]
+    search: Mapping[str, Any] | None = None
 
 
 def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
@@ -81,6 +85,8 @@ def write_result(result: Result, predictions: Predictions) -> dict[str, Any]:
             "seeds": [recipe.seed],
             "versions": result.versions,
         }
+        if result.search is not None:
+            record["search"] = dict(result.search)
         longest, most = max(result.lengths), max_positions_of(result.model)
         record["advice"] = advice(record, result.epochs, longest, most)
         write_json(folder / RECORD, record)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,35 +91,47 @@ def open_run_folder(target: Path, identity: Mapping[str, Any], *, restart: bool)
     `restart` is not set, which discards that one.
     """
     run = run_folder_for(target)
-    folder = run.folder
-    with _locked(folder) as lock:
-        _check_same(folder, identity, restart=restart)
+    with open_work_folder(run.folder, "run", identity, lambda: run.last_complete() is not None, restart=restart):
+        yield run
+
+
+@contextmanager
+def open_work_folder(
+    folder: Path, kind: str, identity: Mapping[str, Any], has_progress: Callable[[], bool], *, restart: bool
+) -> Iterator[None]:
+    """Hold `folder` for work of a `kind` ("run"), and remove it if the block ends without an error.
+
+    identity: as `open_run_folder` has it. After an error the folder stays if `has_progress`. Raises TrainingError as
+    `open_run_folder` does.
+    """
+    with _locked(folder, kind) as lock:
+        _check_same(folder, kind, identity, has_progress, restart=restart)
         _write_json(folder / _RUN, identity)
         try:
-            yield run
+            yield
         except BaseException as error:
-            if isinstance(error, DivergedError) or run.last_complete() is None:
+            if isinstance(error, DivergedError) or not has_progress():
                 _remove(folder, lock)
             raise
         _remove(folder, lock)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[IO[str]]:
-    """Make `folder` and hold its lock. Raises TrainingError if that fails, or another run holds it."""
+def _locked(folder: Path, kind: str) -> Iterator[IO[str]]:
+    """Make `folder` and hold its lock. Raises TrainingError if that fails, or another process holds it."""
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / _LOCK).open("a", encoding="utf-8")
         except OSError as error:
-            raise TrainingError(f"{folder}: cannot be used for the run's own checkpoints: {error.strerror}") from error
+            raise TrainingError(f"{folder}: cannot be used for the {kind}'s own files: {error.strerror}") from error
         with lock:
             try:
                 if fcntl is not None:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 is_there = os.path.samestat(os.fstat(lock.fileno()), (folder / _LOCK).stat())
             except BlockingIOError:
-                fault = "another run works there; wait for it, or choose another --output"
+                fault = f"another {kind} works there; wait for it, or choose another --output"
                 raise TrainingError(f"{folder}: {fault}") from None
             except FileNotFoundError:  # the run that held the lock has ended and removed the folder
                 is_there = False
@@ -143,8 +155,10 @@ def _clear(folder: Path, *, ignore_errors: bool = False) -> None:
             shutil.rmtree(path, ignore_errors=ignore_errors) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> None:
-    """Empty the folder if a new run starts in it. Raises TrainingError for the folder of a different run."""
+def _check_same(
+    folder: Path, kind: str, identity: Mapping[str, Any], has_progress: Callable[[], bool], *, restart: bool
+) -> None:
+    """Empty the folder if new work starts in it. Raises TrainingError for the folder of different work."""
     if all(path.name == _LOCK for path in folder.iterdir()):
         return
     if not (folder / _RUN).is_file():
@@ -155,8 +169,7 @@ def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> 
         before = json.loads((folder / _RUN).read_text(encoding="utf-8"))
     except ValueError:  # it is written whole, so somebody has changed it
         before = None
-    last = RunFolder(folder).last_complete()
-    if restart or not isinstance(before, dict) or last is None:
+    if restart or not isinstance(before, dict) or not has_progress():
         _clear(folder)
         return
     now = json.loads(json.dumps(identity))
@@ -167,7 +180,9 @@ def _check_same(folder: Path, identity: Mapping[str, Any], *, restart: bool) -> 
             for name in differing[:5]
         )
         way = "With its old values and rows it resumes; --restart discards it"
-        raise TrainingError(f"{folder}: a run that stopped there differs: {shown}. It was saved {_saved(last)}. {way}")
+        last = RunFolder(folder).last_complete()
+        saved = "" if last is None else f" It was saved {_saved(last)}."
+        raise TrainingError(f"{folder}: a {kind} that stopped there differs: {shown}.{saved} {way}")
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

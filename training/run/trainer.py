@@ -125,7 +125,17 @@ class ClassifierTrainer(Trainer):
 
 
 class LossProgressBar(ProgressCallback):
-    """The Trainer's progress bar without the dictionaries that it prints."""
+    """The Trainer's progress bar without the dictionaries that it prints. stays: on the terminal, at its end."""
+
+    def __init__(self, *, stays: bool = True) -> None:
+        super().__init__()
+        self.stays = stays
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        super().on_train_begin(args, state, control, **kwargs)  # type: ignore[no-untyped-call]
+        if self.training_bar is not None:
+            self.training_bar.leave = self.stays
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
         """Show the loss behind the bar."""
@@ -144,10 +154,21 @@ class EpochCallback(TrainerCallback):
 
     transformers' own callbacks do not resume to the same bytes: EarlyStoppingCallback forgets its count of epochs, and
     load_best_model_at_end would keep the best epoch's optimizer state. Each checkpoint's log tells the best one.
+    says: print each epoch.
     """
 
-    def __init__(self, recipe: Recipe, model: PreTrainedModel, order: EpochOrder, run: RunFolder, metric: str) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: PreTrainedModel,
+        order: EpochOrder,
+        run: RunFolder,
+        metric: str,
+        *,
+        says: bool = True,
+    ) -> None:
         self.recipe, self.model, self.order, self.run, self.metric = recipe, model, order, run, metric
+        self.says = says
         self.encoder = [weight for weight in encoder_parameters(model) if weight.requires_grad]
         self.saved = time.monotonic()
 
@@ -174,7 +195,7 @@ class EpochCallback(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:  # noqa: ARG002
         """Show the epoch's figures, keep the weights of the best epoch, and stop early."""
-        if state.is_world_process_zero and metrics:
+        if self.says and state.is_world_process_zero and metrics:
             figures = ", ".join(f"{word} {metrics[name]:.4f}" for name, word in _SHOWN.items() if name in metrics)
             tqdm.write(f"epoch {state.epoch:g}: {figures}", file=sys.stderr)
         if (best := self._best(state)) is None:

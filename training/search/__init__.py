@@ -1,0 +1,1 @@
+"""The search of `--auto`: a few settings, tried within a time budget."""
