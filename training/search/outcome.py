@@ -15,9 +15,9 @@ def figure_name(metric: str) -> str:
     return _FIGURES[metric]
 
 
-def settings_text(settings: Mapping[str, float | None]) -> str:
-    """Return settings as "learning_rate 0.0002, epochs 4"; one without a value is left out."""
-    return ", ".join(f"{name} {value:g}" for name, value in settings.items() if value is not None)
+def settings_text(settings: Mapping[str, float]) -> str:
+    """Return settings as "learning_rate 0.0002, epochs 4"."""
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items())
 
 
 def sentence(search: Mapping[str, Any]) -> str:

@@ -64,10 +64,10 @@ class Space:
             found = replace(found, epochs=float(epochs))
         return found
 
-    def settings(self, params: Params) -> dict[str, float | None]:
-        """Return the options of a point with their values."""
+    def settings(self, params: Params) -> dict[str, float]:
+        """Return the options of a point with their values; a head without a rate has the encoder's."""
         found = self.recipe_of(params)
-        return {name: getattr(found, name) for name in self.names}
+        return {name: float(getattr(found, name) or found.learning_rate or 0.0) for name in self.names}
 
 
 def _two_digits(value: float) -> float:

@@ -35,7 +35,7 @@ class Tried:
 
 
 class Study:
-    """A search for the highest figure, in the journal `path`.
+    """A search for the highest figure, in the journal `path`, which no other process may use.
 
     Settings: a tree-structured Parzen estimator (Bergstra et al., NIPS 2011). Pruning: the median of other trials.
     """
@@ -45,6 +45,8 @@ class Study:
         self.space, self.seed = space, seed
         self.distributions = _distributions(space)
         self.parts: set[int] = set()  # of the trial that runs, which have a figure
+        for lock in path.parent.glob(f"{path.name}.lock*"):  # of a killed process; it would be waited for
+            lock.unlink()
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(path))),
             study_name=_NAME,
