@@ -73,7 +73,11 @@ def searched(
     space = Space(open_options(recipe), default)
     folder = search_folder_for(recipe.target)
     facts = {**identity, "searched": list(space.names), "optuna": version("optuna")}
-    with open_work_folder(folder, "search", facts, lambda: any(folder.glob("*.npz")), restart=restart):
+
+    def has_progress() -> bool:
+        return (folder / _RECORD).is_file() or any(folder.glob("*.npz"))
+
+    with open_work_folder(folder, "search", facts, has_progress, restart=restart):
         record = _Search(space, rows, folder, budget).run()
         say(f"search: {sentence(record)}\n")
         yield (replace(recipe, **record["best"]["settings"]) if record["adopted"] else recipe), record

@@ -57,7 +57,9 @@ class Study:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # it was killed
             self.study.tell(trial.number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params)
-        self.study.enqueue_trial(space.default_params(), skip_if_exists=True)
+        # They come first, and again where they ran out of a smaller budget.
+        if not self.tried() and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.enqueue_trial(space.default_params())
 
     def spent(self) -> float:
         """Return the seconds of all trials, of those that ran out of time too."""

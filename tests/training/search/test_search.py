@@ -114,15 +114,33 @@ def test_the_defaults_are_kept_unless_they_are_beaten(
 
 
 def test_a_budget_too_short_for_a_second_trial_says_so(
-    given: tuple[Path, Path], tmp_path: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    given: tuple[Path, Path],
+    tmp_path: Path,
+    fake: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where the defaults themselves run out of time, they are taken, with a sentence."""
-    fake(trials.OutOfTimeError(), *[trials.OutOfTimeError()] * 50)
+    """Where the defaults themselves run out of time, they are taken, with a sentence; a longer budget begins there."""
+
+    def late(*_: Any) -> Predictions:
+        time.sleep(0.6)
+        raise trials.OutOfTimeError
+
+    monkeypatch.setattr(trials, "run_trial", late)
     recipe = recipe_of(given, tmp_path / "model")
-    with searched(recipe, read_splits(recipe), 0.2, restart=False) as (found, record):
-        assert found == recipe
+    with (
+        pytest.raises(OSError, match="full"),
+        searched(recipe, read_splits(recipe), 0.5, restart=False) as (found, record),
+    ):
+        raise OSError("full")
+    assert found == recipe
     assert record["default"]["value"] is None
     assert "too short for a second trial; the defaults are taken" in capsys.readouterr().err
+    seen = fake(0.5, 0.6, 0.5, 0.5)
+    with searched(recipe, read_splits(recipe), 3600, restart=False) as (found, record):
+        assert found.head_learning_rate == seen[1].head_learning_rate
+    assert seen[0].head_learning_rate is None
+    assert record["trials"] == 4
 
 
 def test_a_search_whose_final_run_failed_is_not_repeated(given: tuple[Path, Path], tmp_path: Path, fake: Any) -> None:
