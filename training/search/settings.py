@@ -16,9 +16,10 @@ Params = Mapping[str, float]
 
 def open_options(recipe: Recipe) -> tuple[str, ...]:
     """Return the options to search. Raises TrainingError where `recipe` names all of them."""
-    names = tuple(name for name in SEARCHED if getattr(recipe, name) is None)
+    searched = [name for name in SEARCHED if not (recipe.few_labels and name == "head_learning_rate")]
+    names = tuple(name for name in searched if getattr(recipe, name) is None)
     if not names:
-        given = ", ".join(f"{name} {getattr(recipe, name):g}" for name in SEARCHED)
+        given = ", ".join(f"{name} {getattr(recipe, name):g}" for name in searched)
         raise TrainingError(f"--auto has nothing to search: the recipe and the flags name {given}; leave one out")
     return names
 

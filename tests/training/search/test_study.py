@@ -45,6 +45,7 @@ def test_a_time_is_shown_in_two_units(seconds: float, text: str) -> None:
 def test_options_that_are_given_are_not_searched() -> None:
     """Only what the recipe leaves open is searched; a recipe that names all has nothing to search."""
     assert open_options(Recipe(epochs=3.0)) == ("learning_rate", "head_learning_rate")
+    assert open_options(Recipe(few_labels=True)) == ("learning_rate", "epochs")
     with pytest.raises(TrainingError, match=r"nothing to search: .* learning_rate 0.00015, .* epochs 4; leave one"):
         open_options(DEFAULT)
 
