@@ -13,9 +13,9 @@ from training.data.csv_file import write_csv
 from training.data.dataset import Columns, Dataset
 from training.data.reader import parse_dataset, read_dataset
 from training.errors import DataError, TrainingError
-from training.pipeline import _NOT_OF_IDENTITY
 from training.recipe.recipe import Recipe, as_toml, read_recipe
 from training.report.next_steps import next_commands
+from training.run.job import NOT_OF_IDENTITY
 from training.splits.splits import read_splits
 
 COLUMNS = Columns("text", "label")
@@ -111,4 +111,4 @@ def test_the_files_of_a_run_are_utf8_and_read_without_the_encoding(tmp_path: Pat
     assert not any("latin" in line for line in next_commands(recipe.as_dict(), tmp_path / "o", calibrates=False))
     (tmp_path / "r.toml").write_text(as_toml(recipe), encoding="utf-8")
     assert read_recipe(tmp_path / "r.toml").encoding == "latin-1"
-    assert "encoding" in _NOT_OF_IDENTITY  # the rows are compared
+    assert "encoding" in NOT_OF_IDENTITY  # the rows are compared

@@ -15,8 +15,8 @@ from tests.support.fruit import command, write_base, write_table
 from tests.support.server import ROOT, run_to_end
 from training.__main__ import main
 from training.errors import TrainingError
-from training.pipeline import _NOT_OF_IDENTITY
 from training.recipe.recipe import Recipe
+from training.run.job import NOT_OF_IDENTITY
 from training.run.trackers import tensorboard_folder, tracker_callbacks
 
 FLAGS = ("--label-column", "colour", "--epochs", "2")
@@ -132,7 +132,7 @@ def test_a_resumed_run_goes_on_in_tensorboard(tmp_path: Path) -> None:
     reported(target, None, {1: 0.375})
     assert points_of(folder, "eval/accuracy") == [(1, 0.375)]
     assert (folder / "notes.txt").exists()
-    assert "report_to" in _NOT_OF_IDENTITY
+    assert "report_to" in NOT_OF_IDENTITY
 
 
 def test_the_folder_of_tensorboard_s_own_variable_keeps_its_files(
