@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.tokens.texts import TextOrPair
 from training.data.dataset import Columns, Dataset
-from training.data.location import parse_location
+from training.data.encoding import ENDINGS
+from training.data.location import file_name, parse_location
 from training.data.reader import is_table, read_dataset, read_probabilities
 from training.errors import TrainingError
 from training.recipe.recipe import Recipe
@@ -45,7 +46,8 @@ def read_unlabelled(recipe: Recipe, train: Dataset, others: Sequence[Dataset | N
         labelled = Columns(**{**vars(columns), "label_columns": train.labels})
         texts, values = read_probabilities(parse_location(table), labelled, exactly_one=exactly_one)
     elif recipe.unlabelled is not None:
-        texts = read_dataset(recipe.unlabelled, columns).texts
+        is_csv = Path(file_name(recipe.unlabelled)).suffix.lower() in ENDINGS
+        texts = read_dataset(recipe.unlabelled, columns, recipe.encoding if is_csv else None).texts
     else:
         return Unlabelled()
     held_out = {plain(text) for part in others if part is not None for text in part.texts}
@@ -55,7 +57,7 @@ def read_unlabelled(recipe: Recipe, train: Dataset, others: Sequence[Dataset | N
         place.setdefault(plain(text), row)
     left_out = sum(key in held_out for key in place)
     added = [row for key, row in place.items() if key not in held_out and key not in trained]
-    source = Path(table or str(recipe.unlabelled)).name
+    source = file_name(table or recipe.unlabelled or "")
     notes = [f"{left_out} texts of {source} were left out: they are among the held-out ones"] if left_out else []
     if values is None:
         return Unlabelled(tuple(texts[row] for row in added), None, tuple(notes))

@@ -38,6 +38,15 @@ def test_unlabelled_texts_are_new_and_each_once(tmp_path: Path) -> None:
     assert found.train == first.train
 
 
+def test_unlabelled_texts_have_the_encoding_of_the_data(tmp_path: Path) -> None:
+    """A CSV without labels is read in --encoding, and JSON Lines are UTF-8 always."""
+    (tmp_path / "more.csv").write_bytes("text\nÜberaus neu\n".encode("latin-1"))
+    (tmp_path / "more.jsonl").write_text('{"text": "Überaus neu"}', encoding="utf-8")
+    for name in ("more.csv", "more.jsonl"):
+        found = splits(tmp_path, teacher=("somewhere",), unlabelled=tmp_path / name, encoding="latin-1")
+        assert found.unlabelled.texts == ("Überaus neu",)
+
+
 def test_probabilities_belong_to_their_texts_and_labels(tmp_path: Path) -> None:
     """A table's columns are found by label; texts that it lacks have NaN, and those it adds come behind."""
     train = splits(tmp_path).train
