@@ -205,6 +205,8 @@ class EpochCallback(TrainerCallback):
             partial = kept.with_suffix(".partial")
             save_file({name: weight.contiguous() for name, weight in self.model.state_dict().items()}, partial)
             partial.rename(kept)
+            if not control.should_save:  # else a run that resumes from the save before may want the older file
+                self.run.keep_only_best(best.step)
         if self.recipe.early_stopping and best.since >= self.recipe.early_stopping:
             control.should_training_stop, control.should_save = True, False
 

@@ -41,6 +41,8 @@ _JOURNAL, _RECORD = "trials.log", "search.json"
 def check_search(recipe: Recipe) -> None:
     """Raise TrainingError where `recipe` leaves nothing to search, for several processes, and without optuna."""
     open_options(recipe)
+    if recipe.teacher:
+        raise TrainingError("--auto cannot be given with teacher: search without it, and train with the settings found")
     if count() > 1:
         raise TrainingError(f"--auto runs in one process, not in {count()}: search without the launcher")
     try:
@@ -80,7 +82,9 @@ def searched(
     with open_work_folder(folder, "search", facts, has_progress, restart=restart):
         record = _Search(space, rows, folder, budget).run()
         say(f"search: {sentence(record)}\n")
-        yield (replace(recipe, **record["best"]["settings"]) if record["adopted"] else recipe), record
+        # The defaults too: those of all training rows may have other epochs than the ones that were tried.
+        kept = {name: getattr(default, name) for name in space.names}
+        yield replace(recipe, **(record["best"]["settings"] if record["adopted"] else kept)), record
 
 
 def _rows(recipe: Recipe, splits: Splits) -> Splits:
@@ -90,8 +94,6 @@ def _rows(recipe: Recipe, splits: Splits) -> Splits:
     """
     train, chosen = splits.train, splits.validation
     if chosen is None:
-        if splits.unlabelled.probabilities is not None:
-            raise TrainingError("--auto with a table as teacher chooses on validation rows: give validation_share too")
         n = max(_LEAST, round(_SHARE * len(train)), len(train.labels))
         if 2 * n > len(train):
             raise TrainingError(
@@ -141,7 +143,7 @@ class _Search:
     def _try(self, trial: Any) -> None:
         from training.search.trial import OutOfTimeError, PrunedError, run_trial
 
-        begun, best, found, note = time.monotonic(), self._best(), None, ""
+        begun, best, found, note, judged = time.monotonic(), self._best(), None, "", True
         number = len(self.study.tried()) + 1
         is_default = number == 1
         try:
@@ -155,17 +157,20 @@ class _Search:
         except PrunedError:
             note = ", pruned"
         except OutOfTimeError:
-            note = ", out of time"
+            note, judged = ", out of time", False
         except DivergedError:
             if is_default:
                 raise
             note = ", diverged"
         value = None if found is None else measure(self.rows.held_out, found, intervals=False).get(self.metric)
+        if is_default and found is not None and value is None:
+            name = figure_name(self.metric)
+            raise TrainingError(f"--auto chooses by {name}, which the {len(self.rows.held_out)} rows to choose by lack")
         if found is not None and value is not None:
             np.savez(self._file(trial.number), scores=found.scores, chosen=found.chosen)
             note = ", the defaults" if is_default else ", best so far" if best is None or value > best[0] else ""
         seconds = time.monotonic() - begun
-        self.study.end(trial, value, seconds, judged="time" not in note)
+        self.study.end(trial, value, seconds, judged=judged)
         self._keep_files()
         settings = settings_text(self.space.settings(trial.params))
         figure = "" if value is None else f", {figure_name(self.metric)} {value:.4f}"
