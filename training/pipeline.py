@@ -150,8 +150,8 @@ def _train(job: Job, run: RunFolder, last: Path | None, watch: TrainerCallback |
         if not np.isfinite(output.predictions).all():
             hint = f"try a learning rate below {recipe.learning_rate}"
             raise DivergedError(f"the trained model gives logits that are not finite; {hint}")
-        found = output.predictions  # with few labels the embeddings, before there is a head
-        logits = _fit_head(job).logits(found) if recipe.few_labels else scale.logits(found)
+        given = output.predictions  # with few labels the embeddings, before there is a head
+        logits = _fit_head(job).logits(given) if recipe.few_labels else scale.logits(given)
         threshold = _threshold(recipe, logits, watched)  # each epoch has the one that it would get
         predictions = predictions_from_logits(logits, watched.problem_type, threshold, activation)
         found = measure(watched, predictions, intervals=False)
@@ -192,7 +192,8 @@ def _train(job: Job, run: RunFolder, last: Path | None, watch: TrainerCallback |
         job.model.load_state_dict(load_file(run.best_weights(best.step)))
     scale.into(job.model)
     if recipe.few_labels:
-        model.eval().classifier = _fit_head(job).layer().to(model.device)
+        model.eval()  # a run that resumes behind its last step has not been evaluated
+        model.classifier = _fit_head(job).layer().to(model.device)
     trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False).eval()
     return history
 

@@ -18,7 +18,8 @@ def contrastive(embeddings: Tensor, targets: Tensor, _groups: Tensor | None = No
     unit = functional.normalize(embeddings.float(), dim=1)
     oneself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     partners = (targets[:, None] == targets[None, :]) & ~oneself
-    similar = (unit @ unit.T / _TEMPERATURE).masked_fill(oneself, -torch.inf)
+    with torch.autocast(unit.device.type, enabled=False):  # bf16 has too few digits for a temperature of 0.1
+        similar = (unit @ unit.T / _TEMPERATURE).masked_fill(oneself, -torch.inf)
     shares = similar - similar.logsumexp(dim=1, keepdim=True)
     counts = partners.sum(dim=1)
     if not counts.any():

@@ -34,8 +34,8 @@ def recipe_of(model: ModelFolder) -> Recipe:
     if not (model.path / RECIPE).is_file():
         needs = f"{FLAG} trains as it says, and needs a checkpoint of `inferer train`"
         raise TrainingError(f"model {model.path}: has no {RECIPE}; {needs}")
-    # A teacher has seen the labels that are to be found out.
-    return replace(read_recipe(model.path / RECIPE), teacher=(), unlabelled=None)
+    # A teacher has seen the labels that are to be found out; a fold is not a run to report.
+    return replace(read_recipe(model.path / RECIPE), teacher=(), unlabelled=None, report_to=())
 
 
 def find_label_errors(recipe: Recipe, dataset: Dataset, folds: int, target: Path, source: str) -> str:

@@ -59,4 +59,5 @@ def shortened(model: PreTrainedModel, count: int) -> PreTrainedModel:
         if old in places:
             weights[places[old] + name.removeprefix(old)] = weight
     short.load_state_dict(weights)
+    short.eval()  # as from_pretrained leaves a model
     return short

@@ -81,7 +81,7 @@ def is_relevance(train: Dataset) -> bool:
 
     sentence-transformers' CrossEncoder learns such numbers by the same loss, through a sigmoid.
     """
-    return bool(train.groups) and all(0 <= number <= 1 for number in train.numbers)
+    return bool(train.groups and train.numbers) and all(0 <= number <= 1 for number in train.numbers)
 
 
 def class_weights(wanted: Weights, train: Dataset) -> Tensor | None:

@@ -75,7 +75,8 @@ def _never_predicted(record: Mapping[str, Any]) -> str | None:
     have = f"{'was' if one else 'were'} never predicted, and held-out rows have {'it' if one else 'them'}"
     known = remedy.split()[0].removeprefix("--").replace("-", "_")
     rows = f"more rows of {'it' if one else 'them'}"
-    tried = rows if recipe[known] in ("best", "balanced") else f"{remedy}, or {rows}"
+    has_it = recipe[known] in ("best", "balanced") or recipe["few_labels"]
+    tried = rows if has_it else f"{remedy}, or {rows}"
     return f"{_listed(names)} {have}; try {tried}"
 
 
