@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from training.errors import TrainingError
 from training.recipe.checks import check_recipe
 from training.recipe.defaults import with_schedule
-from training.recipe.recipe import Recipe
+from training.recipe.recipe import Recipe, as_toml, read_recipe
 
 
 def settled(recipe: Recipe, *, fresh_head: bool = True, **facts: object) -> Recipe:
@@ -74,3 +75,14 @@ def test_validation_rows_choose_the_epoch() -> None:
     assert choosing(validation_share=0.1, early_stopping=5) == (5, True)
     assert choosing(validation_share=0.1, keep_best=False) == (2, False)
     assert choosing(validation_share=0.1, early_stopping=0) == (0, True)
+
+
+def test_a_recipe_that_a_run_wrote_takes_a_share_later(tmp_path: Path) -> None:
+    """A run without validation rows leaves their options open, and one with them writes what it did."""
+    base = Recipe(file=Path("x.csv"), text_column="t", label_column="l", output=Path("m"))
+    (tmp_path / "r.toml").write_text(as_toml(check_recipe(base)), encoding="utf-8")
+    again = check_recipe(replace(read_recipe(tmp_path / "r.toml"), validation_share=0.2))
+    assert (again.early_stopping, again.keep_best) == (2, True)
+    given = check_recipe(replace(base, validation_share=0.2, early_stopping=0))
+    (tmp_path / "r.toml").write_text(as_toml(given), encoding="utf-8")
+    assert read_recipe(tmp_path / "r.toml").early_stopping == 0

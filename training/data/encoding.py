@@ -30,7 +30,7 @@ def in_utf8(source: Path | str, content: bytes, encoding: str) -> bytes:
     order mark of another one or with text beyond ASCII that is UTF-8.
     """
     codec = codec_of(encoding)
-    if (own := _encoding_told(content)) and not codec.startswith(own):
+    if (own := encoding_told(content)) and not codec.startswith(own):
         raise DataError(source, [f"is {own.upper()}, but --encoding is {encoding}: leave it out"])
     try:
         return content.decode(codec).removeprefix("\ufeff").encode()
@@ -42,7 +42,7 @@ def in_utf8(source: Path | str, content: bytes, encoding: str) -> bytes:
         raise DataError(source, [f"holds half of a surrogate pair in {encoding}"]) from error
 
 
-def _encoding_told(content: bytes) -> str:
+def encoding_told(content: bytes) -> str:
     """Return the encoding that a mark or text beyond ASCII tells by itself, or an empty string."""
     if content.startswith(_UTF16):
         return "utf-16"

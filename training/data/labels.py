@@ -70,7 +70,8 @@ def probabilities_from_table(table: Table, columns: Columns, *, exactly_one: boo
     rows, texts = cells.texts(table.rows)
     if not rows and not cells.faults:
         raise DataError(table.source, [table.without_rows])
-    values = np.array([[cells.probability(row, name) for name in columns.label_columns] for row in rows])
+    found = [[cells.probability(row, name) for name in columns.label_columns] for row in rows]
+    values = np.array(found, dtype=np.float64).reshape(-1, len(columns.label_columns))
     if exactly_one:
         for row, total in zip(rows, values.sum(axis=1), strict=True):
             if abs(total - 1) > _ROUNDING:  # NaN is a fault already

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from training.data.csv_file import TAB, csv_table, delimiter_of
 from training.data.dataset import Columns, Dataset
-from training.data.encoding import ENDINGS, codec_of, in_utf8
+from training.data.encoding import ENDINGS, codec_of, encoding_told, in_utf8
 from training.data.json_lines import json_lines_table
 from training.data.labels import Probabilities, dataset_from_table, probabilities_from_table
 from training.data.location import file_name
@@ -38,6 +38,18 @@ def read_dataset(source: Path | str, columns: Columns, encoding: str | None = No
         return read_text_folder(source, columns)
     _check(source, encoding)  # before a download that may be long
     return parse_dataset(source, read_bytes(source), columns, encoding)
+
+
+def read_further(source: Path | str, columns: Columns, encoding: str | None) -> Dataset:
+    """Return the data set at `source`, beside one in `encoding`.
+
+    Other formats, and what is UTF-8 by its content, such as rows that a run held out, are read as they are.
+    """
+    is_folder = isinstance(source, Path) and source.is_dir()
+    if encoding is None or is_folder or _ending(source) not in ENDINGS:
+        return read_dataset(source, columns)
+    content = read_bytes(source)
+    return parse_dataset(source, content, columns, None if encoding_told(content) else encoding)
 
 
 def parse_dataset(source: Path | str, content: bytes, columns: Columns, encoding: str | None = None) -> Dataset:

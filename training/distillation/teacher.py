@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,21 @@ def teacher_logits(
     return np.asarray(logits, dtype=np.float32)
 
 
+def teacher_identity(recipe: Recipe, probabilities: NDArray[np.float64] | None) -> bytes:
+    """Return the bytes of a table's probabilities, or else the SHA-256 of the checkpoints' weights and of hub names."""
+    if probabilities is not None:
+        return probabilities.tobytes()
+    content = hashlib.sha256()
+    for name in recipe.teacher:
+        files = sorted(Path(name).glob("*.safetensors")) or sorted(Path(name).glob("pytorch_model*.bin"))
+        for file in files:
+            with file.open("rb") as weights:
+                content.update(hashlib.file_digest(weights, "sha256").digest())
+        if not files:
+            content.update(name.encode())
+    return content.digest()
+
+
 def seen_notes(recipe: Recipe, held_out: Dataset) -> list[str]:
     """Return a sentence for each teacher that may have been trained on rows that this run holds out."""
     notes = []
@@ -57,7 +73,7 @@ def seen_notes(recipe: Recipe, held_out: Dataset) -> list[str]:
                 notes.append(f"teacher {name} {unknown}")
             continue
         given = read_model_folder(folder).recipe
-        columns = Columns(given.get("text_column") or "", text_pair_column=given.get("text_pair_column"))
+        columns = Columns(given.get("text_column") or "text", text_pair_column=given.get("text_pair_column"))
         unseen = {plain(text) for text in read_dataset(folder / _HELD_OUT, columns).texts}
         if seen := sum(plain(text) not in unseen for text in held_out.texts):
             notes.append(
@@ -74,8 +90,14 @@ def _scores(name: str, train: Dataset, texts: Sequence[TextOrPair]) -> NDArray[n
         source = Path(source)
         if (source / MANIFEST).is_file():
             raise TrainingError(f"teacher {name}: is a bundle; give the checkpoint that it was exported from")
-    loaded = load_model(source, pair=train.columns.text_pair_column is not None)
+    pair = train.columns.text_pair_column is not None
+    loaded = load_model(source, pair=pair)
     config = loaded.model.config
+    reads_pairs = bool(getattr(config, "inferer_text_pair", False))
+    is_ours = isinstance(source, Path) and (source / RECORD).is_file()  # others do not say
+    if reads_pairs != pair and (reads_pairs or is_ours):
+        read, given = ("pairs", "single texts") if reads_pairs else ("single texts", "pairs")
+        raise TrainingError(f"teacher {name}: reads {read}; the data has {given}")
     kind = config.problem_type or (REGRESSION if config.num_labels == 1 else SINGLE_LABEL)
     if kind != train.problem_type:
         raise TrainingError(f"teacher {name}: is a {_KINDS[kind]}; the data is for a {_KINDS[train.problem_type]}")

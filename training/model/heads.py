@@ -104,7 +104,7 @@ class _Linear(nn.Linear):
 
 
 class _Head(_Classifier):
-    """The initialisation that both heads share."""
+    """The initialisation that these heads share."""
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, _Linear):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from training.data.column_flags import check_columns, check_named
 from training.data.encoding import codec_of
+from training.data.location import is_address
 from training.data.reader import is_table
 from training.errors import TrainingError
 from training.recipe.defaults import check_head_first, with_choosing
@@ -106,6 +108,9 @@ def _check_model(recipe: Recipe) -> None:
 def _check_few_labels(recipe: Recipe) -> None:
     if not recipe.few_labels:
         return
+    if processes.count() > 1:
+        several = f"not of {processes.count()}: leave the launcher out"
+        raise TrainingError(f"few_labels pairs the texts of one process, {several}")
     for name in _NOT_OF_FEW_LABELS:
         if getattr(recipe, name) != getattr(Recipe(), name):
             raise TrainingError(f"{name} cannot be given with few_labels, which fits a linear head to embeddings")
@@ -119,6 +124,10 @@ def _check_teacher(recipe: Recipe) -> None:
         return
     if recipe.group_column:
         raise TrainingError("teacher cannot be given with group_column: ranked rows learn from their numbers")
+    for path in map(Path, filter(lambda one: not is_address(one), recipe.teacher)):
+        if len(path.parts) > 1 and path.parent.is_dir() and not path.exists():  # a name of the hub has no folder here
+            expected = "expected a checkpoint's folder, a table, or a name of the hub"
+            raise TrainingError(f"teacher {path}: does not exist; {expected}")
     tables = [name for name in recipe.teacher if is_table(name)]
     if tables and len(recipe.teacher) > 1:
         raise TrainingError(f"teacher names {tables[0]} and others; expected checkpoints, or one table")

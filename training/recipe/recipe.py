@@ -227,6 +227,9 @@ def make_recipe(base: Recipe, values: Mapping[str, Any], folder: Path, source: s
     return replace(base, **made)
 
 
+_OF_VALIDATION = ("early_stopping", "keep_best")  # off without such rows, and decided anew where a share is given
+
+
 def as_toml(recipe: Recipe) -> str:
     """Return `recipe` as TOML that `read_recipe` reads back from any folder: its paths are absolute.
 
@@ -235,7 +238,7 @@ def as_toml(recipe: Recipe) -> str:
     content: dict[str, Any] = {}
     for name, one in OPTIONS.items():
         value = getattr(recipe, name)
-        if value is None or value == ():
+        if value is None or value == () or (name in _OF_VALIDATION and not value and not recipe.validation_share):
             continue
         if isinstance(value, Path) or (one.kind == "base" and Path(value).is_dir()):
             value = Path(value).absolute()
@@ -250,7 +253,7 @@ def as_toml(recipe: Recipe) -> str:
 
 def _json(value: Any) -> Any:
     if isinstance(value, tuple):
-        return list(value)
+        return [_json(one) for one in value]
     if isinstance(value, str) and is_address(value):
         return redacted(value)
     return str(value) if isinstance(value, Path) else value

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from training.data.location import redacted
 from training.report.next_steps import next_commands
 from training.report.tables import as_text, figures_table
 from training.run.job import Job
@@ -31,7 +32,7 @@ def report(job: Job) -> None:
     )
     recipe = job.recipe
     if job.teacher is not None:
-        names = ", ".join(recipe.teacher)
+        names = ", ".join(map(redacted, recipe.teacher))
         say(f"learning from {names} (temperature {recipe.temperature:g}, alpha {recipe.alpha:g})")
     head = "" if recipe.head_learning_rate is None else f" (head {recipe.head_learning_rate:g})"
     say(f"{recipe.epochs:g} epochs at a learning rate of {recipe.learning_rate:g}{head}")

@@ -125,6 +125,8 @@ def _recipe(recipe: Mapping[str, Any], seeds: Sequence[int]) -> list[str]:
 
 
 def _shown(option: str, value: Any) -> str:
+    if OPTIONS[option.partition(".")[0]].kind == "models":
+        return ", ".join(_base_name(one) for one in value)
     if not isinstance(value, str):
         return _joined(value if isinstance(value, list) else [value])
     if OPTIONS[option].kind == "base":

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig, PreTrainedModel, set_seed
 from inferer.bundle.manifest import NONE, REGRESSION, SIGMOID
 from inferer.bundle.reader import HEAD, LONGEST_FIRST
 from training.data.dataset import Dataset
-from training.distillation.teacher import seen_notes, teacher_logits
+from training.distillation.teacher import seen_notes, teacher_identity, teacher_logits
 from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.model.load import load_base, max_positions_of
 from training.model.losses import is_relevance
@@ -33,7 +33,7 @@ from training.run.trainer import uses_bf16
 from training.splits.splits import Splits
 
 _SAMPLE = 256  # rows that tell the range of a base model's numbers
-# Runs that differ in these options alone are the same run; the rows and the teacher's logits are compared.
+# Runs that differ in these options alone are the same run; the rows and the teacher's weights are compared.
 NOT_OF_IDENTITY = (
     *("name", "output", "save_minutes", "report_to"),
     *("file", "test_file", "encoding", "unlabelled", "teacher"),
@@ -126,8 +126,9 @@ def identity(job: Job) -> dict[str, Any]:
         if part is not None:
             content.update(json.dumps([part.texts, part.targets, part.labels, part.numbers, part.groups]).encode())
     options = {name: value for name, value in job.recipe.as_dict().items() if name not in NOT_OF_IDENTITY}
-    if job.teacher is not None:  # rounded: a GPU does not repeat the last bits
-        content.update(json.dumps(job.splits.unlabelled.texts).encode() + job.teacher.round(2).tobytes())
+    if job.recipe.teacher:
+        content.update(json.dumps(job.splits.unlabelled.texts).encode())
+        content.update(teacher_identity(job.recipe, job.splits.unlabelled.probabilities))
     machine = {"processes": processes.count(), "bf16": uses_bf16(job.recipe.precision)}
     return {**options, "rows": content.hexdigest(), **machine, **versions()}
 

@@ -12,7 +12,7 @@ from training.data.column_flags import check_named
 from training.data.dataset import Columns, Dataset, check_class_sizes
 from training.data.hub import load_hub_dataset
 from training.data.location import redacted
-from training.data.reader import read_dataset, split_files
+from training.data.reader import read_dataset, read_further, split_files
 from training.errors import DataError, TrainingError
 from training.recipe.checks import check_kind, check_weights
 from training.recipe.recipe import Recipe
@@ -145,7 +145,7 @@ def _read(recipe: Recipe) -> tuple[Dataset, Dataset | None, str]:
         if source is not None:
             check_named(columns, source, f" of {redacted(source)}")
     train = read_dataset(first, columns, recipe.encoding)
-    test = None if second is None else read_dataset(second, _with_labels_of(train, columns), recipe.encoding)
+    test = None if second is None else read_further(second, _with_labels_of(train, columns), recipe.encoding)
     return train, test, redacted(recipe.file)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from inferer.bundle.manifest import SINGLE_LABEL
 from inferer.tokens.texts import TextOrPair
 from training.data.dataset import Columns, Dataset
-from training.data.encoding import ENDINGS
-from training.data.location import file_name, parse_location
-from training.data.reader import is_table, read_dataset, read_probabilities
+from training.data.location import file_name, parse_location, redacted
+from training.data.reader import is_table, read_further, read_probabilities
 from training.errors import TrainingError
 from training.recipe.recipe import Recipe
 from training.splits.stratify import plain
@@ -39,15 +37,15 @@ def read_unlabelled(recipe: Recipe, train: Dataset, others: Sequence[Dataset | N
     Raises DataError for faults of the file, TrainingError for a table that has none of the texts.
     """
     table = next((name for name in recipe.teacher if is_table(name)), None)
-    columns = Columns(recipe.text_column or "", text_pair_column=recipe.text_pair_column, drop_empty=recipe.drop_empty)
+    given = train.columns
+    columns = Columns(given.text_column, text_pair_column=given.text_pair_column, drop_empty=recipe.drop_empty)
     values = None
     if table is not None:
         exactly_one = train.problem_type == SINGLE_LABEL
         labelled = Columns(**{**vars(columns), "label_columns": train.labels})
         texts, values = read_probabilities(parse_location(table), labelled, exactly_one=exactly_one)
     elif recipe.unlabelled is not None:
-        is_csv = Path(file_name(recipe.unlabelled)).suffix.lower() in ENDINGS
-        texts = read_dataset(recipe.unlabelled, columns, recipe.encoding if is_csv else None).texts
+        texts = read_further(recipe.unlabelled, columns, recipe.encoding).texts
     else:
         return Unlabelled()
     held_out = {plain(text) for part in others if part is not None for text in part.texts}
@@ -63,7 +61,7 @@ def read_unlabelled(recipe: Recipe, train: Dataset, others: Sequence[Dataset | N
         return Unlabelled(tuple(texts[row] for row in added), None, tuple(notes))
     known = [place.get(plain(text)) for text in train.texts]
     if not added and not any(row is not None for row in known):
-        raise TrainingError(f"teacher {table}: has none of the texts to train on, and adds none")
+        raise TrainingError(f"teacher {redacted(table or '')}: has none of the texts to train on, and adds none")
     if unknown := sum(row is None for row in known):
         notes.append(f"{unknown} of {len(train)} training texts are not in {source}, and learn from their labels alone")
     nothing = np.full(len(train.labels), np.nan)

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,20 @@ def test_teachers_that_cannot_teach(teacher: Path, tiny_bundle: Path, tmp_path: 
     assert refusal(str(tiny_bundle), labelled(LABELS)) == f"teacher {tiny_bundle}: {bundle}"
     assert "no such folder" in refusal(str(tmp_path / "nowhere"), labelled(LABELS))
     assert "classifier.weight" in refusal(str(write_base(tmp_path / "base")), labelled(LABELS))
+
+
+def test_a_teacher_reads_what_the_data_has(teacher: Path) -> None:
+    """A model of pairs does not teach single texts, and one of ours for single texts does not teach pairs."""
+    pairs = replace(labelled(LABELS), columns=Columns("text", "label", text_pair_column="second"))
+    (teacher / "training.json").write_text(json.dumps({"recipe": {}}), encoding="utf-8")
+    with pytest.raises(TrainingError, match="reads single texts; the data has pairs$"):
+        teacher_logits(Recipe(teacher=(str(teacher),)), pairs, [("a", "b")], None)
+    change(teacher, inferer_text_pair=True)
+    with pytest.raises(TrainingError, match="reads pairs; the data has single texts$"):
+        teacher_logits(Recipe(teacher=(str(teacher),)), labelled(LABELS), TEXTS, None)
+    found = teacher_logits(Recipe(teacher=(str(teacher),)), pairs, [("ok", "bags"), ("bags", "ok")], None)
+    assert found.shape == (2, len(LABELS))
+    assert not np.array_equal(found[0], found[1])
 
 
 def test_a_teacher_that_has_seen_the_held_out_texts_is_named(teacher: Path) -> None:

@@ -47,6 +47,37 @@ def test_unlabelled_texts_have_the_encoding_of_the_data(tmp_path: Path) -> None:
         assert found.unlabelled.texts == ("Überaus neu",)
 
 
+def test_held_out_rows_of_another_run_are_utf8(tmp_path: Path) -> None:
+    """Beside data in Latin-1 the rows that a run held out are read as the UTF-8 that they are."""
+    table = write_table(tmp_path / "fruit.csv")
+    table.write_text(table.read_text(encoding="utf-8").replace("word1 ", "größer "), encoding="latin-1")
+    (tmp_path / "held_out.csv").write_text("text,colour\nÜberaus neu,red\nEtwas,green\nnichts,blue\n", encoding="utf-8")
+    recipe = Recipe(
+        file=table, test_file=tmp_path / "held_out.csv", text_column="text", label_column="colour",
+        output=tmp_path / "m", encoding="latin-1",
+    )  # fmt: skip
+    found = read_splits(check_recipe(recipe))
+    assert found.held_out.texts[0] == "Überaus neu"
+    assert any("größer" in text for text in found.train.texts)
+
+
+def test_a_folder_of_texts_learns_from_tables_and_texts(tmp_path: Path) -> None:
+    """Data without a text column is joined by further texts and by a table of probabilities in a column `text`."""
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "data" / label / f"{i}.txt").write_text(f"{label} {i}", encoding="utf-8")
+    (tmp_path / "more.csv").write_text("text\nquite new\n", encoding="utf-8")
+    (tmp_path / "scores.csv").write_text("text,a,b\nquite new,0.5,0.5\n", encoding="utf-8")
+    given = {"file": tmp_path / "data", "output": tmp_path / "m"}
+    for taught in (
+        {"teacher": ("somewhere",), "unlabelled": tmp_path / "more.csv"},
+        {"teacher": (str(tmp_path / "scores.csv"),)},
+    ):
+        found = read_splits(check_recipe(Recipe(**given, **taught)))  # type: ignore[arg-type]
+        assert found.unlabelled.texts == ("quite new",)
+
+
 def test_probabilities_belong_to_their_texts_and_labels(tmp_path: Path) -> None:
     """A table's columns are found by label; texts that it lacks have NaN, and those it adds come behind."""
     train = splits(tmp_path).train
@@ -88,11 +119,12 @@ def test_labels_that_are_independent_need_not_add_up_to_1(tmp_path: Path) -> Non
         ("text,green,red,blue\nx,half,0.4,0.1\n", r"column 'green': 'half', expected a number"),
         ("text,green,red,blue\n ,0.5,0.4,0.1\n", r"column 'text': empty text"),
         ("text,green,red,blue\n", "has a header but no rows"),
+        ("text,green,red,blue\ncaf\udce9,0.5,0.4,0.1\n", "byte 0xe9 is not UTF-8"),
     ],
 )
 def test_faults_of_a_table_of_probabilities(tmp_path: Path, content: str, message: str) -> None:
     """Missing columns, sums other than 1, words, and empty texts are named by row and column."""
-    (tmp_path / "scores.csv").write_text(content, encoding="utf-8")
+    (tmp_path / "scores.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(DataError, match=message):
         splits(tmp_path, teacher=(str(tmp_path / "scores.csv"),))
 
@@ -132,6 +164,24 @@ def test_options_that_contradict_each_other(options: dict[str, object], message:
     with pytest.raises(TrainingError) as caught:
         check_recipe(recipe)
     assert str(caught.value) == message
+
+
+def test_a_mistyped_teacher_is_named_before_the_data_is_read(tmp_path: Path) -> None:
+    """A missing folder beside others, or a missing table, is told at once; a name of the hub is not looked for."""
+    given = {"file": Path("x.csv"), "text_column": "t", "label_column": "l", "output": Path("m")}
+    for name in (tmp_path / "lrage", tmp_path / "scores.csv"):
+        with pytest.raises(TrainingError, match=f"^teacher {name}: does not exist; expected a checkpoint's folder"):
+            check_recipe(Recipe(**given, teacher=(str(name),)))  # type: ignore[arg-type]
+    check_recipe(Recipe(**given, teacher=("org/model",)))  # type: ignore[arg-type]
+
+
+def test_a_teachers_address_is_recorded_without_its_secrets() -> None:
+    """User, password and query of an address stay out of training.json and recipe.toml."""
+    recipe = Recipe(teacher=("https://user:secret@host/t.csv?sig=hidden",))
+    for written in (str(recipe.as_dict()), as_toml(recipe)):
+        assert "host/t.csv" in written
+        assert "secret" not in written
+        assert "hidden" not in written
 
 
 def test_a_recipe_keeps_its_teachers(tmp_path: Path) -> None:
