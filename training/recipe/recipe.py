@@ -98,11 +98,13 @@ class Recipe:
         choices=(BEST,), low=0.001, high=0.999, metavar="T",
     )  # fmt: skip
 
-    epochs: float | None = option(None, "training", "number", "(default: by rows and labels)", low=0.001, high=10_000)
+    epochs: float | None = option(
+        None, "training", "number", "passes over the rows (default: by rows and labels)", low=0.001, high=10_000
+    )
     batch_size: int = option(16, "training", "whole", "texts per step, of all processes together", low=1, high=100_000)
     gradient_accumulation: int = option(1, "training", "whole", "batches per step", low=1, high=100_000)
     learning_rate: float | None = option(
-        None, "training", "number", "(default: by the base model's width)", low=1e-9, high=10
+        None, "training", "number", "the highest rate (default: by the base model's width)", low=1e-9, high=10
     )
     head_learning_rate: float | None = option(
         None, "training", "number", "of the head (default: as learning_rate, if given)", low=1e-9, high=10
@@ -117,7 +119,10 @@ class Recipe:
     )
     label_smoothing: float = option(0.0, "training", "number", "target share spread over all labels", low=0, high=0.9)
     few_labels: bool = option(
-        False, "training", "flag", "for 8 to 64 rows per label: texts of a label are drawn together, then a linear head"
+        False,
+        "training",
+        "flag",
+        "for few rows per label: draws texts of a label together, then fits a linear head",
     )
     teacher: tuple[str, ...] = option(
         (), "training", "models", "checkpoints to learn from (the mean of several), or a table of probabilities"
