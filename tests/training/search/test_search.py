@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,29 @@ def test_the_defaults_are_kept_unless_they_are_beaten(
     assert "pruned" in said
     assert "diverged" in said
     assert "the defaults are kept" in said
+
+
+def test_the_settings_kept_are_those_that_were_tried(given: tuple[Path, Path], tmp_path: Path, fake: Any) -> None:
+    """The run has the epochs that the search names as defaults: those of the rows without the ones that chose."""
+    seen = fake(*[0.7] * 100)
+    recipe = replace(recipe_of(given, tmp_path / "model"), epochs=None, head_learning_rate=0.01)
+    with searched(recipe, read_splits(recipe), 3600, restart=False) as (found, record):
+        assert found.epochs == seen[0].epochs == record["default"]["settings"]["epochs"]
+    assert not record["adopted"]
+
+
+def test_rows_without_the_figure_that_chooses_are_named(
+    given: tuple[Path, Path], tmp_path: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the rows to choose by give the defaults' trial no figure, as equal numbers do, the search ends there."""
+    fake(0.7)
+    monkeypatch.setattr("training.search.search.measure", lambda *_, **__: {"macro_f1": None})
+    recipe = recipe_of(given, tmp_path / "model")
+    with (
+        pytest.raises(TrainingError, match="^--auto chooses by macro-F1, which the 50 rows to choose by lack$"),
+        searched(recipe, read_splits(recipe), 3600, restart=False),
+    ):
+        pass
 
 
 def test_a_budget_too_short_for_a_second_trial_says_so(
