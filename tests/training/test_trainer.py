@@ -115,10 +115,10 @@ def test_the_device_and_the_precision_have_words(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert device_and_precision(torch.device("cpu"), "bf16") == "the CPU (2 threads, bf16)"
     assert device_and_precision(torch.device("mps"), "fp32") == "mps (fp32)"
-    names = {1: "NVIDIA H200"}
+    names = {1: "NVIDIA A10"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
-    for has, expected in ((True, "NVIDIA H200 (cuda:1, bf16)"), (False, "NVIDIA H200 (cuda:1, fp32)")):
+    for has, expected in ((True, "NVIDIA A10 (cuda:1, bf16)"), (False, "NVIDIA A10 (cuda:1, fp32)")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
         assert device_and_precision(torch.device("cuda", 1), "auto") == expected
 
