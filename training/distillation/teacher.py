@@ -18,7 +18,7 @@ from training.data.reader import read_dataset
 from training.errors import TrainingError
 from training.evaluation.checkpoint_logits import compute_logits, load_model
 from training.evaluation.model_folder import RECORD, read_model_folder
-from training.model.base_model import base_model_path
+from training.model.hub_model import download_model
 from training.recipe.recipe import Recipe
 from training.splits.stratify import plain
 
@@ -85,16 +85,16 @@ def seen_notes(recipe: Recipe, held_out: Dataset) -> list[str]:
 
 def _scores(name: str, train: Dataset, texts: Sequence[TextOrPair]) -> NDArray[np.float64]:
     """Return the scores of the checkpoint `name`, or a regression's numbers, float64 [texts, labels]."""
-    source: Path | str = base_model_path(name)
-    if Path(source).is_dir():
-        source = Path(source)
-        if (source / MANIFEST).is_file():
-            raise TrainingError(f"teacher {name}: is a bundle; give the checkpoint that it was exported from")
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = download_model(name, "teacher")
+    if (folder / MANIFEST).is_file():
+        raise TrainingError(f"teacher {name}: is a bundle; give the checkpoint that it was exported from")
     pair = train.columns.text_pair_column is not None
-    loaded = load_model(source, pair=pair)
+    loaded = load_model(folder, pair=pair)
     config = loaded.model.config
     reads_pairs = bool(getattr(config, "inferer_text_pair", False))
-    is_ours = isinstance(source, Path) and (source / RECORD).is_file()  # others do not say
+    is_ours = (folder / RECORD).is_file()  # others do not say
     if reads_pairs != pair and (reads_pairs or is_ours):
         read, given = ("pairs", "single texts") if reads_pairs else ("single texts", "pairs")
         raise TrainingError(f"teacher {name}: reads {read}; the data has {given}")

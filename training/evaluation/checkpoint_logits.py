@@ -32,14 +32,14 @@ class LoadedModel:
     encoder: TextEncoder
 
 
-def load_model(folder: Path | str, *, pair: bool = False) -> LoadedModel:
-    """Return the checkpoint in `folder`, on the GPU if there is one; a str is a name of the hub.
+def load_model(folder: Path, *, pair: bool = False) -> LoadedModel:
+    """Return the checkpoint in `folder`, on the GPU if there is one. Raises TrainingError if it cannot be loaded.
 
-    pair: whether it reads pairs. Raises TrainingError if it cannot be loaded.
+    pair: whether it reads pairs.
     """
     model = load_classifier(folder)
     try:
-        tokenizer = read_tokenizer(folder, local_files_only=isinstance(folder, Path))
+        tokenizer = read_tokenizer(folder, local_files_only=True)
     except Exception as error:  # tokenizers raises Exception itself for a damaged file
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {first_line(error)}") from error
     keep_inputs(tokenizer, model)

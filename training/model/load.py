@@ -116,16 +116,15 @@ def load_base(recipe: Recipe, dataset: Dataset) -> Base:
     return Base(tokenizer, model, keeps_head)
 
 
-def load_classifier(folder: Path | str) -> PreTrainedModel:
+def load_classifier(folder: Path) -> PreTrainedModel:
     """Return the classifier in the checkpoint `folder`, float32, with the head that its config.json names.
 
-    A str is a name of the hub, which alone is fetched; only tensors are unpickled. Raises TrainingError for a
-    checkpoint that cannot be loaded, and for weights that are missing, unexpected or misshapen.
+    Nothing is fetched, and nothing unpickled but tensors. Raises TrainingError for a checkpoint that cannot be loaded,
+    and for weights that are missing, unexpected or misshapen.
     """
     try:
-        local = isinstance(folder, Path)
-        config = read_config(folder, local_files_only=local)
-        model, found = _from_pretrained(folder, config, local_files_only=local)
+        config = read_config(folder, local_files_only=True)
+        model, found = _from_pretrained(folder, config, local_files_only=True)
     except _UNREADABLE as error:
         raise TrainingError(f"checkpoint {folder}: cannot be loaded: {why_unreadable(error)}") from error
     if faults := weight_faults(**found):
