@@ -27,6 +27,7 @@ from training.data.dataset import Columns, Dataset
 from training.errors import TrainingError
 from training.model import base_model
 from training.model.base_model import EMBEDDED, base_model_path
+from training.recipe.defaults import with_choosing
 from training.recipe.recipe import Recipe, read_recipe
 
 # Runs the command with torch blocked: importing it is an error.
@@ -288,7 +289,7 @@ def test_a_run_writes_reports_that_agree(runs: dict[str, Run], name: str) -> Non
     assert card.startswith("---\n")
     assert f"{report['macro_f1']:.4f}" in card
     assert str(run.folder) not in card
-    recipe = read_recipe(run.folder / "recipe.toml").as_dict()
+    recipe = with_choosing(read_recipe(run.folder / "recipe.toml")).as_dict()
     paths = {key: str(Path(record["recipe"][key]).absolute()) for key in ("output", "file", "base_model")}
     assert recipe == {**record["recipe"], **paths, "name": "recipe"}
     assert record["seeds"] == [record["recipe"]["seed"]]
