@@ -146,10 +146,21 @@ class _TokensHead(_Head):
             encoder.pooler = None
         self.dropout = nn.Dropout(getattr(config, FIELD)["dropout"])
 
-    def hidden(self, **inputs: Any) -> torch.Tensor:
-        """Return the last hidden states [texts, tokens, width]."""
-        states: torch.Tensor = self.base_model(**{name: one for name, one in inputs.items() if one is not None})[0]
-        return states
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **others: Any,
+    ) -> SequenceClassifierOutput:
+        """Return logits [texts, labels] for token ids [texts, tokens]."""
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, **others}
+        hidden = self.base_model(**{name: value for name, value in given.items() if value is not None})[0]
+        return SequenceClassifierOutput(logits=self.logits(hidden, attention_mask))
+
+    def logits(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the logits [texts, labels] of the last hidden states [texts, tokens, width]."""
+        raise NotImplementedError
 
 
 def mean_of_tokens(tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -170,18 +181,10 @@ class _MeanHead(_TokensHead):
         self.classifier = _Linear(config.hidden_size, config.num_labels)
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        **others: Any,
-    ) -> SequenceClassifierOutput:
-        """Return logits [texts, labels] for token ids [texts, tokens]."""
-        hidden = self.hidden(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **others
-        )
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(mean_of_tokens(hidden, attention_mask))))
+    def logits(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the logits of the mean of each text's tokens."""
+        found: torch.Tensor = self.classifier(self.dropout(mean_of_tokens(hidden, attention_mask)))
+        return found
 
 
 class _TokenHead(_TokensHead):
@@ -196,19 +199,11 @@ class _TokenHead(_TokensHead):
         self.classifier = _Linear(width, config.num_labels)
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.Tensor | None = None,
-        **others: Any,
-    ) -> SequenceClassifierOutput:
-        """Return logits [texts, labels] for token ids [texts, tokens]."""
-        hidden = self.hidden(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, **others
-        )
+    def logits(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the logits of the pooled embeddings."""
         tokens = nn.functional.gelu(self.token_embedding(self.dropout(hidden)))
         pooled = mean_of_tokens(tokens, attention_mask)
         for layer in self.head_layers:
             pooled = nn.functional.gelu(layer(self.dropout(pooled)))
-        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+        found: torch.Tensor = self.classifier(self.dropout(pooled))
+        return found
