@@ -1,1 +1,1 @@
-"""Rows whose labels are likely to be wrong, by models that have not seen them."""
+"""Likely label errors, by models trained on other rows."""

@@ -14,7 +14,7 @@ _STACKS = (("encoder", "layer"), ("transformer", "layer"), ("", "layers"), ("", 
 
 
 def layers_of(model: PreTrainedModel) -> nn.ModuleList | None:
-    """Return the encoder's layers, None for an architecture whose layers share their weights."""
+    """Return the encoder's layers, None for an architecture that shares weights between layers."""
     encoder: Any = model.base_model
     for stack, name in _STACKS:
         layers = getattr(getattr(encoder, stack, None) if stack else encoder, name, None)

@@ -90,7 +90,7 @@ def test_a_second_sheet_with_the_columns_is_refused() -> None:
 
 
 def test_wrong_dimensions_do_not_cut_the_table() -> None:
-    """A sheet whose noted size is too small is read whole."""
+    """A sheet that notes too small a size is read whole."""
     content = workbook([HEADER, ("a", "x"), ("b", "y")])
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:

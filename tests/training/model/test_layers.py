@@ -64,7 +64,7 @@ def test_a_shortened_model_computes_with_the_kept_layers(
 
 
 def test_missing_and_shared_layers_are_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """More layers than the base has, and ALBERT, whose layers share their weights."""
+    """More layers than the base has, and ALBERT with its shared layers."""
     with pytest.raises(TrainingError, match="^layers is 6, the model has 5$"):
         shortened(deep(checkpoint(tmp_path_factory, "bert"), 5), 6)
     with pytest.raises(TrainingError, match="^architecture 'albert' has no layers with weights of their own"):

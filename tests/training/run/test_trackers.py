@@ -93,7 +93,7 @@ def test_mlflow_and_wandb_have_the_figures_of_the_epochs(
 def test_a_tracker_without_its_package_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A tracker whose package is missing is one line with the command that installs it, before the data is read."""
+    """A tracker without its package is one line with the command that installs it, before the data is read."""
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else found(name))
     table = ["--data", "none.csv", "--text-column", "t", "--label-column", "l", "--output", "out"]
