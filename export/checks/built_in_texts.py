@@ -5,6 +5,10 @@ from __future__ import annotations
 from inferer.tokens.encoding import Encoder
 from inferer.tokens.texts import TextOrPair
 
+# Of the longest texts that run in fp32 and in torch, in batches: their attention takes memory by the square of the
+# tokens, for ModernBERT-base at its 8,192 tokens several times 3 GB.
+MOST_TOKENS = 1024
+
 _SENTENCES = (
     "ok",
     "Huggies",
@@ -21,24 +25,28 @@ _SENTENCES = (
 
 
 def built_in_texts(encoder: Encoder) -> list[TextOrPair]:
-    """Return sentences from one word up to, and beyond, the encoder's most tokens, or pairs of them."""
+    """Return sentences from one word up to, and beyond, the encoder's most tokens, or pairs of them.
+
+    For an encoder of more than MOST_TOKENS, up to about these.
+    """
+    longest = min(encoder.max_length, MOST_TOKENS)
     if encoder.pair:
-        return _pairs(encoder)
+        return _pairs(encoder, longest)
     texts: list[TextOrPair] = list(_SENTENCES)
     paragraph = " ".join(_SENTENCES)
     pieces = [paragraph]
     for share in (4, 2, 1):
-        while encoder.encode_one(" ".join(pieces)).num_tokens < encoder.max_length // share:
+        while encoder.encode_one(" ".join(pieces)).num_tokens < longest // share:
             pieces.append(paragraph)
         texts.append(" ".join(pieces))
     return texts
 
 
-def _pairs(encoder: Encoder) -> list[TextOrPair]:
+def _pairs(encoder: Encoder, longest: int) -> list[TextOrPair]:
     """Return each sentence with another, and pairs of a long first, a long second, and two long texts."""
     count = len(_SENTENCES)
     pairs: list[TextOrPair] = [(text, _SENTENCES[(place + 3) % count]) for place, text in enumerate(_SENTENCES)]
     long = " ".join(_SENTENCES)
-    while encoder.encode_one((long, long)).num_tokens < 2 * encoder.max_length:
+    while encoder.encode_one((long, long)).num_tokens < 2 * longest:
         long += " " + " ".join(_SENTENCES)
     return [*pairs, (_SENTENCES[6], long), (long, _SENTENCES[6]), (long, long)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from export.checkpoint import Checkpoint
-from export.checks.built_in_texts import built_in_texts
+from export.checks.built_in_texts import MOST_TOKENS, built_in_texts
 from inferer.cpu import available_cpus
 from inferer.errors import EmptyTextError
 from inferer.scoring import activate
@@ -28,7 +28,7 @@ from inferer.tokens.texts import SIDES, TextOrPair, sides_of
 # (words per text, texts chosen, candidates). For a max_length of 512 the chosen texts have about 1,000 tokens, half of
 # them in the one text of full length: on two cores BERT-base takes a second at a server's start.
 _CLASSES = ((1, 8, 96), (2, 6, 72), (4, 6, 60), (8, 5, 40), (16, 3, 20), (32, 2, 8), (80, 1, 4))
-_FULL_LENGTH = (1, 3)  # texts chosen, candidates, of max_length tokens
+_FULL_LENGTH = (1, 3)  # texts chosen, candidates, of max_length tokens, of about MOST_TOKENS if that is less
 
 # With a smaller lead over the second score, the best label may change on a CPU that rounds differently.
 _MIN_LEAD = 0.05
@@ -51,9 +51,9 @@ class _Candidate:
 def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Path | None) -> list[dict[str, Any]]:
     """Return about 32 texts with their logits, as the manifest's `golden` has them: text, text_pair, fp32, int8.
 
-    The texts have from one word to max_length tokens. As far as candidates allow, every label is some text's best one,
-    and best scores lead clearly in fp32 and in int8. int8 logits are those of exact arithmetic, where the model allows
-    it, whatever this machine's CPU does.
+    The texts have from one word to max_length tokens, at most about MOST_TOKENS. As far as candidates allow, every
+    label is some text's best one, and best scores lead clearly in fp32 and in int8. int8 logits are those of exact
+    arithmetic, where the model allows it, whatever this machine's CPU does.
     """
     threads = available_cpus()
     session = Session(fp32, threads)
@@ -141,7 +141,15 @@ def _candidates(checkpoint: Checkpoint, encoder: Encoder) -> Iterator[tuple[list
         yield fresh(texts, math.inf if count == 1 else encoder.max_length - 1), places
         fewer = count
     places, candidates = _FULL_LENGTH
-    yield fresh([drawn(encoder.max_length) for _ in range(candidates)], math.inf), places
+    yield fresh([drawn(_words_of_full_length(encoder, drawn)) for _ in range(candidates)], math.inf), places
+
+
+def _words_of_full_length(encoder: Encoder, drawn: Callable[[int], TextOrPair]) -> int:
+    """Return the number of words for max_length tokens and more; for MOST_TOKENS if that is less."""
+    if encoder.max_length <= MOST_TOKENS:
+        return encoder.max_length
+    words = 64
+    return max(1, MOST_TOKENS * words // encoder.encode_one(drawn(words)).num_tokens)
 
 
 def _joined(text: TextOrPair) -> str:

@@ -13,11 +13,15 @@ import pytest
 import torch
 from transformers import ModernBertConfig, ModernBertForSequenceClassification
 
+from export.checks.built_in_texts import MOST_TOKENS, built_in_texts
 from export.engine.graph import Graph
 from export.engine.onnx_model import to_onnx, token_linears
 from export.engine.pre_norm.layers import find_pre_norm_layers
 from export.engine.quantize import Quantizer
-from inferer.bundle.reader import INT8_TOKEN
+from inferer import ModelInferer
+from inferer.bundle.reader import INT8_TOKEN, TOKENIZER, read_bundle
+from inferer.tokens.encoding import Encoder
+from tests.support.architectures import TEXTS, run_export, torch_logits, write_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -115,3 +119,20 @@ def test_a_wider_window_stays_as_exported(tmp_path: Path) -> None:
     assert Quantizer(fp32, linears, INT8_TOKEN)(tmp_path / "int8.onnx") == 4 * 3
     long = texts()[-1:]
     assert np.abs(answers(loaded(tmp_path / "int8.onnx"), long) - answers(loaded(fp32), long)).max() < 0.1
+
+
+def test_a_checkpoint_of_long_texts_is_checked_on_shorter_ones(tmp_path: Path) -> None:
+    """Attention in fp32 takes memory by the square of the tokens; the bundle reads its longest text all the same."""
+    longest = 4096
+    folder = write_checkpoint(tmp_path / "long", "modernbert", max_position_embeddings=longest)
+    assert run_export(folder, tmp_path / "bundle", "--max-length", longest) == 0
+    encoder = Encoder(tmp_path / "bundle" / TOKENIZER, longest)
+    golden = [encoder.encode_one(one["text"]).num_tokens for one in read_bundle(tmp_path / "bundle").manifest["golden"]]
+    built_in = [encoder.encode_one(text).num_tokens for text in built_in_texts(encoder)]
+    for tokens in (golden, built_in):
+        assert MOST_TOKENS // 2 < max(tokens) < 2 * MOST_TOKENS
+    text = " ".join(TEXTS * 100)
+    assert encoder.encode_one(text).num_tokens > longest
+    expected = torch_logits(folder, (text, *TEXTS), longest)
+    found = ModelInferer(tmp_path / "bundle", intra_op_threads=1).logits(text)
+    assert np.abs(found - expected[0]).max() < 0.1 * np.ptp(expected)
