@@ -156,7 +156,8 @@ def _constant_behind(graph: Graph, tensor: str) -> str:
 def _row_of_distance(graph: Graph, tensor: str) -> np.ndarray:
     """Return the index that `tensor`, [..., tokens, tokens], has by column less row, for FARTHEST tokens."""
     demand(_is_bias(graph, tensor))
-    index = graph.evaluate(_squeezed(graph, tensor), {"attention_mask": np.ones((1, FARTHEST), np.int64)})
+    of_shape = np.ones((1, FARTHEST), np.int64)  # of any input: no value is read
+    index = graph.evaluate(_squeezed(graph, tensor), {value.name: of_shape for value in graph.proto.input})
     index = index.reshape(index.shape[-2:])
     rows = np.concatenate([index[:0:-1, 0], index[0]])
     i, j = np.indices(index.shape)

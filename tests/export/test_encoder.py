@@ -29,6 +29,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one layer": {"num_hidden_layers": 1},
     "four heads": {"num_attention_heads": 4},
 }
+DEBERTAS: dict[str, dict[str, Any]] = {
+    "token types": {"type_vocab_size": 2},
+    "positions in the input": {"position_biased_input": True},
+    "no distances": {"relative_attention": False, "pos_att_type": None, "position_biased_input": True},
+    "by query alone": {"pos_att_type": ["c2p"]},
+    "by key alone": {"pos_att_type": "p2c"},
+    "projections of distances": {"share_att_key": False},
+    "no buckets": {"position_buckets": -1, "norm_rel_ebd": "none"},
+    "narrow embeddings": {"embedding_size": 16},
+}
 
 
 def exported(model: PreTrainedModel, folder: Path) -> onnx.ModelProto:
@@ -86,6 +96,15 @@ def test_other_activations_depths_and_heads_answer_as_before(variant: str, tmp_p
     """Other activations, a single layer and other numbers of heads are recognized and keep their logits."""
     folder = architectures.write_checkpoint(tmp_path / "variant", "bert", **VARIANTS[variant])
     model = exported(AutoModelForSequenceClassification.from_pretrained(folder), tmp_path)
+    same(model, rebuilt(model))
+
+
+@pytest.mark.parametrize("variant", DEBERTAS)
+def test_other_debertas_answer_as_before(variant: str, tmp_path: Path) -> None:
+    """DeBERTa's choices of positions, distances and embeddings are recognized and keep their logits."""
+    folder = architectures.write_checkpoint(tmp_path / "variant", "deberta-v2", **DEBERTAS[variant])
+    model = exported(AutoModelForSequenceClassification.from_pretrained(folder), tmp_path)
+    assert ("token_type_ids" in {i.name for i in model.graph.input}) == (variant == "token types")
     same(model, rebuilt(model))
 
 
