@@ -27,7 +27,10 @@ from inferer.tokens.encoding import INPUTS
 
 OPSET = 18  # the one that torch 2.13's exporter writes; others it converts to
 _SCOPES = "pkg.torch.onnx.name_scopes"  # the modules around a node, in its metadata
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_LOGGERS = (
+    *("torch.onnx", "torch.export", "torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes"),
+    *("torch._dynamo", "onnxscript", "onnx_ir"),
+)
 _MOST_BYTES = 2_000_000_000  # protobuf writes at most 2 GiB; the graph needs the rest
 _TEXTS, _TOKENS = 2, 9  # of the example; both are dynamic, and 0 and 1 would be taken as constants
 
@@ -153,11 +156,11 @@ def _without_caches(model: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter: it prints its progress, and advice that the checks of the export make needless."""
+    """Silence the exporter: progress, advice that the export's checks make needless, tracebacks of what it raises."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

@@ -35,6 +35,7 @@ _REASONS = {
     "markuplm": "it reads the place of each word in a page's markup, which a text alone does not have",
     "tapas": "it reads tables",
 }
+_BY_LENGTH = {"dynamic", "longrope"}  # kinds of rotary positions
 _REMEDY = "fine-tune another base model: `inferer train --base-model FOLDER`"
 
 
@@ -44,6 +45,12 @@ def refuse_unsupported(model: PreTrainedModel, max_length: int) -> None:
     reason = _REASONS.get(kind)
     if reason is not None:
         raise cannot_be_exported(kind, f"{reason}; {_REMEDY}")
+    if by_length := _rope_types(getattr(model.config, "rope_parameters", None)) & _BY_LENGTH:
+        raise cannot_be_exported(
+            kind,
+            f"rope_type is {min(by_length)!r}, which turns positions by the length of the longest text of a batch; "
+            f"{_REMEDY}",
+        )
     check = _CHECKS.get(kind)
     if check is not None and (fault := check(model.config, max_length)) is not None:
         raise cannot_be_exported(kind, fault)
@@ -71,6 +78,13 @@ def faults_named(kind: str) -> Iterator[None]:
         yield
     except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise cannot_be_exported(kind, error) from error
+
+
+def _rope_types(found: object) -> set[str]:
+    """Return each kind of rotary positions in `found`: settings, or settings per kind of layer."""
+    if not isinstance(found, dict):
+        return set()
+    return {str(found.get("rope_type"))}.union(*map(_rope_types, found.values()))
 
 
 def _big_bird(config: Any, max_length: int) -> str | None:
