@@ -13,15 +13,28 @@ from inferer.bundle.manifest import MULTI_LABEL, SINGLE_LABEL
 from tests.support import architectures
 from tests.support.architectures import LABELS, run_export
 from tests.support.eval_texts import labelled_by_torch
-from training.report.intervals import wilson
+from training.report.intervals import Figure, wilson
 
 
 def said(
-    right: int, counts: tuple[int, ...], agreeing: int = 100, *, kind: str = SINGLE_LABEL, served: bool = True
+    right: int,
+    counts: tuple[int, ...],
+    agreeing: int = 100,
+    *,
+    kind: str = SINGLE_LABEL,
+    served: bool = True,
+    without: int = 0,
+    macro_f1: float | None = None,
 ) -> str:
-    """Return the warnings for `right` of 100 texts, `counts` of which have each label; one line each."""
+    """Return the warnings for `right` of 100 texts, `counts` of which have each label; one line each.
+
+    without: further texts, without a label.
+    """
     truth = np.repeat(np.eye(len(counts), dtype=bool), counts, axis=0)
+    truth = np.concatenate([truth, np.zeros((without, len(counts)), dtype=bool)])
     figures = {"accuracy_fp32": wilson(right, len(truth)), "agreement": wilson(agreeing, 100)}
+    if macro_f1 is not None:
+        figures["macro_f1_fp32"] = Figure(macro_f1, len(truth))
     return "\n".join(warnings(figures, truth, kind, int8_served=served))
 
 
@@ -62,7 +75,22 @@ def test_a_few_texts_are_no_proof_of_another_order() -> None:
 
 def test_sets_of_labels_are_not_held_to_chance() -> None:
     """A multi-label model is compared with the commonest set of labels alone."""
-    assert "of no use" in said(0, (50, 50), kind=MULTI_LABEL)
+    line = said(0, (50, 50), kind=MULTI_LABEL)
+    assert "of no use" in line
+    assert "the commonest set of labels alone would be right for 50.0%" in line
+
+
+@pytest.mark.parametrize(("right", "macro_f1", "warned"), [(84, 0.5, False), (84, 0.0, True), (0, 0.5, True)])
+def test_labels_found_among_many_texts_without_any_are_of_use(right: int, macro_f1: float, *, warned: bool) -> None:
+    """Where 90 of 100 texts have no label, whole sets that are right less often than that may still find labels."""
+    line = said(right, (5, 5), kind=MULTI_LABEL, without=90, macro_f1=macro_f1)
+    assert ("of no use" in line) == warned
+
+
+@pytest.mark.parametrize("kind", [SINGLE_LABEL, MULTI_LABEL])
+def test_nothing_right_is_said_for_texts_of_one_label_too(kind: str) -> None:
+    """Five texts with the same label, none of them labelled right, are warned of."""
+    assert said(0, (5, 0, 0, 0, 0, 0), kind=kind).startswith("warning: the model is of no use on your texts: 0.0%")
 
 
 def test_int8_far_from_fp32_is_said_so() -> None:
