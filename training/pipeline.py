@@ -29,9 +29,9 @@ from training.evaluation.checkpoint_logits import LoadedModel, compute_logits
 from training.evaluation.predictions import Predictions, predictions_from_logits
 from training.few_labels.contrast import contrastive
 from training.few_labels.linear_head import LinearHead, fit_head
-from training.model.load import quiet_transformers
 from training.model.losses import is_relevance, make_loss
 from training.model.scale import scale_of
+from training.quiet import quiet_transformers
 from training.recipe.recipe import BEST, Recipe
 from training.report.console import report, report_end
 from training.report.metrics import measure

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoConfig, GenerationConfig, PretrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, GenerationConfig, PretrainedConfig
 from transformers.activations import ACT2FN
 
 from training.model.custom_code import RefusedError, refuse_code
+from training.quiet import quiet_transformers
 
 # Keys that 4.30 to 4.57 read for some architectures and 5 no longer does, each with the values that have no effect.
 _DROPPED: dict[str, tuple[Any, ...]] = {
@@ -78,8 +79,10 @@ def read_config(source: str | Path, **options: Any) -> PretrainedConfig:
     found, _ = PretrainedConfig.get_config_dict(source, **options)
     stock = f"if its weights fit the stock architecture {found.get('model_type')!r}, delete auto_map from a copy"
     refuse_code("config.json", found, stock)
+    _refuse_unknown_type(found)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        with quiet_transformers(bars=True):  # it warns of ids of special tokens that nothing reads
+            config: PretrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
     except StrictDataclassError as error:  # a value of another type, or outside the choices of its field
         raise RefusedError(f"config.json: {' '.join(str(error).split())}") from error
     _refuse_lost_keys(found, config)
@@ -106,10 +109,24 @@ def unread_keys(config: PretrainedConfig) -> list[str]:
     ]
 
 
+def _refuse_unknown_type(found: dict[str, Any]) -> None:
+    """Raise RefusedError for an architecture that the installed version does not have."""
+    kind, here, writer = found.get("model_type"), transformers.__version__, found.get("transformers_version")
+    if kind is None or kind in CONFIG_MAPPING:
+        return
+    newer = writer and _release(writer) > _release(here)
+    remedy = f"install {writer} or later" if newer else "fine-tune a base model that it knows, such as modernbert"
+    raise RefusedError(f"config.json has model_type: {kind!r}{_written_by(writer)}, unknown to {here}; {remedy}")
+
+
+def _written_by(writer: object) -> str:
+    return f" (written by transformers {writer})" if writer else ""
+
+
 def _refuse_lost_keys(found: dict[str, Any], config: PretrainedConfig) -> None:
     """Raise RefusedError for keys that the version that wrote them reads in another way than the installed one."""
     here, writer = transformers.__version__, found.get("transformers_version")
-    by = f" (written by transformers {writer})" if writer else ""
+    by = _written_by(writer)
     words = _words(type(config))
     for key, idle in _DROPPED.items():
         if key in found and found[key] not in idle and key not in words:

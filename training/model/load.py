@@ -5,18 +5,16 @@ transformers fills missing weights with random numbers; here they are an error t
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import pickle
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from inferer.bundle.manifest import MULTI_LABEL, REGRESSION
 from inferer.errors import first_line
@@ -29,6 +27,7 @@ from training.model.heads import FIELD, classifier_class, mean_head, mlp_head, t
 from training.model.layers import shortened
 from training.model.output_layer import start_from_shares
 from training.model.tokenizer_file import read_tokenizer
+from training.quiet import quiet_transformers
 from training.recipe.recipe import MEAN, MLP, STOCK, TOKEN, Recipe
 
 # Buffers that old versions of transformers saved with the weights; the config determines them.
@@ -201,21 +200,6 @@ def _from_pretrained(
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "misshapen": "mismatched_keys"}
     # A misshapen one comes with its shapes.
     return model, {kind: [one if isinstance(one, str) else one[0] for one in info[key]] for kind, key in kinds.items()}
-
-
-@contextlib.contextmanager
-def quiet_transformers(*, bars: bool = False) -> Iterator[None]:
-    """Let transformers not warn, and draw bars only if `bars`: those of a download; files on disk take a moment."""
-    verbosity, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if drawn:
-            logging.enable_progress_bar()
 
 
 def _cannot_be_loaded(what: str, error: Exception) -> TrainingError:

@@ -12,7 +12,8 @@ from inferer.bundle.manifest import MULTI_LABEL
 from training.data.csv_file import write_csv
 from training.evaluation.model_folder import RECIPE, RECORD
 from training.evaluation.predictions import Predictions
-from training.model.load import max_positions_of, quiet_transformers
+from training.model.load import max_positions_of
+from training.quiet import quiet_transformers
 from training.recipe.recipe import Recipe, as_toml
 from training.report.advice import advice
 from training.report.evaluation_report import CONFUSION, LENGTHS, NUMBERS, write_json, write_report

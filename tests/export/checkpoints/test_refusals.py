@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from tokenizers import Tokenizer
 from transformers import BertConfig, ModernBertConfig, MPNetConfig
 
@@ -44,6 +45,12 @@ def config_file(folder: Path, kind: str, **changes: Any) -> Path:
             {"transformers_version": "5.99.0", "heat": 0.5},
             "heat: 0.5, written by transformers 5.99.0 and unknown",
         ),
+        (
+            "bert",
+            {"transformers_version": "5.99.0", "model_type": "newbert"},
+            f"model_type: 'newbert' (written by transformers 5.99.0), unknown to {transformers.__version__}; install ",
+        ),
+        ("bert", {"model_type": "our_bert"}, "4.57.6), unknown to "),
         ("mpnet", {"is_decoder": True}, "is_decoder: True (written by transformers 4.57.6)"),
         ("modernbert", {"rope_parameters": ROPE}, "which 4.57.6 did not read"),
         ("modernbert", {"layer_types": ["full_attention"] * 2}, "which 4.57.6 did not read"),
