@@ -11,6 +11,7 @@ from inferer.checkpoint_folder import fault_of
 from training.model.hub_model import download_model
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_ONE_WORD = re.compile(r"[A-Za-z0-9][\w.-]*")
 _STATE_DICTS = (".bin", ".pt", ".pth")
 
 
@@ -34,6 +35,8 @@ def _named(name: str) -> Path:
     if not _HUB_ID.fullmatch(name) or near.exists() or name.endswith(_STATE_DICTS):
         others = sorted(f.parent.name for f in near.glob("*/config.json")) if near != Path() and near.is_dir() else []
         hint = f"; {near} has {', '.join(others[:5])}{', …' if len(others) > 5 else ''}" if others else ""
+        if not hint and (_ONE_WORD.fullmatch(name) or "://" in name) and not name.endswith(_STATE_DICTS):
+            hint = "; a model of the hub goes by ORG/NAME"
         raise ExportError(f"checkpoint {name}: does not exist{hint}")
     return _download(name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,21 @@ _ADAPTER, _SENTENCES, _STATE = "adapter_config.json", "modules.json", "trainer_s
 # Heads that transformers has beside the sequence classifier's, and encoders without one.
 _HEAD = re.compile(r"For[A-Z]\w*$|(LMHead|DoubleHeads)?Model$")
 _OTHER_FORMATS = {"*.gguf": "GGUF", "tf_model*.h5": "TensorFlow", "flax_model*.msgpack": "Flax", "*.onnx": "ONNX"}
+_Check = Callable[[Path], str | None]
 _EXPECTED = f"expected a Hugging Face checkpoint folder ({CONFIG}, model.safetensors, tokenizer.json)"
 
 
 def fault_of(folder: Path) -> str | None:
     """Return why the folder is not a checkpoint of a sequence classifier, with the remedy; None if it may be one."""
-    checks: tuple[Callable[[Path], str | None], ...] = (_empty, _bundle, _adapter, _run, _no_config, _head, _no_weights)
+    return _first_fault(folder, (*_NO_MODEL, _head, _no_weights))
+
+
+def fault_of_base(folder: Path) -> str | None:
+    """Return why the folder is not a model with any head or none, with the remedy; None if it may be one."""
+    return _first_fault(folder, (*_NO_MODEL, _no_weights))
+
+
+def _first_fault(folder: Path, checks: Iterable[_Check]) -> str | None:
     return next((fault for check in checks if (fault := check(folder)) is not None), None)
 
 
@@ -52,7 +61,8 @@ def _run(folder: Path) -> str | None:
     inside = {
         int(number.group(1)): one
         for one in folder.glob("checkpoint-*")
-        if (number := re.fullmatch(r"checkpoint-(\d+)", one.name)) and (one / CONFIG).is_file()
+        if (number := re.fullmatch(r"checkpoint-(\d+)", one.name))
+        and any((one / name).is_file() for name in (CONFIG, _ADAPTER))
     }
     if not inside or has_weights(folder):
         return None
@@ -67,6 +77,9 @@ def _no_config(folder: Path) -> str | None:
         return None
     other = _other_format(folder)
     return f"no {CONFIG}; {_EXPECTED}" if other is None else f"no {CONFIG}; {other}"
+
+
+_NO_MODEL: tuple[_Check, ...] = (_empty, _bundle, _adapter, _run, _no_config)
 
 
 def _head(folder: Path) -> str | None:

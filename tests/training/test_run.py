@@ -429,7 +429,7 @@ def test_a_base_model_that_cannot_be_loaded_is_named(
     elif name == "hub":
         assert message.endswith("and HF_HUB_OFFLINE is set; give --base-model embedded, or a folder")
     else:
-        assert "cannot be loaded: " in message
+        assert ("has config.json and no weights" if name == "no weights" else "cannot be loaded: ") in message
     assert not list(tmp_path.glob("out*"))
 
 
@@ -542,10 +542,14 @@ def test_an_embedded_model_that_is_missing_is_named(tmp_path: Path, monkeypatch:
 
 
 def test_a_base_model_folder_is_used_as_it_is(tmp_path: Path) -> None:
-    """A folder needs a config.json; a path without a folder is refused, and is not looked for on the hub."""
-    with pytest.raises(TrainingError, match=f"base model {tmp_path}: has no config.json"):
+    """A folder needs config.json and weights; a path without a folder is refused, and is not looked for on the hub."""
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(TrainingError, match=f"base model {tmp_path}: no config.json"):
         base_model_path(str(tmp_path))
     (tmp_path / "config.json").touch()
+    with pytest.raises(TrainingError, match=r"has config\.json and no weights"):
+        base_model_path(str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
     assert base_model_path(str(tmp_path)) == str(tmp_path)
     for name in ("./none", "../none", str(tmp_path / "none"), "~/no-such-folder"):
         with pytest.raises(TrainingError, match="no such folder"):

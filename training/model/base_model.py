@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from inferer.checkpoint_folder import fault_of_base
 from training.errors import TrainingError
 from training.model.hub_model import download_model
 
@@ -27,8 +28,8 @@ def base_model_path(name: str) -> str:
         return str(_embedded())
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise TrainingError(f"base model {folder}: has no config.json; expected a Hugging Face model folder")
+        if fault := fault_of_base(folder):
+            raise TrainingError(f"base model {folder}: {fault}")
         return str(folder)
     if folder.is_absolute() or name.startswith((".", "~")):
         raise TrainingError(f"base model {name}: no such folder")

@@ -12,7 +12,9 @@ import pytest
 from export.errors import ExportError
 from export.source import find_checkpoint
 from inferer import BundleError, ModelInferer
-from inferer.checkpoint_folder import fault_of
+from inferer.checkpoint_folder import fault_of, fault_of_base
+from training.errors import TrainingError
+from training.model.base_model import base_model_path
 
 
 @pytest.fixture
@@ -116,6 +118,27 @@ def test_a_trainers_folder_names_its_newest_checkpoint(folder: Callable[..., Pat
     assert fault_of(path) == f"{said} (the best by the run's own figures is checkpoint-900)"
     folder(config__json=of("BertForSequenceClassification"), model__safetensors=None)
     assert fault_of(path) is None
+
+
+def test_a_trainers_folder_of_adapters_names_its_newest_checkpoint(folder: Callable[..., Path]) -> None:
+    """Peft's checkpoints have no config.json; the newest is named, whose own message tells how to merge it."""
+    path = folder(checkpoint_5_in_adapter_config__json={}, checkpoint_40_in_adapter_config__json={})
+    newest = path / "checkpoint-40"
+    said = f"is the output folder of a Trainer, without a model of its own; give its newest checkpoint, {newest}"
+    assert fault_of(path) == said
+    assert str(fault_of(newest)).startswith("has a LoRA adapter")
+
+
+def test_a_base_model_needs_no_classifier_and_nothing_less(folder: Callable[..., Path]) -> None:
+    """Any head will do for a base model; a Trainer's folder and one without weights are refused as in an export."""
+    path = folder(checkpoint_1000_in_config__json={})
+    with pytest.raises(TrainingError, match=f"base model {path}: is the output folder of a Trainer.*checkpoint-1000"):
+        base_model_path(str(path))
+    folder(config__json=of("BertForMaskedLM"), flax_model__msgpack=None)
+    assert "Trainer" in str(fault_of_base(path))
+    folder(model__safetensors=None)
+    assert fault_of_base(path) is None
+    assert "config.json names" in str(fault_of(path))
 
 
 def test_folders_that_lack_everything_are_told_apart(folder: Callable[..., Path], tmp_path: Path) -> None:

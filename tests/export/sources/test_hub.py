@@ -86,11 +86,21 @@ def test_without_the_hub_one_line_says_so(tmp_path: Path, variables: dict[str, s
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.parametrize("name", ["checkpoints/title", "title", "/title", "org/name/more", "org/weights.bin"])
-def test_a_mistyped_path_is_not_looked_for_on_the_hub(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("checkpoints/title", "; checkpoints has titles"),
+        ("title", "; a model of the hub goes by ORG/NAME"),
+        ("https://huggingface.co/org/name", "; a model of the hub goes by ORG/NAME"),
+        ("/title", ""),
+        ("title.bin", ""),
+        ("org/name/more", ""),
+        ("org/weights.bin", ""),
+    ],
+)
+def test_a_mistyped_path_is_not_looked_for_on_the_hub(tmp_path: Path, name: str, hint: str) -> None:
     """A path beside an existing folder, or of another form than ORG/NAME, is refused without the hub."""
     (tmp_path / "checkpoints" / "titles").mkdir(parents=True)
     (tmp_path / "checkpoints" / "titles" / "config.json").write_text("{}")
     code, _, said = find(tmp_path, name, "bundle", HF_ENDPOINT="http://127.0.0.1:9")
-    hint = "; checkpoints has titles" if name.startswith("checkpoints/") else ""
     assert (code, said.splitlines()) == (2, [f"export: checkpoint {name}: does not exist{hint}"])
