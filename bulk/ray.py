@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import Dataset
 
-from bulk.models import model_at, portable
+from bulk.errors import JobError
+from bulk.models import model_of, portable
 from bulk.scoring import ScoreOptions, output_schema
 from bulk.scoring import score as score_batches
 from bulk.tables.batches import MOST_ROWS, check_text_columns
@@ -23,15 +22,15 @@ def score(
     bundle: str | os.PathLike[str],
     options: ScoreOptions,
     *,
-    cpus_per_actor: int = 1,
+    cpus_per_task: int = 1,
     **model_options: Any,
 ) -> Dataset:
-    """Return `dataset` with the columns of predictions, by `map_batches` on actors.
+    """Return `dataset` with the columns of predictions, by `map_batches` in tasks.
 
     bundle: a folder on the driver; it travels in Ray's object store. The nodes need this package, with the extra
-    `bulk`. Each actor has a model with `cpus_per_actor` threads; there are as many as the CPUs of the cluster allow.
-    model_options: `config`, `quantize` and `golden_check` of `ModelInferer`. Raises InfererError for a faulty bundle or
-    wrong options, before any work.
+    `bulk`. Each process of Ray loads the model once, with `cpus_per_task` threads. model_options: `config`, `quantize`
+    and `golden_check` of `ModelInferer`. Raises InfererError for a faulty bundle, wrong options or a cluster whose
+    nodes have fewer CPUs than a task needs, before any work.
     """
     model = ModelInferer(bundle, **model_options)
     options = options.resolved(model)
@@ -39,32 +38,30 @@ def score(
         columns = pa.schema(list(zip(schema.names, schema.types, strict=True)))
         check_text_columns(columns, options.text_columns, "the Dataset")
         output_schema(columns, options)  # refuses names that both have
+    most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    if cpus_per_task > most:
+        raise JobError(f"cpus_per_task is {cpus_per_task}, but the largest node of the cluster has {most} CPUs")
     files = {file.name: file.read_bytes() for file in model.bundle.path.iterdir() if file.is_file()}
-    most = max(1, int(ray.cluster_resources()["CPU"]) // cpus_per_actor)
+    name = str(model.bundle.manifest["manifest_sha256"])
+    # Tasks, for an actor holds its CPU while it waits: with actors on all CPUs, Ray had none to read the input, or to
+    # compute the blocks of a dead node again, and waited for ever.
     return dataset.map_batches(
-        _Scorer,
-        fn_constructor_args=(ray.put(files), portable(model_options), options, cpus_per_actor),
+        _scored,
+        fn_args=(name, ray.put(files), portable(model_options), options, cpus_per_task),
         batch_format="pyarrow",
         batch_size=MOST_ROWS,
-        compute=ActorPoolStrategy(min_size=1, max_size=most),
-        num_cpus=cpus_per_actor,
+        num_cpus=cpus_per_task,
     )
 
 
-class _Scorer:
-    """The model of one actor."""
-
-    def __init__(
-        self, files: ray.ObjectRef[dict[str, bytes]], model_options: dict[str, Any], options: ScoreOptions, threads: int
-    ) -> None:
-        self._options = options
-        with TemporaryDirectory(prefix="inferer-bundle-") as folder:
-            for name, content in ray.get(files).items():
-                (Path(folder) / name).write_bytes(content)
-            self._model = model_at(folder, model_options, threads)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        batches = table.combine_chunks().to_batches()
-        return pa.Table.from_batches(
-            score_batches(batches, self._model, self._options), output_schema(table.schema, self._options)
-        )
+def _scored(
+    table: pa.Table,
+    name: str,
+    files: ray.ObjectRef[dict[str, bytes]],
+    model_options: dict[str, Any],
+    options: ScoreOptions,
+    threads: int,
+) -> pa.Table:
+    model = model_of(name, lambda: ray.get(files), model_options, threads)
+    batches = table.combine_chunks().to_batches()
+    return pa.Table.from_batches(score_batches(batches, model, options), output_schema(table.schema, options))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import random
 import shutil
 import subprocess
@@ -30,7 +29,6 @@ pytestmark = pytest.mark.slow
 SPARK = ("pyspark==4.3.0", "pandas<3")
 RAY = ("ray[data]==2.60.0",)
 ROWS = 24_000
-SOAK = os.environ.get("SOAK", "")  # on a loaded machine Ray can take minutes to notice a dead node
 PAIR_COLUMNS = ("--text-column", "query", "--text-pair-column", "document")
 COLUMNS = ("--columns", "label,score,scores,num_tokens,truncated")
 
@@ -55,7 +53,7 @@ for wrong, options in ((frame, ScoreOptions("body")), (frame, ScoreOptions("id")
 scored.coalesce(1).write.parquet(target)
 """
 
-# With `kill` the second node is killed once the first rows have come.
+# A person's job on a cluster of one CPU, with faults that are told before any work.
 RAY_JOB = """
 import sys
 import pyarrow as pa, pyarrow.parquet as pq, ray
@@ -64,30 +62,51 @@ from bulk.errors import JobError
 from bulk.ray import score
 from bulk.scoring import ScoreOptions
 
-bundle, rows, target, kill, ranker, pairs = sys.argv[1:]
+bundle, rows, target, ranker, pairs = sys.argv[1:]
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-node = cluster.add_node(num_cpus=1)
-cluster.wait_for_nodes()
 ray.init(address=cluster.address)
-dataset = ray.data.from_arrow(pq.read_table(rows)).repartition(20)
+dataset = ray.data.read_parquet(rows)
 columns = ("label", "score", "scores", "num_tokens", "truncated")
-for options in (ScoreOptions("body"), ScoreOptions("id")):
+for options, cpus in ((ScoreOptions("body"), 1), (ScoreOptions("id"), 1), (ScoreOptions("text"), 2)):
     try:
-        score(dataset, bundle, options)
+        score(dataset, bundle, options, cpus_per_task=cpus)
     except JobError as error:
         print("refused:", error)
-found = []
-scored = score(dataset, bundle, ScoreOptions("text", columns))
-for block in scored.iter_batches(batch_format="pyarrow", batch_size=None):
-    found.append(block)
-    if kill and len(found) == 1:
-        cluster.remove_node(node, allow_graceful=False)
-        print("killed with", sum(part.num_rows for part in found), "rows")
-pq.write_table(pa.concat_tables(found).sort_by("id"), target)
+blocks = list(score(dataset, bundle, ScoreOptions("text", columns)).iter_batches(batch_format="pyarrow"))
+pq.write_table(pa.concat_tables(blocks).sort_by("id"), target)
 dataset = ray.data.from_arrow(pq.read_table(pairs)).repartition(4)
 found = score(dataset, ranker, ScoreOptions("query", ("score",), text_pair_column="document"))
 blocks = list(found.iter_batches(batch_format="pyarrow", batch_size=None))
 pq.write_table(pa.concat_tables(blocks).sort_by("id"), pairs)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+# The blocks of the input lie on the second node, which is killed once the first rows have come.
+RAY_KILL = """
+import sys
+import pyarrow as pa, pyarrow.parquet as pq, ray
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from bulk.ray import score
+from bulk.scoring import ScoreOptions
+
+bundle, rows, target = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+node = cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+ray.init(address=cluster.address)
+there = NodeAffinitySchedulingStrategy(node.node_id, soft=True)
+dataset = ray.data.from_arrow(pq.read_table(rows)).repartition(32)
+dataset = dataset.map_batches(lambda table: table, batch_format="pyarrow", scheduling_strategy=there).materialize()
+columns = ("label", "score", "scores", "num_tokens", "truncated")
+scored, found = score(dataset, bundle, ScoreOptions("text", columns)), []
+for block in scored.iter_batches(batch_format="pyarrow", batch_size=None):
+    found.append(block)
+    if len(found) == 1:
+        cluster.remove_node(node, allow_graceful=False)
+        print("killed with", block.num_rows, "rows")
+pq.write_table(pa.concat_tables(found).sort_by("id"), target)
 ray.shutdown()
 cluster.shutdown()
 """
@@ -189,31 +208,51 @@ def test_spark_that_cannot_run_is_a_line(
     assert not (tmp_path / "scored.csv").exists()
 
 
-def test_a_dataset_of_ray_gets_the_columns_of_predictions_also_when_a_node_dies(
+def test_a_dataset_of_ray_gets_the_columns_of_predictions(
     predict: Predict, tiny_bundle: Path, rank_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """`bulk.ray.score` on two nodes: the local values, row for row, of pairs too; with SOAK=1 a node is killed."""
+    """`bulk.ray.score` on a cluster of one CPU: the local values, row for row, of pairs too."""
     texts = _local(predict, tmp_path, ROWS)
-    local = pq.read_table(tmp_path / "local.parquet")
-    python = python_with(tmp_path_factory.getbasetemp(), *RAY)
-    target = tmp_path / "scored.parquet"
-    env = {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": gettempdir()}
-    pairs = tmp_path / "pairs.parquet"
+    target, pairs = tmp_path / "scored.parquet", tmp_path / "pairs.parquet"
     rows = read_csv(pair_table(tmp_path / "pairs.csv"))
     pq.write_table(rows, pairs)
-    given = (tiny_bundle, texts, target, SOAK, rank_bundle, pairs)
-    done = run_to_end(python, "-c", RAY_JOB, *map(str, given), timeout_s=300, **env)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "refused: the Dataset: the column 'body' is missing; the columns are 'id', 'text'" in done.stdout
-    assert "refused: the Dataset: the column 'id' is of type int64, expected text" in done.stdout
-    if SOAK:
-        (killed,) = [one for one in done.stdout.splitlines() if one.startswith("killed with")]
-        assert int(killed.split()[2]) < ROWS
-    _assert_same(pq.read_table(target), local)
+    told = _on_ray(tmp_path_factory, RAY_JOB, tiny_bundle, texts, target, rank_bundle, pairs)
+    refused = [one for one in told.splitlines() if one.startswith("refused")]
+    assert refused == [
+        "refused: the Dataset: the column 'body' is missing; the columns are 'id', 'text'",
+        "refused: the Dataset: the column 'id' is of type int64, expected text",
+        "refused: cpus_per_task is 2, but the largest node of the cluster has 1 CPUs",
+    ]
+    _assert_same(pq.read_table(target), pq.read_table(tmp_path / "local.parquet"))
     model, scored = ModelInferer(rank_bundle, intra_op_threads=1), pq.read_table(pairs)
     whole = [(a, b) for a, b in zip(rows["query"].to_pylist(), rows["document"].to_pylist(), strict=True) if a and b]
     scores = [score for score in scored["predicted_score"].to_pylist() if score is not None]
     assert scores == [model.predict(*pair).score for pair in whole]
+
+
+def test_ray_gives_the_local_rows_also_when_a_node_dies(
+    predict: Predict, tiny_bundle: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of two nodes the one with the input's blocks is killed in the middle; the other one computes all again."""
+    texts = _local(predict, tmp_path, ROWS)
+    # Every row four times, so that most are still to be done when the node dies.
+    times = 4
+    pq.write_table(pa.concat_tables([pq.read_table(texts)] * times), texts)
+    target = tmp_path / "scored.parquet"
+    told = _on_ray(tmp_path_factory, RAY_KILL, tiny_bundle, texts, target)
+    (killed,) = [one for one in told.splitlines() if one.startswith("killed with")]
+    assert int(killed.split()[2]) < ROWS
+    local = pq.read_table(tmp_path / "local.parquet")
+    _assert_same(pq.read_table(target), local.take([row for row in range(local.num_rows) for _ in range(times)]))
+
+
+def _on_ray(factory: pytest.TempPathFactory, job: str, *given: Path) -> str:
+    """Run `job` where Ray is installed; return what it printed."""
+    python = python_with(factory.getbasetemp(), *RAY)
+    env = {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": gettempdir()}
+    done = run_to_end(python, "-c", job, *map(str, given), timeout_s=300, **env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return str(done.stdout)
 
 
 def pair_table(path: Path) -> Path:
