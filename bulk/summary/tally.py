@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from bulk.scoring import ERROR, LABEL, LABELS, SCORE, TRUNCATED, ScoreOptions
+from bulk.tables.batches import LEFT_OVER
 
 BINS = 20  # of the score of the best label, from 0 to 1; as many as the bundle's reference has
 NO_LABEL = "(no label)"
@@ -25,8 +26,8 @@ Example = list[Any]  # the score and the start of the text
 class Tally:
     """labels: predictions of each; a multi-label row counts for each of its labels. scores: rows per bin of BINS.
 
-    errors: rows per error, its numbers left out. most, least: the examples per label with the highest and the lowest
-    scores.
+    errors: rows per error, without its numbers and the row's own cells. most, least: the examples per label with the
+    highest and the lowest scores.
     """
 
     rows: int = 0
@@ -61,7 +62,7 @@ def tally_of(batch: pa.RecordBatch, options: ScoreOptions) -> Tally:
     errors: Counter[str] = Counter()
     for text, names, score, truncated, error in _rows(batch, options):
         if error is not None:
-            errors[re.sub(r"\d[\d,.]*", "N", error)] += 1
+            errors[re.sub(r"\d[\d,.]*", "N", error.split(LEFT_OVER)[0])] += 1
             continue
         tally.truncated += bool(truncated)
         tally.scores[min(int(score * BINS), BINS - 1)] += 1

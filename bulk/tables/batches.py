@@ -15,6 +15,13 @@ MOST_ROWS = 1024
 MOST_BYTES = 8_000_000
 # A column of the batches of a reader: the fault that kept a row from being read, else null.
 ROW_FAULT = "__row_fault__"
+LEFT_OVER = "; without a column: "  # in a fault, before what the row has beside its cells
+_MOST_LEFT_OVER = 2_000  # characters
+
+
+def left_over(rest: str) -> str:
+    """Return the end of a fault that tells `rest`, what a row has beside its cells, shortened if it is long."""
+    return LEFT_OVER + (rest if len(rest) <= _MOST_LEFT_OVER else rest[: _MOST_LEFT_OVER - 1] + "…")
 
 
 class Batches:

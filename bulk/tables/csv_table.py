@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from itertools import islice
 import pyarrow as pa
 
 from bulk.errors import JobError
-from bulk.tables.batches import Batches
+from bulk.tables.batches import Batches, left_over
 from bulk.tables.files import TSV, File, open_bytes
 from inferer.errors import shown
 
@@ -105,13 +106,15 @@ def count_rows(path: File, layout: CsvLayout) -> int:
 
 
 def csv_batches(path: File, layout: CsvLayout) -> Iterator[pa.RecordBatch]:
-    """Yield the rows; one with too few or too many cells has a fault."""
+    """Yield the rows; one with too few or too many cells has a fault, which tells the cells without a column."""
     batches = Batches(layout.schema)
     wide = len(layout.names)
     for line, cells in islice(_rows(path, layout.delimiter, layout.encoding), int(layout.header), None):
         fault = None
         if len(cells) != wide:
             fault = f"line {line} has {len(cells)} cells where the header has {wide}"
+            if cells[wide:]:
+                fault += left_over(json.dumps(cells[wide:], ensure_ascii=False))
         padded: list[str | None] = [*cells[:wide], *[None] * (wide - len(cells))]
         yield from batches.add(padded, fault)
     yield from batches.rest()

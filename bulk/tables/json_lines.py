@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bulk.tables.batches import Batches
+from bulk.tables.batches import Batches, left_over
 from bulk.tables.files import File, open_bytes
 
 _INT64 = 2**63
@@ -25,12 +25,17 @@ def _lines(path: File) -> Iterator[tuple[int, dict[str, Any] | None, str | None]
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield number, None, f"line {number} is not JSON: {error}"
+                yield number, None, f"line {number} is not JSON: {error}{_whole(line)}"
                 continue
             if isinstance(value, dict):
                 yield number, *_clean(value, number)
             else:
-                yield number, None, f"line {number} is not a JSON object; expected one with the columns of a row"
+                fault = f"line {number} is not a JSON object; expected one with the columns of a row"
+                yield number, None, fault + _whole(line)
+
+
+def _whole(line: bytes) -> str:
+    return left_over(line.decode("utf-8", "replace").strip())
 
 
 def _clean(row: dict[str, Any], number: int) -> tuple[dict[str, Any], str | None]:
