@@ -23,7 +23,7 @@ from bulk.summary.page import page
 from bulk.summary.tally import NEEDED, tally_of
 from bulk.tables.addresses import remote_file
 from bulk.tables.batches import MOST_ROWS
-from bulk.tables.files import COMPRESSED, FORMATS, File, format_of
+from bulk.tables.files import COMPRESSED, FORMATS, PARQUET, File, format_of
 from bulk.tables.inputs import Input, read_input
 from bulk.tables.outputs import write_whole
 from bulk.workers import scored
@@ -51,7 +51,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--model", required=True, metavar="BUNDLE", help="a bundle's folder, or a PyTorch checkpoint to convert first")
     add("--text-column", required=True, metavar="NAME", help="the column with the texts")
     add("--text-pair-column", metavar="NAME", help="the column with the second texts, for a model that reads pairs")
-    add("--output", required=True, metavar="FILE", help="a file or an address; its ending decides the format")
+    add(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="a file or an address; the ending decides the format: .csv.gz, …",
+    )
     add("--overwrite", action="store_true", help="replace an output that exists")
     add("--summary", metavar="FILE.html", help="counts, scores, errors, examples and drift, for people")
     tables = parser.add_argument_group("the input, guessed unless given")
@@ -184,9 +189,8 @@ def _on_spark(master: str, given: dict[str, Any]) -> Work:
 def _output(given: str, *, overwrite: bool) -> File:
     """Return the place of the output. Raises JobError where it cannot be written or would replace a file."""
     output = remote_file(given) if is_address(given) else Path(given)
-    format_of(output)
-    if output.suffix.lower() in COMPRESSED:
-        raise JobError(f"--output {output}: a compressed output is not supported; write Parquet, which is compressed")
+    if format_of(output) == PARQUET and output.suffix.lower() in COMPRESSED:
+        raise JobError(f"--output {output}: Parquet is compressed inside; give a name that ends in .parquet")
     if isinstance(output, Path):
         if output.is_dir():
             raise JobError(f"--output {output}: is a folder; give a file in it")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from bulk.errors import JobError
 from bulk.scoring import ERROR
 from bulk.summary.tally import Tally
-from bulk.tables.files import File
+from bulk.tables.files import File, compressed
 from bulk.tables.outputs import encode, join, write_whole
 from inferer.errors import shown
 
@@ -114,7 +114,8 @@ class Job:
         """Give the output its name, and delete the parts."""
         whole = self._folder / "whole"
         with whole.open("wb") as file:
-            join([self._part(number) for number in range(self.parts)], file, self._format, self._schema)
+            with compressed(file, self.output.suffix.lower()) as target:
+                join([self._part(number) for number in range(self.parts)], target, self._format, self._schema)
             file.flush()
             os.fsync(file.fileno())
         if isinstance(self.output, Path):

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ _ENDINGS = {
 }  # fmt: skip
 COMPRESSED = (".gz", ".bz2", ".zst")
 _BUFFER = 1 << 20
+_GZIP_LEVEL = 6  # of the program gzip
 
 
 def format_of(path: File | PurePosixPath, given: str | None = None) -> str:
@@ -132,3 +133,34 @@ def _decompressed(raw: IO[bytes], ending: str) -> IO[bytes]:
     if ending == ".zst":
         return io.BufferedReader(_Stream(pa.CompressedInputStream(pa.PythonFile(raw), "zstd")), _BUFFER)
     return raw
+
+
+@contextmanager
+def compressed(target: IO[bytes], ending: str) -> Iterator[IO[bytes]]:
+    """Give a stream that compresses into `target` by an ending of COMPRESSED, else `target`.
+
+    Equal content gives equal bytes: no name and no time are written.
+    """
+    if ending == ".gz":
+        with gzip.GzipFile("", "wb", _GZIP_LEVEL, target, mtime=0) as file:
+            yield cast("IO[bytes]", file)
+    elif ending == ".bz2":
+        with bz2.BZ2File(target, "wb") as packed:
+            yield packed
+    elif ending == ".zst":
+        with pa.CompressedOutputStream(pa.PythonFile(_Kept(target), "w"), "zstd") as stream:
+            yield stream
+    else:
+        yield target
+
+
+class _Kept:
+    """A file that stays open when pyarrow closes it."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.write, self.flush = file.write, file.flush
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -41,7 +41,7 @@ def table(path: Path, rows: int = ROWS) -> Path:
     return path
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("ending", ["csv", "parquet", "csv.gz", "jsonl.zst"])
 def test_a_killed_job_continues_with_the_same_bytes(
     ending: str, predict: Predict, tiny_bundle: Path, tmp_path: Path
 ) -> None:

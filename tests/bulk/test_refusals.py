@@ -56,7 +56,7 @@ BAD: dict[str, tuple[str, bytes, tuple[str, ...], str]] = {
     "a threshold": ("a.csv", b"text\na\n", ("--threshold", "0.5"), "threshold"),
     "an output of no format": ("a.csv", b"text\na\n", ("--output", "scored.xlsx"), "the ending tells no format"),
     "an output in no folder": ("a.csv", b"text\na\n", ("--output", "no/s.csv"), "does not exist"),
-    "a compressed output": ("a.csv", b"text\na\n", ("--output", "s.csv.gz"), "a compressed output is not supported"),
+    "a compressed Parquet": ("a.csv", b"text\na\n", ("--output", "s.parquet.gz"), "Parquet is compressed inside"),
     "an output elsewhere": ("a.csv", b"text\na\n", ("--output", "s3://b/s.csv"), "pip install s3fs"),
     "itself": ("a.csv", b"text\na\n", ("--output", "a.csv", "--overwrite"), "is a file of the input"),
 }

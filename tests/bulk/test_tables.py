@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,6 +103,22 @@ def test_outputs_of_text_read_back(ending: str, predict: Predict, tmp_path: Path
     assert [[row[name] for name in COLUMNS] for row in rows] == ROWS
 
 
+@pytest.mark.parametrize(("ending", "program"), [("gz", "gzip"), ("bz2", "bzip2"), ("zst", "zstd")])
+def test_a_compressed_output(ending: str, program: str, predict: Predict, tmp_path: Path) -> None:
+    """The output is one stream of the usual program, without a name and a time in it, and has the plain one's bytes."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    (tmp_path / "rows.csv").write_bytes(as_csv())
+    for name in ("plain.csv", f"one.csv.{ending}", f"two.csv.{ending}"):
+        assert predict(tmp_path / "rows.csv", tmp_path / name).returncode == 0
+    packed = (tmp_path / f"one.csv.{ending}").read_bytes()
+    assert packed == (tmp_path / f"two.csv.{ending}").read_bytes()
+    unpacked = subprocess.run([program, "-dc"], input=packed, capture_output=True, check=True).stdout
+    assert unpacked == (tmp_path / "plain.csv").read_bytes()
+    again = predict(tmp_path / f"one.csv.{ending}", tmp_path / "again.jsonl", "--prefix", "again_")
+    assert "already has the column 'num_tokens'" in again.stderr
+
+
 def test_a_folder_is_one_table(predict: Predict, tmp_path: Path) -> None:
     """The files of a folder are read by name; hidden ones and other files are not."""
     folder = tmp_path / "parts"
@@ -146,7 +164,7 @@ def test_types_of_json_lines_are_those_of_the_whole_file(predict: Predict, tmp_p
 
 def test_bad_rows_keep_their_places(predict: Predict, tmp_path: Path) -> None:
     """A row without a usable text has its reason in `error`; the others are scored; the exit code tells."""
-    (tmp_path / "rows.csv").write_text("id,text\n1,good\n2,\n3\n4,bad,more\n5," + "x" * 200 + "\n6,bad\n")
+    (tmp_path / "rows.csv").write_text("id,text\n1,good\n2,\n3\n4,bad,more,c d\n5," + "x" * 200 + "\n6,bad\n")
     done = predict(tmp_path / "rows.csv", tmp_path / "s.jsonl", "--max-text-chars", "100")
     assert done.returncode == 1
     assert "6 rows, 4 with an error" in done.stderr
@@ -156,7 +174,7 @@ def test_bad_rows_keep_their_places(predict: Predict, tmp_path: Path) -> None:
         None,
         "the text is empty",
         "line 4 has 1 cells where the header has 2",
-        "line 5 has 3 cells where the header has 2",
+        'line 5 has 4 cells where the header has 2; without a column: ["more", "c d"]',
         "the text has 200 characters, at most 100 are allowed",
         None,
     ]
@@ -189,7 +207,8 @@ def test_bad_lines_of_json_and_nulls_keep_their_places(predict: Predict, tmp_pat
     errors = [json.loads(line)["error"] for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert errors[0] is None
     assert errors[1].startswith("line 2 is not JSON: ")
-    assert errors[2] == "line 3 is not a JSON object; expected one with the columns of a row"
+    assert errors[1].endswith('; without a column: {"text":')
+    assert errors[2] == ("line 3 is not a JSON object; expected one with the columns of a row; without a column: [1]")
     assert errors[3] == "the text is null"
 
 
