@@ -86,7 +86,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     work.add_argument(
         "--max-text-chars", type=int, default=longest, metavar="N", help=f"more make a bad row (default: {longest})"
     )
-    work.add_argument("--no-dedupe", action="store_true", help="compute equal texts each time")
+    work.add_argument("--no-dedupe", action="store_true", help="compute equal texts each time, not once")
     work.add_argument("--quiet", action="store_true", help="no bar and no last line")
     args = parser.parse_args(argv)
     for name, least, most in (("processes", 1, _MOST_PROCESSES), ("max_text_chars", 1, 2**31 - 1)):

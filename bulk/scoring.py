@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
 from bulk.errors import JobError
 from bulk.tables.batches import ROW_FAULT
+from inferer.answers.cache import AnswerCache
 from inferer.bundle.manifest import MULTI_LABEL
 from inferer.errors import TextError
 from inferer.model import ModelInferer
+from inferer.options import CallOptions, Timings
 from inferer.scoring import Prediction
 from inferer.tokens.texts import TextOrPair, characters_of, sides_of
 
@@ -21,6 +24,8 @@ CHOICES = (LABEL, SCORE, LABELS, SCORES, ABSTAINED, NUM_TOKENS, TRUNCATED)
 DEFAULT = (LABEL, SCORE, NUM_TOKENS, TRUNCATED)
 _PREFIXED = (LABEL, SCORE, LABELS, SCORES, ABSTAINED)
 _AT_ONCE = 256  # texts per call of the model, which forms runs of similar length among them
+_ANSWER_BYTES = 32_000_000  # of the answers that a model keeps: of about 27,000 texts of 100 characters
+_answers: WeakKeyDictionary[ModelInferer, AnswerCache] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class ScoreOptions:
     columns: of CHOICES, beside `error`; None for `default_columns`. prefix: before the names of labels and scores.
 
     truncation, threshold: as `ModelInferer.predict`. max_chars: a longer text gets an error. dedupe: whether equal
-    texts of a batch are computed once. text_pair_column: of the second texts, for a model that reads pairs.
+    texts are computed once, in a batch and while the model keeps their answer. text_pair_column: of the second texts,
+    for a model that reads pairs.
     """
 
     text_column: str
@@ -132,7 +138,7 @@ def _predictions(
         while waiting:
             try:
                 part = [texts[rows[0]] or "" for rows in waiting]
-                predicted = model.predict_batch(part, truncation=options.truncation, threshold=options.threshold)
+                predicted = _predicted(part, model, options)
             except TextError as error:
                 if error.index is None:
                     raise
@@ -144,6 +150,18 @@ def _predictions(
                     found[row] = prediction
             break
     return found
+
+
+def _predicted(texts: Sequence[TextOrPair], model: ModelInferer, options: ScoreOptions) -> list[Prediction]:
+    """Return the predictions, computed or kept. Raises TextError with the index of the first faulty text."""
+
+    def computed(new: Sequence[TextOrPair], _: int | None) -> tuple[list[Prediction], Timings]:
+        return model.predict_batch(new, truncation=options.truncation, threshold=options.threshold), Timings()
+
+    if not options.dedupe:
+        return computed(texts, None)[0]
+    answers = _answers.setdefault(model, AnswerCache(_ANSWER_BYTES))
+    return answers.predict(texts, CallOptions(None, options.truncation, options.threshold), None, computed)[0]
 
 
 def _arrays(results: Sequence[Prediction | str], options: ScoreOptions) -> list[pa.Array]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from inferer.answers.cache import AnswerCache
 from inferer.errors import RunError, shown
 from inferer.model import ModelInferer
-from service.answer_cache import AnswerCache
 from service.capacity import Capacity
 from service.errors import ServiceError
 from service.keys import Keys

@@ -112,8 +112,9 @@ def model(tiny_bundle: Path) -> ModelInferer:
     return ModelInferer(tiny_bundle)
 
 
-def test_equal_texts_are_computed_once(model: ModelInferer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With dedupe the model sees each text of a batch once; the predictions are the same without."""
+def test_equal_texts_are_computed_once(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dedupe the model sees each text of a job once; the predictions are the same without."""
+    model = ModelInferer(tiny_bundle)
     seen: list[str] = []
     original = model.predict_batch
 
@@ -122,13 +123,28 @@ def test_equal_texts_are_computed_once(model: ModelInferer, monkeypatch: pytest.
         return original(texts, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "predict_batch", noted)
-    batch = pa.record_batch({"text": ["good", "bad", "good", None, "good"]})
-    (once,) = score([batch], model, ScoreOptions("text"))
-    assert sorted(seen) == ["bad", "good"]
+    parts = [pa.record_batch({"text": texts}) for texts in (["good", "bad", "good", None, "good"], ["odd", "bad"])]
+    once = list(score(parts, model, ScoreOptions("text")))
+    assert seen == ["bad", "good", "odd"]
     seen.clear()
-    (each,) = score([batch], model, ScoreOptions("text", dedupe=False))
-    assert len(seen) == 4
-    assert once.equals(each)
+    each = list(score(parts, model, ScoreOptions("text", dedupe=False)))
+    assert len(seen) == 6
+    assert once == each
+
+
+def test_kept_answers_are_of_the_same_model_and_options(multi_bundle: Path) -> None:
+    """Another model, truncation or threshold gets answers of its own, and faulty texts keep their errors."""
+    words = "good bad odd film " * 40
+    (batch,) = pa.table({"text": [words, "good", "", words, "bad"]}).to_batches()
+    models = ModelInferer(multi_bundle), ModelInferer(multi_bundle, {"max_length": 5})
+    for model in models * 2:
+        for truncation in ("head", "tail", "error"):
+            for threshold in (None, 0.3, 0.9):
+                kept, computed = (
+                    list(score([batch], model, ScoreOptions("text", None, "", truncation, threshold, dedupe=dedupe)))
+                    for dedupe in (True, False)
+                )
+                assert kept == computed
 
 
 def test_the_engine_takes_batches_of_anyone(model: ModelInferer) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from inferer import ModelInferer
+from inferer.answers.cache import AnswerCache
 from inferer.batching import ModelRun
 from inferer.errors import TextTooLongError
 from inferer.options import CallOptions, Timings
 from inferer.scoring import Prediction
 from inferer.tokens.texts import TextOrPair
-from service.answer_cache import AnswerCache
 from service.app import create_app
 from service.settings import Settings
 from tests.service.process.test_reload import hup, label, link, point  # noqa: F401  # link is a fixture
