@@ -155,13 +155,18 @@ def pool(rows: Sequence[Logits], lengths: Sequence[int], pooling: str) -> Logits
 
 def to_prediction(scores: Scores, labels: tuple[str, ...], choice: Choice, counts: TokenCounts) -> Prediction:
     """Return the prediction for `scores` [labels]; equal scores keep the model's order."""
-    order = np.argsort(-scores, kind="stable").tolist()
+    if choice.thresholds is None and choice.top_k is None:
+        order = [int(scores.argmax())]  # the first of equal ones
+    else:
+        order = np.argsort(-scores, kind="stable").tolist()
     best = order[0]
     abstained = None if choice.abstain_below is None else bool(scores[best] < choice.abstain_below)
     if choice.thresholds is not None:
         chosen = tuple(labels[i] for i in order if scores[i] >= choice.thresholds[labels[i]])
     else:
         chosen = () if abstained else (labels[best],)
-    listed = range(len(labels)) if choice.top_k is None else order[: choice.top_k]
-    shown = {labels[i]: float(scores[i]) for i in listed}
+    if choice.top_k is None:
+        shown = dict(zip(labels, scores.tolist(), strict=True))
+    else:
+        shown = {labels[i]: float(scores[i]) for i in order[: choice.top_k]}
     return Prediction(labels[best], float(scores[best]), chosen, shown, *counts, abstained=abstained)

@@ -76,9 +76,20 @@ def validate(kind: Any, decoded: object) -> Any:
         raise ServiceError("Validation", _explain(str(error), decoded, kind)) from error
 
 
+class Reply(Response):
+    """A JSON reply: head and body are ready, so it skips what Werkzeug does for replies of any kind."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Reply as WSGI does."""
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return super().__call__(environ, start_response)
+        start_response(self.status, self.headers.to_wsgi_list())
+        return self.response
+
+
 def json_response(body: object) -> Response:
     """Return `body`, made of plain types, as a JSON reply."""
-    return Response(encode(body), mimetype=JSON)
+    return Reply(encode(body), content_type=JSON)
 
 
 def check_one_of(value: str, field: str, allowed: Sequence[str]) -> None:

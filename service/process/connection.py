@@ -62,6 +62,7 @@ class Connection(socket.socket):
         self._max_body_bytes = max_body_bytes
         self.received = bytearray()
         self.unsent = bytearray()
+        self._head_of_reply = b""
         self.is_cut = False
         self._is_ended = False  # by the client
         self.start_request()
@@ -194,8 +195,18 @@ class Connection(socket.socket):
         return len(data)
 
     def sendall(self, data: Any, _flags: int = 0) -> None:
-        """Send `data`; keep the bytes that the kernel does not take at once."""
+        """Send `data`; keep the bytes that the kernel does not take at once.
+
+        The head of a reply waits for the first bytes of its body: one system call, and one release of the GIL, for
+        both. `send_head` ends the wait for a body that does not come.
+        """
+        if not self.has_replied and data.startswith(b"HTTP/1.1 ") and data.endswith(_END_OF_HEAD):
+            self.has_replied = True
+            self._head_of_reply = bytes(data)
+            return
         self.has_replied = True
+        if self._head_of_reply:
+            data, self._head_of_reply = self._head_of_reply + data, b""
         sent = 0
         if not self.unsent:
             try:
@@ -204,6 +215,13 @@ class Connection(socket.socket):
                 sent = 0
         if sent < len(data):
             self.unsent += memoryview(data)[sent:]
+
+    def send_head(self) -> None:
+        """Send the head of a reply without a body, after its request was handled."""
+        if self._head_of_reply:
+            head, self._head_of_reply = self._head_of_reply, b""
+            with contextlib.suppress(OSError):  # the client is gone, or gunicorn has closed after a fault
+                self.sendall(head)
 
     def setblocking(self, flag: bool) -> None:
         """Do nothing: reads and writes of a thread go through memory."""

@@ -291,6 +291,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         try:
             return super().handle(conn)
         finally:
+            if not self.cfg.is_ssl:
+                conn.sock.send_head()
             if conn.has_place:
                 conn.has_place = False
                 self._state.capacity.leave()

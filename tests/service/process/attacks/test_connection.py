@@ -61,6 +61,24 @@ def test_a_request_is_whole_with_its_last_byte(
         connection.received.clear()
 
 
+def test_head_and_body_of_a_reply_leave_together(pair: tuple[Connection, socket.socket]) -> None:
+    """The head of a reply waits for the body, or for the end of its request; an interim reply does not wait."""
+    connection, client = pair
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+    client.setblocking(False)
+    connection.sendall(head)
+    with pytest.raises(BlockingIOError):
+        client.recv(1000)
+    connection.sendall(b"body")
+    assert client.recv(1000) == head + b"body"
+    connection.send_head()
+    connection.start_request()
+    connection.sendall(head)
+    connection.send_head()
+    assert client.recv(1000) == head
+    assert connection.has_replied
+
+
 def test_only_its_announced_end_ends_a_request(pair: tuple[Connection, socket.socket]) -> None:
     """A client that closes has its incomplete request handed over, for the parser to refuse; without one it is gone."""
     connection, client = pair
