@@ -1,10 +1,10 @@
 """Batches of concurrent callers' texts, without a thread and without a waiting time.
 
 A caller that finds the model idle runs its texts at once; callers that arrive during a run queue for the next one.
-Each run has a leader from the queue, and takes along queued texts that add little padding. The oldest and the smallest
-caller lead by turns: a caller behind k others starts after at most 2k + 1 runs, and a small one waits for the run in
-progress and one more, however many large ones are queued. Sharing (`shared`) is for models whose logits do not depend
-on the batch.
+Where runs go side by side, the texts of one call are spread over them. Each run has a leader from the queue, and takes
+along queued texts that add little padding. The oldest and the smallest caller lead by turns: a caller behind k others
+starts after at most 2k + 1 runs, and a small one waits for the run in progress and one more, however many large ones
+are queued. Sharing (`shared`) is for models whose logits do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -34,6 +35,9 @@ MAX_BATCH_TOKENS = 512
 MOST_BATCH_TOKENS = 100_000  # a sane upper limit: gigabytes of attention
 # The fixed cost of a run, expressed in tokens: a text may join a run when it adds at most this much padding.
 RUN_COST_TOKENS = 24
+# A call's texts are spread over runs side by side in parts of at least so many tokens: a smaller part is over before
+# another thread has begun.
+_LEAST_PART_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ class _Size:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One caller's texts for one run. A caller queues one job at a time, so callers take turns.
+    """One caller's texts for one run. A caller queues no more jobs at a time than it has parts side by side, so callers
+    take turns.
 
     turn: held until the job is done or leads. waiting: in the queue. to_wake: finished jobs that this leader wakes.
     """
@@ -128,16 +133,21 @@ class Batcher:
     """Share runs of a model between any number of threads.
 
     run: returns the logits [texts, labels] of encodings. shared: whether texts may share a run. max_tokens: limit of
-    one run, padding included; a longer text runs alone. at_once: how many runs may be in progress together.
+    one run, padding included; a longer text runs alone. at_once: how many runs may be in progress together. parts:
+    over how many of them the texts of one call are spread.
     Attribute on_run: called after each run with its texts and its tokens, padding included.
     """
 
-    def __init__(self, run: Run, *, shared: bool = True, max_tokens: int = MAX_BATCH_TOKENS, at_once: int = 1) -> None:
+    def __init__(
+        self, run: Run, *, shared: bool = True, max_tokens: int = MAX_BATCH_TOKENS, at_once: int = 1, parts: int = 1
+    ) -> None:
         self._run = run
         self.shared = shared
         self.max_tokens = max_tokens
         self.on_run: Callable[[int, int], None] | None = None
         self._idle = at_once
+        self._parts = parts
+        self._helpers = ThreadPoolExecutor(parts - 1, "parts") if parts > 1 else None  # starts threads when needed
         self._smallest_next = True
         self._queue: deque[_Job] = deque()
         self._lock = threading.Lock()
@@ -155,24 +165,52 @@ class Batcher:
         run that fails with these encodings alone. The errors of other callers never reach this one.
         """
         cancellation = cancellation or Cancellation()
+        split = self._split(encodings)
+        jobs: dict[int, _Job] = {}
+        numbers = iter(range(len(split)))  # shared by the threads of the call
+
+        def work() -> None:
+            for number in numbers:
+                own = [encodings[place] for place in split[number]]
+                job = jobs[number] = self._run_job(own, cancellation, is_first=number == 0)
+                if job.error is not None:
+                    deque(numbers, maxlen=0)  # the others begin no more runs
+
+        self._work_together(work, min(self._parts, len(split)) - 1)
         rows: dict[int, Rows] = {}
         runs: list[ModelRun] = []
-        for number, places in enumerate(self._split(encodings)):
-            job = self._run_job([encodings[place] for place in places], cancellation, is_first=number == 0)
+        for number, job in sorted(jobs.items()):
             if job.error is not None:
                 raise job.error
-            rows.update(zip(places, job.rows, strict=True))
+            rows.update(zip(split[number], job.rows, strict=True))
             if job.run is not None:
                 runs.append(job.run)
         return BatchResult([rows[place] for place in range(len(encodings))], runs)
 
+    def _work_together(self, work: Callable[[], None], helpers: int) -> None:
+        """Call `work` here and, where threads are free, in up to `helpers` more; return when all are done."""
+        if self._helpers is None or helpers < 1:
+            work()
+            return
+        others = [self._helpers.submit(work) for _ in range(helpers)]
+        try:
+            work()
+        finally:
+            for other in others:
+                if not other.cancel():
+                    other.result()
+
     def _split(self, encodings: Sequence[Encoding]) -> list[list[int]]:
         """Return the places of `encodings`, split into one list per run, similar lengths together."""
+        most = self.max_tokens
+        if self._parts > 1:
+            tokens = sum(len(encoding.input_ids) for encoding in encodings)
+            most = min(most, max(_LEAST_PART_TOKENS, math.ceil(tokens / self._parts)))
         runs: list[list[int]] = []
         size = _Size(0, 0)
         for place in sorted(range(len(encodings)), key=lambda place: len(encodings[place].input_ids)):
             one = _size(encodings[place : place + 1])
-            if runs and self._may_share(size, one):
+            if runs and self._may_share(size, one, most):
                 runs[-1].append(place)
                 size += one
             else:
@@ -180,10 +218,10 @@ class Batcher:
                 size = one
         return runs
 
-    def _may_share(self, run: _Size, other: _Size) -> bool:
+    def _may_share(self, run: _Size, other: _Size, most: int) -> bool:
         both = run + other
         added = both.padded - run.padded - other.padded  # of padding: the texts' own tokens cancel out
-        return self.shared and both.padded <= self.max_tokens and added <= RUN_COST_TOKENS
+        return self.shared and both.padded <= most and added <= RUN_COST_TOKENS
 
     def _run_job(self, encodings: Sequence[Encoding], cancellation: Cancellation, *, is_first: bool) -> _Job:
         """Return a finished job for `encodings`. is_first: the caller has had no other run in this call."""
@@ -265,7 +303,7 @@ class Batcher:
         for other in sorted(self._queue, key=lambda other: abs(other.size.longest - job.size.longest)):
             if (size.texts + 1) * size.longest > self.max_tokens:
                 break  # the run is full
-            if not self._may_share(size, other.size) or _is_over(other, now):
+            if not self._may_share(size, other.size, self.max_tokens) or _is_over(other, now):
                 continue
             other.waiting = False
             companions.append(other)

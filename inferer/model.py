@@ -19,7 +19,7 @@ from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, activation_of
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, Threshold, read_config, spread_thresholds
-from inferer.cpu import MOST_THREADS, available_cpus
+from inferer.cpu import MOST_THREADS, available_cpus, parallelism
 from inferer.errors import BundleError, ConfigError, PairError, RunError, TextError, TooManyTokensError
 from inferer.explain import Encodings, Explanation, Runs, occlude
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
@@ -56,12 +56,14 @@ class ModelInferer:
     checkpoint_path: the folder of a bundle; or a PyTorch checkpoint (a Hugging Face folder, or a bare state dict that
     `config` describes), which a child process exports once into a cache keyed by content. config: a mapping or a JSON
     file; may override labels, problem_type, max_length and thresholds. quantize: False runs the fp32 model.
-    intra_op_threads: onnxruntime's threads, by default as many as the CPU quota allows. cache_dir: the folder of
-    converted checkpoints, by default INFERER_CACHE_DIR or the user's cache folder. spinning: whether idle onnxruntime
-    threads busy-wait for the next run; False where several processes share the cores. golden_check: whether the texts
-    stored in the bundle must get the same scores as at export: "enforce" rejects the bundle otherwise, "warn" logs the
-    difference, "off" skips the check. batching: whether concurrent callers share runs, of at most max_batch_tokens
-    tokens with padding; predictions have the same bits with and without.
+    cpus: how many the model may use, by default the CPU quota. intra_op_threads, parallel_runs: onnxruntime's threads
+    in one run, and how many runs may be in progress together; by default as fits the model and `cpus` (`parallelism`),
+    and with intra_op_threads alone one run. cache_dir: the folder of converted checkpoints, by default
+    INFERER_CACHE_DIR or the user's cache folder. spinning: whether idle onnxruntime threads busy-wait for the next run;
+    False where several processes share the cores. golden_check: whether the texts stored in the bundle must get the
+    same scores as at export: "enforce" rejects the bundle otherwise, "warn" logs the difference, "off" skips the check.
+    batching: whether concurrent callers share runs, of at most max_batch_tokens tokens with padding; predictions have
+    the same bits with and without.
 
     Attributes: text_pair: whether the model reads pairs of texts. golden_check: the check's result. exact_because: why
     int8 products are computed exactly, which is slower; None where the CPU does so by itself. alone_because: why each
@@ -77,6 +79,8 @@ class ModelInferer:
         quantize: bool = True,
         *,
         intra_op_threads: int | None = None,
+        parallel_runs: int | None = None,
+        cpus: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         spinning: bool = True,
         golden_check: str = ENFORCE,
@@ -85,23 +89,26 @@ class ModelInferer:
     ) -> None:
         if golden_check not in MODES:
             raise ConfigError("golden_check", golden_check, f"one of {', '.join(MODES)}")
-        threads = available_cpus() if intra_op_threads is None else intra_op_threads
-        if not is_int(threads, 1, MOST_THREADS):
-            raise ConfigError("intra_op_threads", intra_op_threads, f"a number of threads from 1 to {MOST_THREADS}")
+        counts = {"intra_op_threads": intra_op_threads, "parallel_runs": parallel_runs, "cpus": cpus}
+        for name, count in counts.items():
+            if count is not None and not is_int(count, 1, MOST_THREADS):
+                raise ConfigError(name, count, f"a whole number from 1 to {MOST_THREADS}")
         if not is_int(max_batch_tokens, 1, MOST_BATCH_TOKENS):
             expected = f"a number of tokens from 1 to {MOST_BATCH_TOKENS}"
             raise ConfigError("max_batch_tokens", max_batch_tokens, expected)
         overrides = read_config(config)
         folder = bundle_for(checkpoint_path, overrides, quantize=quantize, cache_dir=cache_dir)
         self.bundle: Bundle = read_bundle(folder)
-        self.intra_op_threads = threads
+        cpus = cpus or available_cpus()
+        threads, runs = parallelism(self.bundle, cpus, intra_op_threads, parallel_runs, quantize=quantize)
+        self.intra_op_threads, self.parallel_runs = threads, runs
         self._apply(overrides)
         model = self.bundle.model_path(quantize=quantize)
         self.scheme = self.bundle.scheme if quantize else FP32
         tokenizer, tokenizer_sha256 = self.bundle.path / TOKENIZER, self.bundle.sha256(TOKENIZER)
         # Long texts leave half of the CPUs to the model: on 2 CPUs, beside four clients of slow texts, the p99 of a
         # short one is 2 to 6 times lower with one turn than with two.
-        overlap, turns = self.bundle.windows.overlap, max(1, threads // 2)
+        overlap, turns = self.bundle.windows.overlap, max(1, cpus // 2)
         self._encoder = Encoder(
             tokenizer,
             self.max_length,
@@ -127,8 +134,10 @@ class ModelInferer:
         if not batching:
             self.alone_because = "batching is off"
         shared = self.alone_because is None
-        at_once = 1 if shared else _RUNS_AT_ONCE
-        self.batcher = Batcher(self._session.run_batch, shared=shared, max_tokens=max_batch_tokens, at_once=at_once)
+        at_once = runs if shared else max(runs, _RUNS_AT_ONCE)
+        self.batcher = Batcher(
+            self._session.run_batch, shared=shared, max_tokens=max_batch_tokens, at_once=at_once, parts=runs
+        )
         self._warm_up()
 
     def _apply(self, overrides: Config) -> None:

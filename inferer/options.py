@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from inferer.batching import ModelRun
@@ -50,13 +51,13 @@ class Timings:
 
     @property
     def queue_s(self) -> float:
-        """Return the seconds before the runs."""
-        return sum(run.started - run.queued for run in self.runs)
+        """Return the seconds before the runs, without those in which another run of the call was in progress."""
+        return _covered((run.queued, run.started + run.infer_s) for run in self.runs) - self.infer_s
 
     @property
     def infer_s(self) -> float:
-        """Return the seconds in runs."""
-        return sum(run.infer_s for run in self.runs)
+        """Return the seconds in runs; those in several side by side count once."""
+        return _covered((run.started, run.started + run.infer_s) for run in self.runs)
 
 
 def check_options(
@@ -95,3 +96,12 @@ def check_explain_options(
     if options.label is not None and options.label not in labels:
         raise ConfigError("label", options.label, f"one of the labels {', '.join(labels)}")
     return check_options(CallOptions(truncation=options.truncation), labels, None, truncations)
+
+
+def _covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return the length of the union of `spans`, each from a start to an end."""
+    total, last = 0.0, -math.inf
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, last))
+        last = max(last, end)
+    return total

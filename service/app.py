@@ -29,7 +29,9 @@ def load_model(settings: Settings) -> ModelInferer:
     """Return the model of `settings`, loaded, checked and warmed up; raises InfererError."""
     return ModelInferer(
         settings.bundle,
-        intra_op_threads=settings.ort_threads,
+        intra_op_threads=settings.intra_op_threads or None,
+        parallel_runs=settings.runs_at_once,
+        cpus=settings.cpus_per_worker,
         cache_dir=settings.cache_dir,
         spinning=settings.worker_count == 1,
         golden_check=settings.golden_check,

@@ -6,7 +6,6 @@ taken from the requests in flight.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -20,10 +19,9 @@ from service.errors import STATUS, ServiceError, error_response
 from service.process import handover
 from service.process.handover import MEMORY
 from service.request import RECORD, RequestRecord, request_id_of
+from service.settings import ALL, OFF
 from service.state import State
-from service.telemetry.logs import fields
-
-log = logging.getLogger("inferer.request")
+from service.telemetry.logs import RequestLog
 
 # Browsers must not sniff, frame, run or cache a reply of an API.
 SECURITY_HEADERS = [
@@ -56,6 +54,7 @@ class Middleware:
     def __init__(self, app: _App, state: State) -> None:
         self._app = app
         self._state = state
+        self._request_log = RequestLog()
         self._origins = frozenset(state.settings.cors_origins)
         self._monitoring_paths = frozenset(state.settings.machine_paths)
 
@@ -132,13 +131,19 @@ class Middleware:
     def _is_probe(self, environ: dict[str, Any]) -> bool:
         return environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"] in self._monitoring_paths
 
+    def _is_logged(self, environ: dict[str, Any], record: RequestRecord) -> bool:
+        which = self._state.settings.access_log
+        if record.status >= 400:
+            return which != OFF
+        return which == ALL and not self._is_probe(environ)
+
     def _finish(self, environ: dict[str, Any], record: RequestRecord) -> None:
         """Count, log and trace the request, after its reply was sent."""
         seconds = time.monotonic() - record.arrived
         if record.status == STATUS["Overloaded"]:  # refused here, or by `Capacity.memory`
             record.rejected = "overloaded"
         self._state.metrics.count_request(record, seconds)
-        if record.status >= 400 or not self._is_probe(environ):
+        if self._is_logged(environ, record):
             self._log(environ, record, seconds)
         if self._state.tracer is not None and record.trace is not None:
             self._state.tracer.end(record.trace, record, environ)
@@ -162,10 +167,8 @@ class Middleware:
                 values["cached"] = record.cached
         if self._state.settings.log_texts:
             values["input"] = list(record.texts)
-        shown, ms = quote(path[:200]), seconds * 1000
-        log.info(
-            "%s %s %d in %.1f ms, id %s", method, shown, record.status, ms, record.request_id, extra=fields(**values)
-        )
+        took = f"{record.status} in {seconds * 1000:.1f} ms"
+        self._request_log.write(f"{method} {quote(path[:200])} {took}, id {record.request_id}", values)
 
 
 def _is_alias(environ: dict[str, Any]) -> bool:

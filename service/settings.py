@@ -31,8 +31,14 @@ _MONITORING_PATHS = (
 # The replies of KServe v1: as in the native API, or the score of each label, which NeMo Guardrails reads.
 PREDICTIONS, SCORES = "predictions", "scores"
 
+# The requests that get a line in the log.
+ALL, ERRORS, OFF = ACCESS_LOGS = ("all", "errors", "off")
+
 # Threads beyond the in-flight cap, for requests over the cap, health checks and slow senders.
 _SPARE_THREADS = 16
+
+# With "auto": the Python of one process, under its lock, keeps about as many CPUs busy with a small model.
+_CPUS_OF_A_PROCESS = 2
 
 # More workers take turns on the CPUs, and each holds a model.
 _WORKERS_PER_CPU = 8
@@ -47,9 +53,10 @@ class SettingsError(Exception):
 class Settings:
     """The settings of one deployment. Field `x` is the variable INFERER_X; `port` is PORT and `aip_*` are AIP_*.
 
-    workers 0: "auto", as many as the CPUs hold with intra_op_threads each. threads, intra_op_threads 0: derived from
-    the others (see `worker_threads`, `ort_threads`). log_format "": text on a terminal, else JSON. tracing: whether
-    OTEL_* asks for spans; OpenTelemetry's SDK reads the rest of these variables itself.
+    workers 0: "auto", one per two CPUs, or per intra_op_threads if that is more. threads, intra_op_threads,
+    parallel_runs 0: derived from the others (see `worker_threads`, `runs_at_once`). log_format "": text on a terminal,
+    else JSON. access_log: the requests that get a line. tracing: whether OTEL_* asks for spans; OpenTelemetry's SDK
+    reads the rest of these variables itself.
     """
 
     bundle: Path = _DEFAULT_BUNDLE
@@ -59,6 +66,7 @@ class Settings:
     workers: int = 1
     threads: int = 0
     intra_op_threads: int = 0
+    parallel_runs: int = 0
     batching: bool = True
     max_batch_tokens: int = MAX_BATCH_TOKENS
     max_in_flight: int = 64
@@ -75,6 +83,7 @@ class Settings:
     golden_check: str = ENFORCE
     load_timeout_s: int = 120
     log_format: str = ""
+    access_log: str = ALL
     log_texts: bool = False
     cors_origins: tuple[str, ...] = ()
     tls_cert: Path | None = None
@@ -100,12 +109,19 @@ class Settings:
     @property
     def worker_count(self) -> int:
         """Return the number of worker processes."""
-        return self.workers or max(1, available_cpus() // max(1, self.intra_op_threads))
+        return self.workers or max(1, available_cpus() // max(_CPUS_OF_A_PROCESS, self.intra_op_threads))
 
     @property
-    def ort_threads(self) -> int:
-        """Return onnxruntime's threads per worker; by default the workers share the CPUs."""
-        return self.intra_op_threads or max(1, available_cpus() // self.worker_count)
+    def cpus_per_worker(self) -> int:
+        """Return the CPUs of each worker's model: the workers share them."""
+        return max(1, available_cpus() // self.worker_count)
+
+    @property
+    def runs_at_once(self) -> int | None:
+        """Return how many model runs a worker has side by side; None: as fits the model."""
+        if self.parallel_runs or not self.intra_op_threads:
+            return self.parallel_runs or None
+        return max(1, self.cpus_per_worker // self.intra_op_threads)
 
     @property
     def worker_threads(self) -> int:
@@ -192,6 +208,7 @@ _VARIABLES: dict[str, _Parser] = {
     ),
     "INFERER_THREADS": _integer(1, 5000),
     "INFERER_INTRA_OP_THREADS": _integer(1, MOST_THREADS),
+    "INFERER_PARALLEL_RUNS": _integer(1, MOST_THREADS),
     "INFERER_BATCHING": ({"on": True, "off": False}.__getitem__, "on or off"),
     "INFERER_MAX_BATCH_TOKENS": _integer(1, MOST_BATCH_TOKENS),
     "INFERER_MAX_IN_FLIGHT": _integer(1, 4000),
@@ -210,6 +227,7 @@ _VARIABLES: dict[str, _Parser] = {
     "INFERER_GOLDEN_CHECK": _one_of(MODES),
     "INFERER_LOAD_TIMEOUT_S": _integer(1, 3600),
     LOG_FORMAT: _one_of(FORMATS),
+    "INFERER_ACCESS_LOG": _one_of(ACCESS_LOGS),
     "INFERER_LOG_TEXTS": ({"1": True, "0": False}.__getitem__, "1 or 0"),
     "INFERER_TLS_CERT": (_path, "the path of a certificate chain in PEM"),
     "INFERER_TLS_KEY": (_path, "the path of the certificate's key in PEM"),

@@ -48,6 +48,8 @@ INT8_TENSOR = "int8-tensor"
 FP32 = "fp32"
 SCHEMES = (INT8_TOKEN, INT8_TENSOR, FP32)
 
+# The width of the embeddings in config.json: ALBERT's and ELECTRA's own, DistilBERT's, all others'.
+_WIDTHS = ("embedding_size", "dim", "hidden_size")
 _OWN_HASH = "manifest_sha256"
 DEFAULT_THRESHOLD = 0.5
 _MOST_IDS = 2**31 - 1  # tokenizers and models count in 32 bits at most
@@ -62,7 +64,8 @@ class Bundle:
     that the model gets of a text, special tokens included; max_positions: the limit of the architecture. thresholds:
     one per label for multi-label, None for other problem types. abstain_threshold: the score below which a single-label
     model names no label; None to always name one. temperature, platt: the calibration of the scores. vocab_size: the
-    model has embeddings for token ids below this; pad_token_id is one of them. golden: texts with their logits at
+    model has embeddings for token ids below this, of `embedding_width` numbers, 0 where config.json does not tell;
+    pad_token_id is one of them. golden: texts with their logits at
     export. manifest: the whole inferer.json.
     """
 
@@ -82,6 +85,7 @@ class Bundle:
     platt: Mapping[str, Platt] | None
     scheme: str
     vocab_size: int
+    embedding_width: int
     pad_token_id: int
     golden: tuple[GoldenText, ...]
     manifest: Mapping[str, Any]
@@ -179,6 +183,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         platt=fields.platt(labels, problem_type),
         scheme=scheme,
         vocab_size=vocab_size,
+        embedding_width=next((width for name in _WIDTHS if is_int(width := config.values.get(name), 1, _MOST_IDS)), 0),
         pad_token_id=pad_token_id,
         golden=read_golden(folder, manifest.get("golden"), len(labels), int8=scheme != FP32, pair=text_pair),
         manifest=manifest,

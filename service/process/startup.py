@@ -101,6 +101,7 @@ def log_start(worker: Any) -> None:
         "batching": "on" if model.batcher.shared else model.alone_because,
         "workers": settings.worker_count,
         "threads": settings.worker_threads,
+        "parallel_runs": model.parallel_runs,
         "onnxruntime_threads": model.intra_op_threads,
         "cpu_quota": cpu_quota(),
         "cpu_flags": list(instruction_flags()),
@@ -116,7 +117,8 @@ def log_start(worker: Any) -> None:
     worker.log.info(
         f"serving {settings.name}: {model.scheme}{exact}, {model.problem_type}, {len(model.labels)} labels, "
         f"{model.max_length} tokens; batching {batching}; {settings.worker_count} worker(s) x "
-        f"{settings.worker_threads} threads, {model.intra_op_threads} onnxruntime thread(s); "
+        f"{settings.worker_threads} threads; {model.parallel_runs} run(s) side by side x {model.intra_op_threads} "
+        "onnxruntime thread(s); "
         f"CPU quota {quota}, {' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
         f"{model.golden_check}{'; traces on' if settings.tracing else ''}",
         extra=fields(**facts),

@@ -143,7 +143,11 @@ def _info(state: State) -> Info:
             "alone_because": model.alone_because,
             "max_batch_tokens": model.batcher.max_tokens,
         },
-        threads={"workers": settings.worker_count, "intra_op": model.intra_op_threads},
+        threads={
+            "workers": settings.worker_count,
+            "parallel_runs": model.parallel_runs,
+            "intra_op": model.intra_op_threads,
+        },
         versions={"inferer": __version__, "onnxruntime": ORT_VERSION, "export": manifest.get("versions")},
         created=manifest.get("created"),
         model_id=settings.name,

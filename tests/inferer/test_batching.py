@@ -261,6 +261,39 @@ def test_several_runs_at_once_when_allowed() -> None:
     assert rows(second) == [logits(of_length(5))]
 
 
+def test_the_texts_of_a_call_are_spread_over_runs_side_by_side() -> None:
+    """A lone call of many texts has as many runs in progress as allowed, of equal size, and its rows in order."""
+    model = Model()
+    model.held = True
+    batcher = Batcher(model, at_once=2, parts=2)
+    texts = [of_length(20, first) for first in range(1, 13)]
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(batcher.run, texts)
+        assert all(model.started.acquire(timeout=30) for _ in range(2))
+        assert [len(run) for run in model.runs] == [6, 6]
+        model.may_end.release(2)
+        assert rows(call) == [logits(text) for text in texts]
+    assert len(call.result().runs) == 2
+
+
+def test_a_small_call_is_not_spread() -> None:
+    """Texts of few tokens together share one run: a second thread would come too late."""
+    model = Model()
+    Batcher(model, at_once=2, parts=2).run([of_length(8)] * 8)
+    assert [len(run) for run in model.runs] == [8]
+
+
+def test_a_failing_part_ends_its_call() -> None:
+    """The error of one part is the call's, no later part begins, and the batcher is idle again."""
+    model = Model()
+    batcher = Batcher(model, max_tokens=64, at_once=2, parts=2)
+    texts = [of_length(60, BAD), *[of_length(61 + i) for i in range(40)]]
+    with pytest.raises(RunError, match="on purpose"):
+        batcher.run(texts)
+    assert len(model.runs) < 20
+    assert rows(ThreadPoolExecutor(1).submit(batcher.run, [of_length(3)])) == [logits(of_length(3))]
+
+
 def test_each_run_is_reported() -> None:
     """on_run gets the texts and the tokens, padding included, of each run."""
     runs: list[tuple[int, int]] = []
@@ -357,9 +390,9 @@ caller = st.fixed_dictionaries(
 
 
 @settings(max_examples=150)
-@given(st.lists(caller, min_size=1, max_size=24), st.booleans(), st.integers(1, 3), st.integers(0, 2))
+@given(st.lists(caller, min_size=1, max_size=24), st.booleans(), st.integers(1, 3), st.integers(0, 2), st.booleans())
 def test_any_interleaving_gives_each_caller_the_result_that_it_would_get_alone(
-    callers: list[dict[str, Any]], shared: bool, at_once: int, run_ms: int
+    callers: list[dict[str, Any]], shared: bool, at_once: int, run_ms: int, spread: bool
 ) -> None:
     """Whatever other callers do, a caller gets the logits of its texts alone, or its own error."""
     runs: list[int] = []
@@ -371,7 +404,8 @@ def test_any_interleaving_gives_each_caller_the_result_that_it_would_get_alone(
             raise RunError("on purpose")
         return np.array([logits(one) for one in encodings], dtype=np.float32)
 
-    batcher = Batcher(model, shared=shared, max_tokens=64, at_once=at_once)
+    parts = at_once if spread else 1
+    batcher = Batcher(model, shared=shared, max_tokens=64, at_once=at_once, parts=parts)
     cancellation: dict[str, Callable[[], Cancellation]] = {
         "stays": Cancellation,
         "gone": lambda: Cancellation(is_cancelled=lambda: True),

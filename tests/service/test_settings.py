@@ -43,6 +43,8 @@ def test_every_variable_reaches_its_field() -> None:
             "INFERER_MAX_BATCH_TOKENS": "1024",
             "INFERER_DEADLINE_MS": "250",
             "INFERER_LOG_FORMAT": "text",
+            "INFERER_ACCESS_LOG": "errors",
+            "INFERER_PARALLEL_RUNS": "2",
             "INFERER_LOG_TEXTS": "1",
             "INFERER_CORS_ORIGINS": "https://a.example, http://localhost:3000/",
         }
@@ -68,6 +70,8 @@ def test_every_variable_reaches_its_field() -> None:
         max_batch_tokens=1024,
         deadline_ms=250,
         log_format="text",
+        access_log="errors",
+        parallel_runs=2,
         log_texts=True,
         cors_origins=("https://a.example", "http://localhost:3000"),
     )
@@ -99,6 +103,8 @@ def test_every_variable_reaches_its_field() -> None:
         ("INFERER_MAX_BATCH_TOKENS", "0", "'0' is not allowed; expected a whole number from 1"),
         ("INFERER_DEADLINE_MS", "10s", "'10s' is not allowed; expected a whole number from 1"),
         ("INFERER_LOG_FORMAT", "xml", "'xml' is not allowed; expected one of json, text"),
+        ("INFERER_ACCESS_LOG", "none", "'none' is not allowed; expected one of all, errors, off"),
+        ("INFERER_PARALLEL_RUNS", "0", "'0' is not allowed; expected a whole number from 1 to 1024"),
         ("INFERER_LOG_TEXTS", "true", "'true' is not allowed; expected 1 or 0"),
         ("INFERER_CORS_ORIGINS", "a.example", "'a.example' is not allowed; expected origins such as https://"),
         ("INFERER_CORS_ORIGINS", "https://a.example/path", "'https://a.example/path' is not allowed"),
@@ -198,21 +204,30 @@ def test_threads_must_exceed_the_cap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "cpus", "workers", "ort_threads"),
+    ("environ", "cpus", "workers", "cpus_per_worker", "runs"),
     [
-        ({}, 8, 1, 8),
-        ({}, 1, 1, 1),
-        ({"INFERER_WORKERS": "4"}, 8, 4, 2),
-        ({"INFERER_WORKERS": "4"}, 2, 4, 1),
-        ({"INFERER_WORKERS": "auto"}, 8, 8, 1),
-        ({"INFERER_WORKERS": "auto", "INFERER_INTRA_OP_THREADS": "3"}, 8, 2, 3),
-        ({"INFERER_INTRA_OP_THREADS": "5"}, 2, 1, 5),
+        ({}, 8, 1, 8, None),
+        ({}, 1, 1, 1, None),
+        ({"INFERER_WORKERS": "4"}, 8, 4, 2, None),
+        ({"INFERER_WORKERS": "4"}, 2, 4, 1, None),
+        ({"INFERER_WORKERS": "auto"}, 8, 4, 2, None),
+        ({"INFERER_WORKERS": "auto"}, 1, 1, 1, None),
+        ({"INFERER_WORKERS": "auto", "INFERER_INTRA_OP_THREADS": "3"}, 8, 2, 4, 1),
+        ({"INFERER_INTRA_OP_THREADS": "5"}, 2, 1, 2, 1),
+        ({"INFERER_INTRA_OP_THREADS": "1"}, 4, 1, 4, 4),
+        ({"INFERER_INTRA_OP_THREADS": "1", "INFERER_PARALLEL_RUNS": "2"}, 4, 1, 4, 2),
+        ({"INFERER_PARALLEL_RUNS": "3"}, 2, 1, 2, 3),
     ],
 )
-def test_workers_and_threads_share_the_quota(
-    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], cpus: int, workers: int, ort_threads: int
+def test_workers_and_runs_share_the_quota(
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    cpus: int,
+    workers: int,
+    cpus_per_worker: int,
+    runs: int | None,
 ) -> None:
-    """By default workers and onnxruntime threads follow the available CPUs."""
+    """Workers share the available CPUs; chosen threads leave room for the runs that fit beside each other."""
     monkeypatch.setattr(module, "available_cpus", lambda: cpus)
     settings = from_env(environ)
-    assert (settings.worker_count, settings.ort_threads) == (workers, ort_threads)
+    assert (settings.worker_count, settings.cpus_per_worker, settings.runs_at_once) == (workers, cpus_per_worker, runs)

@@ -51,6 +51,18 @@ def test_one_json_object_per_line(tiny_bundle: Path, tmp_path: Path) -> None:
     assert (nowhere["request_id"], nowhere["route"], nowhere["status"]) == ("mine-3", "unmatched", 404)
 
 
+@pytest.mark.parametrize(("which", "logged"), [("errors", [422]), ("off", [])])
+def test_the_access_log_may_be_errors_alone_or_off(
+    tiny_bundle: Path, tmp_path: Path, which: str, logged: list[int]
+) -> None:
+    """INFERER_ACCESS_LOG leaves out the requests that went well, or all; the start has its lines."""
+    with serving(tiny_bundle, tmp_path / "log", INFERER_ACCESS_LOG=which) as server:
+        server.predict({"text": "good"})
+        server.predict({"text": 7})
+        assert [line["status"] for line in requests(server, len(logged))] == logged
+        assert any("serving" in line["message"] for line in server.logged())
+
+
 def test_texts_keys_and_authorization_are_never_logged(tiny_bundle: Path, tmp_path: Path) -> None:
     """No text, key or Authorization header is in the log, with any outcome of the request."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_API_KEYS=KEY) as server:
