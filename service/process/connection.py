@@ -11,6 +11,7 @@ import contextlib
 import re
 import select
 import socket
+import struct
 from enum import Enum, auto
 from typing import Any
 
@@ -25,6 +26,10 @@ _MAX_CHUNK_LINE_BYTES = 1024
 _FREE_CHUNKS = 1024
 _BYTES_PER_CHUNK = 64
 _FREE_OVERHEAD = 65536  # bytes of sizes and extensions beyond those of the chunks themselves
+
+# A thread stays so long with a connection for its next request.
+STAY_S = 0.01
+_STAY = struct.pack("ll", 0, int(STAY_S * 1_000_000))
 
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -45,7 +50,7 @@ class Progress(Enum):
 
 
 class Connection(socket.socket):
-    """One client's socket, never blocking. Either the event loop or one thread uses it at a time.
+    """One client's socket; only `receive_soon` waits. Either the event loop or one thread uses it at a time.
 
     client: the accepted socket; it is taken over. max_body_bytes: the largest body to collect.
 
@@ -56,7 +61,8 @@ class Connection(socket.socket):
 
     def __init__(self, client: socket.socket, max_body_bytes: int) -> None:
         super().__init__(client.family, client.type, client.proto, fileno=client.detach())
-        super().setblocking(False)
+        super().setblocking(True)  # calls that must not wait say so, and `receive_soon` waits in the call that reads
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _STAY)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # the kernel's memory counts for the container too
             self.setsockopt(socket.SOL_SOCKET, option, _KERNEL_BYTES)
         self._max_body_bytes = max_body_bytes
@@ -94,10 +100,10 @@ class Connection(socket.socket):
         """Return a header field of `_FIELD` by its lower-case name, repeated ones joined as gunicorn does, or ""."""
         return ",".join(value.decode("latin-1").strip() for field, value in self._fields if field.lower() == name)
 
-    def receive(self) -> Progress:
+    def receive(self, flags: int = socket.MSG_DONTWAIT) -> Progress:
         """Take bytes that have arrived; return the state of the current request."""
         try:
-            data = super().recv(_RECEIVE_BYTES)
+            data = super().recv(_RECEIVE_BYTES, flags)
         except BlockingIOError:
             return self.scan() if self.received else Progress.INCOMPLETE
         except OSError:
@@ -131,11 +137,14 @@ class Connection(socket.socket):
             self._end = self._body
         self.cut()
 
-    def receive_within(self, seconds: float) -> bool:
-        """Return whether the next request is whole within `seconds`; for the thread that has the connection."""
+    def receive_soon(self) -> bool:
+        """Return whether the next request is whole within STAY_S; for the thread that has the connection.
+
+        One system call waits and reads: each gives up the GIL.
+        """
         if self.received and self.scan() is Progress.WHOLE:
             return True
-        return is_readable(self, seconds) and self.receive() is Progress.WHOLE
+        return self.receive(flags=0) is Progress.WHOLE
 
     def send_continue(self) -> None:
         """Ask a client that waits for `100 Continue` to send its body."""
@@ -148,7 +157,7 @@ class Connection(socket.socket):
         """Send unsent bytes; return whether all are sent. Raises OSError when the client is gone."""
         if self.unsent:
             try:
-                del self.unsent[: super().send(self.unsent)]
+                del self.unsent[: super().send(self.unsent, socket.MSG_DONTWAIT)]
             except BlockingIOError:
                 return False
         return not self.unsent
@@ -165,7 +174,7 @@ class Connection(socket.socket):
     def is_drained(self) -> bool:
         """Discard received bytes; return whether the client has closed its side."""
         try:
-            return not super().recv(_RECEIVE_BYTES)
+            return not super().recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -200,7 +209,7 @@ class Connection(socket.socket):
         The head of a reply waits for the first bytes of its body: one system call, and one release of the GIL, for
         both. `send_head` ends the wait for a body that does not come.
         """
-        if not self.has_replied and data.startswith(b"HTTP/1.1 ") and data.endswith(_END_OF_HEAD):
+        if not self.has_replied and data != _CONTINUE and data.endswith(_END_OF_HEAD):
             self.has_replied = True
             self._head_of_reply = bytes(data)
             return
@@ -210,7 +219,7 @@ class Connection(socket.socket):
         sent = 0
         if not self.unsent:
             try:
-                sent = super().send(data)
+                sent = super().send(data, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 sent = 0
         if sent < len(data):

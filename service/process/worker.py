@@ -38,7 +38,7 @@ from service.settings import from_env
 
 _OPERATIONS_THREADS = 4
 _REFUSAL_THREADS = 4
-_STAY_S = 0.01
+_ACCEPT_PAUSE_S = 0.01
 _SPARE_THREADS = 8
 _EXIT_TIMEOUT_S = 3
 _LOG_INTERVAL_S = 10
@@ -147,7 +147,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 at_limit = error.errno in (errno.EMFILE, errno.ENFILE)
                 why = f"{self.nr_conns} are open at the file limit" if at_limit else str(error)
                 self._log_sometimes(f"no connection can be accepted: {why}")
-                time.sleep(_STAY_S)
+                time.sleep(_ACCEPT_PAUSE_S)
             return
         host = address[0] if isinstance(address, tuple) else str(address)
         most = self._state.settings.max_connections_per_address
@@ -269,7 +269,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return conn.has_place
 
     def handle(self, conn: Client) -> Any:
-        """Handle the request on `conn`, and the next ones that arrive whole within 10 ms; return whether to keep it.
+        """Handle the request on `conn`, and the next ones that arrive whole soon after; return whether to keep it.
 
         To stay with the connection saves two thread switches and a poll.
         """
@@ -278,7 +278,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             close_graceful(conn.sock)  # here: the loop would stand still
         while keep is True and self._may_stay(conn):
             conn.sock.start_request()
-            if not conn.sock.receive_within(_STAY_S):
+            if not conn.sock.receive_soon():
                 break
             conn.arrived = time.monotonic()
             self._takes_place(conn)

@@ -73,6 +73,9 @@ def test_head_and_body_of_a_reply_leave_together(pair: tuple[Connection, socket.
     assert client.recv(1000) == head + b"body"
     connection.send_head()
     connection.start_request()
+    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert client.recv(1000).startswith(b"HTTP/1.1 100 ")
+    connection.start_request()
     connection.sendall(head)
     connection.send_head()
     assert client.recv(1000) == head
