@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tests.support.server import ROOT, Server
 
-# Each run of the model waits while the file `hold` exists, and appends its number of texts to the file `runs`.
+# Each run of the model waits while the file `hold` exists, and appends its number of texts to the file `runs`. One run
+# at a time, whatever the CPUs.
 _HELD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
+os.environ["INFERER_PARALLEL_RUNS"] = "1"
 sys.path.insert(0, {root!r})
 from service.app import app_or_exit
 
