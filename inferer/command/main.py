@@ -16,6 +16,7 @@ from inferer.command import predict
 from inferer.command.stages import BULK, EVALUATE, EXPORT, SERVE, TRAIN, Stage, stage_environment
 
 _STAGES = {"train": TRAIN, "export": EXPORT, "evaluate": EVALUATE}
+COMMANDS = ("predict", "serve", *_STAGES)
 _HELP = """\
 usage: inferer COMMAND …
 
@@ -50,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif name in _STAGES:
         _run(name, _STAGES[name], arguments)
     else:
-        known = ", ".join(("predict", "serve", *_STAGES))
-        print(f"inferer: unknown command {name!r}; the commands are {known}", file=sys.stderr)
+        print(f"inferer: unknown command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return 0
 

@@ -35,6 +35,13 @@ def test_a_person_sees_labels_with_bars(tiny_bundle: Path) -> None:
     assert [line.split()[0] for line in lines[2:]] == ["neg", "other"]
 
 
+def test_a_command_in_place_of_the_bundle(tiny_bundle: Path) -> None:
+    """`python -m inferer predict` and `serve` are the console command's."""
+    assert run("predict", str(tiny_bundle), "good").stdout == run(str(tiny_bundle), "good").stdout
+    refused = run("serve")
+    assert (refused.returncode, b"inferer serve: error: give a bundle's folder" in refused.stderr) == (2, True)
+
+
 def test_a_person_is_told_of_a_cut_and_of_no_label(tiny_bundle: Path, multi_bundle: Path) -> None:
     """A person is told when a text was cut, and when no label reaches its threshold."""
     assert "10 tokens, more than the model reads; it was cut" in run(str(tiny_bundle), "good " * 8).stdout.decode()
