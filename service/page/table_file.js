@@ -5,6 +5,7 @@ import { counted, grouped } from "./dom.js";
 const DELIMITERS = [",", ";", "\t", "|"];
 const MAX_BYTES = 50_000_000; // an hour of requests; larger files are for the command
 const HEAD = 65_536; // bytes that are enough to see the header
+const MOST_LEFT_OVER = 2_000; // characters
 
 /** A fault of the file, as a sentence. */
 export class TableError extends Error {}
@@ -43,9 +44,17 @@ export async function readTable(file) {
     row.fault =
       cells.length === names.length
         ? null
-        : `line ${line} has ${counted(cells.length, "cell")} where the header has ${grouped(names.length)}`;
+        : `line ${line} has ${counted(cells.length, "cell")} where the header has ${grouped(names.length)}` +
+          leftOver(cells.slice(names.length));
   }
   return { names, rows };
+}
+
+/** Return the end of a fault that tells the cells without a column, shortened as the command does. */
+function leftOver(cells) {
+  if (cells.length === 0) return "";
+  const told = [...`[${cells.map((cell) => JSON.stringify(cell)).join(", ")}]`];
+  return `; without a column: ${told.length <= MOST_LEFT_OVER ? told.join("") : `${told.slice(0, MOST_LEFT_OVER - 1).join("")}…`}`;
 }
 
 function encodingOf([first, second]) {
