@@ -1,6 +1,13 @@
 # Two images; the last one, for serving, is the default.
 ARG BASE_IMAGE=python:3.11-slim
 
+# The native operators. Where no compiler can be installed, the images go without, and models run slower.
+FROM ${BASE_IMAGE} AS operators
+WORKDIR /operators
+COPY inferer/native ./
+RUN command -v g++ || { apt-get update && apt-get install -y --no-install-recommends g++; } || true
+RUN mkdir /built && python build.py --output /built
+
 # The training image: JupyterLab, training, export and the service, with torch. Your folder is mounted at /app/notebooks:
 #   make image TARGET=training
 #   docker run --rm -p 8080:8080 -v "$(pwd)":/app/notebooks inferer-training
@@ -33,6 +40,7 @@ COPY training ./training
 COPY bulk ./bulk
 COPY recipes ./recipes
 COPY app.py gunicorn.conf.py ./
+COPY --from=operators /built/ ./inferer/native/
 RUN python -m compileall -q inferer service export training bulk app.py
 
 # Runs as the first user of most Linux machines, who can then write to a mounted folder of theirs. For another user:
@@ -86,6 +94,7 @@ COPY inferer ./inferer
 COPY service ./service
 COPY app.py gunicorn.conf.py ./
 COPY deploy/sagemaker/serve /usr/local/bin/
+COPY --from=operators /built/ ./inferer/native/
 # Compiled here: the root file system may be read-only at run time.
 RUN python -m compileall -q inferer service app.py
 

@@ -51,9 +51,9 @@ no-such-model:
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-setup: $(VENV)/.inference $(VENV)/.tracing $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
+setup: $(VENV)/.inference $(VENV)/.native $(VENV)/.tracing $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
 
-serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model, or MODEL=path, on PORT (8080)
+serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference $(VENV)/.native  ## serve the demo model, or MODEL=path, on PORT (8080)
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
 
 ifeq ($(RECIPE)$(DATA),recipes/query_type.toml)
@@ -139,6 +139,11 @@ $(VENV)/.created:
 $(VENV)/.inference: requirements_inference.txt | $(VENV)/.created
 	@echo "installing the packages for serving" >&2
 	@$(PIP) --require-hashes -r requirements_inference.txt
+	@touch $@
+
+# The fused operators, where there is a C++ compiler; a line says so where there is none.
+$(VENV)/.native: $(wildcard inferer/native/*.cpp inferer/native/*.h inferer/native/build.py) | $(VENV)/.created
+	@$(PY) inferer/native/build.py
 	@touch $@
 
 $(VENV)/.tracing: requirements_tracing.txt | $(VENV)/.inference

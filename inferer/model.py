@@ -67,7 +67,7 @@ class ModelInferer:
 
     Attributes: text_pair: whether the model reads pairs of texts. golden_check: the check's result. exact_because: why
     int8 products are computed exactly, which is slower; None where the CPU does so by itself. alone_because: why each
-    text runs alone; None where runs are shared.
+    text runs alone; None where runs are shared. native: whether the native operators compute it.
 
     Raises BundleError (GoldenCheckError among them), CheckpointError or ConfigError, which name the fault.
     """
@@ -119,18 +119,20 @@ class ModelInferer:
             sha256=tokenizer_sha256,
         )
 
-        def session_of(exact: bool) -> Session:
+        def session_of(exact: bool, *, native: bool = True) -> Session:
             return Session(
                 model,
                 threads,
                 spinning=spinning,
                 exact=exact,
+                native=native,
                 pad_id=self.bundle.pad_token_id,
                 sha256=self.bundle.sha256(model.name),
             )
 
         loaded = load(self.bundle, self.scheme, golden_check, session_of, max_batch_tokens)
         self._session, self.exact_because, self.golden_check, self.alone_because = loaded
+        self.native = self._session.native
         if not batching:
             self.alone_because = "batching is off"
         shared = self.alone_because is None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from inferer.bundle.files import streamed
 from inferer.cpu import int8_may_saturate
 from inferer.errors import BundleError, RunError, first_line
+from inferer.native import METADATA, library, not_usable
 from inferer.tokens.encoding import INPUTS, Encoding
 
 # onnxruntime 1.31 has a telemetry client on Linux, which reads this on import.
@@ -40,6 +41,7 @@ class Session:
 
     exact: compute int8 products without saturation, which is slower, on any x86 CPU; this is the default where
     /proc/cpuinfo shows the need. The attribute `exact` tells whether it is done: some models do not allow it.
+    native: compute by the native operators where the library is there; the attribute `native` tells whether it is done.
     pad_id: the token id of padding, which is masked. sha256: the SHA-256 that the loaded bytes must have, in hex; None
     loads any.
     """
@@ -51,11 +53,13 @@ class Session:
         *,
         spinning: bool = True,
         exact: bool = False,
+        native: bool = True,
         pad_id: int = 0,
         sha256: object = None,
     ) -> None:
         self._pad_id = pad_id
         self.exact = exact or int8_may_saturate()
+        self._operators = native
         try:
             self._session = self._load(model, intra_op_threads, spinning, sha256)
         except BundleError:
@@ -63,6 +67,8 @@ class Session:
         except Exception as error:
             raise BundleError(model.parent, f"{model.name} cannot be loaded: {first_line(error)}") from error
         self.inputs = frozenset(i.name for i in self._session.get_inputs())
+        calls = self._session.get_modelmeta().custom_metadata_map
+        self.native = self._operators and METADATA in calls
         outputs = {o.name: o.shape for o in self._session.get_outputs()}
         if "input_ids" not in self.inputs or not self.inputs <= set(INPUTS):
             expected = "expected input_ids and possibly attention_mask and token_type_ids"
@@ -72,7 +78,7 @@ class Session:
 
     def _load(self, model: Path, threads: int, spinning: bool, sha256: object) -> ort.InferenceSession:
         if self.exact:
-            options = _options(threads, spinning)
+            options = self._options(threads, spinning)
             # s8 weights become u8, and u8*u8 kernels sum in 32 bits. The entry affects int8 weights on x86 alone; a
             # CPU with VNNI would lose speed.
             options.add_session_config_entry("session.x64quantprecision", "1")
@@ -82,7 +88,12 @@ class Session:
                 # onnxruntime 1.31.1 cannot convert a weight that several nodes share to u8, as in ALBERT ("Attempt to
                 # replace the existing tensor"). The model runs as it is, and the golden check shows the effect.
                 self.exact = False
-        return _session(model, _options(threads, spinning), sha256)
+        return _session(model, self._options(threads, spinning), sha256)
+
+    def _options(self, threads: int, spinning: bool) -> ort.SessionOptions:
+        options = _options(threads, spinning)
+        self._operators = self._operators and _with_operators(options)
+        return options
 
     def run(self, encoding: Encoding) -> NDArray[np.float32]:
         """Return the logits of one encoded text, float32 of shape [labels]; errors as `run_batch`."""
@@ -116,6 +127,19 @@ def _session(model: Path, options: ort.SessionOptions, sha256: object) -> ort.In
     with whole if sha256 is None else streamed(model, sha256) as source:
         # A retry would find the pipe empty.
         return ort.InferenceSession(source, options, providers=_PROVIDERS, enable_fallback=0)
+
+
+def _with_operators(options: ort.SessionOptions) -> bool:
+    """Add the native operators to `options`; return whether they are there."""
+    file = library()
+    if file is None:
+        return False
+    try:
+        options.register_custom_ops_library(str(file))
+    except Exception as error:  # noqa: BLE001 - whatever the loader says, models run without
+        not_usable(first_line(error))
+        return False
+    return True
 
 
 def _options(threads: int, spinning: bool) -> ort.SessionOptions:

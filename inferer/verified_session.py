@@ -6,8 +6,8 @@ The checks use the bundle's own facts and ignore a caller's config.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,13 @@ class Loaded(NamedTuple):
     alone_because: str | None
 
 
+class Make(Protocol):
+    """The maker of a session: exact or as the CPU seems to need, with the native operators or without."""
+
+    def __call__(self, exact: bool, *, native: bool = True) -> Session:
+        """Return a new session."""
+
+
 class _GoldenRun(NamedTuple):
     """A run of the golden set: the check, and the texts' encodings with the logits of each text alone."""
 
@@ -50,14 +57,12 @@ class _GoldenRun(NamedTuple):
     rows: list[NDArray[np.float32]]
 
 
-def load(
-    bundle: Bundle, scheme: str, mode: str, make: Callable[[bool], Session], max_batch_tokens: int = MAX_BATCH_TOKENS
-) -> Loaded:
+def load(bundle: Bundle, scheme: str, mode: str, make: Make, max_batch_tokens: int = MAX_BATCH_TOKENS) -> Loaded:
     """Return a session that passed the golden check; `mode` "warn" logs a failure instead, "off" skips the check.
 
-    scheme: the model to run. make: returns a session, exact or as the CPU seems to need. /proc/cpuinfo may show another
-    CPU than the one that computes (an emulator, some containers), so an int8 model that fails on x86-64 is tried once
-    more with exact products. Raises GoldenCheckError, or BundleError for a golden text that cannot be run.
+    scheme: the model to run. A model that fails with the native operators runs without them. /proc/cpuinfo may show
+    another CPU than the one that computes (an emulator, some containers), so an int8 model that fails on x86-64 is
+    tried once more with exact products. Raises GoldenCheckError, or BundleError for a golden text that cannot be run.
     """
     encoder = Encoder(
         bundle.path / TOKENIZER,
@@ -73,6 +78,12 @@ def load(
         alone_because = {INT8_TOKEN: None, INT8_TENSOR: _ONE_SCALE}.get(scheme, _UNCHECKED)
         return Loaded(session, exact_because, GoldenCheck(OFF), alone_because)
     golden = _golden_check(bundle, scheme, encoder, session)
+    if golden.check.outcome == FAILED and session.native:
+        plain = make(False, native=False)
+        without = _golden_check(bundle, scheme, encoder, plain)
+        if without.check.outcome == PASSED:
+            log.warning("%s with the native operators; the model runs without them, slower", golden.check)
+            session, golden = plain, without
     found, tried = golden.check, ""
     if found.outcome == FAILED and scheme != FP32 and not session.exact and is_x86_64():
         exact = make(True)

@@ -19,6 +19,7 @@ from onnx.onnx_ml_pb2 import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from export.engine.encoder import Hints, rebuild_encoder
+from export.engine.fused import fuse
 from export.engine.graph import MICROSOFT, Graph
 from export.engine.layers import find_layers
 from export.engine.pre_norm.encoder import LONG_TEXTS, LONG_TOKENS, rebuild_pre_norm, tensors_to_probe
@@ -68,6 +69,7 @@ def _token_wise(fp32: Path, model: ModelProto, target: Path, quantized: Collecti
         check_same(model, run)
     quantize_linears(graph, _staying(model, quantized), hints)
     quantize_tables(graph)
+    fuse(model, graph, hints)
     graph.prune()
     onnx.save(model, target)
 

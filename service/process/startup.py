@@ -95,6 +95,7 @@ def log_start(worker: Any) -> None:
         "bundle": str(settings.bundle),
         "scheme": model.scheme,
         "exact_because": model.exact_because,
+        "native_operators": model.native,
         "problem_type": model.problem_type,
         "labels": len(model.labels),
         "max_length": model.max_length,
@@ -111,15 +112,16 @@ def log_start(worker: Any) -> None:
         "tracing": settings.tracing,
     }
     exact = f" (exact and slower: {model.exact_because})" if model.exact_because else ""
+    native = "on" if model.native else "off"
     batching = "on" if model.batcher.shared else f"off ({model.alone_because})"
     quota = "none" if facts["cpu_quota"] is None else f"{facts['cpu_quota']:g}"
     allowed = "no limit" if limit is None else f"{limit // 2**20} MB"
     worker.log.info(
         f"serving {settings.name}: {model.scheme}{exact}, {model.problem_type}, {len(model.labels)} labels, "
-        f"{model.max_length} tokens; batching {batching}; {settings.worker_count} worker(s) x "
-        f"{settings.worker_threads} threads; {model.parallel_runs} run(s) side by side x {model.intra_op_threads} "
-        "onnxruntime thread(s); "
-        f"CPU quota {quota}, {' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
+        f"{model.max_length} tokens; native operators {native}; batching {batching}; "
+        f"{settings.worker_count} worker(s) x {settings.worker_threads} threads; "
+        f"{model.parallel_runs} run(s) side by side x {model.intra_op_threads} onnxruntime thread(s); CPU quota {quota}, "
+        f"{' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
         f"{model.golden_check}{'; traces on' if settings.tracing else ''}",
         extra=fields(**facts),
     )
