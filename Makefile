@@ -113,7 +113,7 @@ image:  ## build the serving image (BUNDLE=models/NAME: with that model; TRACING
 	"$$tool" build $$format --target "$(TARGET)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" \
 	  $(if $(TORCH_INDEX),--build-arg TORCH_INDEX="$(TORCH_INDEX)" )$(if $(BUNDLE),--build-arg BUNDLE="$(BUNDLE)" )$(if $(TRACING),--build-arg TRACING=1 )-t "$(IMAGE)" .
 
-wheel: $(VENV)/.created  ## build dist/inferer-VERSION-py3-none-any.whl
+wheel: $(VENV)/.created  ## build dist/inferer-VERSION-py3-none-PLATFORM.whl
 	@rm -rf build  # setuptools would pack modules that an earlier build left there
 	$(PY) -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 

@@ -53,11 +53,11 @@ def choose_golden(checkpoint: Checkpoint, encoder: Encoder, fp32: Path, int8: Pa
 
     The texts have from one word to max_length tokens, at most about MOST_TOKENS. As far as candidates allow, every
     label is some text's best one, and best scores lead clearly in fp32 and in int8. int8 logits are those of exact
-    arithmetic, where the model allows it, whatever this machine's CPU does.
+    arithmetic, where the model allows it, and without the native operators, whatever this machine has.
     """
     threads = available_cpus()
     session = Session(fp32, threads)
-    exact = None if int8 is None else Session(int8, threads, exact=True)
+    exact = None if int8 is None else Session(int8, threads, exact=True, native=False)
     chosen: list[dict[str, Any]] = []
     labels: Counter[int] = Counter()
     for texts, places in _candidates(checkpoint, encoder):

@@ -3,7 +3,7 @@
 Each operator is a function of the model with a body of the very nodes that it replaces. onnxruntime runs the native
 kernel where the library is registered, and elsewhere puts the body in place of the call: the graph of before.
 
-- QuantizeRows: a row's scale, and the row in steps of it; of tensors of any rank;
+- QuantizeRows: a row's scale, and the row in steps of it;
 - GeluQuantize: a product times its rows' scales, plus a bias, through GELU, quantized;
 - NormQuantize: a product times its rows' scales plus a residual, normalized, and quantized beside; …Bias: plus a bias;
   …Scaled: with a factor per channel of the residual, too;
@@ -36,11 +36,11 @@ _node = helper.make_node
 def fuse(model: ModelProto, graph: Graph, hints: Hints) -> None:
     """Replace what the operators can compute by calls of them, and add their functions to `model`.
 
-    hints: of the rewritten encoder. Other graphs have tensors of any shape, which QuantizeRows alone takes.
+    hints: of the rewritten encoder, to which the calls are limited.
     """
     for node in list(graph.proto.node):
-        if node.op_type == "QuantizeLinear" and attribute(node, "block_size"):
-            _fuse(graph, node, rewritten=node.input[0] in hints.row_shapes)
+        if node.op_type == "QuantizeLinear" and node.input[0] in hints.row_shapes:
+            _fuse(graph, node)
     called = {node.op_type for node in graph.proto.node if node.domain == DOMAIN}
     if called:
         opsets = list(model.opset_import)
@@ -49,11 +49,11 @@ def fuse(model: ModelProto, graph: Graph, hints: Hints) -> None:
         model.metadata_props.add(key=METADATA, value=str(VERSION))
 
 
-def _fuse(graph: Graph, node: NodeProto, *, rewritten: bool) -> None:
+def _fuse(graph: Graph, node: NodeProto) -> None:
     x, scale, zeros = node.input
     width = attribute(node, "block_size")
     steps = _steps(graph, scale)
-    producer = graph.producer.get(x) if rewritten else None
+    producer = graph.producer.get(x)
     kind = "" if producer is None else producer.op_type
     if producer is not None and kind == "Gelu" and (found := _gelu(graph, producer, scale)):
         inputs, least = found

@@ -55,6 +55,7 @@ struct Tensor {
     for (size_t i = 0; i < rank; i++) product *= shape[i];
     return product;
   }
+  int64_t width() const { return shape[rank - 1]; }
   const float* floats() const { return static_cast<const float*>(data); }
   // The floats of a tensor of `count`.
   const float* floats(int64_t count) const {
@@ -80,10 +81,10 @@ class Run {
     return tensor;
   }
 
-  // An input of two axes.
+  // An input with rows along its last axis.
   Tensor rows(size_t i) const {
     Tensor tensor = input(i);
-    demand(tensor.rank == 2 && tensor.shape[1] > 0);
+    demand(tensor.rank > 0 && tensor.width() > 0);
     return tensor;
   }
 
@@ -138,9 +139,8 @@ struct Attributes {
 };
 
 void quantize_rows(const Attributes&, const Run& run) {
-  Tensor x = run.input(0);
-  demand(x.rank > 0 && x.shape[x.rank - 1] > 0);
-  int64_t width = x.shape[x.rank - 1], rows = x.size() / width;
+  Tensor x = run.rows(0);
+  int64_t width = x.width(), rows = x.size() / width;
   Quantized out = run.quantized(0, x);
   run.by_rows(rows, width, [&](int64_t first, int64_t some) {
     kernels().quantize_rows(x.floats() + first * width, some, width, {out.values + first * width, out.scales + first});
@@ -149,7 +149,7 @@ void quantize_rows(const Attributes&, const Run& run) {
 
 void gelu_quantize(const Attributes& attributes, const Run& run) {
   Tensor product = run.rows(0);
-  int64_t rows = product.shape[0], width = product.shape[1];
+  int64_t width = product.width(), rows = product.size() / width;
   const float* scales = run.input(1).floats(rows);
   const float* bias = run.input(2).floats(width);
   demand(attributes.point >= 0 && attributes.point < 255);
@@ -163,7 +163,7 @@ void gelu_quantize(const Attributes& attributes, const Run& run) {
 template <bool Bias, bool Factor>
 void norm_quantize(const Attributes& attributes, const Run& run) {
   Tensor product = run.rows(0);
-  int64_t rows = product.shape[0], width = product.shape[1];
+  int64_t width = product.width(), rows = product.size() / width;
   const float* scales = run.input(1).floats(rows);
   const float* residual = run.input(2).floats(rows * width);
   const float* bias = Bias ? run.input(6).floats(width) : nullptr;
@@ -179,8 +179,10 @@ void norm_quantize(const Attributes& attributes, const Run& run) {
 
 void attention_quantize(const Attributes& attributes, const Run& run) {
   Tensor query = run.rows(0), keep = run.rows(6);
+  demand(query.rank == 2 && keep.rank == 2);
   int64_t rows = query.shape[0], width = query.shape[1], texts = keep.shape[0], tokens = keep.shape[1];
-  demand(attributes.heads > 0 && width % attributes.heads == 0 && texts > 0 && rows % texts == 0 && rows <= texts * tokens);
+  demand(attributes.heads > 0 && width % attributes.heads == 0 && texts > 0 && rows % texts == 0 &&
+         rows <= texts * tokens);
   int64_t count = texts * tokens;
   Heads heads = {{query.floats(), run.input(1).floats(rows), run.input(5).floats(width)},
                  run.input(2).floats(count * width),

@@ -201,11 +201,17 @@ def test_a_tokenizer_with_the_words_in_another_order_fails_the_check(tmp_path: P
 
 
 class Fake:
-    """A session whose logits are right in exact mode, or never; `allowed` False denies exact mode."""
+    """A session whose logits are right in exact mode, or never; `allowed` False denies exact mode.
 
-    def __init__(self, exact: bool, *, helps: bool = True, allowed: bool = True) -> None:
+    operators: it has native operators, and is right without them.
+    """
+
+    def __init__(
+        self, exact: bool, native: bool, *, helps: bool = True, allowed: bool = True, operators: bool = False
+    ) -> None:
         self.exact = exact and allowed
-        self.right = self.exact and helps
+        self.native = native and operators
+        self.right = (self.exact and helps) or (operators and not native)
 
     def run(self, encoding: Encoding) -> np.ndarray:
         """Return the logits of the table, reversed unless the session is right."""
@@ -219,7 +225,12 @@ class Fake:
 
 def made(bundle: Path, mode: str = "enforce", scheme: str = "int8-tensor", **how: bool) -> verified_session.Loaded:
     """Load `bundle` with fake sessions."""
-    return load(read_bundle(bundle), scheme, mode, lambda exact: Fake(exact, **how))  # type: ignore[arg-type, return-value]
+    return load(read_bundle(bundle), scheme, mode, make(how))
+
+
+def make(how: dict[str, bool]) -> Any:
+    """Return a maker of fake sessions."""
+    return lambda exact, native=True: Fake(exact, native, **how)
 
 
 def test_a_failed_check_is_tried_again_exactly(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +240,17 @@ def test_a_failed_check_is_tried_again_exactly(tiny_bundle: Path, monkeypatch: p
     assert session.exact
     assert exact_because == "the golden check failed without"
     assert found.outcome == "passed"
+
+
+def test_a_failed_check_is_tried_again_without_the_native_operators(
+    tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model that fails with the native operators runs without them, with a line in the log."""
+    session, exact_because, found, _ = made(tiny_bundle, operators=True)
+    assert (session.native, session.exact, exact_because, found.outcome) == (False, False, None, "passed")
+    (line,) = caplog.messages
+    assert line.startswith("golden check failed on 3 of 4 texts")
+    assert line.endswith("with the native operators; the model runs without them, slower")
 
 
 @pytest.mark.parametrize(
