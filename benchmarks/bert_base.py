@@ -28,20 +28,34 @@ def bert_base_bundle(
     """
     with contextlib.suppress(BundleError):
         return read_bundle(folder).path
-    torch.manual_seed(0)
-    tokenizer = json.loads((tokenizer_of / "tokenizer.json").read_text(encoding="utf-8"))
-    vocab = max(tokenizer["model"]["vocab"].values()) + 1
-    config = BertConfig(vocab_size=max(vocab, 30522), num_labels=5)
-    config.id2label = dict(enumerate(("one", "two", "three", "four", "five")))
-    config.label2id = {label: i for i, label in config.id2label.items()}
-    config.problem_type = "single_label_classification"
     with tempfile.TemporaryDirectory() as scratch:
-        checkpoint = Path(scratch) / "bert_base"
-        BertForSequenceClassification(config).save_pretrained(checkpoint)
-        for name in _TOKENIZER_FILES:
-            if (tokenizer_of / name).is_file():
-                shutil.copy(tokenizer_of / name, checkpoint)
+        checkpoint = bert_base_checkpoint(tokenizer_of, Path(scratch) / "bert_base")
         limit = [] if max_length is None else ["--max-length", str(max_length)]
         if export([str(checkpoint), str(folder), "--overwrite", *limit]):
             raise SystemExit("BERT-base could not be exported")
     return folder
+
+
+def bert_base_checkpoint(tokenizer_of: Path, folder: Path) -> Path:
+    """Write the checkpoint to `folder`, with the tokenizer of `tokenizer_of`, and return it."""
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=max(vocabulary(tokenizer_of), 30522), num_labels=5)
+    config.id2label = dict(enumerate(("one", "two", "three", "four", "five")))
+    config.label2id = {label: i for i, label in config.id2label.items()}
+    config.problem_type = "single_label_classification"
+    BertForSequenceClassification(config).save_pretrained(folder)
+    copy_tokenizer(tokenizer_of, folder)
+    return folder
+
+
+def vocabulary(checkpoint: Path) -> int:
+    """Return the number of tokens that the tokenizer of `checkpoint` knows."""
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
+    return int(max(tokenizer["model"]["vocab"].values()) + 1)
+
+
+def copy_tokenizer(checkpoint: Path, folder: Path) -> None:
+    """Copy the tokenizer of `checkpoint` to `folder`."""
+    for name in _TOKENIZER_FILES:
+        if (checkpoint / name).is_file():
+            shutil.copy(checkpoint / name, folder)
