@@ -28,6 +28,10 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "openvino": (*_FLASK, "openvino==2026.4.1", "nncf==3.4.0", "tokenizers==0.23.3"),
     "ctranslate2": ("ctranslate2==4.8.5", "transformers==4.57.6", _TORCH),
 }
+_TELLING = {
+    *("bentoml", "ctranslate2", "fastapi", "flask", "gunicorn", "litserve", "mlserver", "nncf", "numpy", "onnxruntime"),
+    *("openvino", "optimum", "optimum-onnx", "tokenizers", "torch", "transformers", "uvicorn"),
+}
 
 
 class MissingError(Exception):
@@ -67,11 +71,11 @@ def last_line(text: str) -> str:
 
 
 def versions(name: str) -> dict[str, str]:
-    """Return the installed version of each package of an environment."""
+    """Return the installed version of each package of an environment that bears on its speed."""
     asked = [sys.executable, "-m", "pip", "--python", str(FOLDER / name / "bin" / "python"), "freeze"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    pairs = (line.partition("==") for line in done.stdout.splitlines() if "==" in line)
-    return {package: version for package, _, version in pairs}
+    pairs = (line.lower().partition("==") for line in done.stdout.splitlines() if "==" in line)
+    return {package: version for package, _, version in pairs if package in _TELLING}
 
 
 def size(path: Path) -> int:

@@ -10,7 +10,7 @@ It would be unfair
 - to compare servers of different runs: the machine's speed changes within hours. A ratio is of one run, else "-";
 - on a busy machine, or with few rounds: p99 and two workers suffer first;
 - to take it for a machine with many cores: `wrk` takes part of the same two;
-- to read BentoML's and MLServer's rows as equal work: their batches need another form of question, of a few bytes more;
+- to read BentoML's and MLServer's rows as equal work: they batch only questions of another form, a few bytes longer;
 - to read "Flask + transformers" as PyTorch's speed: it is fp32, as most tutorials have it; benchmarks.peers.engine has
   PyTorch's int8. Ours, and OpenVINO's, keep nearer to fp32 than onnxruntime's default int8 that most others run.
 
@@ -68,11 +68,9 @@ class Bench:
                 log = FOLDER / "logs" / f"{models.simple(f'{self.model}-{name}-{variant}')}.log"
                 log.parent.mkdir(exist_ok=True)
                 checked = self.texts["short"][:_CHECKED]
-                self.servers[name, variant] = stack.enter_context(running(name, variant, folder, checked, log))
-                facts[variant] = {"start_s": self.servers[name, variant].start_s}
-                print(
-                    f"{self.model}: {name}, {variant}: first answer after {facts[variant]['start_s']:.1f} s", flush=True
-                )
+                server = stack.enter_context(running(name, variant, folder, checked, log))
+                self.servers[name, variant], facts[variant] = server, {"start_s": server.start_s}
+                print(f"{self.model}: {name}, {variant}: first answer after {server.start_s:.1f} s", flush=True)
         except MissingError as missing:
             self.results.missing(f"{self.model}: {name}", str(missing))
         else:
@@ -144,7 +142,8 @@ def table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
         plural = "client" if clients == 1 else "clients"
         lines += ["", f"{model}, {kind} texts, {clients} {plural}"]
         lines.append(
-            f"{'server':24}{'variant':24}{'req/s':>7}{'ours':>7}{'p50 ms':>8}{'p99 ms':>8}{'CPU ms':>8}{'MB':>7}{'errors':>8}"
+            f"{'server':24}{'variant':24}{'req/s':>7}{'ours':>7}{'p50 ms':>8}{'p99 ms':>8}"
+            f"{'CPU ms':>8}{'MB':>7}{'errors':>8}"
         )
         for row in group:
             ratio = "-"

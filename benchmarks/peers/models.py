@@ -2,8 +2,8 @@
 
 MiniLM-L6 is the demo's encoder, BERT-base and DistilBERT have random weights of the real sizes. `demo` is the demo
 itself, whose labels were learned, for fidelity. A folder build/peers/models/NAME holds the checkpoint, the fp32 ONNX
-file of this project's export (all but Optimum and CTranslate2 read it), onnxruntime's default int8, our bundle, and what
-a peer converts itself in its own environment.
+file of this project's export (all but Optimum and CTranslate2 read it), onnxruntime's default int8, our bundle, and
+files in the formats of peers, each converted in the peer's environment.
 """
 
 from __future__ import annotations

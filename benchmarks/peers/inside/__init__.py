@@ -1,1 +1,1 @@
-"""Scripts that run inside a peer's environment: servers, converters, timed engines. None imports this project."""
+"""Scripts that run inside a peer's environment: servers, converters, timed engines. Only ours imports this project."""

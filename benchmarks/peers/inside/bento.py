@@ -1,6 +1,6 @@
 """BentoML with onnxruntime's own int8 and its adaptive batching: up to 32 texts, 100 ms at most.
 
-MODEL: the folder of benchmarks.peers.models. THREADS, WORKERS. Its batches need a list in the question: `{"text": ["…"]}`.
+MODEL: the folder of benchmarks.peers.models. THREADS, WORKERS. It batches only lists: `{"text": ["…"]}`.
 """
 
 from __future__ import annotations

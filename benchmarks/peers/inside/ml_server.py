@@ -1,7 +1,7 @@
 """MLServer's runtime for onnxruntime's own int8; MLServer gathers its batches.
 
-MODEL: the folder of benchmarks.peers.models. THREADS. The question and the answer are in the Open Inference Protocol; the
-answer's one output holds a JSON text per question.
+MODEL: the folder of benchmarks.peers.models. THREADS. Question and answer are in the Open Inference Protocol; the one
+output of an answer holds a JSON text per question.
 """
 
 from __future__ import annotations
