@@ -42,14 +42,14 @@ MODEL_NEEDS_demo := $(DEMO)/inferer.json
 MODEL_NEEDS_checkpoint := $(VENV)/.training
 MODEL_NEEDS_nothing := no-such-model
 
-.PHONY: help setup serve train export check test soak lint format bench image wheel lock audit clean
+.PHONY: help setup serve train export check test soak lint format bench bench-peers instructions image wheel lock audit clean
 
 .PHONY: no-such-model
 no-such-model:
 	@echo "MODEL=$(MODEL): does not exist; give the folder of a bundle, or a PyTorch checkpoint" >&2; exit 2
 
 help:  ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(VENV)/.inference $(VENV)/.native $(VENV)/.tracing $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
 
@@ -104,6 +104,14 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.bulk.tables --bundle $(DEMO) --checkpoint checkpoints/query_type --data checkpoints/query_type/held_out.csv
 	$(if $(shell [ "$$(id -u)" = 0 ] && command -v podman),$(PY) -m benchmarks.container --checkpoint checkpoints/query_type)
 	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
+
+bench-peers: setup checkpoints/query_type/training.json  ## compare with other servers and engines (wrk; hours; 10 GB; HTTP="--rounds 1 --clients 32" ENGINE="--models demo" to choose)
+	$(PY) -m benchmarks.peers.http $(HTTP)
+	$(PY) -m benchmarks.peers.engine $(ENGINE)
+	$(PY) -m benchmarks.peers.plots
+
+instructions: setup  ## count the instructions of a prediction and a request (valgrind), and compare; ARGS=--store
+	$(PY) -m benchmarks.instructions $(ARGS)
 
 image:  ## build the serving image (BUNDLE=models/NAME: with that model; TRACING=1), or TARGET=training
 	@if [ -n "$(BUNDLE)" ] && [[ "$(BUNDLE)" != models/* || ! -f "$(BUNDLE)/inferer.json" ]]; then \

@@ -175,7 +175,10 @@ class Bench:
         found: dict[str, np.ndarray] = {}
         with contextlib.ExitStack() as stack:
             for name, child in self.start(names, 1, stack).items():
-                found[name] = np.array(child.ask({"texts": ids})["logits"])
+                try:
+                    found[name] = np.array(child.ask({"texts": ids})["logits"])
+                except MissingError as missing:
+                    self.results.missing(f"{self.model}: {name}", str(missing))
         if REFERENCE not in found:
             return
         known = self.results.data["facts"].setdefault(self.model, {"texts": len(texts), "of": of, "engines": {}})

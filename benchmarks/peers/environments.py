@@ -5,6 +5,7 @@ python -m benchmarks.peers.environments [NAME …]
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,14 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "ours": ("--require-hashes", "-r", str(ROOT / "requirements_inference.txt")),
     "flask": (*_FLASK, *_ORT),
     "pipeline": (*_FLASK, _TORCH, "transformers==5.24.0"),
-    "optimum": ("fastapi==0.163.2", "uvicorn[standard]==0.54.0", "optimum-onnx[onnxruntime]==0.1.0", _TORCH),
+    "optimum": (
+        *("fastapi==0.163.2", "uvicorn[standard]==0.54.0", "optimum-onnx[onnxruntime]==0.1.0", "optimum==2.1.0"),
+        *("onnxruntime==1.31.1", "transformers==4.57.6", _TORCH),
+    ),
     "litserve": ("litserve==0.2.19", *_ORT),
     "bentoml": ("bentoml==1.4.40", *_ORT),
-    "mlserver": ("mlserver==1.7.1", "onnxruntime==1.31.1", "tokenizers==0.23.3"),
+    # Its workers do not start with a newer uvloop.
+    "mlserver": ("mlserver==1.7.1", "uvloop==0.21.0", "onnxruntime==1.31.1", "tokenizers==0.23.3"),
     "openvino": (*_FLASK, "openvino==2026.4.1", "nncf==3.4.0", "tokenizers==0.23.3"),
     "ctranslate2": ("ctranslate2==4.8.5", "transformers==4.57.6", _TORCH),
 }
@@ -64,9 +69,9 @@ def python_of(name: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line with words, in at most 300 characters: the one of a traceback or of pip that tells why."""
+    """Return the last line that names an error, as pip and a traceback do, else the last; at most 300 characters."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR")]
+    errors = [line for line in lines if re.match(r"ERROR|[\w.]*(Error|Exception)\b", line)]
     return (errors or lines or ["it said nothing"])[-1][:300]
 
 

@@ -61,7 +61,9 @@ def minilm_checkpoint(demo: Path, folder: Path) -> Path:
 def distilbert_checkpoint(demo: Path, folder: Path) -> Path:
     """Write a DistilBERT with random weights to `folder`, and return it."""
     torch.manual_seed(0)
-    DistilBert(DistilBertConfig(vocab_size=max(vocabulary(demo), 30522), num_labels=5)).save_pretrained(folder)
+    config = DistilBertConfig(vocab_size=max(vocabulary(demo), 30522), num_labels=5)
+    config.problem_type = "single_label_classification"
+    DistilBert(config).save_pretrained(folder)
     copy_tokenizer(demo, folder)
     return folder
 

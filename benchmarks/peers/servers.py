@@ -61,23 +61,21 @@ def _bentoml(python: str, port: int, _: int) -> list[str]:
     return [python, "-m", "bentoml", "serve", "bento:Classifier", "--host", "127.0.0.1", "--port", str(port)]
 
 
-def workers_and_threads(cpus: int) -> dict[str, dict[str, str]]:
-    """Return the variants of a server: one worker with all threads, or two that share them."""
+def variants_on(cpus: int) -> dict[str, dict[str, str]]:
+    """Return the variants of a server: one worker with a thread per run, one whose runs use all cores, two workers."""
     return {
-        "1 worker": {"WORKERS": "1", "THREADS": str(cpus)},
+        "1 worker": {"WORKERS": "1", "THREADS": "1"},
+        "1 worker, all threads": {"WORKERS": "1", "THREADS": str(cpus)},
         "2 workers": {"WORKERS": "2", "THREADS": str(max(1, cpus // 2))},
     }
 
 
-_BOTH = workers_and_threads(available_cpus())
-# Without batching the requests themselves can use the cores, with one thread each.
-_UNBATCHED = {"1 worker": {"WORKERS": "1", "THREADS": "1"}, "1 worker, all threads": _BOTH["1 worker"]}
-_UNBATCHED["2 workers"] = _BOTH["2 workers"]
-# A hint of OpenVINO's: runs side by side, or one run with all threads.
+_VARIANTS = variants_on(available_cpus())
+# OpenVINO has hints for the same: runs side by side, or one run with all threads.
 _OPENVINO = {
-    "1 worker": {**_BOTH["1 worker"], "HINT": "THROUGHPUT"},
-    "1 worker, latency": {**_BOTH["1 worker"], "HINT": "LATENCY"},
-    "2 workers": {**_BOTH["2 workers"], "HINT": "LATENCY"},
+    "1 worker": {**_VARIANTS["1 worker, all threads"], "HINT": "THROUGHPUT"},
+    "1 worker, all threads": {**_VARIANTS["1 worker, all threads"], "HINT": "LATENCY"},
+    "2 workers": {**_VARIANTS["2 workers"], "HINT": "LATENCY"},
 }
 _LOADED = ("checkpoint/tokenizer.json", "ort_int8.onnx")
 
@@ -102,12 +100,12 @@ PEERS: dict[str, Peer] = {
         },
         cwd=ROOT,
     ),
-    "Flask + ORT int8": Peer("flask", _gunicorn("flask_ort:app"), _LOADED, _UNBATCHED),
-    "Flask + transformers": Peer("pipeline", _gunicorn("flask_pipeline:app"), ("checkpoint",), _BOTH),
-    "FastAPI + Optimum int8": Peer("optimum", _uvicorn, ("optimum",), _BOTH, convert="optimum"),
-    "LitServe": Peer("litserve", lambda python, _port, _workers: [python, "lit.py"], _LOADED, _BOTH),
+    "Flask + ORT int8": Peer("flask", _gunicorn("flask_ort:app"), _LOADED, _VARIANTS),
+    "Flask + transformers": Peer("pipeline", _gunicorn("flask_pipeline:app"), ("checkpoint",), _VARIANTS),
+    "FastAPI + Optimum int8": Peer("optimum", _uvicorn, ("optimum",), _VARIANTS, convert="optimum"),
+    "LitServe": Peer("litserve", lambda python, _port, _workers: [python, "lit.py"], _LOADED, _VARIANTS),
     "BentoML": Peer(
-        *("bentoml", _bentoml, _LOADED, _BOTH),
+        *("bentoml", _bentoml, _LOADED, _VARIANTS),
         body=lambda text: {"text": [text]},
         answer=lambda reply: reply[0],
     ),
@@ -115,7 +113,7 @@ PEERS: dict[str, Peer] = {
         "mlserver",
         lambda python, _port, _workers: [str(Path(python).with_name("mlserver")), "start", "."],
         _LOADED,
-        _BOTH,
+        _VARIANTS,
         path="/v2/models/classifier/infer",
         body=lambda text: {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [text]}]},
         answer=lambda reply: json.loads(reply["outputs"][0]["data"][0]),

@@ -94,8 +94,12 @@ def ctranslate2(_: str, folder: Path, threads: int) -> Engine:
     encoder = ct2.Encoder(str(folder / "ctranslate2"), device="cpu", compute_type="int8", intra_threads=threads)
     head = dict(np.load(folder / "ctranslate2" / "head.npz"))
 
-    def run(ids: Ids) -> Any:
-        found = encoder.forward_batch(ids)
+    def prepare(ids: Ids) -> list[Any]:
+        arrays = np.array(ids, np.int32), np.full(len(ids), len(ids[0]), np.int32)
+        return [ct2.StorageView.from_array(array) for array in arrays]
+
+    def run(feeds: list[Any]) -> Any:
+        found = encoder.forward_batch(*feeds)
         if "pre_classifier.weight" in head:
             first = np.array(found.last_hidden_state)[:, 0]
             hidden = np.maximum(first @ head["pre_classifier.weight"].T + head["pre_classifier.bias"], 0)
@@ -103,7 +107,7 @@ def ctranslate2(_: str, folder: Path, threads: int) -> Engine:
             hidden = np.array(found.pooler_output)
         return hidden @ head["classifier.weight"].T + head["classifier.bias"]
 
-    return f"ctranslate2 {ct2.__version__}", lambda ids: ct2.StorageView.from_array(np.array(ids, np.int32)), run
+    return f"ctranslate2 {ct2.__version__}", prepare, run
 
 
 def ours(_: str, folder: Path, threads: int) -> Engine:
