@@ -30,6 +30,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.peers import models, wrk
 from benchmarks.peers.environments import FOLDER, MissingError, versions
 from benchmarks.peers.results import Results, best
@@ -40,7 +42,7 @@ BENCHMARK = "peers-http"
 KEY = ("model", "peer", "variant", "texts", "clients")
 CLIENTS = (1, 8, 32, 128)
 _TEXTS, _CHECKED = 1000, 20
-_WARM_UP = (8, 1.0)  # clients, seconds
+_WARM_UP = (8, 1)  # clients, seconds
 
 
 class Bench:
@@ -98,7 +100,7 @@ class Bench:
             file.write_text("\n".join(json.dumps(PEERS[name].body(text)) for text in self.texts[kind]) + "\n")
         return file
 
-    def load(self, name: str, variant: str, kind: str, clients: int, seconds: float) -> dict[str, float]:
+    def load(self, name: str, variant: str, kind: str, clients: int, seconds: int) -> dict[str, float]:
         """Return the figures of one load."""
         server = self.servers[name, variant]
         before = server.cpu_s()
@@ -114,9 +116,9 @@ class Bench:
         }
 
     def measure(self) -> None:
-        """Load the servers in turns, and save after each round."""
-        for name, variant in self.servers:
-            self.load(name, variant, "short", *_WARM_UP)
+        """Load the servers in turns, and save after each round; a server that fails is left out from then on."""
+        for name, variant in list(self.servers):
+            self._load_or_drop(name, variant, "short", *_WARM_UP)
         shuffler = random.Random(0)
         for number in range(self.args.rounds):
             for kind in self.args.texts:
@@ -124,11 +126,19 @@ class Bench:
                     order = list(self.servers)
                     shuffler.shuffle(order)
                     for name, variant in order:
-                        figures = self.load(name, variant, kind, clients, self.args.seconds)
-                        cell = {"model": self.model, "peer": name, "variant": variant, "texts": kind}
-                        self.results.measured({**cell, "clients": clients}, figures)
+                        if figures := self._load_or_drop(name, variant, kind, clients, self.args.seconds):
+                            cell = {"model": self.model, "peer": name, "variant": variant, "texts": kind}
+                            self.results.measured({**cell, "clients": clients}, figures)
             self.results.save()
             print(f"{self.model}: round {number + 1} of {self.args.rounds}", flush=True)
+
+    def _load_or_drop(self, name: str, variant: str, kind: str, clients: int, seconds: int) -> dict[str, float] | None:
+        try:
+            return self.load(name, variant, kind, clients, seconds)
+        except (MissingError, psutil.Error) as error:
+            self.results.missing(f"{self.model}: {name}", f"{name}, {variant}, with {clients} clients: {error}")
+            del self.servers[name, variant]
+            return None
 
 
 def table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -170,7 +180,7 @@ def main() -> None:
     parser.add_argument("--texts", nargs="+", default=list(models.TEXTS), choices=models.TEXTS)
     parser.add_argument("--clients", nargs="+", type=int, default=list(CLIENTS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of one load")
+    parser.add_argument("--seconds", type=int, default=3, help="of one load")
     parser.add_argument("--add", action="store_true", help="add rounds to the cells of earlier runs")
     parser.add_argument("--fresh", action="store_true", help="export our bundles anew")
     args = parser.parse_args()

@@ -27,13 +27,14 @@ OURS = "ours"
 # Grey of half lightness, and Okabe and Ito's colours without black and yellow: legible on white and on near-black.
 _GREY = "#808080"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
-_MARKERS = ("s", "^", "v", "D", "P")
+_MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "*", "h")
 _OURS = {"color": "#D55E00", "marker": "o", "linewidth": 2.5, "zorder": 5}
 _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "peers",  # the same file from the same figures
     "font.size": 9,
     "text.color": _GREY,
+    "axes.facecolor": "none",
     "axes.edgecolor": _GREY,
     "axes.labelcolor": _GREY,
     "axes.titlecolor": _GREY,
@@ -49,7 +50,7 @@ _STYLE = {
 
 
 def looks(name: str, names: list[str]) -> dict[str, Any]:
-    """Return the line of a peer: ours stands out, each other has a colour and, from the sixth on, dashes."""
+    """Return the line of a peer: ours stands out, each other has a marker and a colour, from the sixth on dashes."""
     if name == OURS:
         return dict(_OURS)
     place = [one for one in names if one != OURS].index(name)

@@ -53,11 +53,11 @@ class Load:
 
 
 def parse(output: str) -> Load:
-    """Return the result in wrk's output; raise ValueError where it has none."""
+    """Return the result in wrk's output; raise MissingError where it has none."""
     for line in output.splitlines():
         if line.startswith("result "):
             return Load(**json.loads(line.removeprefix("result ")))
-    raise ValueError(f"wrk gave no result: {last_line(output)}")
+    raise MissingError(f"wrk gave no result: {last_line(output)}")
 
 
 def check() -> None:
@@ -66,8 +66,11 @@ def check() -> None:
         raise MissingError("wrk is not installed: apt-get install wrk")
 
 
-def load(url: str, bodies: Path, clients: int, seconds: float, script: Path) -> Load:
+def load(url: str, bodies: Path, clients: int, seconds: int, script: Path) -> Load:
     """Load `url` with the lines of `bodies` for `seconds`. script: the file of `SCRIPT`."""
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds:g}s", "--timeout", "10s", "-s", script, url, "--", bodies]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
-    return parse(done.stdout + done.stderr)
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "10s", "-s", script, url, "--", bodies]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        return parse(done.stdout + done.stderr)
+    except subprocess.TimeoutExpired:
+        raise MissingError("wrk did not end") from None

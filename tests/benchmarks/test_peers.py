@@ -29,7 +29,7 @@ def test_the_replies_per_second_leave_errors_out() -> None:
 
 def test_output_without_a_result_is_told() -> None:
     """Output of wrk without a result is an error that quotes it."""
-    with pytest.raises(ValueError, match="unable to connect"):
+    with pytest.raises(MissingError, match="unable to connect"):
         wrk.parse("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
