@@ -105,12 +105,13 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(if $(shell [ "$$(id -u)" = 0 ] && command -v podman),$(PY) -m benchmarks.container --checkpoint checkpoints/query_type)
 	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
 
-bench-peers: setup checkpoints/query_type/training.json  ## compare with other servers and engines (wrk; hours; 10 GB; HTTP="--rounds 1 --clients 32" ENGINE="--models demo" to choose)
+bench-peers: setup checkpoints/query_type/training.json  ## compare with other servers and engines (hours, 10 GB), or HTTP=flags ENGINE=flags
 	$(PY) -m benchmarks.peers.http $(HTTP)
 	$(PY) -m benchmarks.peers.engine $(ENGINE)
+	$(PY) -m benchmarks.peers.growth
 	$(PY) -m benchmarks.peers.plots
 
-instructions: setup  ## count the instructions of a prediction and a request (valgrind), and compare; ARGS=--store
+instructions: setup  ## compare the instructions of a prediction and a request with the stored ones
 	$(PY) -m benchmarks.instructions $(ARGS)
 
 image:  ## build the serving image (BUNDLE=models/NAME: with that model; TRACING=1), or TARGET=training

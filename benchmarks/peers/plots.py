@@ -147,14 +147,15 @@ def _legend(figure: Figure, fields: list[Axes]) -> None:
     figure.legend(found.values(), found.keys(), loc="outside right center")
 
 
-def _read(benchmark: str) -> dict[str, Any]:
+def read(benchmark: str) -> dict[str, Any]:
+    """Return the results of a benchmark, or none."""
     file = RESULTS / f"{benchmark}.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"cells": [], "facts": {}}
 
 
 def main() -> None:
     """Draw what has results."""
-    engines, servers = _read(engine.BENCHMARK), _read(http.BENCHMARK)
+    engines, servers = read(engine.BENCHMARK), read(http.BENCHMARK)
     by_engine = medians(engines["cells"], engine.KEY)
     FIGURES.mkdir(exist_ok=True)
     with mpl.rc_context(_STYLE):

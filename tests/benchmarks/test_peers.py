@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers import engine, environments, http, wrk
+from benchmarks.peers import engine, environments, growth, http, wrk
 from benchmarks.peers.environments import MissingError, last_line
 from benchmarks.peers.results import Results, best
 
@@ -112,3 +112,15 @@ def test_the_table_of_engines_has_ratios_and_fidelity() -> None:
     shown = engine.table(rows, {"demo": {"engines": {"ort int8": {"same_label": 0.979}}}})
     (line,) = [line for line in shown.splitlines() if line.startswith("ort int8")]
     assert line.split()[2:] == ["2.00", "0.50", "demo", "97.9", "%"]
+
+
+def test_a_cost_that_bends_is_marked() -> None:
+    """The cost per text and per token is marked where it falls or rises by a tenth against the step before."""
+    rows = [
+        {"model": "MiniLM-L6", "engine": "ours", "threads": 1, "batch": batch, "tokens": tokens, "ms": ms}
+        for batch, tokens, ms in ((1, 8, 0.8), (1, 16, 0.8), (1, 32, 1.65), (4, 8, 4.0))
+    ]
+    found = growth.curves(rows, [])
+    assert found["MiniLM-L6, threads: 1, 8 tokens: ms per text, by batch"] == {"ours": {1: 0.8, 4: 1.0}}
+    assert growth.marks([100.0, 50.0, 51.5, 60.0]) == ["", "<", "", ">"]
+    assert "50<" in growth.table(found)
