@@ -202,6 +202,22 @@ def _scores(logits: np.ndarray) -> np.ndarray:
     return np.asarray(powers / powers.sum(1, keepdims=True))
 
 
+def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return our time over each engine's in one run, the geometric mean over lengths, by model, threads and texts."""
+    shape = ("model", "threads", "batch", "tokens", "run")
+    ours = {tuple(row[name] for name in shape): row["ms"] for row in rows if row["engine"] == OURS}
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        mine = ours.get(tuple(row[name] for name in shape))
+        if mine is not None and row["engine"] != OURS:
+            title = f"{row['model']}, threads: {row['threads']}, texts: {row['batch']}"
+            found.setdefault(title, {}).setdefault(row["engine"], []).append(mine / row["ms"])
+    return {
+        title: {name: round(statistics.geometric_mean(values), 3) for name, values in by.items()}
+        for title, by in found.items()
+    }
+
+
 def table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """Return ms by length for each model, threads and batch, with ours over each engine of the same run."""
     lines = []
@@ -265,7 +281,7 @@ def main() -> None:
     print(table(results.medians(), results.data["facts"]))
     for line in results.data["missing"].values():
         print(f"not measured: {line}")
-    print(json.dumps({**results.data, "cells": results.medians()}))
+    print(json.dumps({"benchmark": BENCHMARK, "date": results.data["date"], "ours_over": ratios(results.medians())}))
 
 
 if __name__ == "__main__":

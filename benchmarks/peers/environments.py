@@ -47,7 +47,7 @@ def python_of(name: str) -> str:
     """Return the python of an environment; make it first unless it is whole and of these packages."""
     folder, packages = FOLDER / name, PACKAGES[name]
     python, mark = str(folder / "bin" / "python"), folder / "installed.txt"
-    asked = "\n".join(packages)
+    asked = "\n".join([*packages, *(Path(one).read_text(encoding="utf-8") for one in packages if one.endswith(".txt"))])
     if mark.is_file() and mark.read_text(encoding="utf-8") == asked:
         return python
     print(f"making the environment {name}: {' '.join(packages)}", file=sys.stderr, flush=True)

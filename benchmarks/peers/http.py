@@ -106,13 +106,15 @@ class Bench:
         before = server.cpu_s()
         found = wrk.load(server.url, self.bodies(name, kind), clients, seconds, self.script)
         cpu_s = server.cpu_s() - before
+        memory = server.memory()
+        server.settle()
         return {
             "requests_per_second": found.requests_per_second,
             "p50_ms": found.p50_ms,
             "p99_ms": found.p99_ms,
             "errors": found.errors,
             "cpu_ms_per_request": 1000 * cpu_s / max(1, found.requests),
-            **server.memory(),
+            **memory,
         }
 
     def measure(self) -> None:
@@ -139,6 +141,20 @@ class Bench:
             self.results.missing(f"{self.model}: {name}", f"{name}, {variant}, with {clients} clients: {error}")
             del self.servers[name, variant]
             return None
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return our replies per second over each server's, best variants of one run, by model, texts and clients."""
+    found: dict[str, dict[str, float]] = {}
+    rows = best(rows, ("model", "texts", "clients", "peer"), "requests_per_second")
+    ours = {(row["model"], row["texts"], row["clients"], row["run"]): row for row in rows if row["peer"] == OURS}
+    for row in rows:
+        mine = ours.get((row["model"], row["texts"], row["clients"], row["run"]))
+        if mine and row["peer"] != OURS and row["requests_per_second"]:
+            title = f"{row['model']}, {row['texts']} texts, clients: {row['clients']}"
+            ratio = mine["requests_per_second"] / row["requests_per_second"]
+            found.setdefault(title, {})[row["peer"]] = round(ratio, 3)
+    return found
 
 
 def table(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
@@ -196,7 +212,7 @@ def main() -> None:
     print(table(results.medians(), results.data["facts"]))
     for line in results.data["missing"].values():
         print(f"not measured: {line}")
-    print(json.dumps({**results.data, "cells": results.medians()}))
+    print(json.dumps({"benchmark": BENCHMARK, "date": results.data["date"], "ours_over": ratios(results.medians())}))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from tests.support.server import ROOT, environment, free_port
 INSIDE = Path(__file__).with_name("inside")
 OURS = "ours"
 START_TIMEOUT_S = 120
+_SETTLE_S, _SETTLE_TIMEOUT_S = 0.2, 30
 LEAST_FREE_BYTES = 2_000_000_000
 # No server refuses a request: ours answers 429 beyond its cap, by default of 64, while the others let clients wait.
 _CAP = {"INFERER_MAX_IN_FLIGHT": "160"}
@@ -152,6 +153,17 @@ class Running:
                 times = process.cpu_times()
                 total += times.user + times.system
         return total
+
+    def settle(self) -> None:
+        """Return once it rests: clients that are gone leave requests behind, which would slow the next server."""
+        end = time.monotonic() + _SETTLE_TIMEOUT_S
+        before = self.cpu_s()
+        while time.monotonic() < end:
+            time.sleep(_SETTLE_S)
+            now = self.cpu_s()
+            if now - before <= _SETTLE_S / 10:
+                return
+            before = now
 
     def memory(self) -> dict[str, int]:
         """Return the memory of its processes: pss shares out common pages, rss counts them in each process."""

@@ -14,17 +14,17 @@ from pathlib import Path
 
 from benchmarks.peers.environments import MissingError, last_line
 
-# Each request takes the next text of a shuffled file, whose lines are bodies.
+# Each request takes the next line of a file as its body.
 SCRIPT = """
-local bodies, count = {}, 0
+local requests, count = {}, 0
 function init(args)
-  for line in io.lines(args[1]) do bodies[#bodies + 1] = line end
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
+  for line in io.lines(args[1]) do requests[#requests + 1] = wrk.format(nil, nil, nil, line) end
 end
 function request()
   count = count + 1
-  return wrk.format(nil, nil, nil, bodies[count % #bodies + 1])
+  return requests[count % #requests + 1]
 end
 function done(summary, latency, requests)
   local e = summary.errors

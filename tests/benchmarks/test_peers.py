@@ -98,6 +98,7 @@ def test_the_best_variant_counts(tmp_path: Path) -> None:
     facts = {"MiniLM-L6": {"ours": {"disk_bytes": 2e8, "variants": {"1 worker": {"start_s": 0.8}}}}}
     shown = http.table(rows, facts)
     assert "2.00x" in shown
+    assert http.ratios(rows) == {"MiniLM-L6, short texts, clients: 1": {"LitServe": 2.0}}
     assert "200 MB   1 worker 0.8 s" in shown
     rows[2]["run"] = "another"
     assert "2.00x" not in http.table(rows, facts)
@@ -112,6 +113,7 @@ def test_the_table_of_engines_has_ratios_and_fidelity() -> None:
     shown = engine.table(rows, {"demo": {"engines": {"ort int8": {"same_label": 0.979}}}})
     (line,) = [line for line in shown.splitlines() if line.startswith("ort int8")]
     assert line.split()[2:] == ["2.00", "0.50", "demo", "97.9", "%"]
+    assert engine.ratios(rows) == {"MiniLM-L6, threads: 1, texts: 1": {"ort int8": 0.5}}
 
 
 def test_a_cost_that_bends_is_marked() -> None:

@@ -1,4 +1,4 @@
-"""BentoML with onnxruntime's own int8 and its adaptive batching: up to 32 texts, 100 ms at most.
+"""BentoML with onnxruntime's own int8 and its adaptive batching of up to 32 texts.
 
 MODEL: the folder of benchmarks.peers.models. THREADS, WORKERS. It batches only lists: `{"text": ["…"]}`.
 """
@@ -32,7 +32,7 @@ class Classifier:
         self.names = [i.name for i in self.session.get_inputs()]
         self.labels = list(json.loads((FOLDER / "checkpoint" / "config.json").read_text())["id2label"].values())
 
-    @bentoml.api(route="/predict", batchable=True, max_batch_size=32, max_latency_ms=100)
+    @bentoml.api(route="/predict", batchable=True, max_batch_size=32)
     def predict(self, text: list[str]) -> list[dict[str, Any]]:
         """Answer with the label and the score of each."""
         found = self.tokenizer.encode_batch(text)
