@@ -2,9 +2,9 @@
 
 It shows, for each number of clients and kind of text, the replies per second, p50 and p99, errors, CPU time per request
 and memory (PSS: common pages shared out) of each server's best variant with one and with two workers; then the seconds
-from its start to its first answer and its size on disk. All servers run at once, and one of them has load at a time; a
-round asks each in random order; medians over rounds. Each answers one text in JSON with the label and the score of
-every label, and logs on to a file under build/peers/logs.
+from its start to its first answer and its size on disk. All servers are started; one at a time has load, in random
+order within a round, and the others are stopped meanwhile: 25 idle ones take a third of a core. Medians over rounds.
+Each answers one text in JSON with the label and the score of every label, and logs on to a file under build/peers/logs.
 
 It would be unfair
 - to compare servers of different runs: the machine's speed changes within hours. A ratio is of one run, else "-";
@@ -72,6 +72,8 @@ class Bench:
                 checked = self.texts["short"][:_CHECKED]
                 server = stack.enter_context(running(name, variant, folder, checked, log))
                 self.servers[name, variant], facts[variant] = server, {"start_s": server.start_s}
+                server.settle()
+                server.pause()
                 print(f"{self.model}: {name}, {variant}: first answer after {server.start_s:.1f} s", flush=True)
         except MissingError as missing:
             self.results.missing(f"{self.model}: {name}", str(missing))
@@ -103,11 +105,13 @@ class Bench:
     def load(self, name: str, variant: str, kind: str, clients: int, seconds: int) -> dict[str, float]:
         """Return the figures of one load."""
         server = self.servers[name, variant]
+        server.resume()
         before = server.cpu_s()
         found = wrk.load(server.url, self.bodies(name, kind), clients, seconds, self.script)
         cpu_s = server.cpu_s() - before
         memory = server.memory()
         server.settle()
+        server.pause()
         return {
             "requests_per_second": found.requests_per_second,
             "p50_ms": found.p50_ms,

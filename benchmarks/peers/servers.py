@@ -25,6 +25,7 @@ from tests.support.server import ROOT, environment, free_port
 INSIDE = Path(__file__).with_name("inside")
 OURS = "ours"
 START_TIMEOUT_S = 120
+_RESUME_S = 0.3
 _SETTLE_S, _SETTLE_TIMEOUT_S = 0.2, 30
 LEAST_FREE_BYTES = 2_000_000_000
 # No server refuses a request: ours answers 429 beyond its cap, by default of 64, while the others let clients wait.
@@ -48,6 +49,7 @@ class Peer:
 
 def _gunicorn(app: str) -> Callable[[str, int, int], list[str]]:
     options = ["--worker-class", "gthread", "--threads", "32", "--keep-alive", "75", "--access-logfile", "-"]
+    options += ["--timeout", "0"]  # a worker that is stopped between two loads is not dead
     return lambda python, port, workers: [
         *(python, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{port}", "--workers", str(workers), *options)
     ]
@@ -154,6 +156,21 @@ class Running:
                 total += times.user + times.system
         return total
 
+    def pause(self) -> None:
+        """Stop its processes: an idle server polls, and takes time from the one that has load."""
+        for process in self.tree():
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+
+    def resume(self) -> None:
+        """Let it go on, workers first: a parent that wakes before them would find them without a sign of life."""
+        parent, *children = self.tree()
+        for process in (*children, parent):
+            if process == parent:
+                time.sleep(_RESUME_S)
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
     def settle(self) -> None:
         """Return once it rests: clients that are gone leave requests behind, which would slow the next server."""
         end = time.monotonic() + _SETTLE_TIMEOUT_S
@@ -198,7 +215,11 @@ def running(name: str, variant: str, folder: Path, texts: list[str], log: Path) 
         first = _first_answer(peer, port, texts[0], process, log, f"{name}, {variant}")
         start_s = time.monotonic() - began
         answers = [first, *(ask(peer, port, text) for text in texts[1:])]
-        yield Running(peer, port, psutil.Process(process.pid), start_s, answers)
+        server = Running(peer, port, psutil.Process(process.pid), start_s, answers)
+        try:
+            yield server
+        finally:
+            server.resume()
     finally:
         _stop(process)
 
