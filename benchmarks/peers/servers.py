@@ -29,7 +29,8 @@ _RESUME_S = 0.3
 _SETTLE_S, _SETTLE_TIMEOUT_S = 0.2, 30
 LEAST_FREE_BYTES = 2_000_000_000
 # No server refuses a request: ours answers 429 beyond its cap, by default of 64, while the others let clients wait.
-_CAP = {"INFERER_MAX_IN_FLIGHT": "160"}
+# A worker that is stopped between two loads is not dead.
+_CAP = {"INFERER_MAX_IN_FLIGHT": "160", "GUNICORN_CMD_ARGS": "--timeout 100000"}
 
 
 @dataclass(frozen=True)
