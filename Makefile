@@ -53,7 +53,7 @@ help:  ## show this
 
 setup: $(VENV)/.inference $(VENV)/.native $(VENV)/.tracing $(VENV)/.training $(VENV)/.dev $(VENV)/.project  ## make .venv with everything and the command inferer
 
-serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference $(VENV)/.native  ## serve the demo model, or MODEL=path, on PORT (8080)
+serve: $(MODEL_NEEDS_$(MODEL_KIND)) $(VENV)/.inference  ## serve the demo model, or MODEL=path, on PORT (8080)
 	@exec env INFERER_BUNDLE="$(MODEL)" PORT="$(PORT)" $(PY) -m gunicorn app:app
 
 ifeq ($(RECIPE)$(DATA),recipes/query_type.toml)
@@ -148,6 +148,7 @@ $(VENV)/.created:
 $(VENV)/.inference: requirements_inference.txt | $(VENV)/.created
 	@echo "installing the packages for serving" >&2
 	@$(PIP) --require-hashes -r requirements_inference.txt
+	@$(MAKE) --no-print-directory $(VENV)/.native
 	@touch $@
 
 # The fused operators, where there is a C++ compiler; a line says so where there is none.

@@ -120,8 +120,8 @@ def log_start(worker: Any) -> None:
         f"serving {settings.name}: {model.scheme}{exact}, {model.problem_type}, {len(model.labels)} labels, "
         f"{model.max_length} tokens; native operators {native}; batching {batching}; "
         f"{settings.worker_count} worker(s) x {settings.worker_threads} threads; "
-        f"{model.parallel_runs} run(s) side by side x {model.intra_op_threads} onnxruntime thread(s); CPU quota {quota}, "
-        f"{' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
+        f"{model.parallel_runs} run(s) side by side x {model.intra_op_threads} onnxruntime thread(s); "
+        f"CPU quota {quota}, {' '.join(instruction_flags()) or 'int8 flags unknown'}; memory {memory} MB of {allowed}; "
         f"{model.golden_check}{'; traces on' if settings.tracing else ''}",
         extra=fields(**facts),
     )
