@@ -25,8 +25,10 @@ import argparse
 import contextlib
 import json
 import random
+import signal
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -269,6 +271,7 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="add rounds to the cells of earlier runs")
     parser.add_argument("--fresh", action="store_true", help="export our bundles anew")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the engines end with it
     results = Results(BENCHMARK, KEY, add=args.add)
     for model in args.models:
         bench = Bench(model, args, results)

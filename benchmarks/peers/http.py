@@ -26,6 +26,8 @@ import argparse
 import contextlib
 import json
 import random
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,7 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="add rounds to the cells of earlier runs")
     parser.add_argument("--fresh", action="store_true", help="export our bundles anew")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers end with it
     try:
         wrk.check()
     except MissingError as missing:
