@@ -470,7 +470,11 @@ def test_a_folder_without_a_readable_tokenizer_is_refused(
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "is not a valid JSON file"), ("[]", "cannot be loaded"), ('{"model_type": "zork"}', "model type `zork`")],
+    [
+        ("{", "is not a valid JSON file"),
+        ("[]", "cannot be loaded"),
+        ('{"model_type": "zork"}', "model_type: 'zork', unknown to transformers"),
+    ],
 )
 def test_a_config_that_cannot_be_read_is_refused(
     tmp_path: Path, bert: Path, refusal: Callable[..., str], content: str, said: str

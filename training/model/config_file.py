@@ -111,12 +111,14 @@ def unread_keys(config: PretrainedConfig) -> list[str]:
 
 def _refuse_unknown_type(found: dict[str, Any]) -> None:
     """Raise RefusedError for an architecture that the installed version does not have."""
-    kind, here, writer = found.get("model_type"), transformers.__version__, found.get("transformers_version")
+    kind, writer = found.get("model_type"), found.get("transformers_version")
+    here = transformers.__version__
     if kind is None or kind in CONFIG_MAPPING:
         return
     newer = writer and _release(writer) > _release(here)
     remedy = f"install {writer} or later" if newer else "fine-tune a base model that it knows, such as modernbert"
-    raise RefusedError(f"config.json has model_type: {kind!r}{_written_by(writer)}, unknown to {here}; {remedy}")
+    told = f"config.json has model_type: {kind!r}{_written_by(writer)}, unknown to transformers {here}"
+    raise RefusedError(f"{told}; {remedy}")
 
 
 def _written_by(writer: object) -> str:

@@ -48,9 +48,9 @@ def config_file(folder: Path, kind: str, **changes: Any) -> Path:
         (
             "bert",
             {"transformers_version": "5.99.0", "model_type": "newbert"},
-            f"model_type: 'newbert' (written by transformers 5.99.0), unknown to {transformers.__version__}; install ",
+            f"'newbert' (written by transformers 5.99.0), unknown to transformers {transformers.__version__}; install ",
         ),
-        ("bert", {"model_type": "our_bert"}, "4.57.6), unknown to "),
+        ("bert", {"model_type": "our_bert"}, "4.57.6), unknown to transformers "),
         ("mpnet", {"is_decoder": True}, "is_decoder: True (written by transformers 4.57.6)"),
         ("modernbert", {"rope_parameters": ROPE}, "which 4.57.6 did not read"),
         ("modernbert", {"layer_types": ["full_attention"] * 2}, "which 4.57.6 did not read"),
