@@ -72,20 +72,22 @@ def test_it_needs_no_file_of_its_own(running: Container) -> None:
     assert written.strip() == "[]"
 
 
-def test_one_cpu_is_one_thread(running: Container) -> None:
-    """With --cpus 1 onnxruntime gets one thread, and the start line names the limits."""
+def test_one_cpu_is_one_run(running: Container) -> None:
+    """With --cpus 1 a small model has one run of one thread at a time, and the start line names the limits."""
     line = running.start_line()
     assert (line["cpu_quota"], line["onnxruntime_threads"], line["memory_limit_mb"]) == (1, 1, 512)
+    assert line["parallel_runs"] == 1
     assert line["golden_check"].startswith("golden check passed")
 
 
-def test_two_cpus_are_two_threads(podman: Podman, image: str, tiny_bundle: Path) -> None:
-    """With --cpus 2 onnxruntime gets two threads: the quota decides, not the machine."""
+def test_two_cpus_are_two_runs(podman: Podman, image: str, tiny_bundle: Path) -> None:
+    """With --cpus 2 a small model has two runs side by side: the quota decides, not the machine."""
     if (os.cpu_count() or 1) < 2:
         pytest.skip("this machine has one CPU")
     with podman.running(image, options=(model_at(tiny_bundle), "--cpus=2")) as container:
         container.wait_ready()
-        assert container.start_line()["onnxruntime_threads"] == 2
+        line = container.start_line()
+        assert (line["onnxruntime_threads"], line["parallel_runs"]) == (1, 2)
 
 
 def test_the_healthcheck_fails_when_the_worker_is_frozen(running: Container) -> None:
