@@ -205,7 +205,7 @@ def test_the_tokens_that_are_kept_decide(model: ModelInferer) -> None:
 
 def test_windows_of_one_text_run_together(demo_bundle: Path) -> None:
     """The windows of one text share runs."""
-    model = ModelInferer(demo_bundle)
+    model = ModelInferer(demo_bundle, parallel_runs=1)
     runs: list[int] = []
     model.batcher.on_run = lambda texts, _: runs.append(texts)
     windows = model.predict("milk and bread " * 100, truncation="windows").windows
