@@ -48,10 +48,12 @@ _LISTS = ROOT / "recipes" / "query_type"
 def minilm_checkpoint(demo: Path, folder: Path) -> Path:
     """Write the demo's encoder with a random head of 77 labels to `folder`, and return it."""
     torch.manual_seed(0)
-    config = AutoConfig.from_pretrained(demo)
+    config = AutoConfig.from_pretrained(demo, trust_remote_code=False)
     config.id2label = {i: f"intent_number_{i}" for i in range(LABELS)}
     config.label2id = {label: i for i, label in config.id2label.items()}
-    model = AutoModelForSequenceClassification.from_pretrained(demo, config=config, ignore_mismatched_sizes=True)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        demo, config=config, ignore_mismatched_sizes=True, trust_remote_code=False
+    )
     model.classifier.weight.data.normal_(0, 0.3)
     model.save_pretrained(folder)
     copy_tokenizer(demo, folder)
@@ -93,7 +95,9 @@ def prepare(name: str, demo: Path, *, fresh: bool = False) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _MAKE[name](demo, checkpoint)
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint, trust_remote_code=False
+        ).eval()
         to_onnx(model, fp32)
         (folder / "calibration.txt").write_text("\n".join(calibration_texts(demo)), encoding="utf-8")
         logging.disable(logging.WARNING)  # its advice to pre-process

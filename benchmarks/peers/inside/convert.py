@@ -45,9 +45,11 @@ def to_optimum(folder: Path, target: Path) -> None:
     from optimum.onnxruntime import ORTModelForSequenceClassification, ORTQuantizer
     from optimum.onnxruntime.configuration import AutoQuantizationConfig
 
-    ORTModelForSequenceClassification.from_pretrained(folder / "checkpoint", export=True).save_pretrained(target)
+    ORTModelForSequenceClassification.from_pretrained(
+        folder / "checkpoint", export=True, trust_remote_code=False
+    ).save_pretrained(target)
     config = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=False)
-    ORTQuantizer.from_pretrained(target, file_name="model.onnx").quantize(save_dir=target, quantization_config=config)
+    ORTQuantizer(target / "model.onnx").quantize(save_dir=target, quantization_config=config)
     (target / "model.onnx").unlink()
 
 
@@ -57,7 +59,7 @@ def to_ctranslate2(folder: Path, target: Path) -> None:
     from ctranslate2.converters import TransformersConverter
     from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-    model = AutoModelForSequenceClassification.from_pretrained(folder / "checkpoint")
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "checkpoint", trust_remote_code=False)
     body = target.with_name(target.name + ".body")
     model.base_model.save_pretrained(body)
     tokenizer_file = str(folder / "checkpoint" / "tokenizer.json")

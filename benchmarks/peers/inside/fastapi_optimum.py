@@ -19,13 +19,13 @@ FOLDER = Path(os.environ["MODEL"])
 options = ort.SessionOptions()
 options.intra_op_num_threads = int(os.environ["THREADS"])
 model = ORTModelForSequenceClassification.from_pretrained(
-    FOLDER / "optimum", file_name="model_quantized.onnx", session_options=options
+    FOLDER / "optimum", file_name="model_quantized.onnx", session_options=options, trust_remote_code=False
 )
 special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 tokenizer = PreTrainedTokenizerFast(
     tokenizer_file=str(FOLDER / "checkpoint" / "tokenizer.json"), model_max_length=512, **special
 )
-classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu", trust_remote_code=False)
 app = FastAPI()
 
 

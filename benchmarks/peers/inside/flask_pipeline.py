@@ -13,7 +13,9 @@ from flask import Flask, Response, jsonify, request
 from transformers import pipeline
 
 torch.set_num_threads(int(os.environ["THREADS"]))
-classify = pipeline("text-classification", model=str(Path(os.environ["MODEL"]) / "checkpoint"), device="cpu")
+classify = pipeline(
+    "text-classification", model=str(Path(os.environ["MODEL"]) / "checkpoint"), device="cpu", trust_remote_code=False
+)
 app = Flask(__name__)
 
 

@@ -38,7 +38,7 @@ def pytorch(kind: str, folder: Path, threads: int) -> Engine:
     from transformers import AutoModelForSequenceClassification
 
     torch.set_num_threads(threads)
-    model = AutoModelForSequenceClassification.from_pretrained(folder / "checkpoint").eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "checkpoint", trust_remote_code=False).eval()
     if kind == "bf16":
         model = model.to(torch.bfloat16)
     if kind == "int8":
