@@ -201,15 +201,16 @@ def test_the_start_lines_have_the_model_and_a_curl_command(server: Server) -> No
     served = r"serving tiny: int8-tensor( \(exact and slower: this CPU shows no VNNI instructions\))?, single_label"
     assert re.match(served, line["message"])
     for words in (
-        "_classification, 3 labels, 8 tokens; batching off (int8-tensor takes one scale for a whole batch); ",
-        "1 worker(s) x 80 threads",
+        "_classification, 3 labels, 8 tokens; native operators off; ",
+        "; batching off (int8-tensor takes one scale for a whole batch); 1 worker(s) x 80 threads; ",
+        f" run(s) side by side x {line['onnxruntime_threads']} onnxruntime thread(s); ",
         "golden check passed on 4 texts, scores differ by at most 0.0000",
     ):
         assert words in line["message"]
     assert (line["model"], line["scheme"], line["workers"], line["threads"]) == ("tiny", "int8-tensor", 1, 80)
     assert line["memory_mb"] > 10
     assert line["cpu_flags"] == list(instruction_flags())
-    assert {"cpu_quota", "memory_limit_mb", "onnxruntime_threads"} <= set(line)
+    assert {"cpu_quota", "memory_limit_mb", "onnxruntime_threads", "parallel_runs", "native_operators"} <= set(line)
     (how,) = [line["message"] for line in server.logged() if line["message"].startswith("try it: ")]
     assert f"curl -s http://127.0.0.1:{server.port}/predict" in how
     assert how.endswith("""-d '{"text": "good"}'""")
