@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <type_traits>
-#include <vector>
+#include <memory>
 
 #if defined(__AVX512F__)
 #define LANES 16
@@ -140,14 +139,25 @@ INLINE V gelu(V x) {
   return half + half * (y * p / q);
 }
 
-float* scratch(size_t floats) {
-  thread_local std::vector<float> memory;
-  if (memory.size() < floats) memory.resize(floats);
-  return memory.data();
-}
+// Memory for a call. A thread keeps a little; more is given back, or each of a server's many threads would in time hold
+// what the longest text needs.
+class Scratch {
+ public:
+  explicit Scratch(size_t floats) : large_(floats > kKept ? new float[floats] : nullptr) {}
+  float* data() const { return large_ ? large_.get() : kept(); }
+
+ private:
+  static constexpr size_t kKept = 16384;
+  static float* kept() {
+    thread_local std::unique_ptr<float[]> memory(new float[kKept]);
+    return memory.get();
+  }
+  std::unique_ptr<float[]> large_;
+};
 
 void gelu_quantize(Product product, long rows, int width, float least, int point, Quantized out) {
-  float* y = scratch(width);
+  Scratch row(width);
+  float* y = row.data();
   for (long r = 0; r < rows; r++) {
     const float* p = product.values + r * width;
     float scale = product.scales[r];
@@ -292,7 +302,8 @@ void attend(const Heads& heads, int text, int head, float* out) {
   const long width = (long)heads.heads * depth, stride = heads.texts * width, start = text * width + head * depth;
   const int pitch = (depth + LANES - 1) / LANES * LANES;
   const size_t all_keys = (size_t)heads.tokens * pitch;
-  float* scales = scratch(heads.tokens + 2 * all_keys + (size_t)(depth + heads.tokens) * kRow);
+  Scratch memory(heads.tokens + 2 * all_keys + (size_t)(depth + heads.tokens) * kRow);
+  float* scales = memory.data();
   Keys keys = {scales + heads.tokens, scales + heads.tokens + all_keys, scales, 0, depth, pitch};
   float* queries = keys.value + all_keys;
   float* shares = queries + depth * kRow;

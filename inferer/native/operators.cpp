@@ -2,7 +2,7 @@
 // inputs that only its body of plain nodes reads.
 #include <algorithm>
 #include <exception>
-#include <initializer_list>
+#include <memory>
 #include <stdexcept>
 #include <vector>
 
@@ -195,10 +195,8 @@ void attention_quantize(const Attributes& attributes, const Run& run) {
                  static_cast<int>(attributes.heads),
                  static_cast<int>(width / attributes.heads)};
   Quantized out = run.quantized(0, query);
-  thread_local std::vector<float> memory;
-  if (memory.size() < static_cast<size_t>(rows * width)) memory.resize(rows * width);
-  float* context = memory.data();
-  std::fill_n(context, rows * width, 0.0f);  // stays where a mask hides every key
+  std::unique_ptr<float[]> memory(new float[rows * width]());  // stays 0 where a mask hides every key
+  float* context = memory.get();
   auto one = [&](size_t i) { kernels().attend(heads, i / heads.heads, i % heads.heads, context); };
   if (rows * width < Run::kBlock / 2) {
     for (int64_t i = 0; i < texts * heads.heads; i++) one(i);
