@@ -1,4 +1,4 @@
-"""The CPUs that this process may use: quota, affinity and instruction set; and how a model's runs share them.
+"""The CPUs that this process may use: quota, affinity and instruction set.
 
 gunicorn's configuration imports this before the fork, so it is free of onnxruntime and numpy.
 """
@@ -10,9 +10,6 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from inferer.bundle.reader import FP32, Bundle
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 # The files of a control group with its quota and period, in microseconds, in cgroup v2 and v1.
@@ -25,12 +22,6 @@ _INT8_FLAGS = ("avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "amx_in
 # The flags of kernels that sum u8*s8 products in 32 bits. Without one of them onnxruntime sums pairs in 16 bits and
 # saturates silently (microsoft/onnxruntime#5849).
 _SUMS_IN_32_BITS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
-
-# Most bytes of int8 weights in the products of a small model. MiniLM-L6 has 11 MB and MiniLM-L12 21, DistilBERT 43 and
-# BERT-base 85.
-_SMALL_BYTES = 25_000_000
-_FP32_BYTES = 4
-_MOST_THREADS = 4  # of a run, by default: by Amdahl's law with the measured gain of the second, a fifth adds 6 %
 
 
 def _read(path: Path) -> str | None:
@@ -92,32 +83,3 @@ def is_x86_64() -> bool:
 def int8_may_saturate(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether int8 products may saturate on this CPU: x86-64 that shows neither VNNI nor AMX."""
     return is_x86_64() and not _SUMS_IN_32_BITS & set(instruction_flags(cpuinfo))
-
-
-class Parallelism(NamedTuple):
-    """threads: onnxruntime's, in one run. runs: how many may be in progress together."""
-
-    threads: int
-    runs: int
-
-
-def parallelism(
-    bundle: Bundle, cpus: int, threads: int | None = None, runs: int | None = None, *, quantize: bool = True
-) -> Parallelism:
-    """Return the parallelism of a bundle's model on `cpus` CPUs. threads, runs: the caller's choice, where it has one.
-
-    The rule comes from measurements on two CPUs (docs/performance.md): a run of a small model is over before a second
-    thread has woken, so it has one, and runs side by side occupy the CPUs. A lone run of a large model gains from more.
-    A caller that chooses the threads alone gets one run at a time.
-    """
-    if threads is not None:
-        return Parallelism(threads, runs or 1)
-    threads = 1 if _is_small(bundle, quantize=quantize) else min(cpus, _MOST_THREADS)
-    # Runs share the threads beyond their own, so half as many runs as CPUs leave none idle.
-    return Parallelism(threads, runs or (cpus if threads == 1 else max(1, cpus // 2)))
-
-
-def _is_small(bundle: Bundle, *, quantize: bool) -> bool:
-    size = _FP32_BYTES if not quantize or bundle.scheme == FP32 else 1
-    embeddings = bundle.vocab_size * bundle.embedding_width
-    return bundle.model_path(quantize=quantize).stat().st_size / size - embeddings <= _SMALL_BYTES

@@ -19,7 +19,7 @@ from inferer.bundle.manifest import MULTI_LABEL, NONE, REGRESSION, activation_of
 from inferer.bundle.reader import DEFAULT_THRESHOLD, FP32, TOKENIZER, WINDOWS, Bundle, read_bundle
 from inferer.checkpoint import bundle_for
 from inferer.config import Config, Threshold, read_config, spread_thresholds
-from inferer.cpu import MOST_THREADS, available_cpus, parallelism
+from inferer.cpu import MOST_THREADS, available_cpus
 from inferer.errors import BundleError, ConfigError, PairError, RunError, TextError, TooManyTokensError
 from inferer.explain import Encodings, Explanation, Runs, occlude
 from inferer.options import CallOptions, ExplainOptions, Timings, check_explain_options, check_options
@@ -34,7 +34,7 @@ from inferer.scoring import (
     pool,
     to_prediction,
 )
-from inferer.session import Session
+from inferer.session import Session, parallelism
 from inferer.tokens.encoding import Encoder, Encoding, TextTokens
 from inferer.tokens.texts import TextOrPair, characters_of, sides_of
 from inferer.verified_session import check_shape, load

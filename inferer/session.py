@@ -1,4 +1,4 @@
-"""The ONNX Runtime session and its options; the only module that imports onnxruntime.
+"""The ONNX Runtime session, its options and its share of the CPUs; the only module that imports onnxruntime.
 
 A session is made after the fork: its threads do not exist in a forked child (microsoft/onnxruntime#9800).
 """
@@ -9,12 +9,13 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inferer.bundle.files import streamed
+from inferer.bundle.reader import FP32, Bundle
 from inferer.cpu import int8_may_saturate
 from inferer.errors import BundleError, RunError, first_line
 from inferer.native import METADATA, library, not_usable
@@ -33,7 +34,36 @@ _PROVIDERS = ["CPUExecutionProvider"]
 # Over HTTP on two cores this gives more texts per second than no limit, and a lone caller loses nothing (docs/log.md).
 _SPIN_US = 200
 
+# Most bytes of int8 weights in the products of a small model. MiniLM-L6 has 11 MB and MiniLM-L12 21, DistilBERT 43 and
+# BERT-base 85.
+_SMALL_BYTES = 25_000_000
+_FP32_BYTES = 4
+_MOST_THREADS = 4  # of a run, by default: by Amdahl's law with the measured gain of the second, a fifth adds 8 %
+
 VERSION: str = ort.__version__
+
+
+class Parallelism(NamedTuple):
+    """threads: onnxruntime's, in one run. runs: how many may be in progress together."""
+
+    threads: int
+    runs: int
+
+
+def parallelism(
+    bundle: Bundle, cpus: int, threads: int | None = None, runs: int | None = None, *, quantize: bool = True
+) -> Parallelism:
+    """Return the parallelism of a bundle's model on `cpus` CPUs. threads, runs: the caller's choice, where it has one.
+
+    The rule comes from measurements on two CPUs (docs/performance.md): a run of a small model is over before a second
+    thread has woken, so it has one, and runs side by side occupy the CPUs. A lone run of a large model gains from more.
+    A caller that chooses the threads alone gets one run at a time.
+    """
+    if threads is not None:
+        return Parallelism(threads, runs or 1)
+    threads = 1 if _is_small(bundle, quantize=quantize) else min(cpus, _MOST_THREADS)
+    # Runs share the threads beyond their own, so half as many runs as CPUs leave none idle.
+    return Parallelism(threads, runs or (cpus if threads == 1 else max(1, cpus // 2)))
 
 
 class Session:
@@ -154,3 +184,9 @@ def _options(threads: int, spinning: bool) -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _FATAL
     return options
+
+
+def _is_small(bundle: Bundle, *, quantize: bool) -> bool:
+    size = _FP32_BYTES if not quantize or bundle.scheme == FP32 else 1
+    embeddings = bundle.vocab_size * bundle.embedding_width
+    return bundle.model_path(quantize=quantize).stat().st_size / size - embeddings <= _SMALL_BYTES

@@ -27,9 +27,7 @@ _FREE_CHUNKS = 1024
 _BYTES_PER_CHUNK = 64
 _FREE_OVERHEAD = 65536  # bytes of sizes and extensions beyond those of the chunks themselves
 
-# A thread stays so long with a connection for its next request.
-STAY_S = 0.01
-_STAY = struct.pack("ll", 0, int(STAY_S * 1_000_000))
+_STAY_US = 10_000  # a thread stays so long with a connection for its next request
 
 _END_OF_HEAD = b"\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -62,7 +60,7 @@ class Connection(socket.socket):
     def __init__(self, client: socket.socket, max_body_bytes: int) -> None:
         super().__init__(client.family, client.type, client.proto, fileno=client.detach())
         super().setblocking(True)  # calls that must not wait say so, and `receive_soon` waits in the call that reads
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _STAY)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, _STAY_US))
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # the kernel's memory counts for the container too
             self.setsockopt(socket.SOL_SOCKET, option, _KERNEL_BYTES)
         self._max_body_bytes = max_body_bytes
@@ -138,9 +136,9 @@ class Connection(socket.socket):
         self.cut()
 
     def receive_soon(self) -> bool:
-        """Return whether the next request is whole within STAY_S; for the thread that has the connection.
+        """Return whether the next request is whole within 10 ms; for the thread that has the connection.
 
-        One system call waits and reads: each gives up the GIL.
+        One system call waits and reads, for each call gives up the GIL.
         """
         if self.received and self.scan() is Progress.WHOLE:
             return True
@@ -308,8 +306,8 @@ class Connection(socket.socket):
             self.cut()
 
 
-def is_readable(sock: socket.socket, seconds: float = 0) -> bool:
-    """Return whether bytes or the client's end arrive within `seconds`."""
+def is_readable(sock: socket.socket) -> bool:
+    """Return whether bytes or the client's end have arrived."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
+    return bool(poll.poll(0))

@@ -9,7 +9,7 @@ import pytest
 
 from inferer import ConfigError, ModelInferer
 from inferer.bundle.reader import INT8_MODEL, INT8_TOKEN, read_bundle
-from inferer.cpu import parallelism
+from inferer.session import parallelism
 
 MB = 1_000_000
 
