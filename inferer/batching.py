@@ -4,7 +4,7 @@ A caller that finds the model idle runs its texts at once; callers that arrive d
 Where runs go side by side, the texts of one call are spread over them. Each run has a leader from the queue, and takes
 along queued texts that add little padding. The oldest and the smallest caller lead by turns: a caller behind k others
 starts after at most 2k + 1 runs, and a small one waits for the run in progress and one more, however many large ones
-are queued. Sharing (`shared`) is for models whose logits do not depend on the batch.
+are queued. Sharing (`shared`) needs logits that do not depend on the batch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _COUNT = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 
 def write_bundle(folder: Path) -> Path:
-    """Write a bundle of five nodes with 77 labels, whose texts may share runs."""
+    """Write a bundle of five nodes and 77 labels; its texts may share runs."""
     table = np.zeros((len(tiny.WORDS), _LABELS), dtype=np.float32)
     table[4, 0] = table[5, 1] = table[6, 2] = 2.0
     golden = [{"text": word, "fp32": row, "int8": row} for word, row in zip(tiny.WORDS, table.tolist(), strict=True)]

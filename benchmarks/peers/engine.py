@@ -280,11 +280,7 @@ def main() -> None:
         if model != models.DEMO and args.only != "fidelity":
             for threads in args.threads:
                 bench.latency(threads)
-    results.save()
-    print(table(results.medians(), results.data["facts"]))
-    for line in results.data["missing"].values():
-        print(f"not measured: {line}")
-    print(json.dumps({"benchmark": BENCHMARK, "date": results.data["date"], "ours_over": ratios(results.medians())}))
+    results.end(table, ratios)
 
 
 if __name__ == "__main__":

@@ -215,11 +215,7 @@ def main() -> None:
     for model in args.models:
         with contextlib.ExitStack() as stack:
             Bench(model, args, results, stack).measure()
-    results.save()
-    print(table(results.medians(), results.data["facts"]))
-    for line in results.data["missing"].values():
-        print(f"not measured: {line}")
-    print(json.dumps({"benchmark": BENCHMARK, "date": results.data["date"], "ours_over": ratios(results.medians())}))
+    results.end(table, ratios)
 
 
 if __name__ == "__main__":

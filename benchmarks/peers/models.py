@@ -1,7 +1,7 @@
 """The models of the comparison with peers, each in a folder of its own with one file per engine.
 
-MiniLM-L6 is the demo's encoder, BERT-base and DistilBERT have random weights of the real sizes. `demo` is the demo
-itself, whose labels were learned, for fidelity. A folder build/peers/models/NAME holds the checkpoint, the fp32 ONNX
+MiniLM-L6 is the demo's encoder with a random head; BERT-base and DistilBERT have random weights of the real sizes.
+`demo` is the demo as it was trained, for fidelity. A folder build/peers/models/NAME holds the checkpoint, the fp32 ONNX
 file of this project's export (all but Optimum and CTranslate2 read it), onnxruntime's default int8, our bundle, and
 files in the formats of peers, each converted in the peer's environment.
 """

@@ -30,7 +30,8 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
 _MARKERS = ("s", "^", "v", "D", "P", "X", "<", ">", "*", "h")
 _OURS = {"color": "#D55E00", "marker": "o", "linewidth": 2.5, "zorder": 5}
 _STYLE = {
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text, in the reader's own font
+    "font.family": "sans-serif",
     "svg.hashsalt": "peers",  # the same file from the same figures
     "font.size": 9,
     "text.color": _GREY,

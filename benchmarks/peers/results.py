@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import record
 from tests.support.server import ROOT
 
+Rows = list[dict[str, Any]]
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -57,6 +58,16 @@ class Results:
         self.data["cells"] = list(self._cells.values())
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.target.write_text(json.dumps(self.data, indent=1) + "\n", encoding="utf-8")
+
+    def end(self, table: Callable[[Rows, dict[str, Any]], str], ratios: Callable[[Rows], object]) -> None:
+        """Write the file, and print the table, what is missing, and our ratios as JSON."""
+        self.save()
+        rows = self.medians()
+        print(table(rows, self.data["facts"]))
+        for line in self.data["missing"].values():
+            print(f"not measured: {line}")
+        head = {name: self.data[name] for name in ("benchmark", "date")}
+        print(json.dumps(head | {"ours_over": ratios(rows)}))
 
     def medians(self) -> list[dict[str, Any]]:
         """Return each cell's key with the medians of its rounds."""

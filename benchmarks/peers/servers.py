@@ -66,7 +66,7 @@ def _bentoml(python: str, port: int, _: int) -> list[str]:
 
 
 def variants_on(cpus: int) -> dict[str, dict[str, str]]:
-    """Return the variants of a server: one worker with a thread per run, one whose runs use all cores, two workers."""
+    """Return the variants of a server: one worker with a thread per run, one with all cores per run, two workers."""
     return {
         "1 worker": {"WORKERS": "1", "THREADS": "1"},
         "1 worker, all threads": {"WORKERS": "1", "THREADS": str(cpus)},
@@ -205,6 +205,8 @@ def running(name: str, variant: str, folder: Path, texts: list[str], log: Path) 
     python = python_of(peer.environment)
     if name.startswith(OURS):
         settings |= {"INFERER_BUNDLE": str(folder / "bundle"), "INFERER_LOG_FORMAT": "json"}
+    else:
+        settings["PYTHONPATH"] = str(INSIDE)
     cwd = peer.cwd
     if name == "MLServer":
         cwd = _mlserver_folder(port, workers)
@@ -234,7 +236,6 @@ def _mlserver_folder(port: int, workers: int) -> Path:
     (folder / "settings.json").write_text(json.dumps(settings))
     model = {"name": "classifier", "implementation": "ml_server.Classifier", "max_batch_size": 32}
     (folder / "model-settings.json").write_text(json.dumps(model | {"max_batch_time": 0.005}))
-    (folder / "ml_server.py").write_text((INSIDE / "ml_server.py").read_text(encoding="utf-8"), encoding="utf-8")
     return folder
 
 

@@ -121,7 +121,7 @@ def test_a_trainers_folder_names_its_newest_checkpoint(folder: Callable[..., Pat
 
 
 def test_a_trainers_folder_of_adapters_names_its_newest_checkpoint(folder: Callable[..., Path]) -> None:
-    """Peft's checkpoints have no config.json; the newest is named, whose own message tells how to merge it."""
+    """Peft's checkpoints have no config.json; the newest is named, and its own message tells how to merge it."""
     path = folder(checkpoint_5_in_adapter_config__json={}, checkpoint_40_in_adapter_config__json={})
     newest = path / "checkpoint-40"
     said = f"is the output folder of a Trainer, without a model of its own; give its newest checkpoint, {newest}"

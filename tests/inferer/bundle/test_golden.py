@@ -201,7 +201,7 @@ def test_a_tokenizer_with_the_words_in_another_order_fails_the_check(tmp_path: P
 
 
 class Fake:
-    """A session whose logits are right in exact mode, or never; `allowed` False denies exact mode.
+    """A session with right logits in exact mode alone, or never; `allowed` False denies exact mode.
 
     operators: it has native operators, and is right without them.
     """
