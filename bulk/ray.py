@@ -29,8 +29,8 @@ def score(
 
     bundle: a folder on the driver; it travels in Ray's object store. The nodes need this package, with the extra
     `bulk`. Each process of Ray loads the model once, with `cpus_per_task` threads. model_options: `config`, `quantize`
-    and `golden_check` of `ModelInferer`. Raises InfererError for a faulty bundle or wrong options, and JobError where no
-    node has the CPUs of a task, before any work.
+    and `golden_check` of `ModelInferer`. Raises, before any work, InfererError for a faulty bundle or wrong options,
+    and JobError where no node has the CPUs of a task.
     """
     model = ModelInferer(bundle, **model_options)
     options = options.resolved(model)

@@ -41,7 +41,7 @@ PROMISED_FAST, PROMISED, CHECKED, REFUSED = (
 )
 OTHER_SCHEME = "exported with `--scheme {}`"
 MOST_DIFFERENCE = 1e-4
-_NEAR = 1e-5  # differences below are of rounding, and other from CPU to CPU
+_NEAR = 1e-5  # differences below come from rounding and vary with the CPU
 _TOKENS = 64
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _TEXTS = (
