@@ -15,6 +15,7 @@ from inferer.checkpoint import bundle_for
 from inferer.config import Config
 from inferer.errors import InfererError
 from service.process import startup
+from service.process.connection_counts import ConnectionCounts
 from service.process.reload import Reloader
 from service.process.resources import limit_malloc_arenas, make_metrics_folder, max_connections
 from service.settings import SettingsError, from_env
@@ -54,6 +55,7 @@ accesslog = None  # service/middleware.py writes one line per request
 
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it on import, in the workers
 _reloader: Reloader | None = None
+_connections = ConnectionCounts()
 
 
 def on_starting(server: Any) -> None:
@@ -78,6 +80,11 @@ def on_starting(server: Any) -> None:
         os.environ[_MULTIPROCESS] = str(make_metrics_folder(worker_tmp_dir))
 
 
+def pre_fork(_server: Any, worker: Any) -> None:
+    """Give a worker its place among the counts of connections."""
+    worker.place = _connections.place(worker)
+
+
 def post_worker_init(worker: Any) -> None:
     """Log the start, let /health/ready see when this worker drains, and tell the master that it is ready."""
     worker.wsgi.extensions["inferer"].is_draining = lambda: not worker.alive
@@ -95,7 +102,8 @@ def worker_exit(_server: Any, worker: Any) -> None:
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Drop the gauges of a worker that has exited."""
+    """Drop the gauges and the place of a worker that has exited."""
+    _connections.free(worker)
     if _MULTIPROCESS in os.environ:
         from prometheus_client.multiprocess import mark_process_dead
 

@@ -7,6 +7,7 @@ read, gunicorn's own way applies, with a limit on each wait.
 Names of gunicorn that its documentation does not promise, checked against GUNICORN_VERSION in startup.py:
 - ThreadWorker.accept, enqueue_req, finish_request, handle, handle_request and murder_pending: the life of a connection.
 - ThreadWorker.poller, keepalived_conns, nr_conns, method_queue and tpool. murder_keepalived closes idle connections.
+- ThreadWorker.set_accept_enabled and wait_for_and_dispatch_events: the loop calls both in each round.
 - TConn.sock, timeout, data_ready and close: one connection.
 """
 
@@ -33,6 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from service.process import handover, load_limits, log_stream, startup
 from service.process.connection import Connection, Progress, is_readable
+from service.process.connection_counts import Place
 from service.process.handover import MEMORY, REQUESTS
 from service.settings import from_env
 
@@ -97,7 +99,9 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """The worker class named in gunicorn_config.py."""
+    """The worker class named in gunicorn_config.py, which gives each worker its place before the fork."""
+
+    place: Place
 
     def init_process(self) -> None:
         """Create the extra thread pools, then start gunicorn's worker."""
@@ -127,6 +131,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         paths = self._state.settings.machine_paths
         self._operation_prefixes = tuple(f"GET {path}{end}".encode() for path in paths for end in " ?")
         code = 1
+        self.place.set(0)
         try:
             super().run()
             code = 0
@@ -140,6 +145,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection and let it idle in the loop; gthread would give it a thread for 5 s."""
+        if self.place.yields():
+            self.set_accept_enabled(False)
+            return
         try:
             accepted, address = listener.accept()
         except OSError as error:
@@ -156,6 +164,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             accepted.close()
             return
         self.nr_conns += 1
+        self.place.set(self.nr_conns)
         self._addresses[host] += 1
         if self.cfg.is_ssl:
             for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -163,6 +172,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         else:
             accepted = Connection(accepted, self._state.settings.max_body_bytes)
         self._idle(Client(self.cfg, accepted, address, listener.getsockname(), host, self._addresses))
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Look at the listeners, or not; the loop enables them in each round, but not while this worker yields."""
+        if not enabled or time.monotonic() >= self.place.yields_until:
+            super().set_accept_enabled(enabled)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait for events, at most until this worker has yielded."""
+        rest = self.place.yields_until - time.monotonic()
+        super().wait_for_and_dispatch_events(min(timeout, rest) if rest > 0 else timeout)
 
     def _idle(self, conn: Client) -> None:
         """Wait for the first byte of a request; gunicorn closes the connection after `keepalive` seconds."""
@@ -369,6 +388,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
         gunicorn calls this after each poll, at least once per second.
         """
+        if self.alive:
+            self.place.set(self.nr_conns)
+        else:
+            self.place.leave()
         now = time.monotonic()
         if now > self._next_sweep:
             self._next_sweep = now + _SWEEP_S

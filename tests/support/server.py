@@ -139,6 +139,14 @@ def ready(server: Server) -> None:
     raise RuntimeError(f"gunicorn was not ready after {START_TIMEOUT_S} s:\n{server.log.read_text()}")
 
 
+def all_ready(server: Server, count: int) -> None:
+    """Return once `count` workers have logged that they serve: `ready` returns with the first."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while server.log.read_text().count('"serving ') < count:
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+
+
 def raw(server: Server, body: bytes, *, length: int | None = None) -> socket.socket:
     """Return a connection with a request for /predict sent, or with a part of its body if `length` is larger."""
     client = socket.create_connection(("127.0.0.1", server.port), timeout=20)

@@ -22,7 +22,7 @@ from inferer.cpu import instruction_flags
 from service.process.startup import example_text
 from tests.support import tiny
 from tests.support.apps import until
-from tests.support.server import ROOT, Server, environment, free_port, log_lines, run_to_end, serving
+from tests.support.server import ROOT, Server, all_ready, environment, free_port, log_lines, run_to_end, serving
 
 # The real application with a model that is as slow as the text says, or fails.
 SLOW_APP = """
@@ -237,9 +237,7 @@ def test_each_worker_loads_the_model_once_after_the_fork(
     (tmp_path / "counting_app.py").write_text(textwrap.dedent(COUNTING_APP).format(root=str(ROOT), made=str(made)))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with serving(tiny_bundle, tmp_path / "log", "counting_app:app", INFERER_WORKERS="2") as server:
-        deadline = time.monotonic() + 20  # the second worker may still be loading
-        while server.log.read_text().count("serving tiny") < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        all_ready(server, 2)
         for _ in range(40):
             assert server.predict({"text": "good"}).status == 200
         pids = made.read_text().split()

@@ -23,7 +23,7 @@ from tests.service.process.test_operation import SLOW_APP
 from tests.service.telemetry.collector import Collector, attributes, collecting
 from tests.support.apps import until
 from tests.support.load import Plan, run_in_child
-from tests.support.server import ROOT, Server, run_to_end, serving
+from tests.support.server import ROOT, Server, all_ready, run_to_end, serving
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 STAGES = ["tokenize", "queue", "infer"]
@@ -102,6 +102,7 @@ def test_every_request_of_a_load_arrives_as_one_trace(shared_bundle: Path, tmp_p
     """With 32 clients and two workers each request has a trace of four spans, the last ones sent at the stop."""
     bodies = [json.dumps({"text": f"good {number}"}).encode() for number in range(100)]
     with traced(shared_bundle, tmp_path / "log", INFERER_WORKERS="2") as (server, collector):
+        all_ready(server, 2)
         result = run_in_child(Plan(server.port, 32, 60, bodies, requests=3000))
         assert result.statuses == {200: 3000}
         assert server.stop() == 0
