@@ -132,7 +132,12 @@ def _info(state: State) -> Info:
             "report": manifest.get("calibration"),
         },
         abstention=manifest.get("abstention"),
-        quantization={**manifest["quantization"], "running": model.scheme, "exact_because": model.exact_because},
+        quantization={
+            **manifest["quantization"],
+            "running": model.scheme,
+            "exact_because": model.exact_because,
+            "native_operators": model.native,
+        },
         golden_check=model.golden_check.as_dict(),
         parity=manifest.get("parity"),
         # Without the long lists, which serve only the exporter.

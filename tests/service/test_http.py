@@ -115,6 +115,7 @@ def test_info_tells_model_limits_and_versions(server: Server) -> None:
     assert info["quantization"]["running"] == "int8-tensor"
     assert info["guard"] is None
     assert info["quantization"]["exact_because"] is None or "VNNI" in info["quantization"]["exact_because"]
+    assert info["quantization"]["native_operators"] is False  # a tiny model calls none
     assert info["golden_check"] == {
         "outcome": "passed", "texts": 4, "differing": 0, "other_label": 0, "largest_difference": 0.0,
     }  # fmt: skip
