@@ -1,8 +1,10 @@
 """Benchmark of batching: throughput of concurrent callers, cost for a single caller, and the best size of a run.
 
 One process, no HTTP. 32 threads call `predict` on texts of 16 tokens: with batching, without it, and without it and
-without a bound on concurrent runs (`unbounded`). One caller follows, then the bound of a run by text length.
-Interleaved, medians; for MiniLM-L6 (the demo) and for BERT-base with random weights.
+without a bound on concurrent runs (`unbounded`). One caller follows, then the bound of a run by text length, then
+texts of mixed lengths beside as many of their mean length: runs of those have no padding and any of them may share a
+run, so the ratio is the most that packed runs, without padding, could gain.
+Runs go side by side as by default. Interleaved, medians; for MiniLM-L6 (the demo) and BERT-base with random weights.
 
 The last line is JSON; benchmarks/results/batching.json has the whole.
 
@@ -100,8 +102,7 @@ def lone(model: ModelInferer, text: str) -> dict[str, float]:
 
 def model_batcher(model: ModelInferer, **options: Any) -> Batcher:
     """Return a batcher for `model` as ModelInferer makes it, with `options` over that."""
-    shared = options.pop("shared", True)
-    return Batcher(model._session.run_batch, shared=shared, **options)
+    return Batcher(model._session.run_batch, **{"at_once": model.parallel_runs, **options})
 
 
 def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
@@ -129,7 +130,30 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
             for bound, batcher in batchers.items()
         }
         found["by_bound"][str(length)] = interleaved(bounds, max(3, rounds // 2), f"{length} tokens")
+    found["mixed"] = mixed(model, words, seconds, rounds)
     return found
+
+
+def mixed(model: ModelInferer, words: dict[int, list[str]], seconds: float, rounds: int) -> dict[str, float]:
+    """Return the texts per second of texts of all LENGTHS, and of texts of their mean length; the share of padding."""
+    texts = [text for length in LENGTHS for text in words[length]]
+    mean = round(statistics.mean(LENGTHS))
+    run_tokens: list[int] = []
+    run_texts: list[int] = []
+
+    def note(count: int, tokens: int) -> None:
+        run_texts.append(count)
+        run_tokens.append(tokens)
+
+    batcher = model_batcher(model)
+    batcher.on_run = note
+    calls = {
+        "mixed": lambda: throughput(model, batcher, texts, seconds),
+        "mean": lambda: throughput(model, model_batcher(model), [text_of(model, mean)], seconds),
+    }
+    found = interleaved(calls, rounds, "mixed lengths")
+    tokens = sum(run_texts) * statistics.mean(LENGTHS)  # the callers go through the texts in turn
+    return {**found, "padding": 1 - tokens / sum(run_tokens), "texts_a_run": statistics.mean(run_texts)}
 
 
 def main() -> None:
@@ -155,6 +179,11 @@ def main() -> None:
         print("  texts/s by the bound of a run in tokens: " + "  ".join(f"{bound:>6}" for bound in BOUNDS))
         for length, rates in found["by_bound"].items():
             print(f"  {length:>39} tokens " + "  ".join(f"{rates[str(bound)]:6.0f}" for bound in BOUNDS))
+        lengths = found["mixed"]
+        print(
+            f"  mixed lengths {lengths['mixed']:.0f} texts/s, {lengths['padding']:.1%} padding; of their mean length "
+            f"{lengths['mean']:.0f} ({lengths['mean'] / lengths['mixed']:.2f} times)"
+        )
     record.write(result)
 
 
