@@ -112,12 +112,13 @@ def log_start(worker: Any) -> None:
         "tracing": settings.tracing,
     }
     exact = f" (exact and slower: {model.exact_because})" if model.exact_because else ""
+    labels = "1 label" if len(model.labels) == 1 else f"{len(model.labels)} labels"
     native = "on" if model.native else "off"
     batching = "on" if model.batcher.shared else f"off ({model.alone_because})"
     quota = "none" if facts["cpu_quota"] is None else f"{facts['cpu_quota']:g}"
     allowed = "no limit" if limit is None else f"{limit // 2**20} MB"
     worker.log.info(
-        f"serving {settings.name}: {model.scheme}{exact}, {model.problem_type}, {len(model.labels)} labels, "
+        f"serving {settings.name}: {model.scheme}{exact}, {model.problem_type}, {labels}, "
         f"{model.max_length} tokens; native operators {native}; batching {batching}; "
         f"{settings.worker_count} worker(s) x {settings.worker_threads} threads; "
         f"{model.parallel_runs} run(s) side by side x {model.intra_op_threads} onnxruntime thread(s); "
