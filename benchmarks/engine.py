@@ -1,6 +1,7 @@
 """Benchmark of the int8 engine against onnxruntime's own: latency, fidelity to fp32, and batch invariance.
 
-Three tables, each of one process, interleaved in random order, medians:
+Ours has the native operators where they are built (`native` in the results). Three tables, each of one process,
+interleaved in random order, medians:
 
 - latency, one thread: int8-token, onnxruntime's `quantize_dynamic` with default options, fp32 ONNX, PyTorch, at several
   lengths, for MiniLM-L6 (the demo's checkpoint) and for BERT-base with random weights;
@@ -37,6 +38,7 @@ from benchmarks import record
 from export.engine.onnx_model import to_onnx, token_linears
 from export.engine.quantize import Quantizer
 from inferer.bundle.reader import INT8_TOKEN, TOKENIZER
+from inferer.native import library
 from inferer.tokens.encoding import Encoder
 
 LENGTHS = (8, 16, 32, 64, 128, 256)  # tokens
@@ -46,8 +48,10 @@ OURS, THEIRS = "int8_token", "ort_default"
 
 
 def open_session(model: Path, threads: int = 1) -> ort.InferenceSession:
-    """Return the model at `model` on `threads` threads."""
+    """Return the model at `model` on `threads` threads, with the native operators where they are built."""
     options = ort.SessionOptions()
+    if operators := library():
+        options.register_custom_ops_library(str(operators))
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if threads > 1:  # more than cores would spin against each other
@@ -192,7 +196,8 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[], metavar="NAME=CHECKPOINT:FILE.csv")
     parser.add_argument("--seconds", type=float, default=10, help="seconds per length")
     args = parser.parse_args()
-    result = record.new("engine", onnxruntime=ort.__version__, latency_ms={}, token_over_default={}, held_out={})
+    facts = {"onnxruntime": ort.__version__, "native": library() is not None}
+    result = record.new("engine", **facts, latency_ms={}, token_over_default={}, held_out={})
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as scratch:
         models = {
