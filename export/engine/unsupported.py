@@ -10,31 +10,8 @@ from transformers import PreTrainedModel
 
 from export.errors import ExportError
 from inferer.errors import first_line
+from training.unsupported import UNSUPPORTED
 
-_READS_PADDING = "reads padding, so that a text's scores depend on the longest text of its batch"
-_FIXED = "splits a text by its length, which one graph for texts of every length cannot do"
-_ENDS = "finds the ends of all texts of a batch at once, so that a text with an end token in it would change the others"
-_REASONS = {
-    **dict.fromkeys(
-        ("bart", "mbart", "plbart", "mvp", "bigbird_pegasus", "t5", "mt5", "umt5"), f"its classifier {_ENDS}"
-    ),
-    "fnet": f"it has no attention mask and {_READS_PADDING}",
-    "convbert": f"its convolution {_READS_PADDING}",
-    "yoso": f"its attention {_READS_PADDING}",
-    "canine": f"its convolution {_READS_PADDING}",
-    "funnel": f"its pooling {_FIXED}",
-    "longformer": f"it {_FIXED}",
-    "nystromformer": "it needs every text padded to a fixed length, and a server pads to the longest text of a batch",
-    "reformer": f"it {_FIXED}",
-    "perceiver": "it reads bytes by a tokenizer that has no fast version, which a server needs",
-    "xlnet": "it reads the last token of a batch, so its texts are padded on the left, and a server pads on the right",
-    "layoutlm": "it reads the place of each word on a page, which a text alone does not have",
-    "layoutlmv2": "it reads the place of each word on a page, which a text alone does not have",
-    "layoutlmv3": "it reads the place of each word on a page, which a text alone does not have",
-    "lilt": "it reads the place of each word on a page, which a text alone does not have",
-    "markuplm": "it reads the place of each word in a page's markup, which a text alone does not have",
-    "tapas": "it reads tables",
-}
 _BY_LENGTH = {"dynamic", "longrope"}  # kinds of rotary positions
 _REMEDY = "fine-tune another base model: `inferer train --base-model FOLDER`"
 
@@ -42,7 +19,7 @@ _REMEDY = "fine-tune another base model: `inferer train --base-model FOLDER`"
 def refuse_unsupported(model: PreTrainedModel, max_length: int) -> None:
     """Raise ExportError, with the reason, for an architecture that a bundle of texts up to `max_length` cannot have."""
     kind = str(model.config.model_type)
-    reason = _REASONS.get(kind)
+    reason = UNSUPPORTED.get(kind)
     if reason is not None:
         raise cannot_be_exported(kind, f"{reason}; {_REMEDY}")
     if by_length := _rope_types(getattr(model.config, "rope_parameters", None)) & _BY_LENGTH:
@@ -54,11 +31,6 @@ def refuse_unsupported(model: PreTrainedModel, max_length: int) -> None:
     check = _CHECKS.get(kind)
     if check is not None and (fault := check(model.config, max_length)) is not None:
         raise cannot_be_exported(kind, fault)
-
-
-def refused_types() -> set[str]:
-    """Return the architectures that are refused whatever their settings, by their names in config.json."""
-    return set(_REASONS)
 
 
 def cannot_be_exported(kind: str, why: str | BaseException) -> ExportError:

@@ -31,6 +31,7 @@ from training.run import processes
 from training.run.processes import say
 from training.run.trainer import uses_bf16
 from training.splits.splits import Splits
+from training.unsupported import UNSUPPORTED
 
 _SAMPLE = 256  # rows that tell the range of a base model's numbers
 # Runs that differ in these options alone are the same run; the rows and the teacher's weights are compared.
@@ -77,6 +78,9 @@ def prepare(recipe: Recipe, splits: Splits) -> Job:
     transformers.logging.set_verbosity_error()  # its notes about a fresh head are expected
     set_seed(recipe.seed)
     tokenizer, model, keeps_head = load_base(recipe, splits.train)
+    if reason := UNSUPPORTED.get(model.config.model_type):
+        kind = model.config.model_type
+        say(f"warning: the export refuses architecture '{kind}': {reason}; to serve the model, train another base")
     recipe = with_schedule(
         recipe,
         width=model.config.hidden_size,
