@@ -102,6 +102,7 @@ bench: setup $(DEMO)/inferer.json  ## run the benchmarks and write their results
 	$(PY) -m benchmarks.long_texts $(BENCH_TEXTS)
 	$(PY) -m benchmarks.explanations $(BENCH_TEXTS)
 	$(PY) -m benchmarks.bulk.tables --bundle $(DEMO) --checkpoint checkpoints/query_type --data checkpoints/query_type/held_out.csv
+	$(PY) -m benchmarks.bulk.growth --bundle $(DEMO) --data checkpoints/query_type/held_out.csv
 	$(if $(shell [ "$$(id -u)" = 0 ] && command -v podman),$(PY) -m benchmarks.container --checkpoint checkpoints/query_type)
 	$(if $(BENCH_TITLES),$(PY) -m benchmarks.training --data "$(BENCH_TITLES)" --learning-rate 2e-4)
 

@@ -131,10 +131,11 @@ def speed(bundle: Path, checkpoint: Path, table: Path, column: str, peers: str |
 
 def _command(bundle: Path, table: Path, column: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(_line(bundle, table, column, Path(folder)), check=True)
+        subprocess.run(command_line(bundle, table, column, Path(folder)), check=True)
 
 
-def _line(bundle: Path, table: Path, column: str, folder: Path) -> list[str]:
+def command_line(bundle: Path, table: Path, column: str, folder: Path) -> list[str]:
+    """Return the command that scores `table` into `folder`."""
     given = ["--model", bundle, "--text-column", column, "--output", folder / "scored.parquet", "--quiet"]
     return [sys.executable, "-m", "bulk", *map(str, (table, *given))]
 
@@ -148,7 +149,7 @@ def memory(rows: int, folder: Path) -> int:
         for number in range(rows):
             file.write(f"{number},{' '.join(rng.choices(('good', 'bad', 'film', 'plot'), k=rng.randint(1, 20)))}\n")
     peak = 0
-    with subprocess.Popen(_line(folder / "tiny", table, "text", folder)) as process:
+    with subprocess.Popen(command_line(folder / "tiny", table, "text", folder)) as process:
         while process.poll() is None:
             peak = max(peak, _resident(process.pid))
             time.sleep(0.1)
