@@ -107,7 +107,7 @@ def model_batcher(model: ModelInferer, **options: Any) -> Batcher:
 
 def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
     """Return the figures of one model."""
-    model = ModelInferer(bundle, golden_check="off")
+    model = ModelInferer(bundle, golden_check="off", config={"max_length": max(LENGTHS)})
     words = {length: [text_of(model, length)] for length in LENGTHS}
     runs: list[int] = []  # the texts of each
     batchers = {
@@ -135,25 +135,30 @@ def measure(bundle: Path, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def mixed(model: ModelInferer, words: dict[int, list[str]], seconds: float, rounds: int) -> dict[str, float]:
-    """Return the texts per second of texts of all LENGTHS, and of texts of their mean length; the share of padding."""
+    """Return the tokens per second of texts of all LENGTHS, and of texts of their mean length; the share of padding."""
     texts = [text for length in LENGTHS for text in words[length]]
-    mean = round(statistics.mean(LENGTHS))
-    run_tokens: list[int] = []
-    run_texts: list[int] = []
+    totals = {"texts": 0, "tokens": 0, "padded": 0, "runs": 0}
 
-    def note(count: int, tokens: int) -> None:
-        run_texts.append(count)
-        run_tokens.append(tokens)
+    def counted(encodings: Sequence[Encoding]) -> Any:
+        lengths = [len(encoding.input_ids) for encoding in encodings]
+        for name, value in (("texts", len(lengths)), ("tokens", sum(lengths)), ("padded", len(lengths) * max(lengths))):
+            totals[name] += value
+        totals["runs"] += 1
+        return model._session.run_batch(encodings)
 
-    batcher = model_batcher(model)
-    batcher.on_run = note
+    batcher, mean = model_batcher(model), round(statistics.mean(LENGTHS))
+    of_mixed = Batcher(counted, at_once=model.parallel_runs)
     calls = {
-        "mixed": lambda: throughput(model, batcher, texts, seconds),
-        "mean": lambda: throughput(model, model_batcher(model), [text_of(model, mean)], seconds),
+        "mixed": lambda: throughput(model, of_mixed, texts, seconds),
+        "mean": lambda: throughput(model, batcher, [text_of(model, mean)], seconds) * mean,
     }
     found = interleaved(calls, rounds, "mixed lengths")
-    tokens = sum(run_texts) * statistics.mean(LENGTHS)  # the callers go through the texts in turn
-    return {**found, "padding": 1 - tokens / sum(run_tokens), "texts_a_run": statistics.mean(run_texts)}
+    found["mixed"] *= totals["tokens"] / totals["texts"]
+    return {
+        **found,
+        "padding": 1 - totals["tokens"] / totals["padded"],
+        "texts_a_run": totals["texts"] / totals["runs"],
+    }
 
 
 def main() -> None:
@@ -181,7 +186,7 @@ def main() -> None:
             print(f"  {length:>39} tokens " + "  ".join(f"{rates[str(bound)]:6.0f}" for bound in BOUNDS))
         lengths = found["mixed"]
         print(
-            f"  mixed lengths {lengths['mixed']:.0f} texts/s, {lengths['padding']:.1%} padding; of their mean length "
+            f"  mixed lengths {lengths['mixed']:.0f} tokens/s, {lengths['padding']:.1%} padding; of their mean length "
             f"{lengths['mean']:.0f} ({lengths['mean'] / lengths['mixed']:.2f} times)"
         )
     record.write(result)

@@ -165,7 +165,8 @@ def _batched(session: ort.InferenceSession, encodings: list[Any], size: int) -> 
         width = max(len(encodings[row].input_ids) for row in rows)
         feeds = {
             i.name: np.stack(
-                [np.pad(getattr(encodings[row], i.name), (0, width - len(encodings[row].input_ids))) for row in rows]
+                [np.pad(getattr(encodings[row], i.name), (0, width - len(encodings[row].input_ids))) for row in rows],
+                dtype=np.int64,
             )
             for i in session.get_inputs()
         }
