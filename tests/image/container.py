@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.apps import until
 from tests.support.server import Reply, log_lines
 
 if TYPE_CHECKING:
@@ -104,8 +105,15 @@ class Container:
         return done.stdout + done.stderr
 
     def start_line(self) -> dict[str, Any]:
-        """Return the start line of a worker."""
-        return next(line for line in log_lines(self.log()) if line["message"].startswith("serving "))
+        """Return the start line of a worker, once podman's log has it."""
+
+        def found() -> list[dict[str, Any]]:
+            text = self.log()
+            lines = log_lines(text[: text.rfind("\n") + 1])
+            return [line for line in lines if line["message"].startswith("serving ")]
+
+        until(found)
+        return found()[0]
 
     def healthcheck(self) -> int:
         """Run the image's own HEALTHCHECK and return its exit code: 0 is healthy."""
