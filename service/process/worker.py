@@ -8,7 +8,7 @@ Names of gunicorn that its documentation does not promise, checked against GUNIC
 - ThreadWorker.accept, enqueue_req, finish_request, handle, handle_request and murder_pending: the life of a connection.
 - ThreadWorker.poller, keepalived_conns, nr_conns, method_queue and tpool. murder_keepalived closes idle connections.
 - ThreadWorker.set_accept_enabled and wait_for_and_dispatch_events: the loop calls both in each round.
-- TConn.sock, timeout, data_ready and close: one connection.
+- TConn: client.py.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import Any
 
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.util import close_graceful, http_date
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
 from service.process import handover, load_limits, log_stream, startup
+from service.process.client import PATIENCE_S, Client
 from service.process.connection import Connection, Progress, is_readable
 from service.process.connection_counts import Place
 from service.process.handover import MEMORY, REQUESTS
@@ -45,10 +46,6 @@ _SPARE_THREADS = 8
 _EXIT_TIMEOUT_S = 3
 _LOG_INTERVAL_S = 10
 
-# A client has PATIENCE_S to send a request, or to read a reply, and a second more per _BYTES_PER_S on the way.
-PATIENCE_S = 10
-_BYTES_PER_S = 20_000
-_MOST_PATIENCE_S = 60
 _STOP_PATIENCE_S = 5  # for incomplete requests when the worker stops
 _SWEEP_S = 0.25
 _IDLE_S = 2
@@ -62,40 +59,6 @@ _MAX_LINGERING = 64
 _FREE_BYTES = 8192
 
 _STATUS = {LimitRequestLine: "414 URI Too Long", LimitRequestHeaders: "431 Request Header Fields Too Large"}
-
-
-class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
-    """One connection. waits_in: the group of the loop that it waits in, or None while it idles or a thread has it.
-
-    since: the time when it joined the group. moved: bytes received or sent since. incoming, outgoing: bytes in memory
-    that count. has_place: whether its request counts as in flight. keeps: whether more requests may follow. refusal:
-    the reason to refuse the request, None to handle it.
-    """
-
-    def __init__(
-        self, cfg: Any, sock: socket.socket, address: Any, server: Any, host: str, counts: Counter[str]
-    ) -> None:
-        super().__init__(cfg, sock, address, server)
-        self._host, self._counts = host, counts
-        self.data_ready = True  # handle() need not wait
-        self.arrived = self.since = 0.0
-        self.moved = self.incoming = self.outgoing = 0
-        self.is_operation = self.has_place = self.keeps = self.is_closed = False
-        self.refusal: str | None = None
-        self.waits_in: dict[Client, None] | None = None
-
-    def close(self, graceful: bool = False) -> None:  # noqa: ARG002 - gunicorn passes it
-        """Close the connection at once: the loop has lingered, or under TLS the thread."""
-        self.is_closed = True
-        self._counts[self._host] -= 1
-        if not self._counts[self._host]:
-            del self._counts[self._host]
-        super().close()
-
-    @property
-    def deadline(self) -> float:
-        """Return the time (time.monotonic()) at which patience with the client ends."""
-        return self.since + min(PATIENCE_S + self.moved / _BYTES_PER_S, _MOST_PATIENCE_S)
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types

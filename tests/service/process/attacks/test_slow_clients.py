@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from service.process.worker import PATIENCE_S
+from service.process.client import PATIENCE_S
 from tests.support.apps import HeldApp, comes_to, metric, until
 from tests.support.load import Plan, Result, run_in_child
 from tests.support.server import Server, raw, serving, whole, workers
