@@ -81,7 +81,7 @@ def main() -> None:
         for number in range(ROUNDS):
             for rows, cpus in random.Random(number).sample(cells, len(cells)):
                 times[rows, cpus].append(seconds(args.bundle, tables[rows], cpus))
-                print(f"round {number + 1}: {rows:,} rows, {cpus} CPUs: {times[rows, cpus][-1]:.1f} s", flush=True)
+                print(f"round {number + 1}: {rows:,} rows, CPUs: {cpus}: {times[rows, cpus][-1]:.1f} s", flush=True)
     found = []
     print("    rows  CPUs  seconds  rows/s")
     for (rows, cpus), values in times.items():

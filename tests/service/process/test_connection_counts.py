@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -33,19 +34,25 @@ def sockets(pid: int) -> int:
     return count
 
 
-def test_workers_share_the_connections(tiny_bundle: Path, tmp_path: Path) -> None:
-    """24 connections that stay open are spread over two workers, to one or two; each would take all by chance."""
+def test_a_worker_with_fewer_connections_gets_the_next_ones(tiny_bundle: Path, tmp_path: Path) -> None:
+    """One worker stands still while the other accepts 12, then gets the next 12; by chance it would get half."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="2") as server, ExitStack() as stack:
         all_ready(server, 2)
-        before = {pid: sockets(pid) for pid in workers(server)}
-        connected(server, stack, 24)
-        taken = [sockets(pid) - count for pid, count in before.items()]
-    assert sum(taken) == 24
-    assert max(taken) - min(taken) <= 4, taken
+        still, other = workers(server)
+        before = {pid: sockets(pid) for pid in (still, other)}
+        os.kill(still, signal.SIGSTOP)
+        connected(server, stack, 12)
+        assert sockets(other) - before[other] == 12
+        os.kill(still, signal.SIGCONT)
+        time.sleep(connection_counts._GREED_S)
+        connected(server, stack, 12)
+        taken = {pid: sockets(pid) - count for pid, count in before.items()}
+    assert sum(taken.values()) == 24
+    assert taken[still] >= 10, taken
 
 
 def test_a_worker_that_hangs_delays_no_connection(tiny_bundle: Path, tmp_path: Path) -> None:
-    """While one worker stands still the other accepts all, and a new worker has the place of one that was killed."""
+    """While one worker stands still the other accepts all; once it is killed, a new worker gets its share."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="2") as server, ExitStack() as stack:
         all_ready(server, 2)
         hung, other = workers(server)
