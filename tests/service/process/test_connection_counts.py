@@ -34,21 +34,37 @@ def sockets(pid: int) -> int:
     return count
 
 
+def misses_until_equal(server: Server, stack: ExitStack, behind: int, ahead: int, difference: int) -> int:
+    """Open connections until the worker `behind` has as many as `ahead`; return how many `ahead` took, at most 9.
+
+    A busy machine may let the worker behind miss one; after a miss, `ahead` takes all for _GREED_S.
+    """
+    missed, before = 0, sockets(ahead)
+    while difference > 0 and missed < 9:
+        count = sockets(behind)
+        connected(server, stack, 1)
+        if sockets(behind) > count:
+            difference -= 1
+        else:
+            difference += 1
+            missed += 1
+            time.sleep(connection_counts._GREED_S)
+    assert sockets(ahead) - before == missed
+    return missed
+
+
 def test_a_worker_with_fewer_connections_gets_the_next_ones(tiny_bundle: Path, tmp_path: Path) -> None:
-    """One worker stands still while the other accepts 12, then gets the next 12; by chance it would get half."""
+    """One worker stands still while the other accepts 16, then gets the next; by chance it would get half of them."""
     with serving(tiny_bundle, tmp_path / "log", INFERER_WORKERS="2") as server, ExitStack() as stack:
         all_ready(server, 2)
         still, other = workers(server)
-        before = {pid: sockets(pid) for pid in (still, other)}
+        before = sockets(other)
         os.kill(still, signal.SIGSTOP)
-        connected(server, stack, 12)
-        assert sockets(other) - before[other] == 12
+        connected(server, stack, 16)
+        assert sockets(other) - before == 16
         os.kill(still, signal.SIGCONT)
         time.sleep(connection_counts._GREED_S)
-        connected(server, stack, 12)
-        taken = {pid: sockets(pid) - count for pid, count in before.items()}
-    assert sum(taken.values()) == 24
-    assert taken[still] >= 10, taken
+        assert misses_until_equal(server, stack, still, other, 16) < 9
 
 
 def test_a_worker_that_hangs_delays_no_connection(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -58,21 +74,21 @@ def test_a_worker_that_hangs_delays_no_connection(tiny_bundle: Path, tmp_path: P
         hung, other = workers(server)
         os.kill(hung, signal.SIGSTOP)
         before = sockets(other)
-        connected(server, stack, 24)
-        assert sockets(other) - before == 24
+        connected(server, stack, 16)
+        assert sockets(other) - before == 16
         os.kill(hung, signal.SIGKILL)
         all_ready(server, 3)
         (new,) = set(workers(server)) - {other}
-        before = sockets(new)
+        idle, before = sockets(new), sockets(other)
 
         def takes_one() -> bool:
             connected(server, stack, 1)
-            return sockets(new) > before
+            return sockets(new) > idle
 
         until(takes_one)  # it accepts soon after its line in the log
-        before = sockets(new)
-        connected(server, stack, 12)
-        assert sockets(new) - before > 6  # it has fewer
+        behind = 16 + sockets(other) - before - 1
+        time.sleep(connection_counts._GREED_S)
+        assert misses_until_equal(server, stack, new, other, behind) < 9
 
 
 class Clock:
