@@ -5,8 +5,10 @@ kernel where the library is registered, and elsewhere puts the body in place of 
 
 - QuantizeRows: a row's scale, and the row in steps of it;
 - GeluQuantize: a product times its rows' scales, plus a bias, through GELU, quantized;
+- GegluQuantize: neurons and gates times their rows' scales, GELU of the neurons times the gates, quantized;
 - NormQuantize: a product times its rows' scales plus a residual, normalized, and quantized beside; …Bias: plus a bias;
   …Scaled: with a factor per channel of the residual, too;
+- AddNormQuantize: a product times its rows' scales plus a residual, and beside it that sum normalized and quantized;
 - AttentionQuantize: products of query, key and value to the quantized output of the heads.
 
 `zeros` holds the zero point of each row, which opset 21 wants as a tensor; it is made once per run.
@@ -61,8 +63,14 @@ def _fuse(graph: Graph, node: NodeProto) -> None:
         outputs = _call(graph, "GeluQuantize", [*inputs, zeros], 2, width=width, **numbers)
     elif steps != _LARGEST:
         return
-    elif producer is not None and kind == "LayerNormalization" and (parts := _norm(graph, producer)):
-        name, inputs, rest = parts
+    elif producer is not None and kind == "Mul" and (parts := _geglu(graph, producer)):
+        outputs = _call(graph, "GegluQuantize", [*parts, zeros], 2, width=width)
+    elif producer is not None and kind == "LayerNormalization" and (parts := _pre_norm(graph, producer)):
+        epsilon = attribute(producer, "epsilon")
+        total, *outputs = _call(graph, "AddNormQuantize", [*parts, zeros], 3, width=width, epsilon=epsilon)
+        graph.replace(producer.input[0], total)
+    elif producer is not None and kind == "LayerNormalization" and (norm := _norm(graph, producer)):
+        name, inputs, rest = norm
         epsilon = attribute(producer, "epsilon")
         y, *outputs = _call(graph, name, [*inputs, zeros, *rest], 3, width=width, epsilon=epsilon)
         graph.replace(x, y)
@@ -113,6 +121,26 @@ def _gelu(graph: Graph, node: NodeProto, scale: str) -> tuple[list[str], float] 
         return None
     parts = _product(graph, add.input[0])
     return None if parts is None else ([*parts, add.input[1]], graph.value(most.input[1]).item())
+
+
+def _geglu(graph: Graph, node: NodeProto) -> list[str] | None:
+    """Return product and scales of neurons and gates, for the product of GELU and gates."""
+    activated = _producer(graph, node.input[0], "Gelu")
+    halves = _producer(graph, node.input[1], "Split")
+    if activated is None or halves is None or [activated.input[0], node.input[1]] != list(halves.output):
+        return None
+    return _product(graph, halves.input[0])
+
+
+def _pre_norm(graph: Graph, node: NodeProto) -> list[str] | None:
+    """Return product, scales, residual and gamma of a normalization without beta that no Slice of queries reads."""
+    total = _producer(graph, node.input[0], "Add")
+    is_sliced = any(reader.op_type == "Slice" for reader in graph.readers(node.output[0]))
+    if total is None or len(node.input) != 2 or is_sliced:
+        return None
+    residual, branch = total.input
+    parts = _product(graph, branch)
+    return None if parts is None else [*parts, residual, node.input[1]]
 
 
 def _norm(graph: Graph, node: NodeProto) -> tuple[str, list[str], list[str]] | None:
@@ -223,6 +251,26 @@ def _norm_body(*, bias: bool, factor: bool) -> list[NodeProto]:
     ]
 
 
+def _geglu_body() -> list[NodeProto]:
+    return [
+        _node("Mul", ["product", "scales"], ["scaled"]),
+        _node("Split", ["scaled"], ["neurons", "gates"], axis=-1, num_outputs=2),
+        _node("Gelu", ["neurons"], ["active"], domain=MICROSOFT),
+        _node("Mul", ["active", "gates"], ["y"]),
+        *_rows("y"),
+    ]
+
+
+def _add_norm_body() -> list[NodeProto]:
+    norm = _node("LayerNormalization", ["total", "gamma"], ["y"], axis=-1)
+    return [
+        _node("Mul", ["product", "scales"], ["scaled"]),
+        _node("Add", ["residual", "scaled"], ["total"]),
+        _referring(norm, "epsilon", "epsilon", AttributeProto.FLOAT),
+        *_rows("y"),
+    ]
+
+
 def _attention_body() -> list[NodeProto]:
     def branch(name: str, *nodes: NodeProto) -> object:
         return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
@@ -258,6 +306,10 @@ def _function(name: str, opsets: Sequence[OperatorSetIdProto]) -> FunctionProto:
         "QuantizeRows": (["x", "zeros"], [], _rows("x"), ["width"]),
         "GeluQuantize": (
             ["product", "scales", "bias", "zeros"], [], _gelu_body(), ["width", "least", "point", "step"]
+        ),
+        "GegluQuantize": (["product", "scales", "zeros"], [], _geglu_body(), ["width"]),
+        "AddNormQuantize": (
+            ["product", "scales", "residual", "gamma", "zeros"], ["total"], _add_norm_body(), ["width", "epsilon"]
         ),
         "NormQuantize": (_NORM, ["y"], _norm_body(bias=False, factor=False), ["width", "epsilon"]),
         "NormQuantizeBias": ([*_NORM, "bias"], ["y"], _norm_body(bias=True, factor=False), ["width", "epsilon"]),

@@ -173,34 +173,56 @@ void gelu_quantize(Product product, long rows, int width, float least, int point
   }
 }
 
-void norm_quantize(Product product, const float* residual, Norm norm, long rows, int width, float* y, Quantized out) {
-  for (long r = 0; r < rows; r++, y += width, residual += width) {
+void geglu_quantize(Product product, long rows, int width, Quantized out) {
+  Scratch row(width);
+  float* y = row.data();
+  for (long r = 0; r < rows; r++) {
+    const float *neurons = product.values + 2 * r * width, *gates = neurons + width;
+    float scale = product.scales[r];
+    Partial largest;
+    along(width, [&](int i, int n, int k) INLINED {
+      V v = gelu(load(neurons + i, n) * scale) * (load(gates + i, n) * scale);
+      store(y + i, v, n);
+      largest.of[k] = max(largest.of[k], abs(v));
+    });
+    out.scales[r] = largest.max() * (1.0f / kLargest);
+    quantize(y, width, out.scales[r], kMiddle, out.values + r * width);
+  }
+}
+
+void norm_quantize(Product product, const float* residual, Norm norm, long rows, int width, float* total, float* y,
+                   Quantized out) {
+  Scratch row(width);
+  for (long r = 0; r < rows; r++, residual += width) {
     const float* p = product.values + r * width;
     float scale = product.scales[r];
+    float* normalized = y ? y + r * width : row.data();
+    float* sums = total ? total + r * width : normalized;
     Partial sum, squares, largest;
     along(width, [&](int i, int n, int k) INLINED {
       V v = load(residual + i, n);
       if (norm.factor) v *= load(norm.factor + i, n);
       if (product.bias) v += load(product.bias + i, n);
       v = load(p + i, n) * scale + v;
-      store(y + i, v, n);
+      store(sums + i, v, n);
       sum.of[k] += v;
     });
     float mean = sum.sum() / width;
     along(width, [&](int i, int n, int k) INLINED {
-      V v = load(y + i, n) - mean;
+      V v = load(sums + i, n) - mean;
       for (int j = n; j < LANES; j++) v[j] = 0;
       squares.of[k] += v * v;
     });
     float inverse = 1 / std::sqrt(squares.sum() / width + norm.epsilon);
     along(width, [&](int i, int n, int k) INLINED {
-      V v = (load(y + i, n) - mean) * inverse * load(norm.gamma + i, n) + load(norm.beta + i, n);
-      store(y + i, v, n);
+      V v = (load(sums + i, n) - mean) * inverse * load(norm.gamma + i, n);
+      if (norm.beta) v += load(norm.beta + i, n);
+      store(normalized + i, v, n);
       for (int j = n; j < LANES; j++) v[j] = 0;
       largest.of[k] = max(largest.of[k], abs(v));
     });
     out.scales[r] = largest.max() * (1.0f / kLargest);
-    quantize(y, width, out.scales[r], kMiddle, out.values + r * width);
+    quantize(normalized, width, out.scales[r], kMiddle, out.values + r * width);
   }
 }
 
@@ -334,4 +356,4 @@ void attend(const Heads& heads, int text, int head, float* out) {
 
 }  // namespace
 
-extern const Kernels LEVEL = {quantize_rows, gelu_quantize, norm_quantize, attend};
+extern const Kernels LEVEL = {quantize_rows, gelu_quantize, geglu_quantize, norm_quantize, attend};

@@ -18,7 +18,7 @@ struct Quantized {
 
 struct Norm {
   const float* gamma;
-  const float* beta;
+  const float* beta;    // null for none
   const float* factor;  // of the residual, per column; null for none
   float epsilon;
 };
@@ -37,7 +37,10 @@ struct Heads {
 struct Kernels {
   void (*quantize_rows)(const float* x, long rows, int width, Quantized out);
   void (*gelu_quantize)(Product product, long rows, int width, float least, int point, Quantized out);
-  void (*norm_quantize)(Product product, const float* residual, Norm norm, long rows, int width, float* y,
+  // product: of 2 * width columns, neurons and gates.
+  void (*geglu_quantize)(Product product, long rows, int width, Quantized out);
+  // total: the sum; y: it normalized. Null for one that nobody reads.
+  void (*norm_quantize)(Product product, const float* residual, Norm norm, long rows, int width, float* total, float* y,
                         Quantized out);
   // One head of one text, to rows of heads * depth.
   void (*attend)(const Heads& heads, int text, int head, float* out);

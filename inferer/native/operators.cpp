@@ -160,6 +160,19 @@ void gelu_quantize(const Attributes& attributes, const Run& run) {
   });
 }
 
+void geglu_quantize(const Attributes&, const Run& run) {
+  Tensor product = run.rows(0);
+  demand(product.width() % 2 == 0);
+  std::vector<int64_t> shape(product.shape, product.shape + product.rank);
+  int64_t width = shape.back() /= 2, rows = product.size() / 2 / width;
+  const float* scales = run.input(1).floats(rows);
+  Quantized out = run.quantized(0, {nullptr, shape.data(), shape.size()});
+  run.by_rows(rows, width, [&](int64_t first, int64_t some) {
+    kernels().geglu_quantize({product.floats() + 2 * first * width, scales + first, nullptr}, some, width,
+                             {out.values + first * width, out.scales + first});
+  });
+}
+
 template <bool Bias, bool Factor>
 void norm_quantize(const Attributes& attributes, const Run& run) {
   Tensor product = run.rows(0);
@@ -173,7 +186,23 @@ void norm_quantize(const Attributes& attributes, const Run& run) {
   Quantized out = run.quantized(1, product);
   run.by_rows(rows, width, [&](int64_t first, int64_t some) {
     kernels().norm_quantize({product.floats() + first * width, scales + first, bias}, residual + first * width, norm,
-                            some, width, y + first * width, {out.values + first * width, out.scales + first});
+                            some, width, nullptr, y + first * width,
+                            {out.values + first * width, out.scales + first});
+  });
+}
+
+void add_norm_quantize(const Attributes& attributes, const Run& run) {
+  Tensor product = run.rows(0);
+  int64_t width = product.width(), rows = product.size() / width;
+  const float* scales = run.input(1).floats(rows);
+  const float* residual = run.input(2).floats(rows * width);
+  Norm norm = {run.input(3).floats(width), nullptr, nullptr, attributes.epsilon};
+  float* total = run.output<float>(0, product);
+  Quantized out = run.quantized(1, product);
+  run.by_rows(rows, width, [&](int64_t first, int64_t some) {
+    kernels().norm_quantize({product.floats() + first * width, scales + first, nullptr}, residual + first * width, norm,
+                            some, width, total + first * width, nullptr,
+                            {out.values + first * width, out.scales + first});
   });
 }
 
@@ -262,6 +291,8 @@ Status* add_all(Domain* domain) {
   static const Definition definitions[] = {
       {"QuantizeRows", {f, u}, {u, f}, quantize_rows},
       {"GeluQuantize", {f, f, f, u}, {u, f}, gelu_quantize},
+      {"GegluQuantize", {f, f, u}, {u, f}, geglu_quantize},
+      {"AddNormQuantize", {f, f, f, f, u}, {f, u, f}, add_norm_quantize},
       {"NormQuantize", {f, f, f, f, f, u}, {f, u, f}, norm_quantize<false, false>},
       {"NormQuantizeBias", {f, f, f, f, f, u, f}, {f, u, f}, norm_quantize<true, false>},
       {"NormQuantizeScaled", {f, f, f, f, f, u, f, f}, {f, u, f}, norm_quantize<true, true>},

@@ -31,7 +31,7 @@ CALLS = {
     "distilbert": {"AttentionQuantize": 2, "GeluQuantize": 2, "NormQuantizeBias": 1, "NormQuantizeScaled": 1},
     "albert": {"AttentionQuantize": 3, "NormQuantizeBias": 3, "NormQuantize": 2},  # three layers; its GELU is tanh's
     "deberta-v2": {"GeluQuantize": 2},  # its attention adds terms by place
-    "modernbert": {},
+    "modernbert": {"GegluQuantize": 2, "AddNormQuantize": 2},  # the queries of the last layer read a norm beside
 }
 
 
