@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import inferer.native
 from inferer import read_bundle
 from tests.support import architectures
 from tests.support.server import ROOT, run_to_end
@@ -22,13 +23,13 @@ pytestmark = pytest.mark.slow
 QEMU = shutil.which("qemu-x86_64")
 
 
-def on_haswell(bundle: Path) -> dict[str, Any]:
-    """Return the results of an emulated Haswell (AVX2, no VNNI) for a small int8 bundle of random weights."""
+def emulated(bundle: Path, cpu: str = "Haswell") -> dict[str, Any]:
+    """Return the results of an emulated CPU without VNNI for a small int8 bundle of random weights."""
     if QEMU is None:
         pytest.skip("qemu-x86_64 is not installed (apt-get install qemu-user)")
     if platform.machine() != "x86_64":
         pytest.skip(f"the Python here is one for {platform.machine()}, the emulated CPU is x86-64")
-    command = (QEMU, "-cpu", "Haswell", sys.executable, "-m", "tests.support.on_a_cpu_without_vnni", str(bundle))
+    command = (QEMU, "-cpu", cpu, sys.executable, "-m", "tests.support.on_a_cpu_without_vnni", str(bundle))
     done = run_to_end(*command, cwd=ROOT, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -38,7 +39,7 @@ def on_haswell(bundle: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The results for a BERT."""
-    return on_haswell(architectures.bundle(tmp_path_factory, "bert"))
+    return emulated(architectures.bundle(tmp_path_factory, "bert"))
 
 
 def test_saturating_int8_is_refused(bert: dict[str, Any]) -> None:
@@ -70,7 +71,7 @@ def test_exact_mode_gives_the_logits_of_a_cpu_with_vnni(
 
 def test_a_model_that_cannot_be_exact_is_refused_and_says_so(tmp_path_factory: pytest.TempPathFactory) -> None:
     """ALBERT, whose shared weights onnxruntime cannot make exact, is refused on such a CPU, shown or hidden."""
-    found = on_haswell(architectures.bundle(tmp_path_factory, "albert"))
+    found = emulated(architectures.bundle(tmp_path_factory, "albert"))
     for how in ("hidden", "shown"):
         assert "this model allows no exact int8 arithmetic" in found[how]["error"]
 
@@ -79,9 +80,22 @@ def test_numbers_of_pairs_pass_in_exact_mode(tmp_path: Path) -> None:
     """The golden check of a ranker goes by the range of its numbers: saturated ones fail, and exact ones pass."""
     checkpoint = architectures.write_checkpoint(tmp_path / "ranker", "bert", labels=("LABEL_0",), problem_type=None)
     assert architectures.run_export(checkpoint, tmp_path / "bundle", "--text-pair") == 0
-    found = on_haswell(tmp_path / "bundle")
+    found = emulated(tmp_path / "bundle")
     assert "golden check failed" in found["inexact"]["error"]
     for how in ("hidden", "shown"):
         assert found[how]["outcome"] == "passed", how
     stored = [golden.int8 for golden in read_bundle(tmp_path / "bundle").golden]
     np.testing.assert_allclose(np.array(found["shown"]["logits"]), np.array(stored), atol=1e-2)
+
+
+@pytest.mark.parametrize("cpu", ["Haswell", "Nehalem"])  # AVX2, and the least that is compiled for
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_native_operators_of_older_cpus(architecture: str, cpu: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Kernels compiled for lesser instructions give, up to rounding, the logits without the library."""
+    if inferer.native.library() is None:
+        pytest.skip("inferer/native/operators.so is not built, as no compiler was found")
+    bundle = architectures.bundle(tmp_path_factory, architecture)
+    found = emulated(bundle, cpu)["hidden"]
+    assert (found["native"], found["outcome"]) == (True, "passed")
+    stored = [golden.int8 for golden in read_bundle(bundle).golden]
+    np.testing.assert_allclose(np.array(found["logits"]), np.array(stored), atol=1e-2)

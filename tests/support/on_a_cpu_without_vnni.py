@@ -1,4 +1,4 @@
-"""Load a bundle under `qemu-x86_64 -cpu Haswell`, for test_emulated_cpu.py, and print the outcome as JSON.
+"""Load a bundle under `qemu-x86_64 -cpu …`, for test_emulated_cpu.py, and print the outcome as JSON.
 
 /proc/cpuinfo is the host's there, as in some containers, so it does not show the CPU that computes.
 """
@@ -28,7 +28,8 @@ def loaded(folder: str, *, shown: bool, exact_allowed: bool = True) -> dict[str,
     except GoldenCheckError as error:
         return {"error": str(error)}
     logits = [model.logits(*sides_of(golden.text)).tolist() for golden in read_bundle(folder).golden]
-    return {**model.golden_check.as_dict(), "exact_because": model.exact_because, "logits": logits}
+    found = {"native": model.native, "exact_because": model.exact_because, "logits": logits}
+    return {**model.golden_check.as_dict(), **found}
 
 
 if __name__ == "__main__":
