@@ -22,8 +22,8 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
     """One connection. waits_in: the group of the loop that it waits in, or None while it idles or a thread has it.
 
     since: the time when it joined the group. moved: bytes received or sent since. incoming, outgoing: bytes in memory
-    that count. has_place: whether its request counts as in flight. keeps: whether more requests may follow. refusal:
-    the reason to refuse the request, None to handle it.
+    that count. may_stay: whether a thread may wait for its next request. has_place: whether its request counts as in
+    flight. keeps: whether more requests may follow. refusal: the reason to refuse the request, None to handle it.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Client(TConn):  # type: ignore[misc]  # gunicorn has no types
         self.data_ready = True  # handle() need not wait
         self.arrived = self.since = 0.0
         self.moved = self.incoming = self.outgoing = 0
-        self.is_operation = self.has_place = self.keeps = self.is_closed = False
+        self.may_stay = self.has_place = self.keeps = self.is_closed = False
         self.refusal: str | None = None
         self.waits_in: dict[Client, None] | None = None
 

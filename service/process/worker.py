@@ -40,7 +40,7 @@ from service.process.handover import MEMORY, REQUESTS
 from service.settings import from_env
 
 _OPERATIONS_THREADS = 4
-_REFUSAL_THREADS = 4
+_REFUSAL_THREADS = 1  # more take the GIL from accepted requests and health checks
 _ACCEPT_PAUSE_S = 0.01
 _SPARE_THREADS = 8
 _EXIT_TIMEOUT_S = 3
@@ -226,13 +226,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._submit(self.tpool, conn)
             return
         sock = conn.sock
-        conn.is_operation = not sock.has_body and sock.received.startswith(self._operation_prefixes)
-        if conn.is_operation:
-            self._submit(self._operations, conn)
+        if not sock.has_body and sock.received.startswith(self._operation_prefixes):
+            pool = self._operations
         elif sock.is_cut or not self._takes_place(conn):
-            self._submit(self._refusals, conn)
+            pool = self._refusals
         else:
-            self._submit(self.tpool, conn)
+            pool = self.tpool
+        conn.may_stay = pool is self.tpool
+        self._submit(pool, conn)
 
     def _submit(self, pool: ThreadPoolExecutor, conn: Client) -> None:
         future = pool.submit(self.handle, conn)
@@ -280,7 +281,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._state.capacity.leave()
 
     def _may_stay(self, conn: Client) -> bool:
-        if self.cfg.is_ssl or conn.is_operation or conn.sock.unsent:
+        if self.cfg.is_ssl or not conn.may_stay or conn.sock.unsent:
             return False
         return bool(self.alive and self.nr_conns + _SPARE_THREADS <= self.cfg.threads)
 
