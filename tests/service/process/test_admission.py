@@ -15,7 +15,26 @@ import pytest
 
 from inferer import ModelInferer
 from tests.support.apps import HeldApp, comes_to, metric, until, waiting
-from tests.support.server import Server, raw, serving, whole, workers
+from tests.support.server import ROOT, Server, raw, serving, whole, workers
+
+KEY = "a-key-of-more-than-sixteen-letters"
+
+# The real application, with a line in a file for each request: the name of its thread.
+NOTING_APP = """
+import sys, threading
+sys.path.insert(0, {root!r})
+from service.process.worker import Worker
+
+handle_one = Worker._handle_one
+
+def noting(self, conn):
+    with open({noted!r}, "a") as file:
+        file.write(threading.current_thread().name + "\\n")
+    return handle_one(self, conn)
+
+Worker._handle_one = noting
+from app import app
+"""
 
 
 def test_concurrent_requests_share_runs(shared_bundle: Path, held: HeldApp, tmp_path: Path) -> None:
@@ -267,6 +286,39 @@ def test_a_refused_connection_stays_usable(shared_bundle: Path, held: HeldApp, t
         comes_to(server, 0, "inferer_in_flight_requests")
         client.sendall(asked)
         assert b'"label":"neg"' in whole(client)
+
+
+def test_one_thread_refuses_and_computes_nothing(
+    shared_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All refusals have one thread, and a connection's next request, a valid one, has a thread of the others."""
+    noted = tmp_path / "noted"
+    (tmp_path / "noting_app.py").write_text(NOTING_APP.format(root=str(ROOT), noted=str(noted)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        serving(shared_bundle, tmp_path / "log", "noting_app:app", INFERER_API_KEYS=KEY) as server,
+        ThreadPoolExecutor(16) as pool,
+    ):
+
+        def statuses(*keys: str) -> list[int]:
+            """Send a request per key on one connection, each in one piece, and return the statuses."""
+            body = b'{"text": "good"}'
+            found = []
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+                for key in keys:
+                    head = (
+                        f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-API-Key: {key}\r\n"
+                    )
+                    client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                    found.append(int(whole(client).split()[1]))
+            return found
+
+        assert statuses("wrong", KEY) == [401, 200]
+        refused, accepted = noted.read_text().splitlines()[-2:]
+        assert refused == "refusals_0"
+        assert not accepted.startswith("refusals")
+        assert list(pool.map(statuses, ["wrong"] * 64)) == [[401]] * 64
+        assert set(noted.read_text().splitlines()[-64:]) == {"refusals_0"}
 
 
 @pytest.mark.parametrize("length", [b"9" * 6000, b"1, 1", b"-1", b"x", b""])
